@@ -1,0 +1,58 @@
+"""Dynamic request batching: many small concurrent calls become few large runs of a model.
+
+    async with Engine(MyRunner) as engine:
+        vector = await engine.submit("text")
+
+The walk of one request, which is also the order to read the files in:
+
+1. `client`     submit: a payload becomes a `request`, with a cost, a deadline and a future.
+2. `collector`  admits it (`admission`) into the queue (`pending`), under the one lock.
+3. `batching`   the thread of a free replica asks for the next batch; `policy` says when it is due
+                and what goes in it, within the `limits`.
+4. `worker`     the batch crosses to the worker process, where its `runner` runs it.
+5. `collector`  settles the batch: each request gets its outcome, once; `cost` and `stats` learn.
+6. `futures`    carries the outcomes to the caller's event loop, in one wake-up.
+
+`engine` builds and ends it all; `simulate` runs the same policy in virtual time. Nothing in here
+knows of HTTP or of torch.
+"""
+
+from batcher.client import Client
+from batcher.engine import Engine
+from batcher.errors import (
+    BatcherError,
+    Cancelled,
+    DeadlineExceeded,
+    Draining,
+    NotReady,
+    Overloaded,
+    Refused,
+    RunnerFailed,
+    WorkerLost,
+)
+from batcher.limits import Limits
+from batcher.request import Answer, BatchReport
+from batcher.runner import Runner, RunnerFactory
+from batcher.stats import HistogramSnapshot, ReplicaSnapshot, Snapshot
+
+__all__ = [
+    "Answer",
+    "BatchReport",
+    "BatcherError",
+    "Cancelled",
+    "Client",
+    "DeadlineExceeded",
+    "Draining",
+    "Engine",
+    "HistogramSnapshot",
+    "Limits",
+    "NotReady",
+    "Overloaded",
+    "Refused",
+    "ReplicaSnapshot",
+    "Runner",
+    "RunnerFactory",
+    "RunnerFailed",
+    "Snapshot",
+    "WorkerLost",
+]

@@ -1,0 +1,109 @@
+"""The batching thread: next_batch, run, settle, for ever. One per replica, and the owner of it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from batcher.collector import Collector
+from batcher.errors import BatcherError, RunnerFailed, WorkerLost
+from batcher.request import Batch
+from batcher.runner import Host
+
+_log = logging.getLogger(__name__)
+_BACK_OFF = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before each further attempt in a row
+
+
+class BatchingThread:
+    """Starts its host, feeds it batches, starts it again when it is lost, stops it at the end.
+
+    `on_started` is called once, with the error if the first start failed. `on_crash` is called
+    if the thread itself fails, which is a bug: nothing would be served any more.
+    """
+
+    def __init__(
+        self,
+        collector: Collector,
+        replica: int,
+        host: Host,
+        on_started: Callable[[BatcherError | None], None],
+        on_crash: Callable[[BaseException], None],
+    ) -> None:
+        self.name = f"batching-{replica}"
+        self._collector = collector
+        self._replica = replica
+        self._host = host
+        self._on_started = on_started
+        self._on_crash = on_crash
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._main, name=self.name)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self, now: bool = False) -> None:
+        """Waits for the thread, which ends when the collector has finished.
+
+        `now` kills the host first: for a start that is no longer wanted, or a batch that will
+        not come back.
+        """
+        self._closing.set()
+        if now:
+            self._host.kill()
+        self._thread.join()
+
+    def _main(self) -> None:
+        try:
+            self._start_first()
+            while not self._collector.finished and not self._closing.is_set():
+                self._serve()
+                self._restart()
+        except BatcherError as error:
+            _log.debug("%s ends: %s", self.name, error)
+        except BaseException as error:
+            _log.critical("%s has failed; nothing can be served", self.name, exc_info=True)
+            self._on_crash(error)
+        finally:
+            self._host.stop()
+
+    def _serve(self) -> None:
+        """Until the replica is down or everything is done."""
+        while (batch := self._collector.next_batch(self._replica)) is not None:
+            self._run(batch)
+
+    def _run(self, batch: Batch) -> None:
+        try:
+            reply = self._host.run(batch.payloads)
+        except RunnerFailed as error:
+            batch.fail(error)
+        except WorkerLost as error:
+            _log.error("%s while running %d requests; they fail", error, batch.size)
+            batch.fail(error)  # the host has told the collector already
+        else:
+            batch.settle(reply.results, reply.seconds)
+
+    def _start_first(self) -> None:
+        try:
+            facts = self._host.start()
+        except BatcherError as error:
+            self._on_started(error)
+            raise
+        self._collector.replica_up(self._replica, facts)
+        self._on_started(None)
+
+    def _restart(self) -> None:
+        attempt = 0
+        while not self._collector.finished and not self._closing.is_set():
+            delay = _BACK_OFF[min(attempt, len(_BACK_OFF) - 1)]
+            attempt += 1
+            _log.warning("replica %d restarts in %.1f s, attempt %d", self._replica, delay, attempt)
+            if self._closing.wait(delay):
+                return
+            try:
+                facts = self._host.start()
+            except BatcherError as error:
+                _log.error("replica %d did not start: %s", self._replica, error)
+            else:
+                self._collector.replica_up(self._replica, facts)
+                return

@@ -1,0 +1,108 @@
+"""How a caller reaches the engine: submit, and wait for the answer on its own event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from batcher.collector import Collector
+from batcher.errors import BatcherError, Cancelled, DeadlineExceeded
+from batcher.futures import Call, LoopSink
+from batcher.request import Answer, Payload, Request
+from batcher.stats import Snapshot
+
+
+class Client(Protocol):
+    async def submit(
+        self,
+        payload: Payload,
+        *,
+        cost: int = 1,
+        deadline: float | None = None,
+        priority: int = 3,
+    ) -> Any:
+        """The result for one payload. See submit_all."""
+
+    async def submit_all(
+        self,
+        payloads: Sequence[Payload],
+        *,
+        costs: Sequence[int] | None = None,
+        deadline: float | None = None,
+        priority: int = 3,
+    ) -> list[Answer]:
+        """One answer per payload, in order; all are admitted or none.
+
+        `costs` are in tokens (1 each if not given), `deadline` is absolute on the engine's clock,
+        `priority` 0 (soonest) to 7. Raises Refused when nothing was accepted, and otherwise the
+        first error among the requests; their siblings are then withdrawn. Cancelling the
+        awaiting task withdraws them all.
+        """
+
+    async def snapshot(self) -> Snapshot: ...
+
+
+class LocalClient:
+    """The engine in this process, from one event loop."""
+
+    def __init__(
+        self, collector: Collector, loop: asyncio.AbstractEventLoop, request_timeout: float
+    ) -> None:
+        self._collector = collector
+        self._loop = loop
+        self._request_timeout = request_timeout
+        self._sink = LoopSink(loop)
+
+    async def submit(
+        self,
+        payload: Payload,
+        *,
+        cost: int = 1,
+        deadline: float | None = None,
+        priority: int = 3,
+    ) -> Any:
+        answers = await self.submit_all(
+            [payload], costs=[cost], deadline=deadline, priority=priority
+        )
+        return answers[0].value
+
+    async def submit_all(
+        self,
+        payloads: Sequence[Payload],
+        *,
+        costs: Sequence[int] | None = None,
+        deadline: float | None = None,
+        priority: int = 3,
+    ) -> list[Answer]:
+        if not payloads:
+            return []
+        now = self._collector.clock.now()
+        if deadline is None:
+            deadline = now + self._request_timeout
+        if deadline <= now:
+            raise DeadlineExceeded("the deadline had passed before the request was submitted")
+        call = Call(self._loop, len(payloads))
+        requests = [
+            Request(payload, cost, now, deadline, self._sink, (call, index), priority)
+            for index, (payload, cost) in enumerate(
+                zip(payloads, costs or [1] * len(payloads), strict=True)
+            )
+        ]
+        self._collector.submit(requests)
+        expiry = self._loop.call_later(
+            deadline - now,
+            self._collector.withdraw,
+            requests,
+            DeadlineExceeded("the deadline passed before the answer was there"),
+        )
+        try:
+            return await call.future
+        except (asyncio.CancelledError, BatcherError):
+            self._collector.withdraw(requests, Cancelled("the caller has gone"))
+            raise
+        finally:
+            expiry.cancel()
+
+    async def snapshot(self) -> Snapshot:
+        return self._collector.snapshot()

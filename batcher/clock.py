@@ -1,0 +1,26 @@
+"""Time, handed in. The only file that names time.monotonic."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    def now(self) -> float:
+        """Seconds on a clock that never goes back."""
+
+    def wait(self, condition: threading.Condition, until: float | None) -> None:
+        """Waits on `condition`, whose lock the caller holds, to be notified or for `until` to come.
+
+        May return early: the caller looks again, as with any condition.
+        """
+
+
+class MonotonicClock:
+    def now(self) -> float:
+        return time.monotonic()
+
+    def wait(self, condition: threading.Condition, until: float | None) -> None:
+        condition.wait(None if until is None else max(0.0, until - time.monotonic()))

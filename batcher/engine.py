@@ -1,0 +1,175 @@
+"""Engine: collector, batching threads and workers as one thing to start, use, drain and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from batcher.batching import BatchingThread
+from batcher.client import LocalClient
+from batcher.clock import Clock, MonotonicClock
+from batcher.collector import Collector
+from batcher.errors import BatcherError, Draining
+from batcher.limits import Limits
+from batcher.request import Answer, Payload
+from batcher.runner import Host, InlineHost, RunnerFactory
+from batcher.stats import Snapshot
+from batcher.worker import ProcessHost
+
+_log = logging.getLogger(__name__)
+
+Isolation = Literal["process", "thread"]
+
+
+class Engine:
+    """Batches concurrent calls into few runs of a model. A client (see Client) of itself.
+
+        async with Engine(MyRunner) as engine:
+            vector = await engine.submit("text")
+
+    `runners` makes the runner of one replica, or is one factory per replica. With isolation
+    "process" each lives in a spawned process and must pickle; with "thread" in its batching
+    thread. `request_timeout` (seconds) is the deadline of requests that bring none;
+    `drain_timeout` the longest that leaving the context waits for accepted work.
+    """
+
+    def __init__(
+        self,
+        runners: RunnerFactory | Sequence[RunnerFactory],
+        *,
+        limits: Limits | None = None,
+        isolation: Isolation = "process",
+        request_timeout: float = 30.0,
+        drain_timeout: float = 30.0,
+        clock: Clock | None = None,
+    ) -> None:
+        factories = list(runners) if isinstance(runners, Sequence) else [runners]
+        if not factories:
+            raise ValueError("an engine needs at least one runner")
+        self._clock = clock or MonotonicClock()
+        self._request_timeout = request_timeout
+        self._drain_timeout = drain_timeout
+        self._collector = Collector(limits or Limits(), self._clock, len(factories))
+        self._started: list[Future[BatcherError | None]] = [Future() for _ in factories]
+        self._crashed: Future[BaseException] = Future()
+        self._client: LocalClient | None = None
+        self._threads = [
+            BatchingThread(
+                self._collector,
+                index,
+                self._host(factory, index, isolation),
+                self._started[index].set_result,
+                self._on_crash,
+            )
+            for index, factory in enumerate(factories)
+        ]
+
+    # Life
+
+    async def start(self) -> None:
+        """Returns once every replica has tried to start and at least one is up.
+
+        Raises the reason if none is. Binds the engine to the running event loop.
+        """
+        loop = asyncio.get_running_loop()
+        self._client = LocalClient(self._collector, loop, self._request_timeout)
+        for thread in self._threads:
+            thread.start()
+        errors = [await asyncio.wrap_future(started) for started in self._started]
+        failures = [error for error in errors if error is not None]
+        for error in failures:
+            _log.error("a replica did not start: %s", error)
+        if len(failures) == len(errors):
+            raise failures[0]
+
+    async def drain(self, timeout: float | None = None) -> bool:
+        """Refuses new work and waits for the accepted; returns whether all of it was answered."""
+        patience = self._drain_timeout if timeout is None else timeout
+        return await asyncio.to_thread(self._collector.drain, self._clock.now() + patience)
+
+    async def close(self) -> None:
+        """Ends every thread and worker. What was not answered by then gets Draining."""
+        await asyncio.to_thread(self._close)
+
+    async def crashed(self) -> BaseException:
+        """Returns only if a batching thread fails, which is a bug; the engine is then closed."""
+        return await asyncio.wrap_future(self._crashed)
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.drain()
+        await self.close()
+
+    # Client
+
+    async def submit(
+        self,
+        payload: Payload,
+        *,
+        cost: int = 1,
+        deadline: float | None = None,
+        priority: int = 3,
+    ) -> Any:
+        """See Client.submit."""
+        return await self.client.submit(payload, cost=cost, deadline=deadline, priority=priority)
+
+    async def submit_all(
+        self,
+        payloads: Sequence[Payload],
+        *,
+        costs: Sequence[int] | None = None,
+        deadline: float | None = None,
+        priority: int = 3,
+    ) -> list[Answer]:
+        """See Client.submit_all."""
+        return await self.client.submit_all(
+            payloads, costs=costs, deadline=deadline, priority=priority
+        )
+
+    async def snapshot(self) -> Snapshot:
+        return self._collector.snapshot()
+
+    @property
+    def client(self) -> LocalClient:
+        if self._client is None:
+            raise RuntimeError("the engine has not been started")
+        return self._client
+
+    def __repr__(self) -> str:
+        return f"<Engine {len(self._threads)} replicas, {self._collector!r}>"
+
+    # Inside
+
+    def _host(self, factory: RunnerFactory, index: int, isolation: Isolation) -> Host:
+        if isolation == "thread":
+            return InlineHost(factory)
+        return ProcessHost(
+            factory, f"worker-{index}", lambda why: self._collector.replica_down(index, why)
+        )
+
+    def _close(self) -> None:
+        finished = self._collector.finished
+        self._collector.close(Draining("the service has shut down", retry_after=1.0))
+        for thread in self._threads:
+            thread.close(now=not finished)
+
+    def _on_crash(self, error: BaseException) -> None:
+        self._collector.close(Draining("the service has failed and is ending", retry_after=1.0))
+        if not self._crashed.done():
+            self._crashed.set_result(error)

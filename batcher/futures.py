@@ -1,0 +1,51 @@
+"""Outcomes onto an event loop: one wake-up per loop per batch, whatever the batch's size."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from batcher.errors import BatcherError
+from batcher.request import Answer, Outcome, Request
+
+_log = logging.getLogger(__name__)
+
+
+class Call:
+    """What one caller waits for: the answers to `size` requests, or the first error among them."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, size: int) -> None:
+        self.future: asyncio.Future[list[Answer]] = loop.create_future()
+        self._answers: list[Answer | None] = [None] * size
+        self._missing = size
+
+    def settle(self, index: int, outcome: Outcome) -> None:
+        if self.future.done():  # the caller has gone, or a sibling has failed already
+            return
+        if isinstance(outcome, BatcherError):
+            self.future.set_exception(outcome)
+            return
+        self._answers[index] = outcome
+        self._missing -= 1
+        if not self._missing:
+            self.future.set_result([answer for answer in self._answers if answer is not None])
+
+
+class LoopSink:
+    """The sink of one event loop. A request's ticket is its (Call, index)."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def deliver(self, settled: Sequence[tuple[Request, Outcome]]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(_hand_out, settled)
+        except RuntimeError:  # the loop is closed: nobody is left to tell
+            _log.warning("%d outcomes came after their event loop had closed", len(settled))
+
+
+def _hand_out(settled: Sequence[tuple[Request, Outcome]]) -> None:
+    for request, outcome in settled:
+        call, index = request.ticket  # type: ignore[misc]  # LocalClient made it
+        call.settle(index, outcome)

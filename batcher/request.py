@@ -1,0 +1,118 @@
+"""Request and Batch: what travels through the engine, and the one way out of it.
+
+A request is WAITING in the queue, then RUNNING in one batch, then DONE; a caller who gives up takes
+it from either of the first two straight to DONE. The collector makes every move, under its lock.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from batcher.errors import BatcherError
+
+Payload = Any
+"""What the runner takes: the engine never looks inside."""
+
+
+class State(enum.Enum):
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReport:
+    """How one batch went, told with every answer that came out of it. Times in seconds."""
+
+    replica: int
+    size: int
+    tokens: int  # as run, padding included: size x the longest
+    useful_tokens: int
+    reason: str  # why it closed: full, tokens, idle, max_wait, drain
+    predicted: float
+    inference: float
+
+    @property
+    def padding_ratio(self) -> float:
+        return 1.0 - self.useful_tokens / self.tokens if self.tokens else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A result with its history. `queue_wait` is arrival to dispatch, in seconds."""
+
+    value: Any
+    queue_wait: float
+    batch: BatchReport
+
+
+Outcome = Answer | BatcherError
+
+
+class Sink(Protocol):
+    """Where the outcomes of a caller's requests go."""
+
+    def deliver(self, settled: Sequence[tuple[Request, Outcome]]) -> None:
+        """Called from any thread, outside every lock, once per batch. Must not block or raise."""
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One unit that a caller waits for. `cost` is in tokens; times are absolute, on the clock."""
+
+    payload: Payload
+    cost: int
+    arrival: float
+    deadline: float
+    sink: Sink
+    ticket: object = None  # the sink's own note of whose request this is
+    priority: int = 3  # 0 (soonest) to 7
+    state: State = State.WAITING
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Fixed once closed. Taken by the thread that runs it; settle() is the only way out."""
+
+    requests: Sequence[Request]
+    replica: int
+    reason: str
+    closed: float
+    predicted: float
+    _settle: Callable[[Batch, Sequence[Any], float], None]
+    tokens: int = field(init=False)
+    useful_tokens: int = field(init=False)
+    settled: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        costs = [request.cost for request in self.requests]
+        self.useful_tokens = sum(costs)
+        self.tokens = len(costs) * max(costs)
+
+    @property
+    def size(self) -> int:
+        return len(self.requests)
+
+    @property
+    def payloads(self) -> list[Payload]:
+        return [request.payload for request in self.requests]
+
+    def settle(self, results: Sequence[Any], inference: float = 0.0) -> None:
+        """Gives each request its outcome: one result per request, in order.
+
+        A result that is an Exception fails its own request. A request whose caller has already
+        gone is skipped. `inference` is the time in the runner, in seconds.
+        """
+        assert not self.settled, "settled twice: this is a bug"
+        self.settled = True
+        self._settle(self, results, inference)
+
+    def fail(self, error: BatcherError) -> None:
+        """The same error for every request."""
+        self.settle([error] * self.size)
+
+    def __repr__(self) -> str:
+        return f"<Batch of {self.size}, {self.tokens} tokens, {self.reason}>"

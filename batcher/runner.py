@@ -1,0 +1,122 @@
+"""What the engine asks of a model (Runner: three methods) and of the place it lives in (Host)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from batcher.errors import BatcherError, RunnerFailed
+from batcher.request import Payload
+
+
+class Runner(Protocol):
+    """Turns the payloads of one batch into results. Lives in one thread; knows no queue."""
+
+    def warm_up(self) -> Mapping[str, object]:
+        """Loads and exercises the model; called once, before anything else.
+
+        Returns plain facts about what was loaded (model, device, dtype, dimension …) for people
+        to read. May raise anything: the text is the reason why the worker did not start.
+        """
+
+    def run(self, payloads: Sequence[Payload]) -> Sequence[Any]:
+        """One result per payload, in order. A result that is an Exception fails its own request.
+
+        May raise anything: the whole batch has failed.
+        """
+
+    def close(self) -> None:
+        """Gives back what warm_up took. Called once, last."""
+
+
+RunnerFactory = Callable[[], Runner]
+"""Makes the runner, inside the worker. Must pickle: a class, a function, a functools.partial."""
+
+
+def explain(error: BaseException) -> str:
+    """One line that a caller can read: the type and the text of what the model raised."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def check_count(results: Sequence[Any], expected: int) -> Sequence[Any]:
+    """Raises RunnerFailed when a runner broke the rule of one result per payload."""
+    try:
+        count = len(results)
+    except TypeError:
+        raise RunnerFailed(f"the runner returned {type(results).__name__}, no sequence") from None
+    if count != expected:
+        raise RunnerFailed(f"the runner returned {count} results for {expected} inputs")
+    return results
+
+
+def as_outcome(result: Any) -> BatcherError | None:
+    """The error that a result stands for, if it is one."""
+    if isinstance(result, BatcherError):
+        return result
+    if isinstance(result, Exception):
+        return RunnerFailed(explain(result))
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The results of one batch, and the seconds that Runner.run took."""
+
+    results: Sequence[Any]
+    seconds: float
+
+
+class Host(Protocol):
+    """Where a runner lives: a worker process, or this one. Used by one batching thread."""
+
+    def start(self) -> Mapping[str, object]:
+        """Warms the runner up and returns its facts. May be called again once it is lost.
+
+        Raises RunnerFailed (the runner's own reason) or WorkerLost.
+        """
+
+    def run(self, payloads: Sequence[Payload]) -> Reply:
+        """Raises RunnerFailed (the batch failed, the runner lives) or WorkerLost (it does not)."""
+
+    def stop(self) -> None:
+        """Ends the runner in an orderly way; at once if it is not in a position to. Idempotent."""
+
+    def kill(self) -> None:
+        """Ends it now, from any thread: a start or run under way raises WorkerLost."""
+
+
+class InlineHost:
+    """The runner in the batching thread itself: for tests, and to embed in another program."""
+
+    def __init__(self, factory: RunnerFactory) -> None:
+        self._factory = factory
+        self._runner: Runner | None = None
+
+    def start(self) -> Mapping[str, object]:
+        try:
+            self._runner = self._factory()
+            return self._runner.warm_up()
+        except Exception as error:
+            raise RunnerFailed(explain(error)) from error
+
+    def run(self, payloads: Sequence[Payload]) -> Reply:
+        assert self._runner is not None, "run before start: this is a bug"
+        started = time.perf_counter()
+        try:
+            results = check_count(self._runner.run(payloads), len(payloads))
+        except RunnerFailed:
+            raise
+        except Exception as error:
+            raise RunnerFailed(explain(error)) from error
+        return Reply(results, time.perf_counter() - started)
+
+    def stop(self) -> None:
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            runner.close()
+
+    def kill(self) -> None:
+        """A thread cannot be killed: the run under way is waited for."""

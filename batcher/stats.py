@@ -1,0 +1,110 @@
+"""Counters and histograms. Whoever owns a Tally guards it; a Snapshot is a frozen value."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from batcher.request import BatchReport
+
+
+def _geometric(first: float, ratio: float, count: int) -> tuple[float, ...]:
+    return tuple(float(f"{first * ratio**power:.3g}") for power in range(count))
+
+
+SECONDS = _geometric(0.0005, 1.6, 24)  # 0.5 ms to about 25 s
+SIZES = tuple(float(2**power) for power in range(11))  # 1 to 1,024
+TOKENS = tuple(float(2**power) for power in range(2, 18))  # 4 to 131,072
+RATIOS = tuple(step / 20 for step in range(20))
+
+
+@dataclass(frozen=True, slots=True)
+class HistogramSnapshot:
+    bounds: tuple[float, ...]  # upper, inclusive; one more bucket above the last
+    counts: tuple[int, ...]  # per bucket, not cumulative
+    sum: float
+
+    @property
+    def count(self) -> int:
+        return sum(self.counts)
+
+    @property
+    def mean(self) -> float:
+        return self.sum / self.count if self.count else 0.0
+
+
+class Histogram:
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = tuple(bounds)
+        self._counts = [0] * (len(self._bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def snapshot(self) -> HistogramSnapshot:
+        return HistogramSnapshot(self._bounds, tuple(self._counts), self._sum)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSnapshot:
+    index: int
+    up: bool
+    busy: bool
+    facts: Mapping[str, object]  # what warm_up returned
+    restarts: Mapping[str, int]  # by reason
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The engine at one instant.
+
+    accepted = ok + failed + expired + cancelled + waiting + running, always.
+    """
+
+    phase: str  # open, draining, closed
+    accepted: int
+    ok: int
+    failed: int
+    expired: int
+    cancelled: int
+    refused: Mapping[str, int]  # requests turned away at the door, by error name
+    waiting: int
+    waiting_tokens: int
+    running: int
+    oldest_age: float  # seconds
+    predicted_batch: float  # seconds that a batch of all that waits would take, were it cut now
+    batches: Mapping[str, int]  # by closing reason
+    queue_wait: HistogramSnapshot
+    inference: HistogramSnapshot
+    batch_size: HistogramSnapshot
+    batch_tokens: HistogramSnapshot
+    batch_padding: HistogramSnapshot
+    replicas: tuple[ReplicaSnapshot, ...]
+
+    @property
+    def ready(self) -> bool:
+        return self.phase == "open" and any(replica.up for replica in self.replicas)
+
+
+@dataclass(slots=True)
+class Tally:
+    accepted: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)  # ok, failed, expired, cancelled
+    refused: Counter[str] = field(default_factory=Counter)
+    batches: Counter[str] = field(default_factory=Counter)
+    queue_wait: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+    inference: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+    batch_size: Histogram = field(default_factory=lambda: Histogram(SIZES))
+    batch_tokens: Histogram = field(default_factory=lambda: Histogram(TOKENS))
+    batch_padding: Histogram = field(default_factory=lambda: Histogram(RATIOS))
+
+    def observe(self, report: BatchReport) -> None:
+        self.batches[report.reason] += 1
+        self.inference.observe(report.inference)
+        self.batch_size.observe(report.size)
+        self.batch_tokens.observe(report.tokens)
+        self.batch_padding.observe(report.padding_ratio)

@@ -1,0 +1,273 @@
+"""The worker: a process of its own for one runner. ProcessHost is the parent's side of it.
+
+One socket pair joins the two, and nothing else: no lock, no queue, no shared memory. End of file on
+it means that the other side is gone. The worker's standard output and error come back over a pipe
+into the service's log, under the worker's name.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from batcher.errors import RunnerFailed, WorkerLost
+from batcher.request import Payload
+from batcher.runner import Reply, RunnerFactory, check_count, explain
+
+_STOP_TIMEOUT = 5.0  # seconds that Runner.close may take
+_LAST_WORDS = 5  # lines of output that go into the error when a worker dies
+
+
+# The messages. A reply carries the number of the batch that it answers.
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    number: int
+    payloads: Sequence[Payload]
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    number: int
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    number: int  # 0: the start
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    facts: Mapping[str, object]
+
+
+class ProcessHost:
+    """Starts the worker, talks to it, and says at once when it has died.
+
+    `on_death` is called from the thread that reads the worker's output, with a short reason such
+    as "signal 9", whether or not a batch was running; before `run` raises WorkerLost for it.
+    """
+
+    def __init__(self, factory: RunnerFactory, name: str, on_death: Callable[[str], None]) -> None:
+        self.name = name
+        self._factory = factory
+        self._on_death = on_death
+        self._log = logging.getLogger(f"batcher.{name}")
+        self._process: multiprocessing.process.BaseProcess | None = None
+        self._channel: Connection | None = None
+        self._output: threading.Thread | None = None
+        self._last_words: deque[str] = deque(maxlen=_LAST_WORDS)
+        self._number = 0
+        self._stopping = False
+        self._killed = False
+        self._starting = threading.Lock()  # kill() against the instant of birth, nothing else
+
+    def start(self) -> Mapping[str, object]:
+        self._reap()
+        self._last_words.clear()
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        output, their_output = context.Pipe(duplex=False)
+        process = context.Process(
+            target=_main, args=(self._factory, theirs, their_output), name=self.name, daemon=True
+        )
+        with self._starting:
+            if self._killed:
+                raise WorkerLost(f"{self.name} was stopped before it started")
+            process.start()
+            self._process, self._channel = process, ours
+        theirs.close()
+        their_output.close()
+        self._output = threading.Thread(
+            target=self._read_output, args=(output, process), name=f"{self.name}-output"
+        )
+        self._output.start()
+        message = self._receive()
+        if isinstance(message, _Failed):
+            raise RunnerFailed(message.reason)
+        assert isinstance(message, _Ready), f"unexpected {message!r}: this is a bug"
+        return message.facts
+
+    def run(self, payloads: Sequence[Payload]) -> Reply:
+        if self._channel is None:
+            raise WorkerLost(f"{self.name} is not running")
+        self._number += 1
+        try:
+            message = pickle.dumps(_Run(self._number, payloads), protocol=5)
+        except Exception as error:  # a payload of the user's own that does not pickle
+            raise RunnerFailed(
+                f"the batch cannot be sent to the worker: {explain(error)}"
+            ) from error
+        try:
+            self._channel.send_bytes(message)
+        except OSError:
+            raise self._lost() from None
+        reply = self._receive()
+        while not (isinstance(reply, _Done | _Failed) and reply.number == self._number):
+            reply = self._receive()  # an answer to an earlier batch comes too late
+        if isinstance(reply, _Failed):
+            raise RunnerFailed(reply.reason)
+        return reply.reply
+
+    def stop(self) -> None:
+        self._stopping = True
+        if self._channel is not None:
+            self._channel.close()  # end of file: the worker finishes and leaves
+        if self._process is not None:
+            self._process.join(_STOP_TIMEOUT)
+        self._reap()
+
+    def kill(self) -> None:
+        with self._starting:
+            self._killed = True
+            if self._process is not None:
+                self._process.kill()
+
+    def _receive(self) -> object:
+        assert self._channel is not None
+        try:
+            return pickle.loads(self._channel.recv_bytes())
+        except (EOFError, OSError):
+            raise self._lost() from None
+        except Exception as error:  # not a message: nothing that comes after it can be trusted
+            self._log.error("%s sent what is no message: %s", self.name, explain(error))
+            raise self._lost() from error
+
+    def _lost(self) -> WorkerLost:
+        """Buries the worker and says what it died of."""
+        process = self._process
+        assert process is not None
+        process.join(_STOP_TIMEOUT)
+        self._reap()
+        last_words = "; ".join(self._last_words)
+        reason = f"{self.name} died ({describe_exit(process.exitcode)})"
+        return WorkerLost(f"{reason}: {last_words}" if last_words else reason)
+
+    def _reap(self) -> None:
+        """Leaves no process, thread or descriptor behind."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()  # no effect on one that has ended
+            process.join()
+        if self._output is not None:
+            self._output.join()
+            self._output = None
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+
+    def _read_output(
+        self, output: Connection, process: multiprocessing.process.BaseProcess
+    ) -> None:
+        """Ends when the worker does, even if a process of its own keeps the pipe open."""
+        with output:
+            rest = b""
+            while output in wait([output, process.sentinel]):
+                chunk = os.read(output.fileno(), 65536)
+                if not chunk:
+                    break
+                *lines, rest = (rest + chunk).split(b"\n")
+                self._say(lines)
+            self._say([rest])
+        process.join()
+        if not self._stopping:
+            self._on_death(describe_exit(process.exitcode))
+
+    def _say(self, lines: Sequence[bytes]) -> None:
+        for line in lines:
+            if text := line.decode(errors="replace").rstrip():
+                self._last_words.append(text)
+                self._log.info("%s", text)
+
+    def __repr__(self) -> str:
+        return f"<ProcessHost {self.name}, pid {self._process.pid if self._process else None}>"
+
+
+def describe_exit(code: int | None) -> str:
+    if code is None:
+        return "still ending"
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+# The child's side
+
+
+def _main(factory: RunnerFactory, channel: Connection, output: Connection) -> None:
+    # The parent decides when we leave, by closing the channel: a Ctrl-C or a SIGTERM that is
+    # sent to the whole group must not take accepted requests with it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.dup2(output.fileno(), 1)
+    os.dup2(output.fileno(), 2)
+    output.close()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # text streams both
+    threading.Thread(target=_leave_with_parent, name="parent-watch", daemon=True).start()
+    try:
+        runner = factory()
+        facts = {"pid": os.getpid(), **runner.warm_up()}
+    except Exception as error:
+        traceback.print_exc()
+        _send(channel, _Failed(0, explain(error)))
+        return
+    gc.collect()
+    gc.freeze()  # a later collection need not walk over the model
+    _send(channel, _Ready(facts))
+    while (batch := _next(channel)) is not None:
+        _send(channel, _answer(runner.run, batch))
+    runner.close()
+
+
+def _answer(run: Callable[[Sequence[Payload]], Sequence[Any]], batch: _Run) -> _Done | _Failed:
+    started = time.perf_counter()
+    try:
+        results = check_count(run(batch.payloads), len(batch.payloads))
+    except Exception as error:
+        traceback.print_exc()
+        return _Failed(
+            batch.number, str(error) if isinstance(error, RunnerFailed) else explain(error)
+        )
+    return _Done(batch.number, Reply(results, time.perf_counter() - started))
+
+
+def _send(channel: Connection, message: _Ready | _Done | _Failed) -> None:
+    try:
+        data = pickle.dumps(message, protocol=5)
+    except Exception as error:  # a result of the user's own that does not pickle
+        number = message.number if isinstance(message, _Done) else 0
+        data = pickle.dumps(_Failed(number, f"the result cannot be sent: {explain(error)}"))
+    channel.send_bytes(data)
+
+
+def _next(channel: Connection) -> _Run | None:
+    """None: the parent has closed the channel."""
+    try:
+        message = pickle.loads(channel.recv_bytes())
+    except (EOFError, OSError):
+        return None
+    assert isinstance(message, _Run), f"unexpected {message!r}: this is a bug"
+    return message
+
+
+def _leave_with_parent() -> None:
+    """A killed parent leaves no orphan, whatever the runner is doing. Ends with the process."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
