@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from batcher.collector import Collector
 from batcher.errors import BatcherError, Cancelled, DeadlineExceeded
-from batcher.futures import Call, LoopSink
+from batcher.futures import Call, LoopSink, Ticket
 from batcher.request import Answer, Payload, Request
 from batcher.stats import Snapshot
 
@@ -84,7 +84,7 @@ class LocalClient:
             raise DeadlineExceeded("the deadline had passed before the request was submitted")
         call = Call(self._loop, len(payloads))
         requests = [
-            Request(payload, cost, now, deadline, self._sink, (call, index), priority)
+            Request(payload, cost, now, deadline, self._sink, Ticket(call, index), priority)
             for index, (payload, cost) in enumerate(
                 zip(payloads, costs or [1] * len(payloads), strict=True)
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from typing import NamedTuple, cast
 
 from batcher.errors import BatcherError
 from batcher.request import Answer, Outcome, Request
@@ -32,8 +33,15 @@ class Call:
             self.future.set_result([answer for answer in self._answers if answer is not None])
 
 
+class Ticket(NamedTuple):
+    """What a request of a LoopSink carries: whose answer it is, and which of theirs."""
+
+    call: Call
+    index: int
+
+
 class LoopSink:
-    """The sink of one event loop. A request's ticket is its (Call, index)."""
+    """The sink of one event loop, for requests whose ticket is a Ticket."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -47,5 +55,5 @@ class LoopSink:
 
 def _hand_out(settled: Sequence[tuple[Request, Outcome]]) -> None:
     for request, outcome in settled:
-        call, index = request.ticket  # type: ignore[misc]  # LocalClient made it
-        call.settle(index, outcome)
+        ticket = cast(Ticket, request.ticket)
+        ticket.call.settle(ticket.index, outcome)

@@ -1,0 +1,48 @@
+# Every target installs what it needs into .venv and can be run first thing on a fresh machine.
+# On a CUDA machine: make serve CONSTRAINTS=   (takes the newest torch with CUDA)
+PYTHON ?= python3
+CONSTRAINTS ?= -c constraints.txt
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS)
+SENTENCES ?=
+
+.PHONY: serve test lint format loadtest bench clean
+
+serve: $(VENV)/serve.installed  ## run the service on its embedded default model
+	$(BIN)/python -m service
+
+test: $(VENV)/test.installed  ## the whole test suite
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/test.installed  ## linter, formatter, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/test.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+loadtest: $(VENV)/test.installed  ## Locust for a minute against a service that is already running
+	$(BIN)/locust -f loadtests/locustfile.py --headless --host http://127.0.0.1:8000 \
+	  --rate 20 --users 20 --run-time 60s
+
+bench: $(VENV)/test.installed  ## this service against two baselines, side by side; writes results/
+	$(BIN)/python -m loadtests compare $(if $(SENTENCES),--sentences $(SENTENCES))
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/serve.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing the service into $(VENV) (a few minutes the first time)"
+	$(INSTALL) -e '.[service,default-model]'
+	@touch $@
+
+$(VENV)/test.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing the service and its tests into $(VENV) (a few minutes the first time)"
+	$(INSTALL) -e '.[service,default-model,loadtest,test,lint]'
+	@touch $@ $(VENV)/serve.installed
