@@ -54,8 +54,8 @@ class Engine:
         self._request_timeout = request_timeout
         self._drain_timeout = drain_timeout
         self._collector = Collector(limits or Limits(), self._clock, len(factories))
-        self._started: list[Future[BatcherError | None]] = [Future() for _ in factories]
-        self._crashed: Future[BaseException] = Future()
+        self._started: list[Future[BatcherError | None]] = [_promise() for _ in factories]
+        self._crashed: Future[BaseException] = _promise()
         self._client: LocalClient | None = None
         self._threads = [
             BatchingThread(
@@ -173,3 +173,10 @@ class Engine:
         self._collector.close(Draining("the service has failed and is ending", retry_after=1.0))
         if not self._crashed.done():
             self._crashed.set_result(error)
+
+
+def _promise() -> Future[Any]:
+    """A future that a cancelled waiter cannot cancel: the thread that fills it still will."""
+    future: Future[Any] = Future()
+    future.set_running_or_notify_cancel()
+    return future

@@ -37,7 +37,7 @@ class Ticket(NamedTuple):
     """What a request of a LoopSink carries: whose answer it is, and which of theirs."""
 
     call: Call
-    index: int
+    place: int
 
 
 class LoopSink:
@@ -56,4 +56,4 @@ class LoopSink:
 def _hand_out(settled: Sequence[tuple[Request, Outcome]]) -> None:
     for request, outcome in settled:
         ticket = cast(Ticket, request.ticket)
-        ticket.call.settle(ticket.index, outcome)
+        ticket.call.settle(ticket.place, outcome)
