@@ -1,0 +1,69 @@
+"""Is it alive, is it ready, and what is it doing: for probes, Prometheus and people."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from batcher import Snapshot
+from service import metrics
+from service.front import Front, State
+
+
+async def live(request: Request[State]) -> Response:
+    """The process answers; nothing else is said."""
+    return _json({"status": "alive"})
+
+
+async def ready(request: Request[State]) -> Response:
+    """200 while new work is taken, else 503 with the reason."""
+    front = request.state["front"]
+    snapshot = await front.client.snapshot()
+    reason = _why_not(front, snapshot)
+    if reason is None:
+        up = sum(replica.up for replica in snapshot.replicas)
+        return _json({"status": "ready", "replicas_up": up, "replicas": len(snapshot.replicas)})
+    return _json({"status": "not ready", "reason": reason}, 503, {"retry-after": "1"})
+
+
+async def metrics_page(request: Request[State]) -> Response:
+    front = request.state["front"]
+    snapshot = await front.client.snapshot()
+    page = metrics.exposition(snapshot, front.tally, front.version, front.settings.model_id)
+    return Response(page, headers={"content-type": metrics.CONTENT_TYPE})
+
+
+async def stats(request: Request[State]) -> Response:
+    """The snapshot as JSON, histograms with their bounds."""
+    front = request.state["front"]
+    snapshot = await front.client.snapshot()
+    routes: dict[str, dict[str, int]] = {}
+    for (route, outcome), count in front.tally.requests.items():
+        routes.setdefault(route, {})[outcome] = count
+    return _json(
+        {
+            "model": front.settings.model_id,
+            "version": front.version,
+            "ready": _why_not(front, snapshot) is None,
+            **dataclasses.asdict(snapshot),
+            "http": routes,
+        }
+    )
+
+
+def _why_not(front: Front, snapshot: Snapshot) -> str | None:
+    if front.stopping or snapshot.phase != "open":
+        return "the service is shutting down"
+    if front.served is None or not any(r.up or r.restarts for r in snapshot.replicas):
+        return "the model is being loaded"
+    if not snapshot.ready:
+        return "no worker is up; one is being started again"
+    return None
+
+
+def _json(body: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    content = orjson.dumps(body, default=str)
+    return Response(content, status, headers, media_type="application/json")

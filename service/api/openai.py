@@ -1,0 +1,120 @@
+"""OpenAI's embeddings: POST /v1/embeddings, GET /v1/models. As the official clients speak it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from binascii import b2a_base64
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from service.api import inputs
+from service.api.embedding import Vector, embed, read, shorten
+from service.errors import Problem, quote
+from service.front import Front, Served, State
+
+_LARGE = 16_384  # numbers; writing that many as text takes about 2 ms: off the event loop
+
+
+class EmbeddingsBody(BaseModel):
+    """What POST /v1/embeddings takes."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    input: Annotated[Any, Field(json_schema_extra=inputs.SCHEMA)]
+    model: str
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = Field(None, ge=1, description="keep the first so many numbers")
+    user: str | None = Field(None, description="accepted and ignored")
+    truncate: bool = Field(
+        True, description="an extension: false refuses a text over the model's limit with 422"
+    )
+
+
+def envelope(problem: Problem, request_id: str) -> dict[str, object]:
+    return {
+        "error": {
+            "message": problem.message,
+            "type": problem.kind.openai_type,
+            "param": problem.param,
+            "code": problem.code,
+            "request_id": request_id,
+        }
+    }
+
+
+class Embeddings:
+    """POST /v1/embeddings"""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        front: Front = scope["state"]["front"]
+        exchange = scope["exchange"]
+        body = await read(front, exchange, receive, EmbeddingsBody)
+        served = front.model()
+        check_model(served, body.model)
+        texts = inputs.parse(body.input, "input", front.settings.client_batch_limit)
+        embedded = await embed(front, exchange, receive, texts, "input", body.truncate)
+        vectors = shorten(embedded.vectors, body.dimensions)
+        tail = {
+            "model": served.model,
+            "usage": {"prompt_tokens": embedded.tokens, "total_tokens": embedded.tokens},
+        }
+        if body.encoding_format == "base64":
+            answer = _encode([_base64(vector) for vector in vectors], tail)
+        elif sum(map(len, vectors)) > _LARGE:
+            answer = await asyncio.to_thread(_encode, vectors, tail)
+        else:
+            answer = _encode(vectors, tail)
+        total = front.clock.now() - exchange.started
+        await exchange.answer(answer, [embedded.timing(total)])
+
+
+def _encode(embeddings: list[Vector] | list[str], tail: Mapping[str, object]) -> bytes:
+    data = [
+        {"object": "embedding", "index": index, "embedding": embedding}
+        for index, embedding in enumerate(embeddings)
+    ]
+    return orjson.dumps({"object": "list", "data": data, **tail}, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _base64(vector: Vector) -> str:
+    return b2a_base64(vector.astype("<f4", copy=False).tobytes(), newline=False).decode("ascii")
+
+
+def check_model(served: Served, name: str) -> None:
+    if name not in served.names:
+        raise Problem(
+            404,
+            f"model: {quote(name)} is not served here; {served.model!r} is",
+            param="model",
+            code="model_not_found",
+        )
+
+
+async def list_models(request: Request[State]) -> Response:
+    served = request.state["front"].model()
+    return _json({"object": "list", "data": [_describe(served)]})
+
+
+async def get_model(request: Request[State]) -> Response:
+    served = request.state["front"].model()
+    check_model(served, request.path_params["model"])
+    return _json(_describe(served))
+
+
+def _describe(served: Served) -> dict[str, object]:
+    return {
+        "id": served.model,
+        "object": "model",
+        "created": served.created,
+        "owned_by": "batcher",
+    }
+
+
+def _json(body: object) -> Response:
+    return Response(orjson.dumps(body), media_type="application/json")

@@ -1,0 +1,116 @@
+"""Hugging Face text-embeddings-inference: POST /embed, GET /info."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from service.api import inputs
+from service.api.embedding import Vector, embed, read, scale, shorten
+from service.errors import Problem
+from service.front import Front, Served, State
+
+_LARGE = 16_384  # numbers; writing that many as text takes about 2 ms: off the event loop
+
+
+class EmbedBody(BaseModel):
+    """What POST /embed takes."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    inputs: Annotated[Any, Field(json_schema_extra=inputs.SCHEMA)]
+    truncate: bool | None = Field(
+        None, description="cut a text over the model's limit (the default), or refuse it with 422"
+    )
+    truncation_direction: Literal["Right", "right", "Left", "left"] = Field(
+        "Right", description="texts are cut on the right; left is refused with 422"
+    )
+    normalize: bool = Field(True, description="bring the vectors to length 1")
+    prompt_name: str | None = Field(None, description="must be null: there are no named prompts")
+    dimensions: int | None = Field(None, ge=1, description="keep the first so many numbers")
+
+
+def envelope(problem: Problem, request_id: str) -> dict[str, object]:
+    kind = "Empty" if problem.code == "empty" else problem.kind.tei_type
+    return {
+        "error": problem.message,
+        "error_type": kind,
+        "code": problem.code,
+        "request_id": request_id,
+    }
+
+
+class Embed:
+    """POST /embed"""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        front: Front = scope["state"]["front"]
+        exchange = scope["exchange"]
+        body = await read(front, exchange, receive, EmbedBody)
+        served = front.model()
+        _check_options(served, body)
+        texts = inputs.parse(body.inputs, "inputs", front.settings.client_batch_limit)
+        embedded = await embed(
+            front, exchange, receive, texts, "inputs", body.truncate is not False
+        )
+        vectors = shorten(embedded.vectors, body.dimensions)
+        if body.normalize and served.scaling == "service":
+            vectors = scale(vectors)
+        if sum(map(len, vectors)) > _LARGE:
+            answer = await asyncio.to_thread(_encode, vectors)
+        else:
+            answer = _encode(vectors)
+        total = front.clock.now() - exchange.started
+        await exchange.answer(answer, [embedded.timing(total)])
+
+
+def _encode(vectors: list[Vector]) -> bytes:
+    return orjson.dumps(vectors, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _check_options(served: Served, body: EmbedBody) -> None:
+    if body.prompt_name is not None:
+        raise Problem(422, "prompt_name: there are no named prompts here", param="prompt_name")
+    if body.truncation_direction in ("Left", "left"):
+        raise Problem(
+            422, "truncation_direction: texts are cut on the right", param="truncation_direction"
+        )
+    if not body.normalize and served.scaling == "model":
+        raise Problem(
+            422, "normalize: this model's vectors always have length 1", param="normalize"
+        )
+
+
+async def info(request: Request[State]) -> Response:
+    front = request.state["front"]
+    settings, served = front.settings, front.model()
+    snapshot = await front.client.snapshot()
+    facts = snapshot.replicas[0].facts if snapshot.replicas else {}
+    body = {
+        "model_id": served.model,
+        "model_sha": None,
+        "model_dtype": facts.get("dtype"),
+        "served_model_name": served.model,
+        "model_type": {"embedding": {"pooling": served.pooling}},
+        "max_concurrent_requests": settings.max_queue_size,
+        "max_input_length": served.max_length,
+        "max_batch_tokens": settings.max_batch_tokens,
+        "max_batch_requests": settings.max_batch_size,
+        "max_client_batch_size": settings.client_batch_limit,
+        "auto_truncate": True,
+        "tokenization_workers": 1,
+        "version": front.version,
+        "sha": None,
+        "docker_label": None,
+        "device": facts.get("device"),
+        "dimension": served.dimension or facts.get("dimension"),
+        "replicas": len(snapshot.replicas),
+        "isolation": settings.isolation,
+    }
+    return Response(orjson.dumps(body), media_type="application/json")

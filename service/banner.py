@@ -1,0 +1,32 @@
+"""What the terminal says once the service is ready: what runs, where, and a call to try."""
+
+from __future__ import annotations
+
+import json
+
+from batcher import Snapshot
+from service.front import Front
+
+
+def banner(front: Front, snapshot: Snapshot, port: int) -> str:
+    settings, served = front.settings, front.model()
+    facts = next((replica.facts for replica in snapshot.replicas if replica.up), {})
+    host = settings.host if settings.host not in ("0.0.0.0", "::") else "127.0.0.1"
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    up = sum(replica.up for replica in snapshot.replicas)
+    dimension = served.dimension or facts.get("dimension", "?")
+    length = f", at most {served.max_length} tokens" if served.max_length else ""
+    rows = {
+        "model": served.model,
+        "runs on": f"{facts.get('device', '?')}, {facts.get('dtype', '?')}",
+        "vectors": f"{dimension} numbers{length}",
+        "batches": f"up to {settings.max_batch_size} requests or {settings.max_batch_tokens}"
+        f" tokens; {settings.max_queue_size} may wait",
+        "replicas": f"{up} of {len(snapshot.replicas)} up, isolation {settings.isolation}",
+        "url": f"{url}  (docs: {url}/docs)",
+    }
+    body = json.dumps({"model": served.model, "input": "Good morning!"})
+    key = " -H 'Authorization: Bearer <key>'" if settings.api_key else ""
+    curl = f"curl {url}/v1/embeddings -H 'Content-Type: application/json'{key} -d '{body}'"
+    lines = [f"  {name:<9} {value}" for name, value in rows.items()]
+    return "\n".join(["", f"batcher {front.version} is ready", "", *lines, "", f"  {curl}", ""])

@@ -1,0 +1,57 @@
+"""What all endpoints share: one Front for each HTTP process, handed to them as lifespan state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, TypedDict
+
+from batcher import Client, NotReady
+from batcher.clock import Clock, MonotonicClock
+from service.metrics import Tally
+from service.settings import Settings
+from service.tokenizing import Preparer
+from service.version import version
+
+Scaling = Literal["model", "service", "never"]
+"""Who brings vectors to length 1: the model itself, the service on request, or nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The model, as clients see it. Known once it has been found; its replicas come up later."""
+
+    model: str
+    preparer: Preparer
+    scaling: Scaling
+    created: int  # Unix seconds
+    dimension: int | None = None  # None: the user's own runner knows
+    max_length: int | None = None  # tokens
+    pooling: str | None = None
+    names: frozenset[str] = field(init=False)  # any of these in a request means this model
+
+    def __post_init__(self) -> None:
+        last_part = self.model.rstrip("/").rpartition("/")[2]
+        object.__setattr__(self, "names", frozenset({self.model, last_part}))
+
+
+@dataclass(slots=True)
+class Front:
+    settings: Settings
+    client: Client
+    clock: Clock = field(default_factory=MonotonicClock)
+    tally: Tally = field(default_factory=Tally)
+    served: Served | None = None  # None: still looking for the model
+    version: str = field(default_factory=version)
+    stopping: bool = False  # a signal has come: answers say `connection: close`
+
+    def model(self) -> Served:
+        """Raises NotReady."""
+        if self.served is None:
+            raise NotReady("the model is being loaded", retry_after=1.0)
+        return self.served
+
+
+class State(TypedDict):
+    """The lifespan state."""
+
+    front: Front

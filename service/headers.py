@@ -1,0 +1,76 @@
+"""What request headers ask for (deadline, priority), and the Server-Timing of an answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from batcher import Answer
+from service.errors import Problem, quote
+
+MAX_TIMEOUT_MS = 3_600_000
+DEFAULT_PRIORITY = 3
+_URGENCY = re.compile(rb"(?:^|[,\s])u=([^,;\s]*)")  # RFC 9218, section 4.1
+
+Headers = Mapping[bytes, bytes]
+
+
+def timeout(headers: Headers, default: float) -> float:
+    """Seconds: the shortest that any header names, else the default. Raises Problem 400."""
+    own = headers.get(b"x-request-timeout-ms")
+    envoys = headers.get(b"x-envoy-expected-rq-timeout-ms")
+    if own is None and envoys is None:
+        return default
+    named = (("X-Request-Timeout-Ms", own), ("X-Envoy-Expected-Rq-Timeout-Ms", envoys))
+    return min(_milliseconds(name, value) for name, value in named if value is not None) / 1e3
+
+
+def priority(headers: Headers) -> int:
+    """0 (soonest) to 7. Raises Problem 400."""
+    value = headers.get(b"priority")
+    if value is None:
+        return DEFAULT_PRIORITY
+    urgency = _URGENCY.search(value)
+    if urgency is None:
+        return DEFAULT_PRIORITY
+    if urgency[1] not in (b"0", b"1", b"2", b"3", b"4", b"5", b"6", b"7"):
+        raise Problem(
+            400,
+            f"Priority: u must be from 0 to 7, not {quote(urgency[1].decode('latin-1'))}",
+            param="Priority",
+        )
+    return int(urgency[1])
+
+
+def server_timing(answers: Sequence[Answer], tokenizing: float, total: float) -> bytes:
+    """https://www.w3.org/TR/server-timing/, in milliseconds: of the input that waited longest."""
+    answer = answers[0]
+    if len(answers) > 1:
+        answer = max(answers, key=lambda one: one.queue_wait)
+    batch = answer.batch
+    return (
+        b"tokenize;dur=%.3f, queue;dur=%.3f, inference;dur=%.3f, total;dur=%.3f, "
+        b'batch;desc="size=%d tokens=%d reason=%b"'
+    ) % (
+        tokenizing * 1e3,
+        answer.queue_wait * 1e3,
+        batch.inference * 1e3,
+        total * 1e3,
+        batch.size,
+        batch.tokens,
+        batch.reason.encode(),
+    )
+
+
+def _milliseconds(name: str, value: bytes) -> int:
+    text = value.decode("latin-1")
+    if not (text.isascii() and text.isdigit() and len(text) <= 7):
+        text = "0"
+    if not 1 <= (number := int(text)) <= MAX_TIMEOUT_MS:
+        raise Problem(
+            400,
+            f"{name}: must be a whole number of milliseconds from 1 to {MAX_TIMEOUT_MS},"
+            f" not {quote(value.decode('latin-1'))}",
+            param=name,
+        )
+    return number

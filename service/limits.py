@@ -1,0 +1,92 @@
+"""What a caller may send before anyone looks inside: key, media type, size, and how slowly."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Mapping
+
+from starlette.types import Receive
+
+from service.errors import Problem, quote
+
+RECEIPT_TIMEOUT = 10.0  # seconds for the whole body
+_NOT_JSON = (b"multipart/", b"image/", b"audio/", b"video/")
+
+Headers = Mapping[bytes, bytes]
+
+
+class Disconnected(Exception):
+    """The client has gone: nobody is left to answer."""
+
+
+def check_key(headers: Headers, key: bytes) -> None:
+    """Raises Problem 401. Takes the same time for every wrong key."""
+    scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+    if scheme.lower() != b"bearer" or not hmac.compare_digest(given.strip(), key):
+        raise Problem(
+            401,
+            "this service wants its key: send the header 'Authorization: Bearer <key>'",
+            param="Authorization",
+            headers={"www-authenticate": "Bearer"},
+        )
+
+
+def check_media(headers: Headers) -> None:
+    """Raises Problem 415 for what is clearly no JSON; `curl -d` and no type at all are fine."""
+    media = headers.get(b"content-type")
+    if media is not None and media.lower().startswith(_NOT_JSON):
+        raise Problem(
+            415,
+            f"Content-Type {quote(media.decode('latin-1'))}: this route takes application/json",
+            param="Content-Type",
+        )
+    encoding = headers.get(b"content-encoding")
+    if encoding is not None and encoding.lower() not in (b"identity", b""):
+        raise Problem(
+            415,
+            f"Content-Encoding {quote(encoding.decode('latin-1'))}: send the body uncompressed",
+            param="Content-Encoding",
+        )
+
+
+async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
+    """The whole body, or Problem 413 as soon as it is known to be over `limit` bytes, or 408."""
+    declared = headers.get(b"content-length")
+    if declared is not None and declared.isdigit() and int(declared) > limit:
+        raise _too_large(limit)
+    try:
+        async with asyncio.timeout(RECEIPT_TIMEOUT):
+            message = await receive()
+            if message["type"] == "http.request" and not message.get("more_body"):
+                body: bytes = message.get("body", b"")
+                if len(body) > limit:
+                    raise _too_large(limit)
+                return body
+            return await _read_on(message, receive, limit)
+    except TimeoutError:
+        raise Problem(
+            408,
+            f"the body did not arrive within {RECEIPT_TIMEOUT:g} s",
+            headers={"connection": "close"},
+        ) from None
+
+
+async def _read_on(message: Mapping[str, object], receive: Receive, limit: int) -> bytes:
+    received = bytearray()
+    while message["type"] == "http.request":
+        part = message.get("body", b"")
+        assert isinstance(part, bytes)
+        received += part
+        if len(received) > limit:
+            raise _too_large(limit)
+        if not message.get("more_body"):
+            return bytes(received)
+        message = await receive()
+    raise Disconnected
+
+
+def _too_large(limit: int) -> Problem:
+    # The connection stays open: uvicorn drops the rest of the body as it comes, and the client,
+    # who is still sending, gets to read this. Closed under it, he would see a reset instead.
+    return Problem(413, f"the body is larger than {limit} bytes")

@@ -1,0 +1,177 @@
+"""The engine's snapshot and this front's own counts, in Prometheus' text format.
+
+Nothing is kept in prometheus-client's own counters: it only writes the format, at each scrape.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+
+from batcher import HistogramSnapshot, Snapshot
+from batcher.stats import SECONDS, Histogram
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Tally:
+    """HTTP requests by route and outcome. Used from the event loop only."""
+
+    def __init__(self) -> None:
+        self.routes: frozenset[str] = frozenset()  # the paths that get a label of their own
+        self.requests: Counter[tuple[str, str]] = Counter()
+        self.durations: dict[str, Histogram] = {}
+
+    def observe(self, path: str, outcome: str, seconds: float) -> None:
+        # Anything else under one label: a caller must not be able to make labels.
+        route = path if path in self.routes else "other"
+        self.requests[route, outcome] += 1
+        durations = self.durations.get(route)
+        if durations is None:
+            durations = self.durations[route] = Histogram(SECONDS)
+        durations.observe(seconds)
+
+
+def exposition(snapshot: Snapshot, tally: Tally, version: str, model: str) -> bytes:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(snapshot, tally, version, model))
+    return generate_latest(registry)
+
+
+class _Collector:
+    def __init__(self, snapshot: Snapshot, tally: Tally, version: str, model: str) -> None:
+        self._snapshot = snapshot
+        self._tally = tally
+        self._version = version
+        self._model = model
+
+    def collect(self) -> Iterable[Metric]:
+        yield from self._http()
+        yield from self._engine()
+        yield from self._batches()
+        yield from self._replicas()
+        yield _gauge(
+            "build_info",
+            "Always 1; says what is running.",
+            [((self._version, self._model), 1)],
+            ("version", "model"),
+        )
+
+    def _http(self) -> Iterator[Metric]:
+        yield _counter(
+            "requests",
+            "HTTP requests, by route and by how they ended.",
+            self._tally.requests.items(),
+            ("route", "outcome"),
+        )
+        durations = HistogramMetricFamily(
+            "batcher_request_duration_seconds",
+            "Time from the arrival of an HTTP request to the end of its answer.",
+            labels=("route",),
+        )
+        for route, histogram in self._tally.durations.items():
+            _add(durations, histogram.snapshot(), (route,))
+        yield durations
+
+    def _engine(self) -> Iterator[Metric]:
+        now = self._snapshot
+        ended = {"ok": now.ok, "failed": now.failed, "expired": now.expired}
+        ended["cancelled"] = now.cancelled
+        yield _counter("inputs_accepted", "Inputs admitted to the queue.", [((), now.accepted)])
+        yield _counter(
+            "inputs",
+            "Admitted inputs that have their outcome.",
+            [((outcome,), count) for outcome, count in ended.items()],
+            ("outcome",),
+        )
+        yield _counter(
+            "inputs_refused",
+            "Inputs turned away at the door, by reason.",
+            [((reason,), count) for reason, count in now.refused.items()],
+            ("reason",),
+        )
+        yield _gauge("queue_depth", "Inputs that wait.", [((), now.waiting)])
+        yield _gauge("queue_tokens", "Tokens of the inputs that wait.", [((), now.waiting_tokens)])
+        yield _gauge("inputs_running", "Inputs in a batch that runs.", [((), now.running)])
+        yield _gauge(
+            "queue_oldest_age_seconds", "How long the oldest has waited.", [((), now.oldest_age)]
+        )
+        yield _gauge(
+            "predicted_batch_seconds",
+            "How long a batch of all that waits would take, were it cut now.",
+            [((), now.predicted_batch)],
+        )
+        yield _gauge("ready", "1 while new work is taken.", [((), int(now.ready))])
+
+    def _batches(self) -> Iterator[Metric]:
+        now = self._snapshot
+        yield _counter(
+            "batches",
+            "Batches run, by why they closed.",
+            [((reason,), count) for reason, count in now.batches.items()],
+            ("reason",),
+        )
+        for name, help_text, histogram in (
+            ("queue_wait_seconds", "Time in the queue, of each input.", now.queue_wait),
+            ("inference_seconds", "Time in the model, of each batch.", now.inference),
+            ("batch_size", "Inputs in a batch.", now.batch_size),
+            ("batch_tokens", "Tokens in a batch as run, padding included.", now.batch_tokens),
+            ("batch_padding_ratio", "Share of a batch that is padding.", now.batch_padding),
+        ):
+            family = HistogramMetricFamily(f"batcher_{name}", help_text)
+            _add(family, histogram, ())
+            yield family
+
+    def _replicas(self) -> Iterator[Metric]:
+        replicas = self._snapshot.replicas
+        yield _gauge(
+            "worker_up",
+            "1 while this replica's worker can take a batch.",
+            [((str(replica.index),), int(replica.up)) for replica in replicas],
+            ("replica",),
+        )
+        yield _counter(
+            "worker_restarts",
+            "Workers that were lost, by what they died of.",
+            [
+                ((str(replica.index), reason), count)
+                for replica in replicas
+                for reason, count in replica.restarts.items()
+            ],
+            ("replica", "reason"),
+        )
+
+
+_Samples = Iterable[tuple[tuple[str, ...], float]]
+
+
+def _counter(name: str, help_text: str, samples: _Samples, labels: tuple[str, ...] = ()) -> Metric:
+    family = CounterMetricFamily(f"batcher_{name}", help_text, labels=labels)
+    for values, value in samples:
+        family.add_metric(values, value)
+    return family
+
+
+def _gauge(name: str, help_text: str, samples: _Samples, labels: tuple[str, ...] = ()) -> Metric:
+    family = GaugeMetricFamily(f"batcher_{name}", help_text, labels=labels)
+    for values, value in samples:
+        family.add_metric(values, value)
+    return family
+
+
+def _add(
+    family: HistogramMetricFamily, histogram: HistogramSnapshot, labels: tuple[str, ...]
+) -> None:
+    buckets, total = [], 0
+    for bound, count in zip((*histogram.bounds, float("inf")), histogram.counts, strict=True):
+        total += count
+        buckets.append(("+Inf" if bound == float("inf") else repr(bound), float(total)))
+    family.add_metric(labels, buckets, sum_value=histogram.sum)

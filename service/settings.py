@@ -1,0 +1,171 @@
+"""One table of name, default, environment variable, flag and help. Validated whole, at start.
+
+A value comes from the flag, else from the environment (BATCHER_ + the name), else from the default.
+Durations are in milliseconds here, at the edge, and in seconds everywhere else.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from batcher import Limits
+
+PREFIX = "BATCHER_"
+_NOT_OURS = ("BATCHER_LOADTEST_",)  # the load tests read these
+
+Positive = Annotated[int, Field(ge=1)]
+Milliseconds = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    model: str = Field(
+        "sentence-transformers/all-MiniLM-L6-v2",
+        min_length=1,
+        description="Hugging Face id or local folder",
+    )
+    runner: str = Field(
+        "transformers",
+        pattern=r"^(transformers|simulated|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$",
+        description="transformers, simulated, or package.module:Class of your own",
+    )
+    task: str = Field(
+        "auto", min_length=1, description="what the model does; auto: from its config"
+    )
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|(cpu|cuda(:\d+)?)(,(cpu|cuda(:\d+)?))*)$",
+        description="auto, cpu, cuda, or a list such as cuda:0,cuda:1",
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="auto: bfloat16 where the device has it natively,"
+        " else float16 on CUDA and float32 on CPU",
+    )
+    max_batch_size: Positive = Field(
+        64, description="requests in one forward pass; 1 switches batching off"
+    )
+    max_batch_tokens: Positive = Field(16384, description="padded tokens in one forward pass")
+    max_wait_ms: Milliseconds = Field(
+        0.0,
+        ge=0,
+        le=60_000,
+        description="longest a waiting request holds a free replica for company, from its arrival",
+    )
+    max_queue_size: Positive = Field(4096, description="requests that may wait")
+    request_timeout_ms: Milliseconds = Field(
+        30_000.0, ge=1, le=3_600_000, description="deadline of a request that brings none"
+    )
+    replicas: Positive | None = Field(None, description="worker processes (default: 1 per device)")
+    frontends: int = Field(
+        1, ge=1, le=1, description="HTTP processes; this version runs exactly 1, more come later"
+    )
+    isolation: Literal["process", "thread"] = Field(
+        "process", description="where the model runs: process, or thread (of this process)"
+    )
+    threads: Positive | Literal["auto"] = Field("auto", description="CPU threads of each worker")
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0: any free one")
+    api_key: SecretStr | None = Field(
+        None,
+        min_length=1,
+        description="when set, Authorization: Bearer is required except on health routes",
+    )
+    max_body_bytes: Positive = Field(2 * 1024 * 1024, description="a larger request body gets 413")
+    max_client_batch_size: Positive = Field(
+        256, description="inputs in one HTTP request; more get 422"
+    )
+    drain_timeout_ms: Milliseconds = Field(
+        30_000.0, ge=0, le=3_600_000, description="longest a shutdown waits for accepted work"
+    )
+    sim_fixed_ms: Milliseconds = Field(
+        2.0, ge=0, le=3_600_000, description="simulated accelerator: time of a batch"
+    )
+    sim_per_item_ms: Milliseconds = Field(
+        0.02, ge=0, le=3_600_000, description="simulated accelerator: and of each input in it"
+    )
+    sim_per_token_us: Milliseconds = Field(
+        0.0, ge=0, le=3_600_000_000, description="simulated accelerator: and of each padded token"
+    )
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(
+            max_batch_size=self.max_batch_size,
+            max_batch_tokens=self.max_batch_tokens,
+            max_wait=self.max_wait_ms / 1e3,
+            max_queue_size=self.max_queue_size,
+        )
+
+    @property
+    def client_batch_limit(self) -> int:
+        """Inputs that one HTTP request may bring: they enter the queue all together or not."""
+        return min(self.max_client_batch_size, self.max_queue_size)
+
+    @property
+    def model_id(self) -> str:
+        """The name that clients know the model by."""
+        named = self.runner == "transformers" or "model" in self.model_fields_set
+        return self.model if named else self.runner
+
+
+class BadSetting(Exception):
+    """One line that names the variable or flag, the value and the rule."""
+
+
+def load(flags: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> Settings:
+    """`flags` by field name, as typed. Raises BadSetting. `environ` must be what os.environ is:
+    pydantic-settings reads that."""
+    for variable in sorted(environ):
+        name = variable.upper()
+        if not name.startswith(PREFIX) or name.startswith(_NOT_OURS):
+            continue
+        if name.removeprefix(PREFIX).lower() not in Settings.model_fields:
+            raise BadSetting(
+                f"{variable}={environ[variable]!r}: there is no such setting"
+                " (--help lists them all)"
+            )
+    try:
+        return Settings(**flags)  # type: ignore[arg-type]  # text, as in the environment
+    except ValidationError as error:
+        raise BadSetting(_describe(error, flags, environ)) from None
+
+
+def origin(settings: Settings, name: str, flags: Mapping[str, str]) -> str:
+    if name in flags:
+        return "flag"
+    return "environment" if name in settings.model_fields_set else "default"
+
+
+def effective(settings: Settings, flags: Mapping[str, str]) -> list[str]:
+    """`BATCHER_PORT=8000 (default)`, one line a setting, secrets redacted."""
+    lines = []
+    for name in Settings.model_fields:
+        value = getattr(settings, name)
+        text = "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+        lines.append(f"{PREFIX}{name.upper()}={text} ({origin(settings, name, flags)})")
+    return lines
+
+
+def flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _describe(error: ValidationError, flags: Mapping[str, str], environ: Mapping[str, str]) -> str:
+    first = error.errors(include_url=False)[0]
+    name = str(first["loc"][0])
+    where = flag(name) if name in flags else PREFIX + name.upper()
+    value: Any = "(hidden)" if name == "api_key" else repr(first["input"])
+    rule = "; or ".join(
+        dict.fromkeys(
+            item["msg"] for item in error.errors(include_url=False) if item["loc"][0] == name
+        )
+    )
+    about = Settings.model_fields[name].description
+    return f"{where}={value}: {rule} ({about})"
