@@ -1,0 +1,33 @@
+"""`python -m loadtests`: drive a server, compare designs, check claims."""
+
+import argparse
+import sys
+
+from loadtests import check, closedloop, compare, openloop
+
+COMMANDS = {
+    "openloop": (openloop, "the referee: send on schedule, whatever the server does"),
+    "closedloop": (closedloop, "N callers, each waiting for its answer"),
+    "compare": (compare, "our service, no batching, and the busy loop, side by side"),
+    "check": (check, "measure one claim and write it to results/"),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m loadtests", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (module, line) in COMMANDS.items():
+        options = commands.add_parser(name, help=line, description=module.__doc__)
+        module.add_arguments(options)
+        options.set_defaults(run=module.run)
+    args = parser.parse_args()
+    try:
+        status: int = args.run(args)
+    except (RuntimeError, ValueError, OSError) as error:
+        print(f"loadtests: {error}", file=sys.stderr)
+        return 2
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

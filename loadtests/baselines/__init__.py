@@ -1,0 +1,1 @@
+"""What people write instead: the same model, tokenizer, threads and wire format."""

@@ -1,0 +1,64 @@
+"""One claim, measured: runs a check, writes its folder of results, says whether the claim holds."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+from loadtests import workloads
+from loadtests.checks import batching, drain, finding, front, idle, isolation, saturation, sts
+from loadtests.record import Record
+from loadtests.target import cpus_argument
+
+CHECKS: dict[str, ModuleType] = {
+    "sts": sts,
+    "batching": batching,
+    "saturation": saturation,
+    "front": front,
+    "isolation": isolation,
+    "idle": idle,
+    "drain": drain,
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    names = parser.add_subparsers(dest="check", required=True, metavar="NAME")
+    for name, check in CHECKS.items():
+        options = names.add_parser(name, help=check.TITLE, description=check.__doc__)
+        add_common_arguments(options)
+        check.add_arguments(options)
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    workloads.add_arguments(parser)
+    parser.add_argument("--out", type=Path, default=Path("results"), help="default: results/")
+    parser.add_argument("--name", help="of the folder, after the date; default: the check's")
+    parser.add_argument(
+        "--cpus", type=cpus_argument, help="cores of the server, as 0,1; default: any"
+    )
+
+
+def configuration(args: argparse.Namespace) -> dict[str, object]:
+    """The options as chosen; of folders only the name, because results are public."""
+    hidden = {"command", "check", "out", "name", "run"}
+    chosen = {name: value for name, value in vars(args).items() if name not in hidden}
+    return {
+        name: value.name
+        if isinstance(value, Path)
+        else sorted(value)
+        if isinstance(value, frozenset)
+        else value
+        for name, value in chosen.items()
+        if value is not None
+    }
+
+
+def run(args: argparse.Namespace) -> int:
+    """The command: returns 0 when everything that is judged holds."""
+    check = CHECKS[args.check]
+    measure: Callable[[argparse.Namespace, Record], finding.Measured] = check.measure
+    record = Record(args.out, args.name or f"check-{args.check}", configuration(args))
+    measured = measure(args, record)
+    body = f"{finding.table(measured.findings)}\n\n{measured.notes}"
+    record.finish(check.TITLE, body, {"findings": list(measured.findings)})
+    return 0 if finding.holds(measured.findings) else 1

@@ -1,0 +1,51 @@
+"""One measured figure beside its ideal and its bound."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`need` is the bound in words; `ok` is None for a figure that is reported, not judged."""
+
+    what: str
+    measured: float
+    unit: str = ""
+    ideal: float | None = None
+    need: str = ""
+    ok: bool | None = None
+
+    @property
+    def ratio(self) -> float | None:
+        return self.measured / self.ideal if self.ideal else None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a check found, and what a reader should know beside the table."""
+
+    findings: Sequence[Finding]
+    notes: str = ""
+
+
+def table(findings: Sequence[Finding]) -> str:
+    lines = ["| what | ideal | measured | ratio | needed | verdict |", "|---|---|---|---|---|---|"]
+    for finding in findings:
+        ideal = "" if finding.ideal is None else f"{finding.ideal:.5g} {finding.unit}"
+        ratio = "" if finding.ratio is None else f"{finding.ratio:.3f}"
+        verdict = {None: "", True: "holds", False: "**missed**"}[finding.ok]
+        lines.append(
+            f"| {finding.what} | {ideal} | {finding.measured:.5g} {finding.unit} "
+            f"| {ratio} | {finding.need} | {verdict} |"
+        )
+    return "\n".join(lines)
+
+
+def holds(findings: Sequence[Finding]) -> bool:
+    return all(finding.ok is not False for finding in findings)
+
+
+def spread(values: Sequence[float]) -> str:
+    """`median (lowest to highest)` of repeats."""
+    return f"{median(values):.4g} ({min(values):.4g} to {max(values):.4g})"

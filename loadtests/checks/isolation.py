@@ -1,0 +1,92 @@
+"""Does a busy front slow the model? Forward times while wrk saturates a health route, and not."""
+
+import argparse
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterator
+from statistics import median
+
+from loadtests import closedloop, processes, workloads
+from loadtests.checks.finding import Finding, Measured, spread
+from loadtests.record import Record
+from loadtests.servers import Server, pin_threads, pinned, running, service
+from loadtests.target import count_between, number_between
+from loadtests.wrk import WrkReport, getting
+
+TITLE = "Time of one forward while the front is quiet and while it is saturated"
+FRONT, WORKER = frozenset({0}), frozenset({1})
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seconds", type=number_between(2, 60), default=10.0, help="of each run")
+    parser.add_argument("--repeats", type=count_between(1, 9), default=3)
+    parser.add_argument("--connections", type=count_between(1, 1024), default=64)
+
+
+def measure(args: argparse.Namespace, record: Record) -> Measured:
+    text = workloads.texts("short", workloads.load_sentences(args.sentences), seed=1, count=1)[0]
+    findings, notes = [], []
+    for isolation in ("process", "thread"):
+        times: dict[str, list[float]] = defaultdict(list)
+        with running(service(isolation, isolation=isolation, threads=1)) as server:
+            _pin(server, isolation)
+            request = server.target.post("/embed", workloads.embed_body(text))
+            for repeat in range(args.repeats):
+                for front in ("quiet", "saturated"):
+                    with _load(server, args, front == "saturated") as reports, pinned(WORKER):
+                        # One caller on the worker's core: it runs only while the worker does not.
+                        run = closedloop.drive(server.target, [request], 1, args.seconds - 1)
+                    record.raw(f"{isolation}-{front}-{repeat}", run)
+                    alone = [
+                        out.phases()["inference"] for out in run.outcomes if out.batch_size == 1
+                    ]
+                    times[front].append(median(alone))
+                    load = f", wrk {reports[0].requests_per_s:.0f}/s" if reports else ""
+                    print(
+                        f"{isolation} {front}: p50 {times[front][-1]:.2f} ms "
+                        f"of {len(alone)} forwards{load}",
+                        flush=True,
+                    )
+        ratio = median(times["saturated"]) / median(times["quiet"])
+        judged = isolation == "process"
+        findings.append(
+            Finding(
+                f"BATCHER_ISOLATION={isolation}: p50 of inference, saturated over quiet",
+                ratio,
+                "x",
+                ideal=1.0,
+                need="<= 1.3" if judged else "",
+                ok=ratio <= 1.3 if judged else None,
+            )
+        )
+        notes += [f"- {isolation}, {front}: {spread(values)} ms" for front, values in times.items()]
+    return Measured(
+        findings, "Front and wrk on core 0, the model on core 1.\n\n" + "\n".join(notes)
+    )
+
+
+@contextlib.contextmanager
+def _load(server: Server, args: argparse.Namespace, saturate: bool) -> Iterator[list[WrkReport]]:
+    if not saturate:
+        yield []
+        return
+    with getting(server.target, "/health/live", args.connections, args.seconds, FRONT) as reports:
+        yield reports
+
+
+def _pin(server: Server, isolation: str) -> None:
+    """The model on one core, all else on the other.
+
+    With no process of its own the model runs in a thread beside the event loop; then every thread
+    but the loop's goes to the model's core, and what is left to fight for is the interpreter lock.
+    """
+    threads = processes.threads(server.pids)
+    if isolation == "process":
+        hosts = {pid for pid in server.pids if "spawn_main" in processes.command(pid)}
+        if not hosts:
+            raise RuntimeError("no worker process among the server's children")
+        model = [thread.tid for thread in threads if thread.pid in hosts]
+    else:
+        model = [thread.tid for thread in threads if not thread.is_main]
+    pin_threads([thread.tid for thread in threads if thread.tid not in model], FRONT)
+    pin_threads(model, WORKER)

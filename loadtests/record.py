@@ -1,0 +1,129 @@
+"""One folder of `results/` for one run: how it was made, on what, the raw data and the summary."""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from loadtests.openloop import Run
+from loadtests.outcomes import write_raw
+from loadtests.servers import ROOT
+
+PACKAGES = ("torch", "transformers", "starlette", "uvicorn", "uvloop", "locust", "numpy")
+
+
+class Record:
+    """Creates `<out>/<date>-<name>/`, numbered from the second of a day on."""
+
+    def __init__(self, out: Path, name: str, configuration: Mapping[str, object]) -> None:
+        today = datetime.date.today().isoformat()
+        folders = (
+            out / f"{today}-{name}{suffix}" for suffix in ("", *(f"-{n}" for n in range(2, 99)))
+        )
+        self.path = next(folder for folder in folders if not folder.exists())
+        (self.path / "runs").mkdir(parents=True)
+        self.facts: dict[str, object] = {
+            "command": command_line(sys.argv[1:]),
+            "commit": commit(),
+            "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "machine": machine(),
+            "configuration": dict(configuration),
+        }
+        self._write_json("facts.json", self.facts)
+
+    def raw(self, name: str, run: Run) -> None:
+        """One line a request, into `runs/<name>.csv.gz`."""
+        write_raw(self.path / "runs" / f"{name}.csv.gz", run.outcomes, run.begin)
+
+    def text(self, name: str, text: str) -> None:
+        (self.path / "runs" / name).write_text(text)
+
+    def finish(self, title: str, body: str, figures: Mapping[str, object]) -> None:
+        """Write summary.md (and print it) and summary.json."""
+        settings = [f"- {name}: {value}" for name, value in self._lines()]
+        summary = f"# {title}\n\n{body.strip()}\n\n## How\n" + "\n".join(settings) + "\n"
+        (self.path / "summary.md").write_text(summary)
+        self._write_json("summary.json", figures)
+        print(f"\n{summary}\nwritten to {self.path}", flush=True)
+
+    def _lines(self) -> list[tuple[str, object]]:
+        lines: list[tuple[str, object]] = []
+        for name, value in self.facts.items():
+            if isinstance(value, Mapping):
+                value = ", ".join(f"{key} {part}" for key, part in value.items())
+            lines.append((name, f"`{value}`" if name == "command" else value))
+        return lines
+
+    def _write_json(self, name: str, value: object) -> None:
+        text = json.dumps(value, indent=1, default=_plain)
+        (self.path / name).write_text(text + "\n")
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """As typed, but folders outside the project by their last part: results are public."""
+    shown = [f"…/{Path(part).name}" if os.path.isabs(part) else part for part in arguments]
+    return shlex.join(["python", "-m", "loadtests"]) + " " + " ".join(map(_quoted, shown))
+
+
+def commit() -> str:
+    """The commit, with `+changes` when the tree differs from it; "unknown" outside a repository."""
+    command = ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+changes"]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return done.stdout.strip() or "unknown"
+
+
+def machine() -> dict[str, str]:
+    model = next(
+        (
+            line.split(":", 1)[1].strip()
+            for line in _lines_of("/proc/cpuinfo")
+            if "model name" in line
+        ),
+        platform.processor(),
+    )
+    memory = next(
+        (line.split()[1] for line in _lines_of("/proc/meminfo") if "MemTotal" in line), "0"
+    )
+    facts = {
+        "cpu": model,
+        "cores": str(os.cpu_count()),
+        "memory": f"{int(memory) / 2**20:.0f} GiB",
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+    }
+    return facts | {name: importlib.metadata.version(name) for name in PACKAGES if _installed(name)}
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _quoted(part: str) -> str:
+    return part if part.startswith("…/") and " " not in part else shlex.quote(part)
+
+
+def _lines_of(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []
+
+
+def _plain(value: object) -> object:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    return str(value)
