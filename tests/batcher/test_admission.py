@@ -1,0 +1,86 @@
+"""The one bound on the queue, and how long it will take to empty."""
+
+from __future__ import annotations
+
+import pytest
+
+from batcher import admission
+from batcher.cost import CostModel
+from batcher.limits import Limits
+from batcher.pending import Pending
+from tests.fakes import request
+
+FIXED, PER_REQUEST, PER_TOKEN = 0.005, 0.0005, 0.00001
+
+
+@pytest.fixture(scope="module")
+def cost() -> CostModel:
+    """Knows batches that take 5 ms + 0.5 ms a request + 10 us a token."""
+    model = CostModel()
+    for turn in range(300):
+        size = 1 + turn % 32
+        tokens = size * (8 + turn % 7)
+        model.observe(size, tokens, FIXED + PER_REQUEST * size + PER_TOKEN * tokens)
+    return model
+
+
+def waiting(count: int, cost: int = 10) -> Pending:
+    pending = Pending()
+    for _ in range(count):
+        pending.add(request(cost=cost))
+    return pending
+
+
+def test_the_last_free_place_is_given_and_the_next_request_refused(cost: CostModel) -> None:
+    limits = Limits(max_queue_size=4)
+    assert admission.refusal(waiting(3), 1, limits, cost, 1) is None
+    refused = admission.refusal(waiting(4), 1, limits, cost, 1)
+    assert refused is not None
+    assert str(refused) == "4 requests wait and at most 4 may"
+
+
+def test_several_requests_enter_together_or_not_at_all(cost: CostModel) -> None:
+    limits = Limits(max_queue_size=4)
+    assert admission.refusal(waiting(2), 2, limits, cost, 1) is None
+    assert admission.refusal(waiting(2), 3, limits, cost, 1) is not None
+
+
+def test_a_refused_caller_is_told_when_the_queue_will_have_emptied(cost: CostModel) -> None:
+    # 64 wait, in two batches of 32 requests of 10 tokens: 2 x (5 + 16 + 3.2) ms
+    limits = Limits(max_batch_size=32, max_queue_size=64)
+    refused = admission.refusal(waiting(64), 1, limits, cost, 1)
+    assert refused is not None
+    assert refused.retry_after == pytest.approx(2 * 0.0242, rel=1e-3)
+
+
+def test_a_batch_that_is_not_full_counts_as_one(cost: CostModel) -> None:
+    limits = Limits(max_batch_size=32)
+    one = admission.seconds_to_drain(waiting(32), limits, cost, 1)
+    assert admission.seconds_to_drain(waiting(33), limits, cost, 1) == pytest.approx(2 * one)
+
+
+def test_replicas_share_the_work(cost: CostModel) -> None:
+    limits = Limits(max_batch_size=8)
+    alone = admission.seconds_to_drain(waiting(64), limits, cost, 1)
+    assert admission.seconds_to_drain(waiting(64), limits, cost, 4) == pytest.approx(alone / 4)
+
+
+def test_long_requests_make_smaller_batches(cost: CostModel) -> None:
+    # 400 tokens of 100 each: four at a time, so 16 in four batches of 5 + 2 + 4 ms
+    limits = Limits(max_batch_size=32, max_batch_tokens=400)
+    seconds = admission.seconds_to_drain(waiting(16, cost=100), limits, cost, 1)
+    assert seconds == pytest.approx(4 * 0.011, rel=1e-2)
+
+
+def test_requests_above_the_token_budget_are_counted_one_at_a_time(cost: CostModel) -> None:
+    limits = Limits(max_batch_tokens=50)
+    seconds = admission.seconds_to_drain(waiting(3, cost=200), limits, cost, 1)
+    assert seconds == pytest.approx(3 * cost.predict(1, 200))
+
+
+def test_an_empty_queue_takes_no_time(cost: CostModel) -> None:
+    assert admission.seconds_to_drain(waiting(0), Limits(), cost, 1) == 0.0
+
+
+def test_before_the_first_batch_nothing_is_predicted_and_nothing_breaks() -> None:
+    assert admission.seconds_to_drain(waiting(9), Limits(), CostModel(), 0) == 0.0

@@ -1,0 +1,57 @@
+"""Histograms and counters, and the value they are frozen into."""
+
+from __future__ import annotations
+
+import pytest
+
+from batcher.request import BatchReport
+from batcher.stats import RATIOS, SECONDS, SIZES, TOKENS, Histogram, HistogramSnapshot, Tally
+
+
+@pytest.mark.parametrize("bounds", [SECONDS, SIZES, TOKENS, RATIOS])
+def test_bounds_rise_strictly(bounds: tuple[float, ...]) -> None:
+    assert list(bounds) == sorted(set(bounds))
+
+
+def test_seconds_reach_from_half_a_millisecond_to_past_twenty_seconds() -> None:
+    assert SECONDS[0] == 0.0005
+    assert SECONDS[-1] > 20.0
+
+
+def test_a_value_on_a_bound_belongs_below_it() -> None:
+    histogram = Histogram((1.0, 2.0))
+    for value in (0.5, 1.0, 1.5, 2.0, 2.5):
+        histogram.observe(value)
+    assert histogram.snapshot() == HistogramSnapshot((1.0, 2.0), (2, 2, 1), 7.5)
+
+
+def test_count_and_mean_follow_from_the_buckets() -> None:
+    histogram = Histogram((1.0,))
+    assert (histogram.snapshot().count, histogram.snapshot().mean) == (0, 0.0)
+    histogram.observe(1.0)
+    histogram.observe(4.0)
+    assert (histogram.snapshot().count, histogram.snapshot().mean) == (2, 2.5)
+
+
+def test_a_snapshot_does_not_change_when_the_histogram_does() -> None:
+    histogram = Histogram((1.0,))
+    before = histogram.snapshot()
+    histogram.observe(0.5)
+    assert before.count == 0
+
+
+def test_a_batch_counts_once_in_each_of_its_histograms() -> None:
+    tally = Tally()
+    tally.observe(
+        BatchReport(
+            replica=0, size=4, tokens=40, useful_tokens=30, reason="full", predicted=0, inference=2
+        )
+    )
+    assert tally.batches == {"full": 1}
+    sums = {
+        "inference": tally.inference.snapshot().sum,
+        "size": tally.batch_size.snapshot().sum,
+        "tokens": tally.batch_tokens.snapshot().sum,
+        "padding": tally.batch_padding.snapshot().sum,
+    }
+    assert sums == {"inference": 2.0, "size": 4.0, "tokens": 40.0, "padding": 0.25}
