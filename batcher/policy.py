@@ -30,7 +30,7 @@ def due(pending: Pending, limits: Limits, draining: bool) -> float:
     """The time at which a free replica should cut a batch; NOW for at once. Never on empty."""
     if draining or limits.max_wait == 0.0 or len(pending) >= limits.max_batch_size:
         return NOW
-    if _reaches_token_budget(pending, limits):
+    if _tokens_used_up(pending, limits):
         return NOW
     return pending.oldest.arrival + limits.max_wait
 
@@ -54,14 +54,16 @@ def fill(pending: Pending, limits: Limits, now: float, draining: bool) -> Fill:
     result.tokens = longest * len(result.taken)
     if len(result.taken) == limits.max_batch_size:
         result.reason = "full"
+    elif result.taken and longest * (len(result.taken) + 1) > limits.max_batch_tokens:
+        result.reason = "tokens"
     return result
 
 
-def _reaches_token_budget(pending: Pending, limits: Limits) -> bool:
-    """Would the next batch close for its tokens? O(batch), and only asked under a max_wait."""
+def _tokens_used_up(pending: Pending, limits: Limits) -> bool:
+    """Is there no room for one more, however short? O(batch), and only asked under a max_wait."""
     longest = 0
     for count, request in enumerate(pending, start=1):
         longest = max(longest, request.cost)
-        if longest * count >= limits.max_batch_tokens:
+        if longest * (count + 1) > limits.max_batch_tokens:
             return True
     return False
