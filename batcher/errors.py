@@ -14,6 +14,10 @@ class Refused(BatcherError):
         super().__init__(message)
         self.retry_after = retry_after
 
+    def __reduce__(self) -> tuple[type[Refused], tuple[str, float]]:
+        # Exceptions pickle the arguments of Exception, which here is one too few.
+        return type(self), (str(self), self.retry_after)
+
 
 class Overloaded(Refused):
     """No room for this request at present."""
