@@ -23,4 +23,7 @@ class MonotonicClock:
         return time.monotonic()
 
     def wait(self, condition: threading.Condition, until: float | None) -> None:
-        condition.wait(None if until is None else max(0.0, until - time.monotonic()))
+        if until is None:
+            condition.wait()
+        else:
+            condition.wait(min(max(0.0, until - time.monotonic()), threading.TIMEOUT_MAX))
