@@ -1,0 +1,102 @@
+"""Where a model is: a path, an installed model package, the local cache, the hub.
+
+Looks at file names only. The front uses it too: neither torch nor transformers is imported.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+FILES = ("*.json", "*.txt", "*.model")
+WEIGHTS = ("model*.safetensors", "0_Transformer/model*.safetensors")
+OLD_WEIGHTS = ("pytorch_model*.bin", "0_Transformer/pytorch_model*.bin")
+ELSEWHERE = ["onnx/*", "openvino/*", "coreml/*"]  # the same model again, for other engines
+SHARDS = "model.safetensors.index.json"
+
+
+class ModelNotFound(ValueError):
+    """No such model. One line: every place that was looked in, and what was there."""
+
+
+def find_model(name: str) -> Path:
+    """The folder of a model: a path, an installed model package, the local cache, the hub.
+
+    The hub is asked last, so this may download. Raises ModelNotFound.
+    """
+    path = Path(name).expanduser()
+    if _is_model(path):
+        return path
+    if path.is_dir():
+        raise ModelNotFound(f"model {name!r}: the folder is there but holds no config.json")
+    if not HUB_ID.fullmatch(name):
+        raise ModelNotFound(f"model {name!r}: no such folder, and no name of a model on the hub")
+    package = package_of(name)
+    if (folder := _in_package(package)) is not None:
+        return folder
+    tried = f"no folder of that name, no installed package {package}"
+    return _from_hub(name, tried)
+
+
+def package_of(name: str) -> str:
+    """The Python package that would carry a model: the id's last part behind `gt_`."""
+    return "gt_" + re.sub(r"\W", "_", name.rpartition("/")[2].lower())
+
+
+def _is_model(folder: Path) -> bool:
+    return (folder / "config.json").is_file() or (folder / "modules.json").is_file()
+
+
+def _in_package(package: str) -> Path | None:
+    # Found, not imported: a model package may import torch as it is imported.
+    found = importlib.util.find_spec(package)
+    for place in (found.submodule_search_locations or ()) if found else ():
+        for folder in (Path(place), Path(place, "model")):
+            if _is_model(folder):
+                return folder
+    return None
+
+
+def _from_hub(name: str, tried: str) -> Path:
+    from huggingface_hub import snapshot_download  # 0.5 s: only where it is needed
+
+    def snapshot(weights: tuple[str, ...], *, local: bool) -> Path:
+        return Path(
+            snapshot_download(
+                name,
+                allow_patterns=[*FILES, *weights],
+                ignore_patterns=ELSEWHERE,
+                local_files_only=local,
+            )
+        )
+
+    reasons = []
+    for place, local in (("local cache", True), ("hub", False)):
+        try:
+            folder = snapshot(WEIGHTS, local=local)
+            if not _has_weights(folder) and not local:
+                folder = snapshot(OLD_WEIGHTS, local=local)
+        except Exception as error:  # the hub's client has a dozen ways to say no
+            reasons.append(f"{place}: {_first_line(error)}")
+            continue
+        if _is_model(folder) and _has_weights(folder):
+            return folder
+        reasons.append(f"{place}: {'incomplete' if local else 'no weights among its files'}")
+    raise ModelNotFound(f"model {name!r} not found: {tried}, {'; '.join(reasons)}")
+
+
+def _has_weights(folder: Path) -> bool:
+    for place in (folder, folder / "0_Transformer"):
+        if (place / SHARDS).is_file():
+            shards = set(json.loads((place / SHARDS).read_text())["weight_map"].values())
+            return all((place / shard).is_file() for shard in shards)
+        if any(place.glob("model*.safetensors")) or any(place.glob("pytorch_model*.bin")):
+            return True
+    return False
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(". ")
