@@ -1,0 +1,88 @@
+"""The runners that come with the service, by name. Imports no torch: a runner does, in its worker.
+
+Reading order: folder.py (where a model is) · spec.py (what its files say) · encoder.py (the forward
+pass) · padding.py · finite.py · devices.py and threads.py (what it runs on) · simulated.py.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from batcher.runner import Runner
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerConfig:
+    """What a runner is told. `model` may be a hub id or a folder; `threads` 0 means auto."""
+
+    model: str
+    task: str = "auto"
+    device: str = "auto"  # auto, cpu, cuda, or a list with a device for each replica
+    dtype: str = "auto"
+    threads: int = 0
+    replica: int = 0
+    replicas: int = 1
+    sim_fixed_ms: float = 2.0
+    sim_per_item_ms: float = 0.02
+    sim_per_token_us: float = 0.0
+
+
+class RunnerNotFound(ValueError):
+    """BATCHER_RUNNER names nothing that can be run. The text says what to write instead."""
+
+
+class CallableRunner:
+    """A plain function from a list of payloads to a list of results, as a runner."""
+
+    def __init__(self, function: Callable[[list[Any]], Sequence[Any]], name: str) -> None:
+        self._function = function
+        self._name = name
+
+    def warm_up(self) -> Mapping[str, object]:
+        return {"model": self._name}
+
+    def run(self, payloads: Sequence[Any]) -> Sequence[Any]:
+        return self._function(list(payloads))
+
+    def close(self) -> None:
+        pass
+
+
+def create_runner(runner: str, config: RunnerConfig) -> Runner:
+    """`transformers`, `simulated`, or `package.module:Name`; called in the worker.
+
+    A class is called with the config; a function is wrapped. Raises RunnerNotFound.
+    """
+    if runner == "transformers":
+        from service.models.encoder import EncoderRunner
+
+        return EncoderRunner(config)
+    if runner == "simulated":
+        from service.models.simulated import SimulatedRunner
+
+        return SimulatedRunner(config)
+    return _users_own(runner, config)
+
+
+def _users_own(runner: str, config: RunnerConfig) -> Runner:
+    module_name, colon, name = runner.partition(":")
+    if not (colon and module_name and name):
+        raise RunnerNotFound(
+            f"unknown runner {runner!r}: write transformers, simulated or package.module:Name"
+        )
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise RunnerNotFound(f"runner {runner!r}: cannot import {module_name}: {error}") from error
+    found = getattr(module, name, None)
+    if found is None:
+        raise RunnerNotFound(f"runner {runner!r}: module {module_name} has no {name!r}")
+    if isinstance(found, type):
+        made: Runner = found(config)
+        return made
+    if callable(found):
+        return CallableRunner(found, runner)
+    raise RunnerNotFound(f"runner {runner!r} is neither a class nor a function")

@@ -1,0 +1,29 @@
+"""Vectors that are numbers all through, and an error for each that is not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class NotFinite(ValueError):
+    """The model's answer to this input holds a NaN or an infinity."""
+
+
+def only_finite(vectors: NDArray[np.float32]) -> Sequence[Any]:
+    """The matrix itself, or a list of its rows in which each bad one is a NotFinite."""
+    good: NDArray[np.bool_] = np.all(np.isfinite(vectors), axis=1)
+    if np.all(good):
+        return as_rows(vectors)
+    return [
+        row if ok else NotFinite("the model's answer to this input is not finite (NaN or infinity)")
+        for row, ok in zip(vectors, good.tolist(), strict=True)
+    ]
+
+
+def as_rows(vectors: NDArray[np.float32]) -> Sequence[Any]:
+    """A matrix has a length and rows, which is all of Sequence that a result needs."""
+    return cast(Sequence[Any], vectors)

@@ -1,0 +1,109 @@
+"""The simulated accelerator: takes exactly as long as it is told and computes next to nothing.
+
+For measuring everything around the model, and for drills: inputs that begin with `fault:`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.models import RunnerConfig
+from service.models.finite import as_rows, only_finite
+
+DIMENSION = 8
+OOM_FROM = 5  # inputs in a batch
+PR_SET_TIMERSLACK = 29
+
+
+class SimulatedFault(RuntimeError):
+    """A drill, asked for by an input."""
+
+
+class SimulatedRunner:
+    """A batch of n inputs, t = n times the most words, takes fixed + per_item·n + per_token·t."""
+
+    def __init__(self, config: RunnerConfig) -> None:
+        self._fixed = config.sim_fixed_ms / 1e3
+        self._per_item = config.sim_per_item_ms / 1e3
+        self._per_token = config.sim_per_token_us / 1e6
+
+    def warm_up(self) -> Mapping[str, object]:
+        _sharpen_sleep()
+        return {
+            "model": "simulated",
+            "device": "simulated",
+            "dtype": "float32",
+            "dimension": DIMENSION,
+            "fixed_ms": self._fixed * 1e3,
+            "per_item_ms": self._per_item * 1e3,
+            "per_token_us": self._per_token * 1e6,
+        }
+
+    def run(self, payloads: Sequence[str]) -> Sequence[Any]:
+        """A float32 matrix (n, 8); a list with NotFinite in it where a drill asked for that."""
+        deadline = time.perf_counter() + self.duration(payloads)
+        drills = [drill_of(text) for text in payloads]
+        if any(drills):
+            _suffer(set(drills), len(payloads))
+        vectors = answers(payloads)
+        if (rest := deadline - time.perf_counter()) > 0:
+            time.sleep(rest)  # the interpreter lock is free meanwhile
+        if "nan" in drills:
+            vectors[[drill == "nan" for drill in drills], 0] = np.nan
+            return only_finite(vectors)
+        return as_rows(vectors)
+
+    def duration(self, payloads: Sequence[str]) -> float:
+        """Seconds that this batch takes."""
+        n = len(payloads)
+        seconds = self._fixed + self._per_item * n
+        if self._per_token:
+            longest = max((count_words(text) for text in payloads), default=0)
+            seconds += self._per_token * n * longest
+        return seconds
+
+    def close(self) -> None:
+        pass
+
+
+def count_words(text: str) -> int:
+    """The tokens of a text, for this runner. The empty text counts as one."""
+    return len(text.split()) or 1
+
+
+def answers(texts: Sequence[str]) -> NDArray[np.float32]:
+    """(n, 8) in [-1, 1]: the eight big-endian words of SHA-256(text), each / 2^31 - 1."""
+    digests = b"".join(hashlib.sha256(t.encode("utf-8", "surrogatepass")).digest() for t in texts)
+    numbers = np.frombuffer(digests, dtype=">u4").reshape(-1, DIMENSION)
+    return (numbers / 2.0**31 - 1.0).astype(np.float32)
+
+
+def drill_of(text: str) -> str:
+    """`raise` for `fault:raise whatever`; empty for an ordinary text."""
+    return text[6:].partition(" ")[0] if text.startswith("fault:") else ""
+
+
+def _suffer(drills: set[str], inputs: int) -> None:
+    if "exit" in drills:
+        os._exit(1)  # no clean-up: as a crash would
+    while "hang" in drills:
+        time.sleep(3600)
+    if "raise" in drills:
+        raise SimulatedFault("fault:raise was asked for by an input of this batch")
+    if "oom" in drills and inputs >= OOM_FROM:
+        raise MemoryError(f"out of memory: a batch of {inputs} inputs holds fault:oom")
+
+
+def _sharpen_sleep() -> None:
+    # Linux may end a sleep 50 µs late to save wake-ups; this thread asks for 1 ns instead.
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import hashlib
+import pickle
+import subprocess
+import sys
+import time
+from functools import partial
+
+import numpy as np
+import pytest
+
+from service.models import CallableRunner, RunnerConfig, RunnerNotFound, create_runner
+from service.models.finite import NotFinite
+from service.models.simulated import SimulatedFault, SimulatedRunner, answers
+
+
+def simulated(fixed: float = 0, per_item: float = 0, per_token: float = 0) -> SimulatedRunner:
+    runner = SimulatedRunner(
+        RunnerConfig(
+            "simulated", sim_fixed_ms=fixed, sim_per_item_ms=per_item, sim_per_token_us=per_token
+        )
+    )
+    runner.warm_up()
+    return runner
+
+
+def test_an_answer_is_a_function_of_its_text_alone() -> None:
+    texts = ["", "one", "two words", "ünï\u2028code", "one"]
+    batched = np.asarray(simulated().run(texts))
+    assert batched.shape == (5, 8)
+    assert batched.dtype == np.float32
+    for text, vector in zip(texts, batched, strict=True):
+        np.testing.assert_array_equal(vector, simulated().run([text])[0])
+    assert len({vector.tobytes() for vector in batched}) == 4
+
+
+def test_the_answer_is_the_eight_words_of_the_hash_in_the_unit_cube() -> None:
+    words = np.frombuffer(hashlib.sha256(b"one").digest(), dtype=">u4")
+    np.testing.assert_allclose(answers(["one"])[0], words / 2**31 - 1, atol=1e-6)
+    many = answers([str(i) for i in range(1000)])
+    assert np.abs(many).max() <= 1
+    assert abs(many.mean()) < 0.05
+
+
+def test_a_batch_takes_fixed_and_per_item_and_per_padded_token() -> None:
+    runner = simulated(fixed=2, per_item=3, per_token=100)
+    assert runner.duration(["one two three four", "one"]) == pytest.approx(2e-3 + 6e-3 + 8e-4)
+    assert runner.duration(["", ""]) == pytest.approx(2e-3 + 6e-3 + 2e-4)
+
+
+def test_the_time_is_kept_from_the_moment_run_is_entered() -> None:
+    runner = simulated(fixed=5, per_item=0.1)
+    texts = [f"text {i}" for i in range(20)]
+    taken = []
+    for _ in range(10):
+        started = time.perf_counter()
+        runner.run(texts)
+        taken.append(time.perf_counter() - started)
+    assert min(taken) >= 7e-3
+    assert min(taken) <= 7.5e-3  # the quickest: a busy machine may delay any one of them
+
+
+def test_no_time_at_all_means_no_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_sleep(seconds: float) -> None:
+        raise AssertionError(f"slept {seconds} s")
+
+    runner = simulated()
+    monkeypatch.setattr(time, "sleep", no_sleep)
+    assert len(runner.run(["one", "two"])) == 2
+    assert len(runner.run([])) == 0
+
+
+def test_fault_raise_fails_the_batch() -> None:
+    with pytest.raises(SimulatedFault):
+        simulated().run(["fine", "fault:raise 17"])
+
+
+def test_fault_oom_needs_more_than_four_inputs() -> None:
+    texts = ["fault:oom", "a", "b", "c"]
+    assert len(simulated().run(texts)) == 4
+    with pytest.raises(MemoryError, match="a batch of 5 inputs"):
+        simulated().run([*texts, "d"])
+
+
+def test_fault_nan_fails_its_own_input_only() -> None:
+    fine, bad = simulated().run(["fine", "fault:nan"])
+    assert isinstance(bad, NotFinite)
+    np.testing.assert_array_equal(fine, answers(["fine"])[0])
+
+
+def test_an_unknown_drill_is_an_ordinary_text() -> None:
+    text = "fault:of mine"
+    np.testing.assert_array_equal(simulated().run([text]), answers([text]))
+
+
+def drill(text: str) -> subprocess.Popen[bytes]:
+    program = (
+        "from service.models import RunnerConfig, create_runner\n"
+        "runner = create_runner('simulated', RunnerConfig('simulated'))\n"
+        f"print('running', flush=True); runner.run(['fine', {text!r}]); print('answered')"
+    )
+    return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+
+
+def test_fault_exit_ends_the_process_at_once() -> None:
+    process = drill("fault:exit")
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert b"answered" not in out
+
+
+def test_fault_hang_never_returns() -> None:
+    with drill("fault:hang") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"running\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=0.2)
+        process.kill()
+
+
+# Runners by name.
+
+
+def shout(payloads: list[str]) -> list[str]:
+    return [text.upper() for text in payloads]
+
+
+class Own:
+    def __init__(self, config: RunnerConfig) -> None:
+        self.config = config
+
+
+def test_a_users_function_becomes_a_runner() -> None:
+    runner = create_runner(f"{__name__}:shout", RunnerConfig("any"))
+    assert isinstance(runner, CallableRunner)
+    assert runner.warm_up() == {"model": f"{__name__}:shout"}
+    assert runner.run(("a", "b")) == ["A", "B"]
+    runner.close()
+
+
+def test_a_users_class_is_given_the_config() -> None:
+    config = RunnerConfig("any", replica=1)
+    runner = create_runner(f"{__name__}:Own", config)
+    assert isinstance(runner, Own)
+    assert runner.config is config
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("vllm", "unknown runner 'vllm': write transformers, simulated or package.module:Name"),
+        (":Name", "unknown runner"),
+        ("no_such_module:Name", "cannot import no_such_module: No module named"),
+        ("service.models:Nothing", "module service.models has no 'Nothing'"),
+        ("service.models.padding:__doc__", "neither a class nor a function"),
+    ],
+)
+def test_a_runner_that_is_none_says_why_in_one_line(name: str, reason: str) -> None:
+    with pytest.raises(RunnerNotFound, match=reason) as caught:
+        create_runner(name, RunnerConfig("any"))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_factory_crosses_to_the_worker() -> None:
+    factory = pickle.loads(pickle.dumps(partial(create_runner, "simulated", RunnerConfig("m"))))
+    assert isinstance(factory(), SimulatedRunner)
