@@ -1,0 +1,74 @@
+"""Which device a replica runs on, and in which number format. Decisions only; no model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+CPUINFO = Path("/proc/cpuinfo")
+NATIVE_BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # the last is Arm's name for it
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+class DeviceNotFound(ValueError):
+    """BATCHER_DEVICE names what this machine has not."""
+
+
+def choose_device(wanted: str, replica: int, cuda_count: int) -> torch.device:
+    """The device of one replica: replicas take the devices of the list in turn.
+
+    `auto` is every CUDA device there is, else the CPU. Raises DeviceNotFound.
+    """
+    if wanted == "auto":
+        names = [f"cuda:{i}" for i in range(cuda_count)] or ["cpu"]
+    else:
+        names = [name.strip() for name in wanted.split(",") if name.strip()]
+    if not names:
+        raise DeviceNotFound("the list of devices is empty")
+    name = names[replica % len(names)]
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceNotFound(f"device {name!r} is not one: write cpu, cuda or cuda:0") from error
+    if device.type not in ("cpu", "cuda"):
+        raise DeviceNotFound(f"device {name!r} is not supported: cpu and cuda are")
+    if device.type == "cuda" and cuda_count == 0:
+        raise DeviceNotFound(f"device {name!r}: torch {torch.__version__} sees no CUDA device")
+    if device.type == "cuda" and (device.index or 0) >= cuda_count:
+        raise DeviceNotFound(f"device {name!r}: this machine has {cuda_count} CUDA device(s)")
+    return device
+
+
+def choose_dtype(wanted: str, device_type: str, native_bf16: bool) -> torch.dtype:
+    """auto: bfloat16 where it is native, else float16 on CUDA and float32 on a CPU."""
+    if wanted == "auto":
+        if native_bf16:
+            return torch.bfloat16
+        return torch.float16 if device_type == "cuda" else torch.float32
+    if wanted not in DTYPES:
+        raise ValueError(f"dtype {wanted!r} is not one of auto, {', '.join(DTYPES)}")
+    return DTYPES[wanted]
+
+
+def has_native_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        # Compute capability 8: torch's own check also says yes where bf16 is emulated.
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    try:
+        return cpu_has_bf16(CPUINFO.read_text())
+    except OSError:
+        return False  # no Linux: float32 is always right
+
+
+def cpu_has_bf16(cpuinfo: str) -> bool:
+    """Whether the text of /proc/cpuinfo names AVX512-BF16, AMX-BF16 or Arm's bf16."""
+    for line in cpuinfo.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            return not NATIVE_BF16.isdisjoint(value.split())
+    return False

@@ -1,0 +1,38 @@
+"""One rectangle from many lengths. numpy only; the caller may bring its own memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.int64]
+Allocate = Callable[[tuple[int, int]], Matrix]
+
+
+class Padded(NamedTuple):
+    """Both of shape (inputs, longest), int64; the mask is 1 where there is a token."""
+
+    ids: Matrix
+    mask: Matrix
+    is_full: bool  # every input is as long as the longest: nothing is masked
+
+
+def plain(shape: tuple[int, int]) -> Matrix:
+    return np.empty(shape, dtype=np.int64)
+
+
+def pad(sequences: Sequence[NDArray[np.int32]], pad_id: int, allocate: Allocate = plain) -> Padded:
+    """Pads on the right to the longest, which must hold a token. Each matrix is allocated once."""
+    lengths = [len(ids) for ids in sequences]
+    longest = max(lengths)
+    shape = (len(sequences), longest)
+    ids, mask = allocate(shape), allocate(shape)
+    for row, (sequence, length) in enumerate(zip(sequences, lengths, strict=True)):
+        ids[row, :length] = sequence
+        ids[row, length:] = pad_id
+        mask[row, :length] = 1
+        mask[row, length:] = 0
+    return Padded(ids, mask, is_full=min(lengths) == longest)

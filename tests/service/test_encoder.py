@@ -1,0 +1,302 @@
+"""Answers against the reference library, on the real model and on tiny random ones."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from service.models import RunnerConfig, create_runner
+from service.models.finite import NotFinite
+from service.models.folder import find_model
+from service.models.spec import ModelNotSupported, read_spec
+from service.models.threads import default_threads, quota_cores
+from service.tokenizing import TextTokenizer
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from service.models.devices import (
+    DeviceNotFound,
+    choose_device,
+    choose_dtype,
+    cpu_has_bf16,
+)
+from service.models.encoder import EncoderRunner
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+SENTENCE = "The service gathers many small requests into few large ones. "
+TEXTS = [
+    "",
+    "Hello",
+    "A man is playing a flute in the garden.",
+    "Ein Mann spielt Flöte; 男は笛を吹く。",
+    "[CLS] literal special tokens [SEP] stay what they are [PAD]",
+    SENTENCE * 3,
+    "One cat, two cats; three (or four?) cats!",
+    SENTENCE * 60,  # far over the limit of 256 tokens
+]
+Vectors = NDArray[np.float32]
+
+
+@pytest.fixture(scope="module")
+def reference() -> Vectors:
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    model = sentence_transformers.SentenceTransformer(str(find_model(MINILM)), device="cpu")
+    # One at a time: the reference's own answers move when it batches.
+    return np.stack([model.encode(text, show_progress_bar=False) for text in TEXTS])
+
+
+@pytest.fixture(scope="module")
+def minilm() -> EncoderRunner:
+    runner = EncoderRunner(RunnerConfig(MINILM, device="cpu", dtype="float32"))
+    runner.warm_up()
+    return runner
+
+
+def ids_of(texts: list[str], folder: Path | None = None) -> list[Any]:
+    tokenizer = TextTokenizer.load(read_spec(folder or find_model(MINILM)))
+    return [tokenizer.prepare(text, truncate=True).payload for text in texts]
+
+
+def test_answers_equal_the_reference_library_in_float32(
+    minilm: EncoderRunner, reference: Vectors
+) -> None:
+    alone = np.concatenate([minilm.run([ids]) for ids in ids_of(TEXTS)])
+    np.testing.assert_allclose(alone, reference, atol=1e-5)
+
+
+def test_batched_equals_alone_in_float32(minilm: EncoderRunner, reference: Vectors) -> None:
+    batched = minilm.run(ids_of(TEXTS))
+    assert isinstance(batched, np.ndarray)
+    assert batched.dtype == np.float32
+    np.testing.assert_allclose(batched, reference, atol=1e-5)
+
+
+def test_an_answer_does_not_depend_on_its_place_in_the_batch(
+    minilm: EncoderRunner, reference: Vectors
+) -> None:
+    backwards = minilm.run(ids_of(TEXTS[::-1]))
+    np.testing.assert_allclose(backwards, reference[::-1], atol=1e-5)
+
+
+def test_texts_are_tokenised_by_the_runner_itself(
+    minilm: EncoderRunner, reference: Vectors
+) -> None:
+    np.testing.assert_allclose(minilm.run(TEXTS[:4]), reference[:4], atol=1e-5)
+
+
+def test_no_payload_gives_no_result(minilm: EncoderRunner) -> None:
+    assert len(minilm.run([])) == 0
+
+
+def test_bfloat16_points_the_same_way_as_the_reference(reference: Vectors) -> None:
+    runner = EncoderRunner(RunnerConfig(MINILM, device="cpu", dtype="bfloat16"))
+    assert runner.warm_up()["dtype"] == "bfloat16"
+    vectors = np.asarray(runner.run(ids_of(TEXTS[:6])))
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
+    assert (vectors * reference[:6]).sum(axis=1).min() >= 0.999
+
+
+def test_a_bad_row_fails_alone(minilm: EncoderRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = minilm._forward
+
+    def poisoned(batch: Any) -> Vectors:
+        vectors = forward(batch).copy()
+        vectors[1, 7] = np.nan
+        return vectors
+
+    ids = ids_of(TEXTS[:3])
+    good = minilm.run(ids)
+    monkeypatch.setattr(minilm, "_forward", poisoned)
+    first, second, third = minilm.run(ids)
+    assert isinstance(second, NotFinite)
+    np.testing.assert_array_equal([first, third], [good[0], good[2]])
+
+
+# Tiny models: random weights, made here, so that every kind is covered with no hub in reach.
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "one", "two", "three", "four", "five"]
+TINY_TEXTS = ["one", "two three four", "", "one two five four three two one four", "five five"]
+
+
+def make_tiny(folder: Path, kind: str, pooling: str, *, normalize: bool) -> Path:
+    """A model folder as the reference library itself writes it."""
+    import torch
+    import transformers
+
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    torch.manual_seed(7)
+    shape: dict[str, Any] = {
+        "vocab_size": len(WORDS),
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "max_position_embeddings": 16,
+        "pad_token_id": 0,
+    }
+    if kind == "qwen2":
+        shape |= {"num_key_value_heads": 2, "bos_token_id": 2, "eos_token_id": 3}
+    config = transformers.AutoConfig.for_model(kind, **shape)
+    transformers.AutoModel.from_config(config).save_pretrained(folder / "plain")
+
+    tokenizer = Tokenizer(models.WordLevel(dict(zip(WORDS, range(99), strict=False)), "[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+    ).save_pretrained(folder / "plain")
+
+    modules = sentence_transformers.sentence_transformer.modules
+    chain = [modules.Transformer(str(folder / "plain")), modules.Pooling(32, pooling)]
+    if normalize:
+        chain.append(modules.Normalize())
+    sentence_transformers.SentenceTransformer(modules=chain, device="cpu").save(
+        str(folder / "full"), create_model_card=False
+    )
+    return folder / "full"
+
+
+@pytest.mark.parametrize(
+    ("kind", "pooling", "normalize"),
+    [
+        ("bert", "mean", False),
+        ("bert", "cls", True),
+        ("roberta", "mean", True),
+        ("distilbert", "lasttoken", False),
+        ("qwen2", "lasttoken", True),
+    ],
+)
+def test_every_pooling_equals_the_reference_alone_and_batched(
+    tmp_path: Path, kind: str, pooling: str, normalize: bool
+) -> None:
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    folder = make_tiny(tmp_path, kind, pooling, normalize=normalize)
+    expected = sentence_transformers.SentenceTransformer(str(folder), device="cpu").encode(
+        TINY_TEXTS, show_progress_bar=False
+    )
+    runner = EncoderRunner(RunnerConfig(str(folder), device="cpu", dtype="float32"))
+    facts = runner.warm_up()
+    assert facts["normalize"] is normalize
+    assert facts["dimension"] == 32
+    ids = ids_of(TINY_TEXTS, folder)
+    np.testing.assert_allclose(runner.run(ids), expected, atol=1e-5)
+    np.testing.assert_allclose(np.concatenate([runner.run([i]) for i in ids]), expected, atol=1e-5)
+
+
+def test_roberta_is_run_up_to_its_last_position_and_no_further(tmp_path: Path) -> None:
+    folder = make_tiny(tmp_path, "roberta", "mean", normalize=True)
+    spec = read_spec(folder)
+    assert spec.max_length == 15  # 16 positions, and the first stands for padding
+    runner = EncoderRunner(RunnerConfig(str(folder), device="cpu", dtype="float32"))
+    runner.warm_up()
+    [ids] = ids_of(["one two " * 50], folder)
+    assert len(ids) == 15
+    assert np.isfinite(runner.run([ids])).all()
+
+
+def test_missing_weights_are_an_error_and_not_random_numbers(tmp_path: Path) -> None:
+    folder = make_tiny(tmp_path, "bert", "mean", normalize=True)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
+    runner = EncoderRunner(RunnerConfig(str(folder), device="cpu"))
+    with pytest.raises(ModelNotSupported, match="weights are missing"):
+        runner.warm_up()
+
+
+# What it runs on.
+
+
+def test_replicas_take_the_devices_of_the_list_in_turn() -> None:
+    assert [str(choose_device("cuda:0, cuda:1", r, 2)) for r in range(3)] == [
+        "cuda:0",
+        "cuda:1",
+        "cuda:0",
+    ]
+    assert [str(choose_device("auto", r, 2)) for r in range(2)] == ["cuda:0", "cuda:1"]
+    assert str(choose_device("auto", 1, 0)) == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "count", "reason"),
+    [
+        ("cuda", 0, "sees no CUDA device"),
+        ("cuda:3", 1, "has 1 CUDA device"),
+        ("tpu", 1, "write cpu, cuda or cuda:0"),
+        ("meta", 1, "not supported"),
+        (" ,", 1, "empty"),
+    ],
+)
+def test_a_device_that_does_not_exist_is_named(wanted: str, count: int, reason: str) -> None:
+    with pytest.raises(DeviceNotFound, match=reason):
+        choose_device(wanted, 0, count)
+
+
+def test_dtype_auto_is_bfloat16_only_where_it_is_native() -> None:
+    chosen = [
+        str(choose_dtype("auto", device, bf16))
+        for device, bf16 in [("cpu", True), ("cpu", False), ("cuda", True), ("cuda", False)]
+    ]
+    assert chosen == ["torch.bfloat16", "torch.float32", "torch.bfloat16", "torch.float16"]
+    assert str(choose_dtype("float16", "cpu", True)) == "torch.float16"
+    with pytest.raises(ValueError, match="'int8' is not one of auto, float32"):
+        choose_dtype("int8", "cpu", True)
+
+
+@pytest.mark.parametrize(
+    ("line", "native"),
+    [
+        ("flags\t\t: fpu avx512f avx512_bf16 avx512_vnni", True),
+        ("flags\t\t: fpu avx2 amx_bf16 amx_tile", True),
+        ("Features\t: fp asimd bf16 i8mm", True),
+        ("flags\t\t: fpu avx512f avx512_vnni", False),
+        ("model name\t: a processor with avx512_bf16", False),
+        ("", False),
+    ],
+)
+def test_native_bfloat16_is_read_from_the_processor_flags(line: str, native: bool) -> None:
+    assert cpu_has_bf16(f"processor\t: 0\n{line}\n") is native
+
+
+def test_threads_share_the_cores_and_leave_one_to_the_front() -> None:
+    assert [default_threads(cores, 1) for cores in (1, 2, 3, 4, 16)] == [1, 2, 3, 3, 15]
+    assert [default_threads(16, replicas) for replicas in (2, 4, 100)] == [7, 3, 1]
+
+
+def test_a_containers_quota_is_rounded_up_to_cores() -> None:
+    assert [quota_cores(t) for t in ("max 100000\n", "150000 100000", "10000 100000", "x")] == [
+        None,
+        2,
+        1,
+        None,
+    ]
+
+
+def test_an_unknown_task_is_refused() -> None:
+    with pytest.raises(ValueError, match="task 'summarize' is not one of auto, embed"):
+        create_runner("transformers", RunnerConfig(MINILM, task="summarize"))
+
+
+def test_the_front_imports_neither_torch_nor_transformers() -> None:
+    program = (
+        "import sys, service.models, service.tokenizing;"
+        f"service.tokenizing.load_preparer('transformers', {MINILM!r}).prepare('a', truncate=True);"
+        "print(sorted({'torch', 'transformers', 'sentence_transformers'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
