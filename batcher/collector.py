@@ -6,6 +6,7 @@ the lock. Never runs a model, never touches an event loop.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from batcher.request import Answer, Batch, BatchReport, Outcome, Request, Sink, 
 from batcher.runner import as_outcome
 from batcher.stats import ReplicaSnapshot, Snapshot, Tally
 
+_log = logging.getLogger(__name__)
 _NOT_READY_RETRY = 1.0  # seconds; nobody knows how long a model takes to load
 
 Settled = dict[Sink, list[tuple[Request, Outcome]]]
@@ -125,7 +127,7 @@ class Collector:
                 self._changed.notify_all()
             while not self._is_finished() and self.clock.now() < until:
                 self.clock.wait(self._settled_all, until)
-            return self._is_finished()
+            return not (self._pending or self._running)
 
     def close(self, why: BatcherError) -> None:
         """Ends everything now: what waits gets `why`, and batching threads see None.
@@ -239,23 +241,27 @@ class Collector:
             predicted=batch.predicted,
             inference=inference,
         )
+        # The model's own objects are looked at here, where whatever they raise holds nobody up.
+        errors = [as_outcome(result) for result in results]
         settled: Settled = defaultdict(list)
         with self._lock:
             self._replicas[batch.replica].busy = False
             if inference > 0.0:
                 self.cost.observe(batch.size, batch.tokens, inference)
                 self._tally.observe(report)
-            for request, result in zip(batch.requests, results, strict=True):
+            for request, result, error in zip(batch.requests, results, errors, strict=True):
                 if request.state is State.RUNNING:  # else its caller has gone
                     wait = batch.closed - request.arrival
-                    error = as_outcome(result)
                     self._finish(request, error or Answer(result, wait, report), settled)
         _deliver(settled)
 
 
 def _deliver(settled: Settled) -> None:
     for sink, outcomes in settled.items():
-        sink.deliver(outcomes)
+        try:
+            sink.deliver(outcomes)
+        except Exception:  # it broke its contract; the other callers must not pay for that
+            _log.exception("a sink failed; %d outcomes are lost", len(outcomes))
 
 
 def _kind(outcome: Outcome) -> str:

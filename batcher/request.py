@@ -107,6 +107,7 @@ class Batch:
         gone is skipped. `inference` is the time in the runner, in seconds.
         """
         assert not self.settled, "settled twice: this is a bug"
+        assert len(results) == self.size, "not one result per request: this is a bug"
         self.settled = True
         self._settle(self, results, inference)
 

@@ -37,7 +37,10 @@ RunnerFactory = Callable[[], Runner]
 
 def explain(error: BaseException) -> str:
     """One line that a caller can read: the type and the text of what the model raised."""
-    text = " ".join(str(error).split())
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # an exception of the user's own, whose __str__ raises
+        text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
