@@ -1,4 +1,4 @@
-"""The collector under virtual time, in one thread; and with real threads where it is about those."""
+"""The collector in virtual time, in one thread; and with real threads where it is about those."""
 
 from __future__ import annotations
 
