@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.routing import Route
+from starlette.types import ASGIApp, Lifespan
 
 from service.api import health, openai, tei
 from service.front import Front, State
-from service.middleware import ExchangeMiddleware, on_http_exception
+from service.middleware import ExchangeMiddleware, raise_again
+
+
+class Service(Starlette):
+    """Starlette with our one middleware around its own, not within."""
+
+    def __init__(
+        self, front: Front, routes: Sequence[Route], lifespan: Lifespan[Starlette]
+    ) -> None:
+        handlers = {HTTPException: raise_again, Exception: raise_again}
+        super().__init__(routes=routes, exception_handlers=handlers, lifespan=lifespan)
+        self.router.redirect_slashes = False  # a wrong path is a 404, not a second request
+        self._front = front
+
+    def build_middleware_stack(self) -> ASGIApp:
+        hot: dict[str, ASGIApp] = {"/embed": tei.Embed(), "/v1/embeddings": openai.Embeddings()}
+        return ExchangeMiddleware(super().build_middleware_stack(), self._front, hot)
 
 
 def create_app(front: Front) -> Starlette:
@@ -23,7 +39,6 @@ def create_app(front: Front) -> Starlette:
         yield {"front": front}
 
     routes = [
-        # The router looks from the top: the hot ones first.
         Route("/embed", tei.Embed(), methods=["POST"]),
         Route("/v1/embeddings", openai.Embeddings(), methods=["POST"]),
         Route("/health/live", health.live),
@@ -35,12 +50,5 @@ def create_app(front: Front) -> Starlette:
         Route("/v1/models", openai.list_models),
         Route("/v1/models/{model:path}", openai.get_model),
     ]
-    app = Starlette(
-        routes=routes,
-        middleware=[Middleware(ExchangeMiddleware, front=front)],
-        exception_handlers={HTTPException: on_http_exception},
-        lifespan=lifespan,
-    )
-    app.router.redirect_slashes = False  # a wrong path is a 404, not a second request
     front.tally.routes = frozenset(route.path for route in routes)
-    return app
+    return Service(front, routes, lifespan)

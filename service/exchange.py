@@ -1,30 +1,67 @@
-"""One HTTP request and its answer, as endpoints and the middleware share it."""
+"""One HTTP request and its answer, as endpoints and the middleware share it.
+
+An exchange that takes longer than PATIENCE is looked after: its body must arrive within the receipt
+deadline, and its client must still be there while its inputs wait. The others pay nothing for that.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import re
+from typing import Literal
 
-from starlette.types import Message, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from service.errors import Header
+from service.errors import Header, Problem
+
+PATIENCE = 0.1  # seconds
+RECEIPT_TIMEOUT = 10.0  # seconds, for the whole body
 
 _OWN_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _JSON = (b"content-type", b"application/json")
 
 
+Phase = Literal["receiving", "waiting", "other"]
+"""The body comes in; the inputs wait for the engine or run; all else."""
+
+
+class Disconnected(Exception):
+    """The client has gone: nobody is left to answer."""
+
+
 class Exchange:
-    """What endpoints know of the request they answer, and how they answer it."""
+    # On the class: what most exchanges never change costs them nothing.
+    status = 0  # 0: no answer has begun
+    phase: Phase = "other"
+    is_slow = False
+    ended = False
+    _why: Exception | None = None  # the task was cancelled, if we did it
+    _looking: asyncio.TimerHandle | asyncio.Task[None] | None = None
 
-    __slots__ = ("_close", "_send", "headers", "request_id", "started", "status")
-
-    def __init__(self, scope: Scope, send: Send, started: float, fresh_id: bytes, close: bool):
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        started: float,  # on the engine's clock
+        fresh_id: bytes,
+        close: bool,  # tell the client to come back on another connection
+    ) -> None:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         own_id = self.headers.get(b"x-request-id")
         self.request_id = own_id if own_id and _OWN_ID.fullmatch(own_id) else fresh_id
-        self.started = started  # on the engine's clock
-        self.status = 0  # 0: no answer has begun
+        self.started = started
+        self._receive = receive
         self._send = send
         self._close = close
+        self._task = asyncio.current_task()
+
+    def enter(self, phase: Phase) -> None:
+        self.phase = phase
+        if self.is_slow:
+            self._look_after()
+
+    # Answering
 
     async def send(self, message: Message) -> None:
         """For responses made by Starlette."""
@@ -33,23 +70,61 @@ class Exchange:
             message["headers"] = [*message["headers"], *self._own_headers()]
         await self._send(message)
 
-    async def answer(self, body: bytes, headers: list[Header], status: int = 200) -> None:
+    async def answer(self, body: bytes, *headers: Header, status: int = 200) -> None:
         self.status = status
-        await self._send(
-            {
-                "type": "http.response.start",
-                "status": status,
-                "headers": [
-                    _JSON,
-                    (b"content-length", b"%d" % len(body)),
-                    *self._own_headers(),
-                    *headers,
-                ],
-            }
-        )
+        size = (b"content-length", b"%d" % len(body))
+        start = [_JSON, size, *self._own_headers(), *headers]
+        await self._send({"type": "http.response.start", "status": status, "headers": start})
         await self._send({"type": "http.response.body", "body": body})
 
     def _own_headers(self) -> list[Header]:
         if self._close:
             return [(b"x-request-id", self.request_id), (b"connection", b"close")]
         return [(b"x-request-id", self.request_id)]
+
+    # Being slow
+
+    def became_slow(self) -> None:
+        self.is_slow = True
+        self._look_after()
+
+    def interruption(self) -> Exception | None:
+        """Why the task was cancelled, if that was our doing; the cancelling is then taken back."""
+        if self._why is None or self._task is None or self._task.uncancel():
+            return None
+        return self._why
+
+    def end(self) -> None:
+        self.ended = True
+        if self.is_slow:
+            self.enter("other")
+
+    def _look_after(self) -> None:
+        """Exactly what the phase asks for, and nothing of the phase before."""
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
+        loop = asyncio.get_running_loop()
+        if self.phase == "receiving":
+            rest = RECEIPT_TIMEOUT - PATIENCE
+            self._looking = loop.call_later(rest, self._interrupt, _too_slow())
+        elif self.phase == "waiting":
+            self._looking = loop.create_task(self._watch_client())
+
+    async def _watch_client(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass  # the body has been read: nothing else comes
+        self._interrupt(Disconnected())
+
+    def _interrupt(self, why: Exception) -> None:
+        self._why = why
+        if self._task is not None:
+            self._task.cancel()
+
+
+def _too_slow() -> Problem:
+    return Problem(
+        408,
+        f"the body did not arrive within {RECEIPT_TIMEOUT:g} s",
+        headers={"connection": "close"},
+    )

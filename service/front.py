@@ -34,7 +34,7 @@ class Served:
         object.__setattr__(self, "names", frozenset({self.model, last_part}))
 
 
-@dataclass(slots=True)
+@dataclass
 class Front:
     settings: Settings
     client: Client
@@ -43,6 +43,11 @@ class Front:
     served: Served | None = None  # None: still looking for the model
     version: str = field(default_factory=version)
     stopping: bool = False  # a signal has come: answers say `connection: close`
+
+    def __post_init__(self) -> None:
+        self.request_timeout = self.settings.request_timeout_ms / 1e3
+        self.input_limit = self.settings.client_batch_limit
+        self.body_limit = self.settings.max_body_bytes
 
     def model(self) -> Served:
         """Raises NotReady."""

@@ -46,20 +46,17 @@ def server_timing(answers: Sequence[Answer], tokenizing: float, total: float) ->
     """https://www.w3.org/TR/server-timing/, in milliseconds: of the input that waited longest."""
     answer = answers[0]
     if len(answers) > 1:
-        answer = max(answers, key=lambda one: one.queue_wait)
+        answer = max(answers, key=_queue_wait)
     batch = answer.batch
     return (
-        b"tokenize;dur=%.3f, queue;dur=%.3f, inference;dur=%.3f, total;dur=%.3f, "
-        b'batch;desc="size=%d tokens=%d reason=%b"'
-    ) % (
-        tokenizing * 1e3,
-        answer.queue_wait * 1e3,
-        batch.inference * 1e3,
-        total * 1e3,
-        batch.size,
-        batch.tokens,
-        batch.reason.encode(),
-    )
+        f"tokenize;dur={tokenizing * 1e3:.3f}, queue;dur={answer.queue_wait * 1e3:.3f},"
+        f" inference;dur={batch.inference * 1e3:.3f}, total;dur={total * 1e3:.3f},"
+        f' batch;desc="size={batch.size} tokens={batch.tokens} reason={batch.reason}"'
+    ).encode("ascii")
+
+
+def _queue_wait(answer: Answer) -> float:
+    return answer.queue_wait
 
 
 def _milliseconds(name: str, value: bytes) -> int:

@@ -141,6 +141,7 @@ class _Service:
         started = time.monotonic()
         self._front.served = await asyncio.to_thread(_serve_model, self._settings)
         await self._engine.start()
+        self._front.client = self._engine.client  # the engine's own submit_all only forwards
         snapshot = await self._engine.snapshot()
         gc.collect()
         gc.freeze()  # what lives for ever need not be walked over by every later collection

@@ -1,23 +1,18 @@
-"""What a caller may send before anyone looks inside: key, media type, size, and how slowly."""
+"""What a caller may send before anyone looks inside: key, media type, size."""
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 from collections.abc import Mapping
 
 from starlette.types import Receive
 
 from service.errors import Problem, quote
+from service.exchange import Disconnected
 
-RECEIPT_TIMEOUT = 10.0  # seconds for the whole body
 _NOT_JSON = (b"multipart/", b"image/", b"audio/", b"video/")
 
 Headers = Mapping[bytes, bytes]
-
-
-class Disconnected(Exception):
-    """The client has gone: nobody is left to answer."""
 
 
 def check_key(headers: Headers, key: bytes) -> None:
@@ -51,25 +46,17 @@ def check_media(headers: Headers) -> None:
 
 
 async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
-    """The whole body, or Problem 413 as soon as it is known to be over `limit` bytes, or 408."""
+    """The whole body, or Problem 413 as soon as it is known to be over `limit` bytes."""
     declared = headers.get(b"content-length")
     if declared is not None and declared.isdigit() and int(declared) > limit:
         raise _too_large(limit)
-    try:
-        async with asyncio.timeout(RECEIPT_TIMEOUT):
-            message = await receive()
-            if message["type"] == "http.request" and not message.get("more_body"):
-                body: bytes = message.get("body", b"")
-                if len(body) > limit:
-                    raise _too_large(limit)
-                return body
-            return await _read_on(message, receive, limit)
-    except TimeoutError:
-        raise Problem(
-            408,
-            f"the body did not arrive within {RECEIPT_TIMEOUT:g} s",
-            headers={"connection": "close"},
-        ) from None
+    message = await receive()
+    if message["type"] != "http.request" or message.get("more_body"):
+        return await _read_on(message, receive, limit)
+    body: bytes = message["body"]
+    if len(body) > limit:
+        raise _too_large(limit)
+    return body
 
 
 async def _read_on(message: Mapping[str, object], receive: Receive, limit: int) -> bytes:

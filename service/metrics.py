@@ -5,7 +5,6 @@ Nothing is kept in prometheus-client's own counters: it only writes the format, 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -27,17 +26,18 @@ class Tally:
 
     def __init__(self) -> None:
         self.routes: frozenset[str] = frozenset()  # the paths that get a label of their own
-        self.requests: Counter[tuple[str, str]] = Counter()
-        self.durations: dict[str, Histogram] = {}
+        self.durations: dict[tuple[str, str], Histogram] = {}
 
     def observe(self, path: str, outcome: str, seconds: float) -> None:
-        # Anything else under one label: a caller must not be able to make labels.
-        route = path if path in self.routes else "other"
-        self.requests[route, outcome] += 1
-        durations = self.durations.get(route)
+        durations = self.durations.get((path, outcome))
         if durations is None:
-            durations = self.durations[route] = Histogram(SECONDS)
+            # All other paths under one label: a caller must not be able to make labels.
+            key = (path if path in self.routes else "other", outcome)
+            durations = self.durations.setdefault(key, Histogram(SECONDS))
         durations.observe(seconds)
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        return {key: one.snapshot().count for key, one in self.durations.items()}
 
 
 def exposition(snapshot: Snapshot, tally: Tally, version: str, model: str) -> bytes:
@@ -69,16 +69,16 @@ class _Collector:
         yield _counter(
             "requests",
             "HTTP requests, by route and by how they ended.",
-            self._tally.requests.items(),
+            self._tally.counts().items(),
             ("route", "outcome"),
         )
         durations = HistogramMetricFamily(
             "batcher_request_duration_seconds",
             "Time from the arrival of an HTTP request to the end of its answer.",
-            labels=("route",),
+            labels=("route", "outcome"),
         )
-        for route, histogram in self._tally.durations.items():
-            _add(durations, histogram.snapshot(), (route,))
+        for labels, histogram in self._tally.durations.items():
+            _add(durations, histogram.snapshot(), labels)
         yield durations
 
     def _engine(self) -> Iterator[Metric]:

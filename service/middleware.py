@@ -6,27 +6,34 @@ import asyncio
 import itertools
 import logging
 import os
+from collections.abc import Mapping
 
 import orjson
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from batcher import BatcherError
+from batcher import BatcherError, WorkerLost
 from service.api import openai, tei
 from service.errors import Problem, internal, outcome_of, problem_of
-from service.exchange import Exchange
+from service.exchange import Disconnected, Exchange
 from service.front import Front
-from service.limits import Disconnected, check_key
+from service.limits import check_key
+from service.patience import Patience
 
 _log = logging.getLogger(__name__)
 _OPEN_ROUTES = frozenset({"/health", "/health/live", "/health/ready"})  # no key asked
 
 
 class ExchangeMiddleware:
-    def __init__(self, app: ASGIApp, front: Front) -> None:
+    """`hot` are the POST endpoints by path: reached at once, without Starlette's own layers, which
+    cost more than a third of a short request."""
+
+    def __init__(self, app: ASGIApp, front: Front, hot: Mapping[str, ASGIApp]) -> None:
         self._app = app
         self._front = front
+        self._hot = hot
         self._now = front.clock.now
+        self._patience = Patience(self._now)
         key = front.settings.api_key
         self._key = None if key is None else key.get_secret_value().encode()
         # Unique without asking the kernel for randomness with every request.
@@ -37,45 +44,60 @@ class ExchangeMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        front = self._front
-        exchange = Exchange(scope, send, self._now(), next(self._ids), front.stopping)
+        front, path = self._front, scope["path"]
+        exchange = Exchange(scope, receive, send, self._now(), next(self._ids), front.stopping)
         scope["exchange"] = exchange
+        self._patience.watch(exchange)
         outcome = None
         try:
-            if self._key is not None and scope["path"] not in _OPEN_ROUTES:
+            if self._key is not None and path not in _OPEN_ROUTES:
                 check_key(exchange.headers, self._key)
-            await self._app(scope, receive, exchange.send)
-        except Problem as problem:
-            await self._refuse(exchange, scope, problem)
-        except BatcherError as error:
-            await self._refuse(exchange, scope, problem_of(error))
-        except Disconnected:
-            outcome = "cancelled"
-        except Exception:
-            _log.exception("request %s failed", exchange.request_id.decode())
-            await self._refuse(exchange, scope, internal())
+            hot = self._hot.get(path)
+            if hot is not None and scope["method"] == "POST":
+                await hot(scope, receive, send)
+            else:
+                await self._app(scope, receive, exchange.send)
+        except Exception as error:
+            outcome = await self._no_result(exchange, path, error)
         except asyncio.CancelledError:
-            outcome = "cancelled"
-            raise
+            why = exchange.interruption()
+            if why is None:
+                outcome = "cancelled"
+                raise
+            outcome = await self._no_result(exchange, path, why)
         finally:
+            exchange.end()
             seconds = self._now() - exchange.started
-            front.tally.observe(scope["path"], outcome or outcome_of(exchange.status), seconds)
+            front.tally.observe(path, outcome or outcome_of(exchange.status), seconds)
 
-    async def _refuse(self, exchange: Exchange, scope: Scope, problem: Problem) -> None:
-        if exchange.status:
-            raise RuntimeError("failed in the middle of an answer") from problem
+    async def _no_result(self, exchange: Exchange, path: str, error: Exception) -> str | None:
+        """Answers with the error; returns the outcome where there is nobody to answer."""
         request_id = exchange.request_id.decode()
-        envelope = openai.envelope if scope["path"].startswith("/v1/") else tei.envelope
+        if isinstance(error, Disconnected):
+            return "cancelled"
+        if exchange.status:
+            raise RuntimeError(f"request {request_id} failed in mid-answer") from error
+        if isinstance(error, Problem):
+            problem = error
+        elif isinstance(error, BatcherError):
+            problem = problem_of(error)
+            if problem.status == 500 or isinstance(error, WorkerLost):
+                _log.warning("request %s: %s", request_id, error)
+        else:
+            _log.error("request %s failed", request_id, exc_info=error)
+            problem = internal()
+        envelope = openai.envelope if path.startswith("/v1/") else tei.envelope
         body = orjson.dumps(envelope(problem, request_id))
-        await exchange.answer(body, problem.headers(), problem.status)
+        await exchange.answer(body, *problem.headers(), status=problem.status)
+        return None
 
 
-async def on_http_exception(_request: object, error: Exception) -> None:
-    """Starlette's own 404 and 405, on their way to the envelope of their route."""
-    assert isinstance(error, HTTPException)
-    raise Problem(
-        error.status_code, _SAID.get(error.status_code, error.detail), headers=error.headers
-    )
+async def raise_again(_request: object, error: Exception) -> None:
+    """Whatever is raised inside Starlette's layers is answered by ours."""
+    if isinstance(error, HTTPException):
+        said = _SAID.get(error.status_code, error.detail)
+        raise Problem(error.status_code, said, headers=error.headers)
+    raise error
 
 
 _SAID = {404: "there is no such route (GET /openapi.json lists them)"}

@@ -14,8 +14,7 @@ from starlette.types import Receive
 
 from batcher import Answer, RunnerFailed
 from service.api.inputs import Input
-from service.disconnect import CancelOnDisconnect
-from service.errors import Problem
+from service.errors import Header, Problem
 from service.exchange import Exchange
 from service.front import Front
 from service.headers import priority, server_timing, timeout
@@ -28,16 +27,23 @@ Body = TypeVar("Body", bound=BaseModel)
 _MANY = 32  # inputs; more are tokenised off the event loop, as a long text is
 
 
-async def read(front: Front, exchange: Exchange, receive: Receive, model: type[Body]) -> Body:
-    """The body, as the fields that the protocol knows. Raises Problem 400, 408, 413 or 415."""
+async def read(front: Front, exchange: Exchange, receive: Receive) -> dict[str, Any]:
+    """The body, a JSON object. Raises Problem 400, 408, 413 or 415."""
     check_media(exchange.headers)
-    data = await read_body(exchange.headers, receive, front.settings.max_body_bytes)
+    exchange.enter("receiving")
+    data = await read_body(exchange.headers, receive, front.body_limit)
+    exchange.enter("other")
     try:
         body = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise Problem(400, f"the body is not JSON: {error}", code="invalid_json") from None
-    if not isinstance(body, dict):
+    if type(body) is not dict:
         raise Problem(400, "the body must be a JSON object", code="invalid_json")
+    return body
+
+
+def fields(model: type[Body], body: dict[str, Any]) -> Body:
+    """The body as the fields that the protocol knows. Raises Problem 400, naming the field."""
     try:
         return model.model_validate(body)
     except ValidationError as error:
@@ -54,42 +60,39 @@ def _rule(error: Any) -> str:
     return str(error["msg"])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Embedded:
     vectors: list[Vector]
     answers: list[Answer]
     tokens: int
     tokenizing: float  # seconds
 
-    def timing(self, total: float) -> tuple[bytes, bytes]:
+    def timing(self, total: float) -> Header:
         return (b"server-timing", server_timing(self.answers, self.tokenizing, total))
 
 
 async def embed(
-    front: Front,
-    exchange: Exchange,
-    receive: Receive,
-    inputs: list[Input],
-    field: str,
-    truncate: bool,
+    front: Front, exchange: Exchange, inputs: list[Input], field: str, truncate: bool
 ) -> Embedded:
     """All or none, in order. Raises Problem, or what the engine raises."""
-    headers = exchange.headers
-    deadline = exchange.started + timeout(headers, front.settings.request_timeout_ms / 1e3)
+    headers, now = exchange.headers, front.clock.now
+    deadline = exchange.started + timeout(headers, front.request_timeout)
     urgency = priority(headers)
     preparer = front.model().preparer
-    begun = front.clock.now()
-    if len(inputs) > _MANY or any(isinstance(one, str) and preparer.is_long(one) for one in inputs):
+    begun = now()
+    if len(inputs) > _MANY or any(type(one) is str and preparer.is_long(one) for one in inputs):
         prepared = await asyncio.to_thread(_prepare, preparer, inputs, field, truncate)
     else:
         prepared = _prepare(preparer, inputs, field, truncate)
-    tokenizing = front.clock.now() - begun
-    costs = [one.tokens for one in prepared]
-    with CancelOnDisconnect(receive):
-        answers = await front.client.submit_all(
-            [one.payload for one in prepared], costs=costs, deadline=deadline, priority=urgency
-        )
-    return Embedded([_vector(answer.value) for answer in answers], answers, sum(costs), tokenizing)
+    tokenizing = now() - begun
+    payloads, costs = zip(*prepared, strict=True)
+    exchange.enter("waiting")
+    answers = await front.client.submit_all(
+        payloads, costs=costs, deadline=deadline, priority=urgency
+    )
+    exchange.enter("other")
+    vectors = [_vector(answer.value) for answer in answers]
+    return Embedded(vectors, answers, sum(costs), tokenizing)
 
 
 def _prepare(preparer: Preparer, inputs: list[Input], field: str, truncate: bool) -> list[Prepared]:

@@ -41,7 +41,7 @@ async def stats(request: Request[State]) -> Response:
     front = request.state["front"]
     snapshot = await front.client.snapshot()
     routes: dict[str, dict[str, int]] = {}
-    for (route, outcome), count in front.tally.requests.items():
+    for (route, outcome), count in front.tally.counts().items():
         routes.setdefault(route, {})[outcome] = count
     return _json(
         {

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from binascii import b2a_base64
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -14,8 +14,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from service.api import inputs
-from service.api.embedding import Vector, embed, read, shorten
+from service.api.embedding import Vector, embed, fields, read, shorten
 from service.errors import Problem, quote
+from service.exchange import Exchange
 from service.front import Front, Served, State
 
 _LARGE = 16_384  # numbers; writing that many as text takes about 2 ms: off the event loop
@@ -53,12 +54,12 @@ class Embeddings:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         front: Front = scope["state"]["front"]
-        exchange = scope["exchange"]
-        body = await read(front, exchange, receive, EmbeddingsBody)
+        exchange: Exchange = scope["exchange"]
+        body = fields(EmbeddingsBody, await read(front, exchange, receive))
         served = front.model()
         check_model(served, body.model)
-        texts = inputs.parse(body.input, "input", front.settings.client_batch_limit)
-        embedded = await embed(front, exchange, receive, texts, "input", body.truncate)
+        texts = inputs.parse(body.input, "input", front.input_limit)
+        embedded = await embed(front, exchange, texts, "input", body.truncate)
         vectors = shorten(embedded.vectors, body.dimensions)
         tail = {
             "model": served.model,
@@ -66,12 +67,12 @@ class Embeddings:
         }
         if body.encoding_format == "base64":
             answer = _encode([_base64(vector) for vector in vectors], tail)
-        elif sum(map(len, vectors)) > _LARGE:
+        elif len(vectors) * len(vectors[0]) > _LARGE:
             answer = await asyncio.to_thread(_encode, vectors, tail)
         else:
             answer = _encode(vectors, tail)
         total = front.clock.now() - exchange.started
-        await exchange.answer(answer, [embedded.timing(total)])
+        await exchange.answer(answer, embedded.timing(total))
 
 
 def _encode(embeddings: list[Vector] | list[str], tail: Mapping[str, object]) -> bytes:

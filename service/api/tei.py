@@ -12,8 +12,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from service.api import inputs
-from service.api.embedding import Vector, embed, read, scale, shorten
+from service.api.embedding import Vector, embed, fields, read, scale, shorten
 from service.errors import Problem
+from service.exchange import Exchange
 from service.front import Front, Served, State
 
 _LARGE = 16_384  # numbers; writing that many as text takes about 2 ms: off the event loop
@@ -46,28 +47,34 @@ def envelope(problem: Problem, request_id: str) -> dict[str, object]:
     }
 
 
+_PLAIN = EmbedBody.model_validate({"inputs": None})
+
+
 class Embed:
     """POST /embed"""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         front: Front = scope["state"]["front"]
-        exchange = scope["exchange"]
-        body = await read(front, exchange, receive, EmbedBody)
-        served = front.model()
-        _check_options(served, body)
-        texts = inputs.parse(body.inputs, "inputs", front.settings.client_batch_limit)
-        embedded = await embed(
-            front, exchange, receive, texts, "inputs", body.truncate is not False
-        )
-        vectors = shorten(embedded.vectors, body.dimensions)
-        if body.normalize and served.scaling == "service":
+        exchange: Exchange = scope["exchange"]
+        body = await read(front, exchange, receive)
+        text = body.get("inputs")
+        texts: list[inputs.Input]
+        if type(text) is str and len(body) == 1:  # the commonest body needs no checking
+            options, texts = _PLAIN, [text]
+        else:
+            options = fields(EmbedBody, body)
+            _check_options(front.model(), options)
+            texts = inputs.parse(options.inputs, "inputs", front.input_limit)
+        embedded = await embed(front, exchange, texts, "inputs", options.truncate is not False)
+        vectors = shorten(embedded.vectors, options.dimensions)
+        if options.normalize and front.model().scaling == "service":
             vectors = scale(vectors)
-        if sum(map(len, vectors)) > _LARGE:
+        if len(vectors) * len(vectors[0]) > _LARGE:
             answer = await asyncio.to_thread(_encode, vectors)
         else:
             answer = _encode(vectors)
         total = front.clock.now() - exchange.started
-        await exchange.answer(answer, [embedded.timing(total)])
+        await exchange.answer(answer, embedded.timing(total))
 
 
 def _encode(vectors: list[Vector]) -> bytes:
