@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from batcher.errors import BatcherError
 
@@ -40,8 +40,7 @@ class BatchReport:
         return 1.0 - self.useful_tokens / self.tokens if self.tokens else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):  # and no dataclass: a frozen one costs 1.5 us more to make
     """A result with its history. `queue_wait` is arrival to dispatch, in seconds."""
 
     value: Any
