@@ -39,7 +39,7 @@ def replay(trace: Sequence[float], rate: float, seconds: float, seed: int) -> Ti
     gaps = np.diff(np.asarray(trace, dtype=np.float64))
     if len(gaps) == 0 or gaps.min() < 0 or gaps.sum() == 0:
         raise ValueError("a trace needs at least two times, rising")
-    count = round(rate * seconds)
+    count = max(1, round(rate * seconds))
     start = int(np.random.default_rng(seed).integers(len(gaps)))
     taken = gaps[(start + np.arange(count)) % len(gaps)]
     if taken.sum() == 0:

@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def collapsed_rate(points: Sequence[Point]) -> float | None:
-    """The highest rate at which ours holds and both baselines have collapsed, there or below."""
+    """The lowest rate at which ours holds and both baselines have collapsed, there or below."""
     breaking = {
         name: min((p.rate for p in points if p.variant == name and p.broken), default=float("inf"))
         for name in (UNBATCHED, BUSYLOOP)
@@ -89,7 +89,7 @@ def collapsed_rate(points: Sequence[Point]) -> float | None:
         and point.referee.p95_ms < HOLDS_P95_MS
         and point.rate >= max(breaking.values())
     ]
-    return max(holding, default=None)
+    return min(holding, default=None)
 
 
 def claims(points: Sequence[Point], rates: Sequence[float], knee: float) -> list[Finding]:
@@ -179,9 +179,9 @@ def _run_seconds(args: argparse.Namespace, with_locust: bool) -> float:
 
 
 def _estimate(args: argparse.Namespace) -> float:
-    """Minutes: as if ours climbed 8 rungs and the baselines 5, and both collapsed at two rates."""
+    """Minutes: as if ours climbed 12 rungs and the baselines 7, and both collapsed at two rates."""
     with_locust, key_rates = not args.no_locust, len(args.rates) + 2
-    climbs = 3 * len(args.rates) * _run_seconds(args, with_locust) + 18 * _run_seconds(args, False)
+    climbs = 3 * len(args.rates) * _run_seconds(args, with_locust) + 26 * _run_seconds(args, False)
     repeats = (args.repeats * (key_rates + 2) + 2) * _run_seconds(args, with_locust)
     starts = 9 + PROBES // 2 + 3 * args.repeats + 4
     seconds: float = climbs + repeats + PROBES * 2 * args.seconds + starts * START_SECONDS

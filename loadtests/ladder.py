@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from loadtests.outcomes import Summary
 
-RUNGS = (10.0, 20.0, 40.0, 60.0, 80.0, 120.0, 160.0, 250.0, 400.0, 640.0, 1000.0)
+RUNGS: tuple[float, ...] = (10, 20, 40, 60, 80, 100, 120, 140, 160, 200, 250, 320, 400, 640, 1000)
 BROKEN_P95_MS = 2000.0
 BROKEN_UNANSWERED = 0.01
 

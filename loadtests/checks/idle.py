@@ -31,7 +31,7 @@ def measure(args: argparse.Namespace, record: Record) -> Measured:
         time.sleep(args.seconds)  # Doing nothing is the measurement.
         seconds = time.monotonic() - started
         after = {thread.tid: thread for thread in processes.threads(server.pids)}
-        names = {pid: processes.command(pid)[:60] for pid in server.pids}
+        names = {pid: processes.command(pid) for pid in server.pids}
     http_pid = min(names) if names else 0
     lines = ["| process | thread | name | CPU % of a core | wake-ups/s |", "|---|---|---|---|---|"]
     cpu = worst = ticks = 0.0
