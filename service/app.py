@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import ASGIApp, Lifespan
 
-from service.api import health, openai, tei
+from service.api import docs, health, openai, tei
 from service.front import Front, State
 from service.middleware import ExchangeMiddleware, raise_again
 
@@ -47,6 +47,8 @@ def create_app(front: Front) -> Starlette:
         Route("/metrics", health.metrics_page),
         Route("/stats", health.stats),
         Route("/info", tei.info),
+        Route("/openapi.json", docs.openapi),
+        Route("/docs", docs.page),
         Route("/v1/models", openai.list_models),
         Route("/v1/models/{model:path}", openai.get_model),
     ]

@@ -21,7 +21,7 @@ from service.limits import check_key
 from service.patience import Patience
 
 _log = logging.getLogger(__name__)
-_OPEN_ROUTES = frozenset({"/health", "/health/live", "/health/ready"})  # no key asked
+_OPEN_ROUTES = frozenset({"/health", "/health/live", "/health/ready", "/docs"})  # no key asked
 
 
 class ExchangeMiddleware:

@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(
         None,
         min_length=1,
-        description="when set, Authorization: Bearer is required except on health routes",
+        description="when set, Authorization: Bearer is required except on health routes and /docs",
     )
     max_body_bytes: Positive = Field(2 * 1024 * 1024, description="a larger request body gets 413")
     max_client_batch_size: Positive = Field(

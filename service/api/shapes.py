@@ -1,0 +1,98 @@
+"""What the answers look like, for the API description. Nothing is built from these: they would
+cost more than the answers themselves, and a test holds the answers to them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Shape(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Embedding(Shape):
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str  # base64 of little-endian float32
+
+
+class Usage(Shape):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsAnswer(Shape):
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: Usage
+
+
+class Model(Shape):
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class ModelList(Shape):
+    object: Literal["list"]
+    data: list[Model]
+
+
+class OpenAIErrorDetails(Shape):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+    request_id: str
+
+
+class OpenAIError(Shape):
+    error: OpenAIErrorDetails
+
+
+class TEIError(Shape):
+    error: str
+    error_type: Literal["Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer", "Empty"]
+    code: str
+    request_id: str
+
+
+class Health(Shape):
+    status: Literal["alive", "ready", "not ready"]
+    reason: str | None = None
+    replicas_up: int | None = None
+    replicas: int | None = None
+
+
+class Pooling(Shape):
+    pooling: str | None
+
+
+class ModelType(Shape):
+    embedding: Pooling
+
+
+class Info(Shape):
+    model_id: str
+    model_sha: str | None
+    model_dtype: str | None
+    served_model_name: str
+    model_type: ModelType
+    max_concurrent_requests: int
+    max_input_length: int | None
+    max_batch_tokens: int
+    max_batch_requests: int
+    max_client_batch_size: int
+    auto_truncate: bool
+    tokenization_workers: int
+    version: str
+    sha: str | None
+    docker_label: str | None
+    device: str | None
+    dimension: int | None
+    replicas: int
+    isolation: str
