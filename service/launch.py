@@ -5,10 +5,8 @@ The socket listens from the first moment; the model loads behind it, and readine
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
-import functools
 import gc
 import logging
 import multiprocessing
@@ -22,20 +20,17 @@ from collections.abc import Iterator, Sequence
 import uvicorn
 import uvloop
 
-from batcher import BatcherError, Engine, Runner
+from batcher import Engine
 from batcher.clock import MonotonicClock
+from service import flags
 from service import settings as table
 from service.app import create_app
 from service.banner import banner
-from service.front import Front, Served
-from service.models import RunnerConfig, create_runner
-from service.models.folder import ModelNotFound, find_model
-from service.models.spec import ModelNotSupported, read_spec
+from service.front import Front
+from service.serving import find_served, runner_factories
 from service.settings import Settings
-from service.tokenizing import TextTokenizer, WordCounter
-from service.version import version
 
-OK, BAD_SETTING, NO_MODEL, NO_PORT, CRASHED = 0, 2, 3, 4, 70
+OK, BAD_SETTING, NO_MODEL, NO_PORT, CRASHED = 0, flags.BAD_SETTING, 3, 4, 70
 
 _log = logging.getLogger("service")
 _SAME_SIGNAL = 0.05  # seconds; `timeout` and some shells send one signal twice, to us and the group
@@ -44,7 +39,7 @@ _WRITE_TIMEOUT = 5  # seconds that a client may take to read its answer once all
 
 def main(arguments: Sequence[str]) -> int:
     """Returns the exit code."""
-    options = vars(_parser().parse_args(arguments))
+    options = vars(flags.parser().parse_args(arguments))
     print_config = options.pop("print_config")
     try:
         settings = table.load(options)
@@ -81,7 +76,7 @@ class _Service:
         self._settings = settings
         self._listener = listener
         self._engine = Engine(
-            _factories(settings),
+            runner_factories(settings),
             limits=settings.limits,
             isolation=settings.isolation,
             request_timeout=settings.request_timeout_ms / 1e3,
@@ -116,30 +111,28 @@ class _Service:
         stopping = asyncio.create_task(self._stop.wait(), name="stop")
         loading = asyncio.create_task(self._load(), name="load")
         crashing = asyncio.create_task(self._engine.crashed(), name="crash")
-        try:
-            await _first(loading, stopping, serving)
-            if loading.done():
-                loading.result()
-                await _first(stopping, crashing, serving)
-            code = CRASHED if crashing.done() or serving.done() else OK
-        except (BatcherError, ModelNotFound, ModelNotSupported) as error:
-            print(f"batcher: the model cannot be loaded: {error}", file=sys.stderr)
-            code = NO_MODEL
+        await _first(loading, stopping, serving)
+        problem = loading.exception() if loading.done() else None
+        if problem is None and loading.done():
+            await _first(stopping, crashing, serving)
         self._front.stopping = True
-        if code == OK and loading.done() and not await self._engine.drain():
+        if problem is None and loading.done() and not await self._engine.drain():
             _log.error("not all accepted requests were answered within the drain timeout")
-        loading.cancel()
+        for task in (loading, stopping, crashing):
+            task.cancel()
+        await self._engine.close()
+        ended_by_itself = not self._stop.is_set()
         self._server.should_exit = True
         await asyncio.gather(serving, return_exceptions=True)
-        await self._engine.close()
-        for task in (stopping, crashing):
-            task.cancel()
+        if problem is not None:
+            print(f"batcher: the model cannot be loaded: {explain(problem)}", file=sys.stderr)
+            return NO_MODEL
         _log.info("ended")
-        return code
+        return CRASHED if ended_by_itself else OK
 
     async def _load(self) -> None:
         started = time.monotonic()
-        self._front.served = await asyncio.to_thread(_serve_model, self._settings)
+        self._front.served = await find_served(self._settings)
         await self._engine.start()
         self._front.client = self._engine.client  # the engine's own submit_all only forwards
         snapshot = await self._engine.snapshot()
@@ -169,45 +162,6 @@ async def _first(*tasks: asyncio.Task[object]) -> None:
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
 
 
-def _serve_model(settings: Settings) -> Served:
-    created = int(time.time())
-    if settings.runner != "transformers":
-        return Served(settings.model_id, WordCounter(), "never", created)
-    spec = read_spec(find_model(settings.model))
-    return Served(
-        settings.model_id,
-        TextTokenizer.load(spec),
-        "model" if spec.normalize else "service",
-        created,
-        spec.dimension,
-        spec.max_length,
-        spec.pooling,
-    )
-
-
-def _factories(settings: Settings) -> list[functools.partial[Runner]]:
-    replicas = settings.replicas or len(settings.device.split(","))
-    return [
-        functools.partial(
-            create_runner,
-            settings.runner,
-            RunnerConfig(
-                model=settings.model,
-                task=settings.task,
-                device=settings.device,
-                dtype=settings.dtype,
-                threads=0 if settings.threads == "auto" else settings.threads,
-                replica=replica,
-                replicas=replicas,
-                sim_fixed_ms=settings.sim_fixed_ms,
-                sim_per_item_ms=settings.sim_per_item_ms,
-                sim_per_token_us=settings.sim_per_token_us,
-            ),
-        )
-        for replica in range(replicas)
-    ]
-
-
 def _listen(settings: Settings) -> socket.socket:
     family, kind, protocol, _, address = socket.getaddrinfo(
         settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -222,25 +176,9 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m service",
-        description="An inference service that batches requests.",
-        epilog="Each is also an environment variable: --max-batch-size is BATCHER_MAX_BATCH_SIZE."
-        " Flags win.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"batcher {version()}")
-    parser.add_argument(
-        "--print-config", action="store_true", help="print the effective settings and leave"
-    )
-    for name, field in Settings.model_fields.items():
-        default = "" if field.default is None else f" (default: {field.default})"
-        help_text = f"{field.description}{default}".replace("%", "%%")
-        parser.add_argument(
-            table.flag(name), dest=name, help=help_text, metavar="X", default=argparse.SUPPRESS
-        )
-    return parser
+def explain(error: BaseException) -> str:
+    """In one line."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _log_to_stderr() -> None:

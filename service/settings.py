@@ -162,10 +162,10 @@ def _describe(error: ValidationError, flags: Mapping[str, str], environ: Mapping
     name = str(first["loc"][0])
     where = flag(name) if name in flags else PREFIX + name.upper()
     value: Any = "(hidden)" if name == "api_key" else repr(first["input"])
-    rule = "; or ".join(
-        dict.fromkeys(
-            item["msg"] for item in error.errors(include_url=False) if item["loc"][0] == name
-        )
-    )
     about = Settings.model_fields[name].description
-    return f"{where}={value}: {rule} ({about})"
+    rules = dict.fromkeys(
+        "no such value" if item["type"] == "string_pattern_mismatch" else item["msg"]
+        for item in error.errors(include_url=False)
+        if item["loc"][0] == name
+    )
+    return f"{where}={value}: {'; or '.join(rules)} ({about})"

@@ -1,0 +1,38 @@
+"""The command line: a flag for every setting, and three that print something and leave."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from service import settings as table
+from service.settings import Settings
+from service.version import version
+
+BAD_SETTING = 2  # the exit code
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(BAD_SETTING, f"batcher: {message} (--help lists all flags)\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    made = _Parser(
+        prog="python -m service",
+        description="An inference service that batches requests.",
+        epilog="Each is also an environment variable: --max-batch-size is BATCHER_MAX_BATCH_SIZE."
+        " Flags win.",
+        allow_abbrev=False,
+    )
+    made.add_argument("--version", action="version", version=f"batcher {version()}")
+    made.add_argument(
+        "--print-config", action="store_true", help="print the effective settings and leave"
+    )
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default is None else f" (default: {field.default})"
+        help_text = f"{field.description}{default}".replace("%", "%%")
+        made.add_argument(
+            table.flag(name), dest=name, help=help_text, metavar="X", default=argparse.SUPPRESS
+        )
+    return made

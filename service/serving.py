@@ -1,0 +1,71 @@
+"""From the settings to the model: what the front knows of it, and who runs it in each worker."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+import time
+from concurrent.futures import Future
+
+from batcher import Runner
+from service.front import Served
+from service.models import RunnerConfig, create_runner
+from service.models.folder import find_model
+from service.models.spec import read_spec
+from service.settings import Settings
+from service.tokenizing import TextTokenizer, WordCounter
+
+
+async def find_served(settings: Settings) -> Served:
+    """In a daemon thread: a download that takes minutes must not hold up the end."""
+    found: Future[Served] = Future()
+    found.set_running_or_notify_cancel()
+
+    def look() -> None:
+        try:
+            found.set_result(_serve_model(settings))
+        except Exception as error:  # it is told by whoever waits
+            found.set_exception(error)
+
+    threading.Thread(target=look, name="find-model", daemon=True).start()
+    return await asyncio.wrap_future(found)
+
+
+def _serve_model(settings: Settings) -> Served:
+    created = int(time.time())
+    if settings.runner != "transformers":
+        return Served(settings.model_id, WordCounter(), "never", created)
+    spec = read_spec(find_model(settings.model))
+    return Served(
+        settings.model_id,
+        TextTokenizer.load(spec),
+        "model" if spec.normalize else "service",
+        created,
+        spec.dimension,
+        spec.max_length,
+        spec.pooling,
+    )
+
+
+def runner_factories(settings: Settings) -> list[functools.partial[Runner]]:
+    replicas = settings.replicas or len(settings.device.split(","))
+    return [
+        functools.partial(
+            create_runner,
+            settings.runner,
+            RunnerConfig(
+                model=settings.model,
+                task=settings.task,
+                device=settings.device,
+                dtype=settings.dtype,
+                threads=0 if settings.threads == "auto" else settings.threads,
+                replica=replica,
+                replicas=replicas,
+                sim_fixed_ms=settings.sim_fixed_ms,
+                sim_per_item_ms=settings.sim_per_item_ms,
+                sim_per_token_us=settings.sim_per_token_us,
+            ),
+        )
+        for replica in range(replicas)
+    ]
