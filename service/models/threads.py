@@ -9,8 +9,12 @@ QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def default_threads(cores: int, replicas: int) -> int:
-    """The cores shared out among the replicas; from four cores up, one is left to the front."""
-    spared = 1 if cores >= 4 else 0
+    """The cores shared out among the replicas; where there are two or more, one is the front's.
+
+    Threads of a forward pass wait for each other after every operator: one that has to share its
+    core holds up the rest. On two cores beside a busy front, two threads were slower than one.
+    """
+    spared = 1 if cores >= 2 else 0
     return max(1, (cores - spared) // max(1, replicas))
 
 
