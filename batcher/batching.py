@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from batcher.collector import Collector
 from batcher.errors import BatcherError, RunnerFailed, WorkerLost
 from batcher.request import Batch
-from batcher.runner import Host
+from batcher.runner import Host, explain
 
 _log = logging.getLogger(__name__)
 _BACK_OFF = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before each further attempt in a row
@@ -37,6 +37,7 @@ class BatchingThread:
         self._on_started = on_started
         self._on_crash = on_crash
         self._closing = threading.Event()
+        self._attempts = 0  # to restart, since a batch last went well
         self._thread = threading.Thread(target=self._main, name=self.name)
 
     def start(self) -> None:
@@ -51,7 +52,8 @@ class BatchingThread:
         self._closing.set()
         if now:
             self._host.kill()
-        self._thread.join()
+        if self._thread.ident is not None:  # else it was never started
+            self._thread.join()
 
     def _main(self) -> None:
         try:
@@ -75,29 +77,40 @@ class BatchingThread:
     def _run(self, batch: Batch) -> None:
         try:
             reply = self._host.run(batch.payloads)
+            batch.settle(reply.results, reply.seconds)
+            self._attempts = 0
         except RunnerFailed as error:
             batch.fail(error)
         except WorkerLost as error:
             _log.error("%s while running %d requests; they fail", error, batch.size)
             batch.fail(error)  # the host has told the collector already
-        else:
-            batch.settle(reply.results, reply.seconds)
+        except BaseException as error:  # a bug, and the end; but not for these without an answer
+            if not batch.settled:
+                batch.fail(RunnerFailed(explain(error)))
+            raise
 
     def _start_first(self) -> None:
         try:
             facts = self._host.start()
-        except BatcherError as error:
-            self._on_started(error)
+        except BaseException as error:  # whoever waits for the start must hear of it
+            reason = error if isinstance(error, BatcherError) else RunnerFailed(explain(error))
+            self._on_started(reason)
             raise
-        self._collector.replica_up(self._replica, facts)
+        self._up(facts)
         self._on_started(None)
 
+    def _up(self, facts: Mapping[str, object]) -> None:
+        self._collector.replica_up(self._replica, facts)
+        if self._host.lost is not None:  # it has died since, and said so before it was up
+            self._collector.replica_down(self._replica, self._host.lost)
+
     def _restart(self) -> None:
-        attempt = 0
         while not self._collector.finished and not self._closing.is_set():
-            delay = _BACK_OFF[min(attempt, len(_BACK_OFF) - 1)]
-            attempt += 1
-            _log.warning("replica %d restarts in %.1f s, attempt %d", self._replica, delay, attempt)
+            delay = _BACK_OFF[min(self._attempts, len(_BACK_OFF) - 1)]
+            self._attempts += 1
+            _log.warning(
+                "replica %d restarts in %.1f s, attempt %d", self._replica, delay, self._attempts
+            )
             if self._closing.wait(delay):
                 return
             try:
@@ -105,5 +118,5 @@ class BatchingThread:
             except BatcherError as error:
                 _log.error("replica %d did not start: %s", self._replica, error)
             else:
-                self._collector.replica_up(self._replica, facts)
+                self._up(facts)
                 return

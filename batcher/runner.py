@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from typing import Any, Protocol
 
 from batcher.errors import BatcherError, RunnerFailed
 from batcher.request import Payload
+
+_log = logging.getLogger(__name__)
 
 
 class Runner(Protocol):
@@ -44,15 +47,15 @@ def explain(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def check_count(results: Sequence[Any], expected: int) -> Sequence[Any]:
-    """Raises RunnerFailed when a runner broke the rule of one result per payload."""
-    try:
-        count = len(results)
-    except TypeError:
-        raise RunnerFailed(f"the runner returned {type(results).__name__}, no sequence") from None
-    if count != expected:
-        raise RunnerFailed(f"the runner returned {count} results for {expected} inputs")
-    return results
+def one_each(results: Sequence[Any], expected: int) -> list[Any]:
+    """The results one by one. Raises RunnerFailed unless there is one per payload, in an order."""
+    # A mapping would pass for a list of its keys, a string for one of its letters.
+    if isinstance(results, Mapping | str | bytes) or not hasattr(results, "__getitem__"):
+        raise RunnerFailed(f"the runner returned {type(results).__name__}, no sequence of results")
+    listed = list(results)
+    if len(listed) != expected:
+        raise RunnerFailed(f"the runner returned {len(listed)} results for {expected} inputs")
+    return listed
 
 
 def as_outcome(result: Any) -> BatcherError | None:
@@ -66,7 +69,7 @@ def as_outcome(result: Any) -> BatcherError | None:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The results of one batch, and the seconds that Runner.run took."""
+    """The results of one batch, one per payload, and the seconds that Runner.run took."""
 
     results: Sequence[Any]
     seconds: float
@@ -90,6 +93,10 @@ class Host(Protocol):
     def kill(self) -> None:
         """Ends it now, from any thread: a start or run under way raises WorkerLost."""
 
+    @property
+    def lost(self) -> str | None:
+        """What the runner died of, shortly; None before its first start and while it lives."""
+
 
 class InlineHost:
     """The runner in the batching thread itself: for tests, and to embed in another program."""
@@ -101,25 +108,32 @@ class InlineHost:
     def start(self) -> Mapping[str, object]:
         try:
             self._runner = self._factory()
-            return self._runner.warm_up()
-        except Exception as error:
+            return dict(self._runner.warm_up())
+        except BaseException as error:  # SystemExit too: the thread is the engine's
             raise RunnerFailed(explain(error)) from error
 
     def run(self, payloads: Sequence[Payload]) -> Reply:
         assert self._runner is not None, "run before start: this is a bug"
         started = time.perf_counter()
         try:
-            results = check_count(self._runner.run(payloads), len(payloads))
+            results = one_each(self._runner.run(payloads), len(payloads))
         except RunnerFailed:
             raise
-        except Exception as error:
+        except BaseException as error:
             raise RunnerFailed(explain(error)) from error
         return Reply(results, time.perf_counter() - started)
 
     def stop(self) -> None:
         runner, self._runner = self._runner, None
-        if runner is not None:
-            runner.close()
+        try:
+            if runner is not None:
+                runner.close()
+        except Exception:  # nothing depends on it any more
+            _log.exception("the runner did not close")
 
     def kill(self) -> None:
         """A thread cannot be killed: the run under way is waited for."""
+
+    @property
+    def lost(self) -> None:
+        return None

@@ -25,10 +25,14 @@ from typing import Any
 
 from batcher.errors import RunnerFailed, WorkerLost
 from batcher.request import Payload
-from batcher.runner import Reply, RunnerFactory, check_count, explain
+from batcher.runner import Reply, RunnerFactory, as_outcome, explain, one_each
 
 _STOP_TIMEOUT = 5.0  # seconds that Runner.close may take
 _LAST_WORDS = 5  # lines of output that go into the error when a worker dies
+
+# The standard library reaps whichever children have ended whenever it starts one, and of two
+# threads that reap the same child one learns nothing: so births and deaths take turns.
+_family = threading.Lock()
 
 
 # The messages. A reply carries the number of the batch that it answers.
@@ -48,7 +52,7 @@ class _Done:
 
 @dataclass(frozen=True, slots=True)
 class _Failed:
-    number: int  # 0: the start
+    number: int  # 0: the start, or a batch that could not be read
     reason: str
 
 
@@ -61,7 +65,8 @@ class ProcessHost:
     """Starts the worker, talks to it, and says at once when it has died.
 
     `on_death` is called from the thread that reads the worker's output, with a short reason such
-    as "signal 9", whether or not a batch was running; before `run` raises WorkerLost for it.
+    as "signal 9", whether or not a batch was running; before `run` raises WorkerLost for it, and
+    after `lost` says the same.
     """
 
     def __init__(self, factory: RunnerFactory, name: str, on_death: Callable[[str], None]) -> None:
@@ -74,6 +79,7 @@ class ProcessHost:
         self._output: threading.Thread | None = None
         self._last_words: deque[str] = deque(maxlen=_LAST_WORDS)
         self._number = 0
+        self.lost: str | None = None
         self._stopping = False
         self._killed = False
         self._starting = threading.Lock()  # kill() against the instant of birth, nothing else
@@ -81,23 +87,13 @@ class ProcessHost:
     def start(self) -> Mapping[str, object]:
         self._reap()
         self._last_words.clear()
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        output, their_output = context.Pipe(duplex=False)
-        process = context.Process(
-            target=_main, args=(self._factory, theirs, their_output), name=self.name, daemon=True
-        )
-        with self._starting:
-            if self._killed:
-                raise WorkerLost(f"{self.name} was stopped before it started")
-            process.start()
-            self._process, self._channel = process, ours
-        theirs.close()
-        their_output.close()
-        self._output = threading.Thread(
-            target=self._read_output, args=(output, process), name=f"{self.name}-output"
-        )
-        self._output.start()
+        self.lost = None
+        try:
+            self._spawn()
+        except WorkerLost:
+            raise
+        except Exception as error:  # a factory that does not pickle, no descriptor to be had …
+            raise RunnerFailed(f"{self.name} cannot be started: {explain(error)}") from error
         message = self._receive()
         if isinstance(message, _Failed):
             raise RunnerFailed(message.reason)
@@ -117,9 +113,9 @@ class ProcessHost:
         try:
             self._channel.send_bytes(message)
         except OSError:
-            raise self._lost() from None
+            raise self._bury() from None
         reply = self._receive()
-        while not (isinstance(reply, _Done | _Failed) and reply.number == self._number):
+        while not (isinstance(reply, _Done | _Failed) and reply.number in (0, self._number)):
             reply = self._receive()  # an answer to an earlier batch comes too late
         if isinstance(reply, _Failed):
             raise RunnerFailed(reply.reason)
@@ -129,34 +125,68 @@ class ProcessHost:
         self._stopping = True
         if self._channel is not None:
             self._channel.close()  # end of file: the worker finishes and leaves
-        if self._process is not None:
-            self._process.join(_STOP_TIMEOUT)
+        if self._output is not None:
+            self._output.join(_STOP_TIMEOUT)
         self._reap()
 
     def kill(self) -> None:
         with self._starting:
             self._killed = True
-            if self._process is not None:
-                self._process.kill()
+            process = self._process
+        if process is not None:
+            process.kill()
+
+    def _spawn(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        output, their_output = context.Pipe(duplex=False)
+        try:
+            process = context.Process(
+                target=_main,
+                args=(self._factory, theirs, their_output),
+                name=self.name,
+                daemon=True,
+            )
+            with self._starting:
+                if self._killed:
+                    raise WorkerLost(f"{self.name} was stopped before it started")
+                with _family:
+                    process.start()
+                self._process, self._channel = process, ours
+        except BaseException:
+            ours.close()
+            output.close()
+            raise
+        finally:
+            theirs.close()
+            their_output.close()
+        self._output = threading.Thread(
+            target=self._read_output, args=(output, process), name=f"{self.name}-output"
+        )
+        self._output.start()
 
     def _receive(self) -> object:
         assert self._channel is not None
         try:
-            return pickle.loads(self._channel.recv_bytes())
+            data = self._channel.recv_bytes()
         except (EOFError, OSError):
-            raise self._lost() from None
-        except Exception as error:  # not a message: nothing that comes after it can be trusted
+            raise self._bury() from None
+        try:
+            return pickle.loads(data)
+        except (pickle.UnpicklingError, EOFError) as error:
+            # Not a message: nothing that comes after it can be trusted.
             self._log.error("%s sent what is no message: %s", self.name, explain(error))
-            raise self._lost() from error
+            raise self._bury() from error
+        except Exception as error:  # a result of the user's own that only the worker understands
+            raise RunnerFailed(f"the result cannot be read: {explain(error)}") from error
 
-    def _lost(self) -> WorkerLost:
-        """Buries the worker and says what it died of."""
-        process = self._process
-        assert process is not None
-        process.join(_STOP_TIMEOUT)
+    def _bury(self) -> WorkerLost:
+        """Leaves nothing of the worker, and says what it died of."""
+        if self._output is not None:
+            self._output.join(_STOP_TIMEOUT)  # it ends when the worker does
         self._reap()
         last_words = "; ".join(self._last_words)
-        reason = f"{self.name} died ({describe_exit(process.exitcode)})"
+        reason = f"{self.name} died ({self.lost})"
         return WorkerLost(f"{reason}: {last_words}" if last_words else reason)
 
     def _reap(self) -> None:
@@ -164,7 +194,6 @@ class ProcessHost:
         process, self._process = self._process, None
         if process is not None:
             process.kill()  # no effect on one that has ended
-            process.join()
         if self._output is not None:
             self._output.join()
             self._output = None
@@ -175,7 +204,7 @@ class ProcessHost:
     def _read_output(
         self, output: Connection, process: multiprocessing.process.BaseProcess
     ) -> None:
-        """Ends when the worker does, even if a process of its own keeps the pipe open."""
+        """Ends when the worker has, even if a process of its own keeps the pipe open."""
         with output:
             rest = b""
             while output in wait([output, process.sentinel]):
@@ -185,9 +214,12 @@ class ProcessHost:
                 *lines, rest = (rest + chunk).split(b"\n")
                 self._say(lines)
             self._say([rest])
-        process.join()
+        wait([process.sentinel])
+        with _family:
+            process.join()
+            self.lost = describe_exit(process.exitcode)
         if not self._stopping:
-            self._on_death(describe_exit(process.exitcode))
+            self._on_death(self.lost)
 
     def _say(self, lines: Sequence[bytes]) -> None:
         for line in lines:
@@ -200,8 +232,8 @@ class ProcessHost:
 
 
 def describe_exit(code: int | None) -> str:
-    if code is None:
-        return "still ending"
+    if code is None:  # somebody else's SIGCHLD handler was faster
+        return "unknown cause"
     return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
@@ -229,21 +261,31 @@ def _main(factory: RunnerFactory, channel: Connection, output: Connection) -> No
     gc.collect()
     gc.freeze()  # a later collection need not walk over the model
     _send(channel, _Ready(facts))
-    while (batch := _next(channel)) is not None:
-        _send(channel, _answer(runner.run, batch))
+    while (data := _next(channel)) is not None:
+        _send(channel, _answer(runner.run, data))
     runner.close()
 
 
-def _answer(run: Callable[[Sequence[Payload]], Sequence[Any]], batch: _Run) -> _Done | _Failed:
+def _answer(run: Callable[[Sequence[Payload]], Sequence[Any]], data: bytes) -> _Done | _Failed:
+    try:
+        batch: _Run = pickle.loads(data)
+    except Exception as error:  # a payload of the user's own that only the parent understands
+        traceback.print_exc()
+        return _Failed(0, f"the batch cannot be read: {explain(error)}")
     started = time.perf_counter()
     try:
-        results = check_count(run(batch.payloads), len(batch.payloads))
+        results = run(batch.payloads)
+        seconds = time.perf_counter() - started
+        listed = one_each(results, len(batch.payloads))
     except Exception as error:
         traceback.print_exc()
         return _Failed(
             batch.number, str(error) if isinstance(error, RunnerFailed) else explain(error)
         )
-    return _Done(batch.number, Reply(results, time.perf_counter() - started))
+    if not hasattr(results, "dtype"):  # an array crosses faster whole than row by row
+        # An exception of the model's own may pickle and yet not unpickle: it crosses as its text.
+        results = [as_outcome(result) or result for result in listed]
+    return _Done(batch.number, Reply(results, seconds))
 
 
 def _send(channel: Connection, message: _Ready | _Done | _Failed) -> None:
@@ -255,14 +297,12 @@ def _send(channel: Connection, message: _Ready | _Done | _Failed) -> None:
     channel.send_bytes(data)
 
 
-def _next(channel: Connection) -> _Run | None:
+def _next(channel: Connection) -> bytes | None:
     """None: the parent has closed the channel."""
     try:
-        message = pickle.loads(channel.recv_bytes())
+        return channel.recv_bytes()
     except (EOFError, OSError):
         return None
-    assert isinstance(message, _Run), f"unexpected {message!r}: this is a bug"
-    return message
 
 
 def _leave_with_parent() -> None:

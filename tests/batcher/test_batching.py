@@ -1,0 +1,255 @@
+"""The batching thread and its host: starts, losses, restarts, and the end."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from batcher import batching
+from batcher.batching import BatchingThread
+from batcher.collector import Collector
+from batcher.errors import BatcherError, Draining, RunnerFailed, WorkerLost
+from batcher.limits import Limits
+from batcher.runner import Reply
+from tests.fakes import PATIENCE, FakeClock, RecordingSink, Signal, join, request
+
+Act = Callable[[], Any]
+
+
+class ScriptedHost:
+    """Plays one act per start and per run; out of acts, it starts and echoes."""
+
+    def __init__(self) -> None:
+        self.starts: queue.Queue[Act] = queue.Queue()
+        self.runs: queue.Queue[Act] = queue.Queue()
+        self.started = Signal("the host was not started")
+        self.killed = threading.Event()
+        self.stopped = 0
+        self.lost: str | None = None
+
+    def start(self) -> Mapping[str, object]:
+        self.lost = None
+        self.started.give()
+        self._act(self.starts)
+        return {"life": 1}
+
+    def run(self, payloads: Sequence[Any]) -> Reply:
+        self._act(self.runs)
+        return Reply(list(payloads), 0.001)
+
+    def stop(self) -> None:
+        self.stopped += 1
+
+    def kill(self) -> None:
+        self.killed.set()
+
+    @staticmethod
+    def _act(acts: queue.Queue[Act]) -> None:
+        try:
+            act = acts.get_nowait()
+        except queue.Empty:
+            return
+        act()
+
+
+class Stage:
+    """A batching thread over a scripted host, and what it told its engine."""
+
+    def __init__(self) -> None:
+        self.collector = Collector(Limits(), FakeClock())
+        self.host = ScriptedHost()
+        self.sink = RecordingSink()
+        self.reports: queue.Queue[BatcherError | None] = queue.Queue()
+        self.crashes: queue.Queue[BaseException] = queue.Queue()
+        self.thread = BatchingThread(
+            self.collector, 0, self.host, self.reports.put, self.crashes.put
+        )
+
+    def start(self) -> BatcherError | None:
+        """Returns what the thread reports of the first start."""
+        self.thread.start()
+        return self.reports.get(timeout=PATIENCE)
+
+    def ask(self, payload: str) -> Any:
+        self.collector.submit([request(self.sink, payload=payload)])
+        self.sink.until_settled(len(self.sink.outcomes) + 1)
+        return self.sink.outcomes[-1][1]
+
+    def die(self) -> None:
+        """As a process host does it: the collector hears of it first, then the run ends."""
+        self.host.lost = "signal 9"
+        self.collector.replica_down(0, "signal 9")
+        raise WorkerLost("worker-0 died (signal 9)")
+
+    def until_started(self, times: int) -> None:
+        """Until `times` more starts have begun, and the last of them is up."""
+        for _ in range(times):
+            self.host.started.wait()
+        with self.collector._changed:
+            up = self.collector._changed.wait_for(lambda: self.collector._replicas[0].up, PATIENCE)
+        assert up, "the replica did not come up"
+
+    def end(self) -> None:
+        self.collector.close(Draining("closed", 1.0))
+        self.thread.close()
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    monkeypatch.setattr(batching, "_BACK_OFF", (0.0, 0.0, 3600.0))
+    stage = Stage()
+    yield stage
+    stage.end()
+    assert not any(thread.name == "batching-0" for thread in threading.enumerate())
+
+
+def raising(error: BaseException) -> Act:
+    def act() -> None:
+        raise error
+
+    return act
+
+
+def test_it_is_up_before_it_says_so_and_has_the_facts(stage: Stage) -> None:
+    assert stage.start() is None
+    (replica,) = stage.collector.snapshot().replicas
+    assert (replica.up, dict(replica.facts)) == (True, {"life": 1})
+    assert stage.ask("a").value == "a"
+
+
+def test_a_failed_batch_fails_its_requests_and_the_next_is_served(stage: Stage) -> None:
+    stage.host.runs.put(raising(RunnerFailed("bad input")))
+    stage.start()
+    assert str(stage.ask("a")) == "bad input"
+    assert stage.ask("b").value == "b"
+
+
+def test_a_lost_worker_fails_its_batch_and_is_started_again(stage: Stage) -> None:
+    stage.host.runs.put(stage.die)
+    stage.start()
+    assert isinstance(stage.ask("a"), WorkerLost)
+    stage.until_started(2)
+    assert stage.ask("b").value == "b"
+    assert stage.collector.snapshot().replicas[0].restarts == {"signal 9": 1}
+
+
+def test_a_worker_that_dies_before_it_is_known_to_be_up_is_started_again(stage: Stage) -> None:
+    """Its death is told to the collector first, where nothing is up yet; it must not get lost."""
+
+    def dies_at_once() -> None:
+        stage.host.lost = "signal 9"
+        stage.collector.replica_down(0, "signal 9")
+
+    stage.host.starts.put(dies_at_once)
+    stage.start()
+    stage.until_started(2)
+    assert stage.ask("a").value == "a"
+    assert stage.collector.snapshot().replicas[0].restarts == {"signal 9": 1}
+
+
+def test_a_failed_first_start_is_reported_and_ends_the_thread(stage: Stage) -> None:
+    error = RunnerFailed("no weights")
+    stage.host.starts.put(raising(error))
+    assert stage.start() is error
+    stage.end()
+    assert stage.host.stopped == 1
+    assert stage.crashes.empty()
+
+
+def test_a_first_start_that_fails_as_no_start_should_is_reported_all_the_same(stage: Stage) -> None:
+    stage.host.starts.put(raising(OSError("too many open files")))
+    reported = stage.start()
+    assert isinstance(reported, RunnerFailed)
+    assert str(reported) == "OSError: too many open files"
+    assert isinstance(stage.crashes.get(timeout=PATIENCE), OSError)
+
+
+def test_a_bug_in_the_host_ends_the_thread_but_not_without_an_answer(stage: Stage) -> None:
+    stage.host.runs.put(raising(ZeroDivisionError("a bug")))
+    stage.start()
+    outcome = stage.ask("a")
+    assert isinstance(outcome, RunnerFailed)
+    assert "ZeroDivisionError: a bug" in str(outcome)
+    assert isinstance(stage.crashes.get(timeout=PATIENCE), ZeroDivisionError)
+
+
+def test_a_host_that_gives_the_wrong_number_of_results_leaves_nobody_waiting(stage: Stage) -> None:
+    stage.host.run = lambda payloads: Reply([], 0.001)  # type: ignore[method-assign]
+    stage.start()
+    assert isinstance(stage.ask("a"), RunnerFailed)
+    assert isinstance(stage.crashes.get(timeout=PATIENCE), AssertionError)
+
+
+def test_restarts_in_a_row_back_off_and_a_served_batch_ends_the_row(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    closing = stage.thread._closing
+    monkeypatch.setattr(batching, "_BACK_OFF", (0.0, 0.125, 0.25))
+
+    def wait(seconds: float) -> bool:
+        waits.append(seconds)
+        return closing.is_set()
+
+    monkeypatch.setattr(stage.thread, "_closing", Waiting(wait, closing))
+    stage.host.runs.put(stage.die)
+    stage.start()
+    for _ in range(3):
+        stage.host.starts.put(raising(RunnerFailed("not yet")))
+    stage.ask("dies")
+    stage.until_started(5)
+    assert waits == [0.0, 0.125, 0.25, 0.25]
+    assert stage.ask("b").value == "b"
+    stage.host.runs.put(stage.die)
+    stage.ask("dies")
+    stage.until_started(1)
+    assert waits[4:] == [0.0]
+
+
+class Waiting:
+    """An event whose wait is only noted."""
+
+    def __init__(self, wait: Callable[[float], bool], event: threading.Event) -> None:
+        self.wait = wait
+        self.set = event.set
+        self.is_set = event.is_set
+
+
+def test_a_close_ends_a_back_off_at_once(stage: Stage) -> None:
+    stage.host.runs.put(stage.die)
+    stage.start()
+    for _ in range(2):
+        stage.host.starts.put(raising(RunnerFailed("not yet")))
+    stage.ask("a")
+    for _ in range(3):
+        stage.host.started.wait()
+    closer = threading.Thread(target=stage.end, name="closer")
+    closer.start()
+    join(closer)
+    assert stage.host.stopped == 1
+
+
+def test_a_close_now_kills_the_host_and_an_orderly_one_does_not(stage: Stage) -> None:
+    stage.start()
+    stage.end()
+    assert not stage.host.killed.is_set()
+    stage.thread.close(now=True)
+    assert stage.host.killed.is_set()
+
+
+def test_closing_what_was_never_started_is_no_error() -> None:
+    stage = Stage()
+    stage.end()
+    assert stage.host.stopped == 0
+
+
+def test_a_drained_thread_stops_its_host_once(stage: Stage) -> None:
+    stage.start()
+    assert stage.ask("a").value == "a"
+    assert stage.collector.drain(until=1.0)
+    stage.end()
+    assert stage.host.stopped == 1

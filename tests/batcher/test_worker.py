@@ -1,0 +1,504 @@
+"""Real worker processes. One test a promise; all waits end when the thing itself happens."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import multiprocessing.resource_tracker
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batcher import worker
+from batcher.errors import RunnerFailed, WorkerLost
+from batcher.runner import RunnerFactory
+from batcher.worker import ProcessHost, describe_exit
+from tests.batcher.runners import (
+    DiesLoading,
+    DoesNotLoad,
+    Generates,
+    HangsLoading,
+    LeavesANote,
+    NoFacts,
+    Obedient,
+    OddFacts,
+    Returns,
+)
+from tests.fakes import PATIENCE, join
+
+ROOT = Path(__file__).parents[2]
+
+
+class LogWatch(logging.Handler):
+    """Lets a test wait for a line of a worker's output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[tuple[str, str]] = []  # logger, text
+        self._changed = threading.Condition()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with self._changed:
+            self.lines.append((record.name, record.getMessage()))
+            self._changed.notify_all()
+
+    def wait_for(self, text: str) -> None:
+        with self._changed:
+            seen = self._changed.wait_for(lambda: any(text == line for _, line in self.lines), 30)
+        assert seen, f"{text!r} is not among {self.lines}"
+
+
+@pytest.fixture
+def log() -> Iterator[LogWatch]:
+    watch, logger = LogWatch(), logging.getLogger("batcher")
+    before = logger.level
+    logger.addHandler(watch)
+    logger.setLevel(logging.INFO)
+    yield watch
+    logger.setLevel(before)
+    logger.removeHandler(watch)
+
+
+class Hosted:
+    """A process host, and what it said of its deaths."""
+
+    def __init__(self, factory: RunnerFactory) -> None:
+        self.deaths: list[str] = []
+        self._died = threading.Semaphore(0)
+        self.host = ProcessHost(factory, "worker-0", self._on_death)
+
+    def _on_death(self, reason: str) -> None:
+        self.deaths.append(reason)
+        self._died.release()
+
+    def until_dead(self) -> str:
+        assert self._died.acquire(timeout=PATIENCE), "nobody noticed that the worker died"
+        return self.deaths[-1]
+
+    def start(self) -> int:
+        """Returns the worker's process id."""
+        pid = self.host.start()["pid"]
+        assert isinstance(pid, int)
+        return pid
+
+    def run(self, *payloads: Any) -> list[Any]:
+        return list(self.host.run(payloads).results)
+
+    def in_thread(self, act: Callable[[], Any]) -> Callable[[], BaseException]:
+        """Begins `act`; what comes back waits for it and returns what it raised."""
+        raised: list[BaseException] = []
+
+        def main() -> None:
+            try:
+                act()
+            except BaseException as error:
+                raised.append(error)
+
+        thread = threading.Thread(target=main, name="running")
+        thread.start()
+
+        def wait() -> BaseException:
+            join(thread)
+            assert raised, "it raised nothing"
+            return raised[0]
+
+        return wait
+
+
+@pytest.fixture
+def hosted() -> Iterator[Hosted]:
+    hosted = Hosted(Obedient)
+    hosted.start()
+    yield hosted
+    hosted.host.stop()
+
+
+def gone(pid: int) -> bool:
+    """Waits for a process to end. One that is nobody's child any more is reaped by init."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([descriptor], [], [], PATIENCE)[0])
+    finally:
+        os.close(descriptor)
+
+
+def children() -> set[int]:
+    """Process ids of this process's children, zombies among them."""
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == os.getpid():
+                found.add(int(stat.parent.name))
+    return found
+
+
+def possessions() -> tuple[set[str], set[str], set[int]]:
+    """Open descriptors, threads and children of this process."""
+    gc.collect()
+    descriptors = {
+        f"{entry.name} {os.readlink(entry)}"
+        for entry in Path("/proc/self/fd").iterdir()
+        if os.path.lexists(entry)
+    }
+    return descriptors, {thread.name for thread in threading.enumerate()}, children()
+
+
+@pytest.fixture
+def leaves_nothing() -> Iterator[None]:
+    multiprocessing.resource_tracker.ensure_running()  # one for the life of this process
+    before = possessions()
+    yield
+    assert possessions() == before
+
+
+# Answers
+
+
+def test_a_worker_answers_from_a_process_of_its_own(hosted: Hosted) -> None:
+    (pid, echo) = hosted.run("pid", "a")
+    assert echo == "a"
+    assert pid in children()
+
+
+def test_the_run_is_timed_where_it_happens(hosted: Hosted) -> None:
+    assert 0.0 < hosted.host.run(["a"]).seconds < 10.0
+
+
+def test_the_facts_of_the_model_come_with_the_process_id() -> None:
+    host = ProcessHost(Obedient, "worker-0", lambda reason: None)
+    try:
+        assert host.start() == {"model": "echo", "pid": host._process and host._process.pid}
+    finally:
+        host.stop()
+
+
+def test_an_array_crosses_whole_and_is_one_result_a_row() -> None:
+    numpy = pytest.importorskip("numpy")
+    hosted = Hosted(partial(Returns, numpy.arange(6, dtype="float32").reshape(2, 3)))
+    hosted.start()
+    try:
+        results = hosted.host.run(["a", "b"]).results
+        assert isinstance(results, numpy.ndarray)
+        assert results.tolist() == [[0, 1, 2], [3, 4, 5]]
+    finally:
+        hosted.host.stop()
+
+
+# What fails is the batch, and the worker lives on
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        ("raise", "^ValueError: a bad input$"),
+        ("raise needy", "^Needy: its reason, 7$"),
+        ("lambda", "the result cannot be sent: .*lambda"),
+        ("local", "the result cannot be read: LookupError: what only the worker knows"),
+        (lambda: None, "the batch cannot be sent to the worker: .*lambda"),
+        ("unreadable", "the batch cannot be read: LookupError: what only the parent knows"),
+    ],
+)
+def test_what_goes_wrong_with_a_batch_is_its_error_and_the_worker_lives_on(
+    hosted: Hosted, payload: Any, reason: str
+) -> None:
+    if payload == "unreadable":
+        payload = OnlyThere()
+    (pid,) = hosted.run("pid")
+    with pytest.raises(RunnerFailed, match=reason):
+        hosted.run("a", payload)
+    assert hosted.run("pid", "b") == [pid, "b"]
+    assert hosted.deaths == []
+
+
+class OnlyThere:
+    """A payload that no worker can read."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _refuse, ("what only the parent knows",)
+
+
+def _refuse(what: str) -> None:
+    raise LookupError(what)
+
+
+def test_an_exception_for_one_request_crosses_as_its_text_and_spares_the_others(
+    hosted: Hosted,
+) -> None:
+    failed, fine = hosted.run("fail this one", "a")
+    assert isinstance(failed, RunnerFailed)
+    assert str(failed) == "Needy: its reason, 7"
+    assert fine == "a"
+
+
+@pytest.mark.parametrize(
+    ("factory", "reason"),
+    [
+        (Generates, "the runner returned generator, no sequence of results"),
+        (partial(Returns, {"logits": 1}), "the runner returned dict, no sequence of results"),
+        (partial(Returns, ["a", "b"]), "the runner returned 2 results for 1 inputs"),
+    ],
+)
+def test_odd_results_are_the_batch_s_error(factory: RunnerFactory, reason: str) -> None:
+    hosted = Hosted(factory)
+    hosted.start()
+    try:
+        for _ in range(2):
+            with pytest.raises(RunnerFailed, match=reason):
+                hosted.run("a")
+    finally:
+        hosted.host.stop()
+
+
+# Output
+
+
+def test_what_a_worker_prints_reaches_the_log_under_its_name(hosted: Hosted, log: LogWatch) -> None:
+    hosted.run(("print", "one\ntwo"), ("write", "three "), ("write", "and four\n"))
+    log.wait_for("three and four")
+    assert [line for name, line in log.lines if name == "batcher.worker-0"] == [
+        "one",
+        "two",
+        "three and four",
+    ]
+
+
+def test_a_traceback_reaches_the_log(hosted: Hosted, log: LogWatch) -> None:
+    with pytest.raises(RunnerFailed):
+        hosted.run("raise")
+    log.wait_for("ValueError: a bad")
+
+
+def test_a_long_line_of_output_holds_nothing_up(hosted: Hosted) -> None:
+    assert hosted.run(("print", "x" * 1_000_000), "a") == [None, "a"]
+
+
+# Death
+
+
+@pytest.mark.parametrize(
+    ("payload", "cause"),
+    [("exit", "exit code 7"), ("sys.exit", "exit code 9"), ("kill", "signal 9")],
+)
+def test_a_worker_that_dies_in_a_run_is_noticed_and_can_be_started_again(
+    hosted: Hosted, payload: str, cause: str
+) -> None:
+    (first,) = hosted.run("pid")
+    with pytest.raises(WorkerLost, match=rf"^worker-0 died \({cause}\)"):
+        hosted.run("a", payload)
+    assert hosted.deaths == [cause]  # told before the run ended
+    assert hosted.host.lost == cause
+    with pytest.raises(WorkerLost, match="not running"):
+        hosted.run("a")
+    assert hosted.start() != first
+    assert hosted.host.lost is None
+    assert hosted.run("a") == ["a"]
+
+
+def test_the_last_lines_of_a_worker_are_in_the_error(hosted: Hosted) -> None:
+    with pytest.raises(WorkerLost, match=r"exit code 7.*: early words; last words$"):
+        hosted.run(("print", "early words"), "exit")
+
+
+def test_a_worker_killed_from_outside_in_a_run_is_noticed_at_once(
+    hosted: Hosted, log: LogWatch
+) -> None:
+    (pid,) = hosted.run("pid")
+    ended = hosted.in_thread(lambda: hosted.run("hang"))
+    log.wait_for("hanging")
+    os.kill(pid, signal.SIGKILL)
+    assert hosted.until_dead() == "signal 9"
+    assert isinstance(ended(), WorkerLost)
+
+
+def test_a_worker_killed_while_idle_is_noticed_at_once(hosted: Hosted) -> None:
+    os.kill(hosted.run("pid")[0], signal.SIGKILL)
+    assert hosted.until_dead() == "signal 9"
+    assert hosted.host.lost == "signal 9"
+    with pytest.raises(WorkerLost, match="signal 9"):
+        hosted.run("a")
+    hosted.start()
+    assert hosted.run("a") == ["a"]
+    assert hosted.deaths == ["signal 9"]
+
+
+def test_of_many_workers_that_die_together_each_is_known_by_its_own_cause() -> None:
+    """Several threads reap at once, and one starts a worker meanwhile."""
+    crowd = [Hosted(Obedient) for _ in range(4)]
+    try:
+        for hosted in crowd:
+            hosted.start()
+        for _ in range(3):
+            ended = [hosted.in_thread(partial(hosted.run, "kill")) for hosted in crowd]
+            assert [str(wait()) for wait in ended] == ["worker-0 died (signal 9)"] * 4
+            starting = [threading.Thread(target=hosted.start) for hosted in crowd]
+            for thread in starting:
+                thread.start()
+            for thread in starting:
+                join(thread)
+        assert [hosted.deaths for hosted in crowd] == [["signal 9"] * 3] * 4
+    finally:
+        for hosted in crowd:
+            hosted.host.stop()
+
+
+def test_sigterm_and_sigint_are_the_parents_business(hosted: Hosted) -> None:
+    (pid,) = hosted.run("pid")
+    assert hosted.run("signal") == ["still here"]
+    for number in (signal.SIGTERM, signal.SIGINT):
+        os.kill(pid, number)
+    assert hosted.run("pid") == [pid]
+
+
+@pytest.mark.parametrize("payload", ["hang", "a"])
+def test_a_parent_killed_outright_leaves_no_orphan(payload: str) -> None:
+    """Even while the runner hangs."""
+    script = f"""
+import logging, sys
+from batcher.worker import ProcessHost
+from tests.batcher.runners import Obedient
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+    host = ProcessHost(Obedient, "worker-0", lambda reason: None)
+    print(host.start()["pid"], flush=True)
+    host.run([{payload!r}])
+    print("hanging", flush=True)
+    sys.stdin.read()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        assert parent.stdout.readline() == "hanging\n"
+        parent.kill()
+        assert gone(pid), "the worker outlived its parent"
+
+
+# Starts that fail
+
+
+@pytest.mark.parametrize(
+    ("factory", "error", "reason"),
+    [
+        (DoesNotLoad, RunnerFailed, "^FileNotFoundError: no weights in /nowhere$"),
+        (NoFacts, RunnerFailed, "TypeError"),
+        (OddFacts, RunnerFailed, "cannot be sent"),
+        (DiesLoading, WorkerLost, r"^worker-0 died \(signal 9\): mapping the weights$"),
+        (lambda: Obedient(), RunnerFailed, "worker-0 cannot be started: .*lambda"),
+    ],
+)
+def test_a_start_that_fails_has_its_reason_and_leaves_nothing(
+    factory: RunnerFactory, error: type[Exception], reason: str, leaves_nothing: None
+) -> None:
+    host = ProcessHost(factory, "worker-0", lambda reason: None)
+    for _ in range(2):
+        with pytest.raises(error, match=reason):
+            host.start()
+    host.stop()
+
+
+def test_a_start_without_descriptors_left_is_a_failed_start_and_not_the_end(
+    monkeypatch: pytest.MonkeyPatch, leaves_nothing: None
+) -> None:
+    def no_process(self: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    host = ProcessHost(Obedient, "worker-0", lambda reason: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(multiprocessing.context.SpawnProcess, "start", no_process)
+        with pytest.raises(RunnerFailed, match="Too many open files"):
+            host.start()
+    host.start()
+    host.stop()
+
+
+def test_a_kill_ends_a_start_that_hangs(log: LogWatch, leaves_nothing: None) -> None:
+    hosted = Hosted(HangsLoading)
+    ended = hosted.in_thread(hosted.start)
+    log.wait_for("loading")
+    hosted.host.kill()
+    assert isinstance(ended(), WorkerLost)
+    hosted.host.stop()
+
+
+def test_after_a_kill_nothing_is_started_any_more() -> None:
+    host = ProcessHost(Obedient, "worker-0", lambda reason: None)
+    host.kill()
+    with pytest.raises(WorkerLost, match="stopped before it started"):
+        host.start()
+
+
+def test_a_kill_ends_a_run_that_hangs(log: LogWatch, leaves_nothing: None) -> None:
+    hosted = Hosted(Obedient)
+    hosted.start()
+    ended = hosted.in_thread(lambda: hosted.run("hang"))
+    log.wait_for("hanging")
+    hosted.host.kill()
+    assert isinstance(ended(), WorkerLost)
+    hosted.host.stop()
+
+
+# The orderly end
+
+
+def test_a_stop_lets_the_runner_close_and_is_no_death(tmp_path: Path, leaves_nothing: None) -> None:
+    note = tmp_path / "note"
+    hosted = Hosted(partial(LeavesANote, str(note)))
+    hosted.start()
+    hosted.host.stop()
+    hosted.host.stop()
+    assert note.read_text() == "closed"
+    assert (hosted.deaths, hosted.host.lost) == ([], "exit code 0")
+
+
+def test_a_stop_does_not_wait_for_ever_for_a_runner_that_does_not_close(
+    monkeypatch: pytest.MonkeyPatch, leaves_nothing: None
+) -> None:
+    monkeypatch.setattr(worker, "_STOP_TIMEOUT", 0.1)
+    hosted = Hosted(Obedient)
+    pid = hosted.start()
+    os.kill(pid, signal.SIGSTOP)
+    hosted.host.stop()
+    assert hosted.host.lost == "signal 9"
+
+
+def test_many_lives_leave_nothing_behind(leaves_nothing: None) -> None:
+    hosted = Hosted(Obedient)
+    for payload in ("exit", "kill", "raise"):
+        hosted.start()
+        with pytest.raises((WorkerLost, RunnerFailed)):
+            hosted.run(payload)
+    hosted.host.stop()
+
+
+def test_stopping_what_was_never_started_is_no_error() -> None:
+    ProcessHost(Obedient, "worker-0", lambda reason: None).stop()
+
+
+def test_it_introduces_itself(hosted: Hosted) -> None:
+    (pid,) = hosted.run("pid")
+    assert repr(hosted.host) == f"<ProcessHost worker-0, pid {pid}>"
+    hosted.host.stop()
+    assert repr(hosted.host) == "<ProcessHost worker-0, pid None>"
+
+
+def test_an_exit_is_described_by_signal_or_code() -> None:
+    assert describe_exit(-11) == "signal 11"
+    assert describe_exit(3) == "exit code 3"
