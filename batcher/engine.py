@@ -73,8 +73,11 @@ class Engine:
     async def start(self) -> None:
         """Returns once every replica has tried to start and at least one is up.
 
-        Raises the reason if none is. Binds the engine to the running event loop.
+        Raises the reason if none is; close it then too. Binds the engine to the running event
+        loop, once.
         """
+        if self._client is not None or self._collector.finished:
+            raise RuntimeError("an engine starts once")
         loop = asyncio.get_running_loop()
         self._client = LocalClient(self._collector, loop, self._request_timeout)
         for thread in self._threads:
@@ -100,6 +103,8 @@ class Engine:
         return await asyncio.wrap_future(self._crashed)
 
     async def __aenter__(self) -> Self:
+        if self._client is not None:  # and it is not closed for being asked twice
+            raise RuntimeError("an engine starts once")
         try:
             await self.start()
         except BaseException:
@@ -113,8 +118,10 @@ class Engine:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self.drain()
-        await self.close()
+        try:
+            await self.drain()
+        finally:
+            await self.close()
 
     # Client
 
@@ -164,10 +171,12 @@ class Engine:
         )
 
     def _close(self) -> None:
-        finished = self._collector.finished
         self._collector.close(Draining("the service has shut down", retry_after=1.0))
-        for thread in self._threads:
-            thread.close(now=not finished)
+        # From here on no replica becomes busy. One that still is runs for nobody, or is stuck; one
+        # that is down is being started for nothing. The others leave in an orderly way.
+        replicas = self._collector.snapshot().replicas
+        for thread, replica in zip(self._threads, replicas, strict=True):
+            thread.close(now=replica.busy or not replica.up)
 
     def _on_crash(self, error: BaseException) -> None:
         self._collector.close(Draining("the service has failed and is ending", retry_after=1.0))

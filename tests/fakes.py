@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import itertools
+import logging
+import os
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from batcher.collector import Collector
 from batcher.request import Outcome, Request
 
 PATIENCE = 30.0  # seconds; a wait that takes this long has failed
@@ -208,3 +213,41 @@ def request(
 def join(thread: threading.Thread) -> None:
     thread.join(PATIENCE)
     assert not thread.is_alive(), f"{thread.name} did not end"
+
+
+def until(collector: Collector, reached: Callable[[Collector], object]) -> None:
+    """Waits for a change of phase or of a replica. Not while others submit: a submission wakes
+    one thread, which must not be this one."""
+    with collector._changed:
+        assert collector._changed.wait_for(lambda: reached(collector), PATIENCE), repr(collector)
+
+
+class LogWatch(logging.Handler):
+    """Lets a test wait for a line of a worker's output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[tuple[str, str]] = []  # logger, text
+        self._changed = threading.Condition()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with self._changed:
+            self.lines.append((record.name, record.getMessage()))
+            self._changed.notify_all()
+
+    def wait_for(self, text: str) -> None:
+        with self._changed:
+            seen = self._changed.wait_for(
+                lambda: any(text == line for _, line in self.lines), PATIENCE
+            )
+        assert seen, f"{text!r} is not among {self.lines}"
+
+
+def children() -> set[int]:
+    """Process ids of this process's children, zombies among them."""
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == os.getpid():
+                found.add(int(stat.parent.name))
+    return found

@@ -15,7 +15,7 @@ from batcher.collector import Collector
 from batcher.errors import BatcherError, Draining, RunnerFailed, WorkerLost
 from batcher.limits import Limits
 from batcher.runner import Reply
-from tests.fakes import PATIENCE, FakeClock, RecordingSink, Signal, join, request
+from tests.fakes import PATIENCE, FakeClock, RecordingSink, Signal, join, request, until
 
 Act = Callable[[], Any]
 
@@ -89,9 +89,7 @@ class Stage:
         """Until `times` more starts have begun, and the last of them is up."""
         for _ in range(times):
             self.host.started.wait()
-        with self.collector._changed:
-            up = self.collector._changed.wait_for(lambda: self.collector._replicas[0].up, PATIENCE)
-        assert up, "the replica did not come up"
+        until(self.collector, lambda collector: collector._replicas[0].up)
 
     def end(self) -> None:
         self.collector.close(Draining("closed", 1.0))

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
-import logging
-import multiprocessing.resource_tracker
+import multiprocessing.context
 import os
 import select
 import signal
@@ -34,39 +31,9 @@ from tests.batcher.runners import (
     OddFacts,
     Returns,
 )
-from tests.fakes import PATIENCE, join
+from tests.fakes import PATIENCE, LogWatch, children, join
 
 ROOT = Path(__file__).parents[2]
-
-
-class LogWatch(logging.Handler):
-    """Lets a test wait for a line of a worker's output."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[tuple[str, str]] = []  # logger, text
-        self._changed = threading.Condition()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        with self._changed:
-            self.lines.append((record.name, record.getMessage()))
-            self._changed.notify_all()
-
-    def wait_for(self, text: str) -> None:
-        with self._changed:
-            seen = self._changed.wait_for(lambda: any(text == line for _, line in self.lines), 30)
-        assert seen, f"{text!r} is not among {self.lines}"
-
-
-@pytest.fixture
-def log() -> Iterator[LogWatch]:
-    watch, logger = LogWatch(), logging.getLogger("batcher")
-    before = logger.level
-    logger.addHandler(watch)
-    logger.setLevel(logging.INFO)
-    yield watch
-    logger.setLevel(before)
-    logger.removeHandler(watch)
 
 
 class Hosted:
@@ -133,35 +100,6 @@ def gone(pid: int) -> bool:
         return bool(select.select([descriptor], [], [], PATIENCE)[0])
     finally:
         os.close(descriptor)
-
-
-def children() -> set[int]:
-    """Process ids of this process's children, zombies among them."""
-    found = set()
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            if int(stat.read_text().rpartition(")")[2].split()[1]) == os.getpid():
-                found.add(int(stat.parent.name))
-    return found
-
-
-def possessions() -> tuple[set[str], set[str], set[int]]:
-    """Open descriptors, threads and children of this process."""
-    gc.collect()
-    descriptors = {
-        f"{entry.name} {os.readlink(entry)}"
-        for entry in Path("/proc/self/fd").iterdir()
-        if os.path.lexists(entry)
-    }
-    return descriptors, {thread.name for thread in threading.enumerate()}, children()
-
-
-@pytest.fixture
-def leaves_nothing() -> Iterator[None]:
-    multiprocessing.resource_tracker.ensure_running()  # one for the life of this process
-    before = possessions()
-    yield
-    assert possessions() == before
 
 
 # Answers

@@ -1,0 +1,199 @@
+"""LocalClient over a collector whose batches the test takes itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from batcher.client import LocalClient
+from batcher.clock import MonotonicClock
+from batcher.collector import Collector
+from batcher.errors import DeadlineExceeded, NotReady, Overloaded, RunnerFailed
+from batcher.limits import Limits
+from batcher.request import Batch
+from tests.fakes import run_async
+
+
+class Desk:
+    def __init__(self, limits: Limits | None = None, request_timeout: float = 60.0) -> None:
+        self.clock = MonotonicClock()
+        self.collector = Collector(limits or Limits(), self.clock)
+        self.collector.replica_up(0, {})
+        self.client = LocalClient(self.collector, asyncio.get_running_loop(), request_timeout)
+
+    async def batch(self) -> Batch:
+        """What has been submitted so far, once everyone who is ready has run."""
+        await asyncio.sleep(0)
+        batch = self.collector.next_batch(0)
+        assert batch is not None
+        return batch
+
+    def counts(self) -> dict[str, int]:
+        snapshot = self.collector.snapshot()
+        names = ("accepted", "ok", "failed", "expired", "cancelled", "waiting", "running")
+        return {name: count for name in names if (count := getattr(snapshot, name))}
+
+
+def on_a_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    def run() -> None:
+        run_async(test())
+
+    run.__name__ = test.__name__
+    return run
+
+
+@on_a_loop
+async def test_submit_gives_the_value_and_submit_all_the_answers() -> None:
+    desk = Desk()
+    one = asyncio.create_task(desk.client.submit("a"))
+    two = asyncio.create_task(desk.client.submit_all(["b", "c"]))
+    batch = await desk.batch()
+    assert batch.payloads == ["a", "b", "c"]
+    batch.settle(["A", "B", "C"], inference=0.5)
+    assert await one == "A"
+    answers = await two
+    assert [answer.value for answer in answers] == ["B", "C"]
+    assert all(answer.batch.size == 3 and answer.batch.inference == 0.5 for answer in answers)
+    assert all(answer.queue_wait >= 0.0 for answer in answers)
+
+
+@on_a_loop
+async def test_nothing_in_is_nothing_out() -> None:
+    desk = Desk()
+    assert await desk.client.submit_all([]) == []
+    assert desk.counts() == {}
+
+
+@on_a_loop
+async def test_cost_deadline_and_priority_travel_with_the_request() -> None:
+    desk = Desk(request_timeout=60.0)
+    deadline = desk.clock.now() + 5.0
+    asking = asyncio.create_task(
+        desk.client.submit_all(["a", "b"], costs=[3, 9], deadline=deadline, priority=1)
+    )
+    batch = await desk.batch()
+    assert [(each.cost, each.deadline, each.priority) for each in batch.requests] == [
+        (3, deadline, 1),
+        (9, deadline, 1),
+    ]
+    batch.settle("ab")
+    await asking
+
+
+@on_a_loop
+async def test_a_request_without_a_deadline_gets_the_usual_one() -> None:
+    desk = Desk(request_timeout=60.0)
+    asking = asyncio.create_task(desk.client.submit("a"))
+    batch = await desk.batch()
+    (request,) = batch.requests
+    assert request.deadline - request.arrival == pytest.approx(60.0)
+    assert (request.cost, request.priority) == (1, 3)
+    batch.settle("a")
+    await asking
+
+
+@on_a_loop
+async def test_costs_that_do_not_match_are_refused_before_anything_is_queued() -> None:
+    desk = Desk()
+    with pytest.raises(ValueError, match="shorter"):
+        await desk.client.submit_all(["a", "b"], costs=[1])
+    assert desk.counts() == {}
+
+
+@on_a_loop
+async def test_a_deadline_that_has_passed_is_not_submitted() -> None:
+    desk = Desk()
+    with pytest.raises(DeadlineExceeded):
+        await desk.client.submit("a", deadline=desk.clock.now())
+    assert desk.counts() == {}
+
+
+@on_a_loop
+async def test_a_refusal_reaches_the_caller_and_queues_nothing() -> None:
+    desk = Desk(Limits(max_queue_size=2))
+    with pytest.raises(Overloaded):
+        await desk.client.submit_all(["a", "b", "c"])
+    desk.collector.replica_down(0, "signal 9")
+    with pytest.raises(NotReady):
+        await desk.client.submit("a")
+    assert desk.counts() == {}
+
+
+@on_a_loop
+async def test_a_caller_that_is_cancelled_takes_its_requests_with_it() -> None:
+    desk = Desk()
+    goes = asyncio.create_task(desk.client.submit_all(["a", "b"]))
+    stays = asyncio.create_task(desk.client.submit("c"))
+    await asyncio.sleep(0)
+    goes.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await goes
+    batch = await desk.batch()
+    assert batch.payloads == ["c"]
+    batch.settle(["C"])
+    assert await stays == "C"
+    assert desk.counts() == {"accepted": 3, "ok": 1, "cancelled": 2}
+
+
+@on_a_loop
+async def test_a_caller_that_is_cancelled_while_it_runs_costs_its_mates_nothing() -> None:
+    desk = Desk()
+    goes = asyncio.create_task(desk.client.submit("a"))
+    stays = asyncio.create_task(desk.client.submit("b"))
+    batch = await desk.batch()
+    goes.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await goes
+    batch.settle(["A", "B"])
+    assert await stays == "B"
+    assert desk.counts() == {"accepted": 2, "ok": 1, "cancelled": 1}
+
+
+@on_a_loop
+async def test_one_failure_fails_the_call_and_withdraws_its_siblings() -> None:
+    desk = Desk(Limits(max_batch_size=1))
+    asking = asyncio.create_task(desk.client.submit_all(["a", "b", "c"]))
+    (await desk.batch()).settle(["A"])
+    (await desk.batch()).fail(RunnerFailed("bad input"))
+    with pytest.raises(RunnerFailed, match="bad input"):
+        await asking
+    assert desk.counts() == {"accepted": 3, "ok": 1, "failed": 1, "cancelled": 1}
+
+
+@on_a_loop
+async def test_a_deadline_that_passes_in_the_queue_answers_without_waiting_for_a_batch() -> None:
+    desk = Desk()
+    with pytest.raises(DeadlineExceeded, match="before the answer was there"):
+        await desk.client.submit_all(["a", "b"], deadline=desk.clock.now() + 0.01)
+    assert desk.counts() == {"accepted": 2, "expired": 2}
+
+
+@on_a_loop
+async def test_a_deadline_that_passes_while_it_runs_answers_without_waiting_for_the_run() -> None:
+    desk = Desk(request_timeout=0.01)
+    asking = asyncio.create_task(desk.client.submit("a"))
+    batch = await desk.batch()
+    with pytest.raises(DeadlineExceeded):
+        await asking
+    batch.settle(["too late"])
+    assert desk.counts() == {"accepted": 1, "expired": 1}
+
+
+@on_a_loop
+async def test_an_answer_leaves_no_timer_behind() -> None:
+    desk = Desk()
+    asking = asyncio.create_task(desk.client.submit("a"))
+    (await desk.batch()).settle(["A"])
+    await asking
+    timers = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
+    # One more is the test's own deadline.
+    assert sum(not timer.cancelled() for timer in timers) == 1
+
+
+@on_a_loop
+async def test_the_snapshot_is_the_collectors() -> None:
+    desk = Desk()
+    assert (await desk.client.snapshot()).ready
