@@ -24,7 +24,9 @@ CHECKS: dict[str, ModuleType] = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     names = parser.add_subparsers(dest="check", required=True, metavar="NAME")
     for name, check in CHECKS.items():
-        options = names.add_parser(name, help=check.TITLE, description=check.__doc__)
+        options = names.add_parser(
+            name, help=check.TITLE.replace("%", "%%"), description=check.__doc__
+        )
         add_common_arguments(options)
         check.add_arguments(options)
 
@@ -41,16 +43,17 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 def configuration(args: argparse.Namespace) -> dict[str, object]:
     """The options as chosen; of folders only the name, because results are public."""
     hidden = {"command", "check", "out", "name", "run"}
-    chosen = {name: value for name, value in vars(args).items() if name not in hidden}
     return {
-        name: value.name
-        if isinstance(value, Path)
-        else sorted(value)
-        if isinstance(value, frozenset)
-        else value
-        for name, value in chosen.items()
-        if value is not None
+        name: _plain(value)
+        for name, value in vars(args).items()
+        if name not in hidden and value is not None
     }
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Path):
+        return value.name
+    return sorted(value) if isinstance(value, frozenset) else value
 
 
 def run(args: argparse.Namespace) -> int:

@@ -29,9 +29,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     workloads.add_arguments(parser)
 
 
+@events.init.add_listener  # type: ignore[untyped-decorator]  # Locust's own.
+def refuse_other_hosts(environment: Any, **_: Any) -> None:
+    try:
+        parse_target(environment.host or "")
+    except ValueError as error:
+        raise SystemExit(f"locust: {error}") from error
+
+
 @events.test_start.add_listener  # type: ignore[untyped-decorator]  # Locust's own.
 def load(environment: Any, **_: Any) -> None:
-    parse_target(environment.host)  # Refuses any host but the loopback.
+    parse_target(environment.host)  # Again: Locust's page lets the host be changed.
     options = environment.parsed_options
     sentences = workloads.load_sentences(options.sentences)
     environment.texts = itertools.cycle(workloads.texts(options.texts, sentences, options.seed))

@@ -16,11 +16,12 @@ from loadtests.openloop import Run
 from loadtests.outcomes import write_raw
 from loadtests.servers import ROOT
 
+OPENMP = ("OMP_", "GOMP_", "KMP_", "MKL_")
 PACKAGES = ("torch", "transformers", "starlette", "uvicorn", "uvloop", "locust", "numpy")
 
 
 class Record:
-    """Creates `<out>/<date>-<name>/`, numbered from the second of a day on."""
+    """`<out>/<date>-<name>/`, numbered from the second of a day on; made at the first writing."""
 
     def __init__(self, out: Path, name: str, configuration: Mapping[str, object]) -> None:
         today = datetime.date.today().isoformat()
@@ -28,7 +29,6 @@ class Record:
             out / f"{today}-{name}{suffix}" for suffix in ("", *(f"-{n}" for n in range(2, 99)))
         )
         self.path = next(folder for folder in folders if not folder.exists())
-        (self.path / "runs").mkdir(parents=True)
         self.facts: dict[str, object] = {
             "command": command_line(sys.argv[1:]),
             "commit": commit(),
@@ -36,22 +36,30 @@ class Record:
             "machine": machine(),
             "configuration": dict(configuration),
         }
-        self._write_json("facts.json", self.facts)
 
     def raw(self, name: str, run: Run) -> None:
         """One line a request, into `runs/<name>.csv.gz`."""
-        write_raw(self.path / "runs" / f"{name}.csv.gz", run.outcomes, run.begin)
+        write_raw(self._runs() / f"{name}.csv.gz", run.outcomes, run.begin)
 
     def text(self, name: str, text: str) -> None:
-        (self.path / "runs" / name).write_text(text)
+        (self._runs() / name).write_text(text)
 
     def finish(self, title: str, body: str, figures: Mapping[str, object]) -> None:
         """Write summary.md (and print it) and summary.json."""
         settings = [f"- {name}: {value}" for name, value in self._lines()]
         summary = f"# {title}\n\n{body.strip()}\n\n## How\n" + "\n".join(settings) + "\n"
+        self._runs()
         (self.path / "summary.md").write_text(summary)
         self._write_json("summary.json", figures)
         print(f"\n{summary}\nwritten to {self.path}", flush=True)
+
+    def _runs(self) -> Path:
+        """The folder for raw data. The facts are there from the start, should the run fail."""
+        runs = self.path / "runs"
+        if not runs.exists():
+            runs.mkdir(parents=True)
+            self._write_json("facts.json", self.facts)
+        return runs
 
     def _lines(self) -> list[tuple[str, object]]:
         lines: list[tuple[str, object]] = []
@@ -101,7 +109,9 @@ def machine() -> dict[str, str]:
         "kernel": platform.release(),
         "python": platform.python_version(),
     }
-    return facts | {name: importlib.metadata.version(name) for name in PACKAGES if _installed(name)}
+    facts |= {name: importlib.metadata.version(name) for name in PACKAGES if _installed(name)}
+    # Every server inherits these, and waiting by spinning or not is a factor of ten on busy cores.
+    return facts | {name: value for name, value in os.environ.items() if name.startswith(OPENMP)}
 
 
 def _installed(name: str) -> bool:

@@ -43,13 +43,18 @@ def test_record_names_no_folder_outside_the_project():
 
 
 def test_second_record_of_a_day_gets_a_number(tmp_path: Path):
-    first, second = (record.Record(tmp_path, "x", {"seconds": 5}) for _ in range(2))
-    assert second.path.name == f"{first.path.name}-2"
+    first = record.Record(tmp_path, "x", {"seconds": 5})
     first.finish("Title", "body", {"findings": [Finding("a", 1.0)]})
+    assert record.Record(tmp_path, "x", {}).path.name == f"{first.path.name}-2"
     assert json.loads((first.path / "summary.json").read_text())["findings"][0]["what"] == "a"
     summary = (first.path / "summary.md").read_text()
     assert summary.startswith("# Title\n\nbody\n\n## How\n- command: `python -m loadtests")
     assert "- configuration: seconds 5" in summary
+
+
+def test_record_of_a_run_that_never_began_leaves_nothing(tmp_path: Path):
+    record.Record(tmp_path, "x", {})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_own_process_is_found_with_its_threads():

@@ -1,9 +1,9 @@
 """Claims about the drivers, against a server of a few lines on a free port."""
 
 import asyncio
-import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 
 import pytest
 
@@ -17,8 +17,15 @@ ANSWER = b'HTTP/1.1 200 OK\r\nServer-Timing: batch;desc="size=2"\r\nContent-Leng
 class Stub(asyncio.Protocol):
     """Answers a request with ANSWER; "hang" never, "once" before it closes, "busy" with 429."""
 
+    def __init__(self, open_now: set[asyncio.Transport]) -> None:
+        self.open_now = open_now
+
     def connection_made(self, transport) -> None:
         self.transport = transport
+        self.open_now.add(transport)
+
+    def connection_lost(self, exc) -> None:
+        self.open_now.discard(self.transport)
 
     def data_received(self, data: bytes) -> None:
         if data.endswith(b"busy"):
@@ -29,24 +36,29 @@ class Stub(asyncio.Protocol):
             self.transport.close()
 
 
+async def serve(started: Future[tuple[Target, Callable[[], None]]]) -> None:
+    """Until the function is called that `started` is given beside the target."""
+    loop, stop, open_now = asyncio.get_running_loop(), asyncio.Event(), set()
+    server = await loop.create_server(lambda: Stub(open_now), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        started.set_result((Target("127.0.0.1", port), lambda: loop.call_soon_threadsafe(stop.set)))
+        await stop.wait()
+        while open_now:
+            transport = open_now.pop()
+            transport.abort()
+        await asyncio.sleep(0)  # One turn, in which the closings arrive.
+
+
 @pytest.fixture
 def target() -> Iterator[Target]:
-    loop = asyncio.new_event_loop()
-    server = loop.run_until_complete(loop.create_server(Stub, "127.0.0.1", 0))
-    thread = threading.Thread(target=loop.run_forever)
+    started: Future[tuple[Target, Callable[[], None]]] = Future()
+    thread = threading.Thread(target=lambda: asyncio.run(serve(started)))
     thread.start()
-    yield Target("127.0.0.1", server.sockets[0].getsockname()[1])
-
-    async def close() -> None:
-        server.close()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
-            task.cancel()
-
-    asyncio.run_coroutine_threadsafe(close(), loop).result(10)
-    loop.call_soon_threadsafe(loop.stop)
+    target, stop = started.result(10)
+    yield target
+    stop()
     thread.join(10)
-    with contextlib.closing(loop):
-        loop.run_until_complete(loop.shutdown_asyncgens())
 
 
 def drive(target: Target, *bodies: bytes, grace: float = 1.0):
