@@ -1,0 +1,133 @@
+"""A service without an engine behind it: the client is a fake, the rest is real."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from batcher import Answer, BatchReport, Snapshot
+from batcher.collector import Collector
+from batcher.limits import Limits
+from service.app import create_app
+from service.front import Front, Served
+from service.settings import Settings
+from service.tokenizing import WordCounter
+from tests.fakes import FakeClock
+
+REPORT = BatchReport(
+    replica=0,
+    size=12,
+    tokens=480,
+    useful_tokens=300,
+    reason="idle",
+    predicted=0.004,
+    inference=0.005,
+)
+
+
+def vector_of(payload: object) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Eight numbers that only this payload has."""
+    digest = hashlib.sha256(str(payload).encode()).digest()[:8]
+    return np.frombuffer(digest, np.uint8).astype(np.float32) / 255 + 0.01
+
+
+@dataclass
+class Submitted:
+    payloads: list[Any]
+    costs: list[int]
+    deadline: float
+    priority: int
+
+
+@dataclass
+class FakeClient:
+    """Answers at once, with vector_of(payload), or with `error`. Remembers what it was asked."""
+
+    error: Exception | None = None
+    up: bool = True
+    submitted: list[Submitted] = field(default_factory=list)
+    collector: Collector = field(default_factory=lambda: Collector(Limits(), FakeClock()))
+
+    async def submit(self, payload: Any, **options: Any) -> Any:
+        return (await self.submit_all([payload], **options))[0].value
+
+    async def submit_all(
+        self,
+        payloads: Sequence[Any],
+        *,
+        costs: Sequence[int] | None = None,
+        deadline: float | None = None,
+        priority: int = 3,
+    ) -> list[Answer]:
+        assert costs is not None
+        assert deadline is not None
+        self.submitted.append(Submitted(list(payloads), list(costs), deadline, priority))
+        if self.error is not None:
+            raise self.error
+        return [Answer(vector_of(payload), 0.002, REPORT) for payload in payloads]
+
+    async def snapshot(self) -> Snapshot:
+        if self.up:
+            self.collector.replica_up(0, {"pid": 1, "device": "cpu", "dtype": "float32"})
+        return self.collector.snapshot()
+
+    @property
+    def last(self) -> Submitted:
+        return self.submitted[-1]
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in os.environ:
+        if variable.upper().startswith("BATCHER_"):
+            monkeypatch.delenv(variable)
+
+
+def make_front(client: Any, **settings: Any) -> Front:
+    front = Front(Settings(**{"model": "tests/tiny", **settings}), client, FakeClock(1000.0))
+    front.served = Served(
+        "tests/tiny", WordCounter(max_length=16), "model", 1_700_000_000, 8, 16, "mean"
+    )
+    return front
+
+
+@pytest.fixture
+def engine() -> FakeClient:
+    return FakeClient()
+
+
+@pytest.fixture
+def front(engine: FakeClient) -> Front:
+    return make_front(engine)
+
+
+@pytest.fixture
+def http(front: Front) -> Iterator[TestClient]:
+    with TestClient(create_app(front)) as client:
+        yield client
+
+
+def is_openai_error(body: dict[str, Any]) -> bool:
+    return set(body) == {"error"} and set(body["error"]) == {
+        "message",
+        "type",
+        "param",
+        "code",
+        "request_id",
+    }
+
+
+def is_tei_error(body: dict[str, Any]) -> bool:
+    known = {"Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer", "Empty"}
+    return (
+        set(body) == {"error", "error_type", "code", "request_id"}
+        and isinstance(body["error"], str)
+        and body["error_type"] in known
+    )

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+from starlette.testclient import TestClient
+
+from service.api import shapes
+from service.app import create_app
+from service.front import Front
+from tests.service.conftest import FakeClient, make_front
+
+READY_ROUTES = ["/health", "/health/ready"]
+
+
+@pytest.mark.parametrize("path", READY_ROUTES)
+def test_ready_once_a_worker_is_up(http: TestClient, path: str) -> None:
+    answer = http.get(path)
+    assert answer.status_code == 200
+    assert answer.json() == {"status": "ready", "replicas_up": 1, "replicas": 1}
+
+
+@pytest.mark.parametrize("path", READY_ROUTES)
+def test_not_ready_says_why_and_when_to_come_back(path: str) -> None:
+    engine = FakeClient(up=False)
+    front = make_front(engine)
+    with TestClient(create_app(front)) as http:
+
+        def reason() -> str:
+            answer = http.get(path)
+            assert answer.status_code == 503
+            assert answer.headers["retry-after"] == "1"
+            assert answer.json()["status"] == "not ready"
+            assert http.get("/health/live").status_code == 200
+            return str(answer.json()["reason"])
+
+        assert reason() == "the model is being loaded"
+        engine.collector.replica_up(0, {})
+        engine.collector.replica_down(0, "signal 9")
+        assert reason() == "no worker is up; one is being started again"
+        engine.up = True
+        assert http.get(path).status_code == 200
+        front.stopping = True
+        assert reason() == "the service is shutting down"
+
+
+def test_answers_given_while_stopping_close_their_connection(
+    http: TestClient, front: Front
+) -> None:
+    assert "connection" not in http.get("/health/live").headers
+    front.stopping = True
+    assert http.get("/health/live").headers["connection"] == "close"
+    assert http.post("/embed", json={"inputs": "a"}).headers["connection"] == "close"
+
+
+def test_stats_is_the_snapshot(http: TestClient) -> None:
+    http.post("/embed", json={"inputs": "a"})
+    stats = http.get("/stats").json()
+    assert stats["ready"] is True
+    assert stats["model"] == "tests/tiny"
+    assert stats["replicas"][0]["facts"]["pid"] == 1
+    assert stats["waiting"] == 0
+    assert len(stats["batch_size"]["counts"]) == len(stats["batch_size"]["bounds"]) + 1
+    assert stats["http"]["/embed"] == {"ok": 1}
+
+
+def test_every_reference_in_the_api_description_leads_somewhere(http: TestClient) -> None:
+    answer = http.get("/openapi.json")
+    schemas = answer.json()["components"]["schemas"]
+    names = set(re.findall(r'"#/components/schemas/(\w+)"', answer.text))
+    assert {"EmbeddingsBody", "EmbedBody", "OpenAIError", "TEIError"} <= names <= set(schemas)
+
+
+def test_the_api_description_knows_every_route(http: TestClient, front: Front) -> None:
+    paths = set(http.get("/openapi.json").json()["paths"])
+    assert paths == {path.replace(":path", "") for path in front.tally.routes}
+
+
+@pytest.mark.parametrize("path", ["/embed", "/v1/embeddings"])
+def test_inference_routes_describe_every_status(http: TestClient, path: str) -> None:
+    responses = http.get("/openapi.json").json()["paths"][path]["post"]["responses"]
+    assert set(map(int, responses)) == {
+        200, 400, 401, 404, 405, 408, 413, 415, 422, 429, 500, 503, 504,
+    }  # fmt: skip
+    assert "retry-after" in responses["429"]["headers"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "shape"),
+    [
+        ("POST", "/v1/embeddings", {"model": "tiny", "input": "a"}, shapes.EmbeddingsAnswer),
+        ("POST", "/v1/embeddings", {"model": "tiny"}, shapes.OpenAIError),
+        ("POST", "/embed", {"inputs": ["a"]}, list[list[float]]),
+        ("POST", "/embed", {}, shapes.TEIError),
+        ("GET", "/v1/models", None, shapes.ModelList),
+        ("GET", "/v1/models/tiny", None, shapes.Model),
+        ("GET", "/info", None, shapes.Info),
+        ("GET", "/health", None, shapes.Health),
+        ("GET", "/health/live", None, shapes.Health),
+    ],
+)
+def test_answers_have_the_shapes_that_are_described(
+    http: TestClient, method: str, path: str, body: Any, shape: Any
+) -> None:
+    answer = http.request(method, path, json=body)
+    TypeAdapter(shape).validate_json(answer.content, strict=True)
+
+
+def test_the_docs_page_needs_nothing_from_elsewhere(http: TestClient) -> None:
+    answer = http.get("/docs")
+    assert answer.headers["content-type"].startswith("text/html")
+    assert not re.search(r"""(src|href)\s*=|https?://|@import|url\(""", answer.text)
+    assert 'fetch("openapi.json"' in answer.text
+
+
+def test_with_a_key_the_description_says_so() -> None:
+    with TestClient(create_app(make_front(FakeClient(), api_key="k"))) as http:
+        answer = http.get("/openapi.json", headers={"authorization": "Bearer k"}).json()
+    assert answer["security"] == [{"key": []}]
+    assert answer["paths"]["/health"]["get"]["security"] == []

@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from batcher.clock import MonotonicClock
+from service.app import create_app
+from service.front import Front
+from tests.service.conftest import FakeClient, is_openai_error, is_tei_error, make_front
+
+MESSAGE = dict[str, Any]
+
+
+async def drive(
+    front: Front, received: Sequence[MESSAGE], headers: Sequence[tuple[bytes, bytes]] = ()
+) -> tuple[list[MESSAGE], int]:
+    """One POST /embed, message by message: what was sent, and how many messages were taken.
+
+    None in `received` means that nothing more comes, for ever.
+    """
+    sent: list[MESSAGE] = []
+    waiting = list(received)
+    taken = 0
+
+    async def receive() -> MESSAGE:
+        nonlocal taken
+        if not waiting:
+            await asyncio.Event().wait()
+        taken += 1
+        return waiting.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/embed",
+        "headers": list(headers),
+        "state": {"front": front},
+    }
+    async with asyncio.timeout(20):
+        await create_app(front)(scope, receive, send)
+    return sent, taken
+
+
+def part(body: bytes, more: bool = False) -> MESSAGE:
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+def status_of(sent: list[MESSAGE]) -> int:
+    return int(sent[0]["status"])
+
+
+@pytest.fixture
+def small(engine: FakeClient) -> Front:
+    return make_front(engine, max_body_bytes=20)
+
+
+def test_a_body_in_pieces_is_put_together(small: Front) -> None:
+    pieces = [part(b'{"inp', True), part(b"", True), part(b'uts":"a"', True), part(b"}")]
+    sent, _ = asyncio.run(drive(small, pieces))
+    assert status_of(sent) == 200
+
+
+def test_a_declared_length_over_the_limit_is_refused_unread(small: Front) -> None:
+    sent, taken = asyncio.run(drive(small, [part(b"x" * 21)], [(b"content-length", b"21")]))
+    assert (status_of(sent), taken) == (413, 0)
+
+
+@pytest.mark.parametrize(
+    "pieces", [[part(b"x" * 21)], [part(b"x" * 10, True), part(b"x" * 11, True), part(b"x")]]
+)
+def test_an_undeclared_body_is_counted_and_not_read_further(
+    small: Front, pieces: list[MESSAGE]
+) -> None:
+    sent, taken = asyncio.run(drive(small, pieces))
+    assert status_of(sent) == 413
+    assert taken == min(2, len(pieces))
+
+
+@pytest.mark.parametrize(("size", "status"), [(19, 200), (20, 200), (21, 413)])
+def test_the_limit_itself_is_allowed(small: Front, size: int, status: int) -> None:
+    with TestClient(create_app(small)) as http:
+        body = b'{"inputs":"a"}'.ljust(size)
+        answer = http.post("/embed", content=body)
+        assert answer.status_code == status
+        assert status == 200 or "20 bytes" in answer.json()["error"]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch, engine: FakeClient) -> Front:
+    monkeypatch.setattr("service.patience.PATIENCE", 0.01)
+    monkeypatch.setattr("service.exchange.PATIENCE", 0.01)
+    monkeypatch.setattr("service.exchange.RECEIPT_TIMEOUT", 0.05)
+    front = make_front(engine)
+    front.clock = MonotonicClock()
+    return front
+
+
+@pytest.mark.parametrize("pieces", [[], [part(b'{"inputs"', True)]])
+def test_a_body_that_does_not_arrive_is_408(impatient: Front, pieces: list[MESSAGE]) -> None:
+    sent, _ = asyncio.run(drive(impatient, pieces))
+    assert status_of(sent) == 408
+    assert (b"connection", b"close") in sent[0]["headers"]
+    assert b'"error_type":"Validation"' in sent[1]["body"]
+
+
+class Waiting(FakeClient):
+    """Never answers. Remembers that it was cancelled."""
+
+    cancelled = False
+
+    async def submit_all(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+
+
+def test_a_client_that_leaves_withdraws_its_inputs(impatient: Front) -> None:
+    engine = impatient.client = Waiting()
+    gone = {"type": "http.disconnect"}
+    sent, _ = asyncio.run(drive(impatient, [part(b'{"inputs":"a"}'), gone]))
+    assert engine.cancelled
+    assert sent == []
+    assert impatient.tally.counts() == {("/embed", "cancelled"): 1}
+
+
+def test_a_client_that_leaves_in_mid_body_is_no_error(
+    front: Front, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone = {"type": "http.disconnect"}
+    sent, _ = asyncio.run(drive(front, [part(b'{"inp', True), gone]))
+    assert sent == []
+    assert caplog.records == []
+
+
+def test_a_slow_request_is_answered_all_the_same(impatient: Front) -> None:
+    class Slow(FakeClient):
+        async def submit_all(self, *arguments: Any, **options: Any) -> Any:
+            await asyncio.sleep(0.1)  # longer than the receipt of a body may take
+            return await super().submit_all(*arguments, **options)
+
+    impatient.client = Slow()
+    sent, taken = asyncio.run(drive(impatient, [part(b'{"inputs":"a"}')]))
+    assert (status_of(sent), taken) == (200, 1)
+
+
+def test_somebody_elses_cancelling_is_passed_on(front: Front) -> None:
+    front.client = Waiting()
+
+    async def cancelled() -> None:
+        task = asyncio.ensure_future(drive(front, [part(b'{"inputs":"a"}')]))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancelled())
+    assert front.tally.counts() == {("/embed", "cancelled"): 1}
+
+
+@pytest.mark.parametrize(
+    ("media", "status"),
+    [
+        (None, 200),
+        ("application/json", 200),
+        ("application/json; charset=utf-8", 200),
+        ("application/x-www-form-urlencoded", 200),  # what curl -d says
+        ("text/plain", 200),
+        ("multipart/form-data; boundary=x", 415),
+        ("image/png", 415),
+        ("IMAGE/PNG", 415),
+    ],
+)
+def test_only_what_is_clearly_no_json_is_415(
+    http: TestClient, media: str | None, status: int
+) -> None:
+    headers = {} if media is None else {"content-type": media}
+    answer = http.post("/embed", content=b'{"inputs":"a"}', headers=headers)
+    assert answer.status_code == status
+    assert status == 200 or is_tei_error(answer.json())
+
+
+@pytest.mark.parametrize(("encoding", "status"), [("identity", 200), ("gzip", 415), ("br", 415)])
+def test_a_compressed_body_is_415(http: TestClient, encoding: str, status: int) -> None:
+    headers = {"content-encoding": encoding}
+    answer = http.post("/v1/embeddings", content=b'{"input":"a","model":"tiny"}', headers=headers)
+    assert answer.status_code == status
+    assert status == 200 or answer.json()["error"]["param"] == "Content-Encoding"
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [
+        (None, 401),
+        ("", 401),
+        ("Bearer", 401),
+        ("Bearer wrong", 401),
+        ("Basic right", 401),
+        ("right", 401),
+        ("Bearer right", 200),
+        ("bearer right", 200),
+    ],
+)
+def test_with_a_key_the_header_must_bring_it(given: str | None, status: int) -> None:
+    with TestClient(create_app(make_front(FakeClient(), api_key="right"))) as http:
+        headers = {} if given is None else {"authorization": given}
+        answer = http.post("/v1/embeddings", json={"input": "a", "model": "tiny"}, headers=headers)
+        assert answer.status_code == status
+        if status == 401:
+            assert is_openai_error(answer.json())
+            assert answer.headers["www-authenticate"] == "Bearer"
+            assert http.get("/metrics", headers=headers).status_code == 401
+            assert is_tei_error(http.post("/embed", headers=headers).json())
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/live", "/health/ready", "/docs"])
+def test_probes_and_the_docs_page_need_no_key(path: str) -> None:
+    with TestClient(create_app(make_front(FakeClient(), api_key="right"))) as http:
+        assert http.get(path).status_code == 200
+
+
+@pytest.mark.parametrize("mine", ["a", "A-Z_0.9:x", "x" * 128])
+def test_a_request_id_is_echoed(http: TestClient, mine: str) -> None:
+    answer = http.post("/embed", json={"inputs": "a"}, headers={"x-request-id": mine})
+    assert answer.headers["x-request-id"] == mine
+    assert http.get("/health/live", headers={"x-request-id": mine}).headers["x-request-id"] == mine
+
+
+@pytest.mark.parametrize("mine", ["", "x" * 129, "a b", "a\tb", "<script>", 'a"b'])
+def test_a_request_id_that_could_forge_a_log_line_is_replaced(http: TestClient, mine: str) -> None:
+    answer = http.post("/embed", json={"inputs": "a"}, headers={"x-request-id": mine})
+    assert answer.headers["x-request-id"] not in ("", mine)
+
+
+def test_made_request_ids_differ(http: TestClient) -> None:
+    ids = {http.get("/health/live").headers["x-request-id"] for _ in range(20)}
+    assert len(ids) == 20
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, 30),
+        ({"x-request-timeout-ms": "1"}, 0.001),
+        ({"x-request-timeout-ms": "3600000"}, 3600),
+        ({"x-envoy-expected-rq-timeout-ms": "250"}, 0.25),
+        ({"x-request-timeout-ms": "500", "x-envoy-expected-rq-timeout-ms": "250"}, 0.25),
+        ({"x-request-timeout-ms": "100", "x-envoy-expected-rq-timeout-ms": "250"}, 0.1),
+    ],
+)
+def test_the_shortest_timeout_becomes_the_deadline(
+    http: TestClient, engine: FakeClient, front: Front, headers: dict[str, str], seconds: float
+) -> None:
+    http.post("/embed", json={"inputs": "a"}, headers=headers)
+    assert engine.last.deadline == pytest.approx(front.clock.now() + seconds)
+
+
+@pytest.mark.parametrize(
+    "value", ["0", "-5", "3600001", "1.5", "1e3", "nan", "", "soon", "9" * 400, "²"]
+)
+@pytest.mark.parametrize("name", ["X-Request-Timeout-Ms", "X-Envoy-Expected-Rq-Timeout-Ms"])
+def test_a_timeout_that_is_none_is_400_and_named(http: TestClient, name: str, value: str) -> None:
+    answer = http.post("/embed", json={"inputs": "a"}, headers={name: value.encode("latin-1")})
+    assert answer.status_code == 400
+    assert answer.json()["error"].startswith(f"{name}: ")
+    assert len(answer.json()["error"]) < 250
+
+
+@pytest.mark.parametrize(
+    ("value", "priority"),
+    [("u=0", 0), ("u=7", 7), ("u=1, i", 1), ("i, u=5", 5), ("i", 3), ("", 3), ("x=9", 3)],
+)
+def test_urgency_becomes_the_priority(
+    http: TestClient, engine: FakeClient, value: str, priority: int
+) -> None:
+    http.post("/embed", json={"inputs": "a"}, headers={"priority": value})
+    assert engine.last.priority == priority
+
+
+@pytest.mark.parametrize("value", ["u=8", "u=-1", "u=99999999999", "u=", "u=high"])
+def test_an_urgency_that_is_none_is_400(http: TestClient, value: str) -> None:
+    answer = http.post("/embed", json={"inputs": "a"}, headers={"priority": value})
+    assert answer.status_code == 400
+    assert answer.json()["error"].startswith("Priority: ")
+
+
+def test_server_timing_tells_the_phases_in_milliseconds(http: TestClient) -> None:
+    answer = http.post("/embed", json={"inputs": "a"})
+    assert answer.headers["server-timing"] == (
+        "tokenize;dur=0.000, queue;dur=2.000, inference;dur=5.000, total;dur=0.000, "
+        'batch;desc="size=12 tokens=480 reason=idle"'
+    )

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from batcher import Overloaded, RunnerFailed
+from tests.service.conftest import FakeClient, is_openai_error, vector_of
+
+
+def ask(http: TestClient, status: int = 200, **body: Any) -> Any:
+    answer = http.post("/v1/embeddings", json={"model": "tests/tiny", **body})
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+def error_of(http: TestClient, status: int, **body: Any) -> dict[str, Any]:
+    answer = ask(http, status, **body)
+    assert is_openai_error(answer)
+    error: dict[str, Any] = answer["error"]
+    return error
+
+
+@pytest.mark.parametrize(
+    ("given", "payloads"),
+    [
+        ("one text", ["one text"]),
+        (["a", "b", "c"], ["a", "b", "c"]),
+        ([1, 2, 3], ["1 2 3"]),
+        ([[1, 2], [3]], ["1 2", "3"]),
+        (["a", [7]], ["a", "7"]),
+        ("", [""]),
+    ],
+)
+def test_every_shape_of_input_becomes_requests_in_order(
+    http: TestClient, engine: FakeClient, given: Any, payloads: list[str]
+) -> None:
+    answer = ask(http, input=given)
+    assert engine.last.payloads == payloads
+    assert [one["index"] for one in answer["data"]] == list(range(len(payloads)))
+    for one, payload in zip(answer["data"], payloads, strict=True):
+        assert one["object"] == "embedding"
+        np.testing.assert_array_equal(np.float32(one["embedding"]), vector_of(payload))
+    tokens = sum(engine.last.costs)
+    assert answer["usage"] == {"prompt_tokens": tokens, "total_tokens": tokens}
+    assert (answer["object"], answer["model"]) == ("list", "tests/tiny")
+
+
+def test_base64_is_the_little_endian_floats_themselves(http: TestClient) -> None:
+    answer = ask(http, input=["a", "b"], encoding_format="base64")
+    for one, text in zip(answer["data"], ["a", "b"], strict=True):
+        got = np.frombuffer(base64.b64decode(one["embedding"], validate=True), "<f4")
+        np.testing.assert_array_equal(got, vector_of(text))
+
+
+def test_dimensions_keep_the_first_numbers_at_length_one(http: TestClient) -> None:
+    got = np.array(ask(http, input="a", dimensions=3)["data"][0]["embedding"])
+    wanted = vector_of("a")[:3]
+    np.testing.assert_allclose(got, wanted / np.linalg.norm(wanted), rtol=1e-6)
+    assert ask(http, input="a", dimensions=8)["data"]
+    error = error_of(http, 400, input="a", dimensions=9)
+    assert error["param"] == "dimensions"
+    assert "8" in error["message"]
+
+
+def test_the_model_goes_by_its_id_or_the_last_part_of_it(http: TestClient) -> None:
+    assert ask(http, input="a", model="tiny")["model"] == "tests/tiny"
+    error = error_of(http, 404, input="a", model="text-embedding-3-small")
+    assert error["code"] == "model_not_found"
+    assert error["param"] == "model"
+    assert "'tests/tiny'" in error["message"]
+
+
+def test_a_name_of_ten_thousand_letters_is_not_sent_back(http: TestClient) -> None:
+    assert len(error_of(http, 404, input="a", model="x" * 10_000)["message"]) < 200
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param", "says"),
+    [
+        ({"input": None}, 400, "input", "null"),
+        ({"input": 5}, 400, "input", "the number 5"),
+        ({"input": {"a": 1}}, 400, "input", "an object"),
+        ({"input": ["a", 5]}, 400, "input[1]", "the number 5"),
+        ({"input": ["a", None]}, 400, "input[1]", "null"),
+        ({"input": [1, "a"]}, 400, "input", "input[1]"),
+        ({"input": [1, 2.5]}, 400, "input", "input[1]"),
+        ({"input": [1, True]}, 400, "input", "true"),
+        ({"input": [[1, [2]]]}, 400, "input[0]", "a list"),
+        ({"input": []}, 422, "input", "empty"),
+        ({"input": [[]]}, 422, "input[0]", "empty"),
+        ({"input": ["a"] * 257}, 422, "input", "at most 256"),
+        ({"input": [1, -1]}, 422, "input", "token 1 is -1"),
+        ({"input": [[5], [2**40]]}, 422, "input[1]", "token 0"),
+        ({"input": "w " * 17, "truncate": False}, 422, "input", "17 tokens"),
+        ({"input": ["a", "w " * 17], "truncate": False}, 422, "input[1]", "the limit is 16"),
+        ({}, 400, "input", "required"),
+        ({"input": "a", "model": 5}, 400, "model", "string"),
+        ({"input": "a", "encoding_format": "hex"}, 400, "encoding_format", "base64"),
+        ({"input": "a", "dimensions": 0}, 400, "dimensions", "greater than or equal to 1"),
+        ({"input": "a", "dimensions": "3"}, 400, "dimensions", "integer"),
+        ({"input": "a", "dimensions": True}, 400, "dimensions", "integer"),
+        ({"input": "a", "truncate": 1}, 400, "truncate", "boolean"),
+        ({"input": "a", "user": 5}, 400, "user", "string"),
+        ({"input": "a", "stream": True}, 400, "stream", "no such field"),
+    ],
+)
+def test_bad_input_is_named_and_never_reaches_the_engine(
+    http: TestClient,
+    engine: FakeClient,
+    body: dict[str, Any],
+    status: int,
+    param: str,
+    says: str,
+) -> None:
+    error = error_of(http, status, **body)
+    assert error["param"] == param
+    assert says in error["message"]
+    assert error["type"] == "invalid_request_error"
+    assert engine.submitted == []
+    assert ask(http, input="good")["data"]
+
+
+def test_the_model_must_be_named(http: TestClient) -> None:
+    answer = http.post("/v1/embeddings", json={"input": "a"})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "model"
+
+
+def test_a_text_over_the_limit_is_cut_unless_the_caller_objects(
+    http: TestClient, engine: FakeClient
+) -> None:
+    assert ask(http, input="w " * 40)["usage"]["prompt_tokens"] == 16
+    assert engine.last.payloads == [" ".join(["w"] * 16)]
+
+
+def test_many_and_long_inputs_are_answered_in_order_too(
+    http: TestClient, engine: FakeClient
+) -> None:
+    texts = [f"text {number}" for number in range(256)]
+    assert len(ask(http, input=texts)["data"]) == 256
+    assert engine.last.payloads == texts
+    ask(http, input=["a", "word " * 50_000])
+    assert engine.last.costs == [1, 16]
+
+
+def test_large_answers_are_the_same_as_small_ones(
+    http: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = ask(http, input=["a", "b"])
+    monkeypatch.setattr("service.api.openai._LARGE", 1)
+    assert ask(http, input=["a", "b"]) == small
+
+
+def test_the_engines_errors_come_in_the_envelope(http: TestClient, engine: FakeClient) -> None:
+    engine.error = Overloaded("9 wait", retry_after=2.2)
+    error = error_of(http, 429, input="a")
+    assert (error["type"], error["code"]) == ("overloaded_error", "overloaded")
+    engine.error = RunnerFailed("ValueError: no")
+    assert error_of(http, 500, input="a")["code"] == "model_failed"
+
+
+def test_models_are_listed_and_described(http: TestClient) -> None:
+    listed = http.get("/v1/models").json()
+    assert listed["object"] == "list"
+    [model] = listed["data"]
+    assert model == {
+        "id": "tests/tiny",
+        "object": "model",
+        "created": 1_700_000_000,
+        "owned_by": "batcher",
+    }
+    assert http.get("/v1/models/tests/tiny").json() == model
+    assert http.get("/v1/models/tiny").json() == model
+
+
+@pytest.mark.parametrize("name", ["gpt-9", "../../etc/passwd", "%2e%2e%2fetc%2fpasswd", "x" * 5000])
+def test_an_unknown_model_is_404_whatever_its_name(http: TestClient, name: str) -> None:
+    answer = http.get(f"/v1/models/{name}")
+    assert answer.status_code == 404
+    assert is_openai_error(answer.json()) or "etc/passwd" in name
+
+
+def test_it_is_not_ready_before_the_model_is_found(http: TestClient, front: Any) -> None:
+    front.served = None
+    for answer in (
+        http.post("/v1/embeddings", json={"model": "tests/tiny", "input": "a"}),
+        http.get("/v1/models"),
+    ):
+        assert answer.status_code == 503
+        assert answer.json()["error"]["code"] == "not_ready"
+        assert answer.headers["retry-after"] == "1"

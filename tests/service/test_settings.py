@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from service import flags, launch, settings
+from service.settings import BadSetting, Settings
+
+
+def test_the_defaults_are_those_of_the_documentation() -> None:
+    got = settings.load({})
+    assert (got.max_batch_size, got.max_batch_tokens, got.max_wait_ms) == (64, 16384, 0)
+    assert (got.max_queue_size, got.request_timeout_ms, got.drain_timeout_ms) == (4096, 3e4, 3e4)
+    assert (got.host, got.port, got.max_body_bytes) == ("127.0.0.1", 8000, 2 << 20)
+    assert (got.runner, got.isolation, got.max_client_batch_size) == (
+        "transformers",
+        "process",
+        256,
+    )
+    assert (got.sim_fixed_ms, got.sim_per_item_ms, got.sim_per_token_us) == (2, 0.02, 0)
+    assert (got.api_key, got.replicas, got.frontends, got.threads) == (None, None, 1, "auto")
+
+
+def test_a_flag_wins_over_the_environment_and_that_over_the_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BATCHER_PORT", "1111")
+    monkeypatch.setenv("BATCHER_HOST", "0.0.0.0")
+    got = settings.load({"port": "2222"})
+    assert (got.port, got.host) == (2222, "0.0.0.0")
+    lines = settings.effective(got, {"port": "2222"})
+    assert "BATCHER_PORT=2222 (flag)" in lines
+    assert "BATCHER_HOST=0.0.0.0 (environment)" in lines
+    assert "BATCHER_MAX_QUEUE_SIZE=4096 (default)" in lines
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "rule"),
+    [
+        ("BATCHER_PORT", "65536", "less than or equal to 65535"),
+        ("BATCHER_PORT", "", "valid integer"),
+        ("BATCHER_MAX_BATCH_SIZE", "0", "greater than or equal to 1"),
+        ("BATCHER_MAX_BATCH_SIZE", "2.5", "valid integer"),
+        ("BATCHER_MAX_WAIT_MS", "-1", "greater than or equal to 0"),
+        ("BATCHER_MAX_WAIT_MS", "nan", "finite"),
+        ("BATCHER_REQUEST_TIMEOUT_MS", "0", "greater than or equal to 1"),
+        ("BATCHER_DTYPE", "int8", "float16"),
+        ("BATCHER_DEVICE", "tpu", "cuda:0,cuda:1"),
+        ("BATCHER_RUNNER", "magic", "package.module:Class"),
+        ("BATCHER_ISOLATION", "none", "process"),
+        ("BATCHER_THREADS", "many", "auto"),
+        ("BATCHER_REPLICAS", "0", "greater than or equal to 1"),
+        ("BATCHER_FRONTENDS", "2", "exactly 1"),
+        ("BATCHER_MODEL", "", "at least 1 character"),
+        ("BATCHER_MAX_BATCHSIZE", "3", "no such setting"),
+        ("batcher_colour", "red", "no such setting"),
+    ],
+)
+def test_a_bad_variable_is_named_with_its_value_and_the_rule(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, rule: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(BadSetting) as error:
+        settings.load({})
+    text = str(error.value)
+    assert text.startswith(f"{variable}={value!r}: ")
+    assert rule in text
+    assert "\n" not in text
+
+
+def test_a_bad_flag_is_named_as_a_flag() -> None:
+    with pytest.raises(BadSetting, match=r"^--max-batch-size='0': .*greater than or equal to 1"):
+        settings.load({"max_batch_size": "0"})
+
+
+def test_the_load_tests_variables_are_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATCHER_LOADTEST_SENTENCES", "file.txt")
+    assert settings.load({}).port == 8000
+
+
+def test_the_key_is_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATCHER_API_KEY", "hush")
+    got = settings.load({})
+    assert not any("hush" in line for line in [repr(got), *settings.effective(got, {})])
+    monkeypatch.setenv("BATCHER_API_KEY", "")
+    with pytest.raises(BadSetting, match=r"^BATCHER_API_KEY=\(hidden\)"):
+        settings.load({})
+
+
+def test_durations_are_seconds_inside() -> None:
+    assert Settings(max_wait_ms=5).limits.max_wait == 0.005
+
+
+def test_a_request_may_not_bring_more_than_the_queue_holds() -> None:
+    assert Settings(max_queue_size=10, max_client_batch_size=256).client_batch_limit == 10
+    assert Settings(max_queue_size=999, max_client_batch_size=256).client_batch_limit == 256
+
+
+@pytest.mark.parametrize(
+    ("given", "model_id"),
+    [
+        ({}, "sentence-transformers/all-MiniLM-L6-v2"),
+        ({"runner": "simulated"}, "simulated"),
+        ({"runner": "my.module:Runner"}, "my.module:Runner"),
+        ({"runner": "my.module:Runner", "model": "mine"}, "mine"),
+    ],
+)
+def test_the_model_is_known_by_what_was_asked_for(given: dict[str, Any], model_id: str) -> None:
+    assert Settings(**given).model_id == model_id
+
+
+def test_help_lists_every_setting_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leave:
+        flags.parser().parse_args(["--help"])
+    assert leave.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for name, field in Settings.model_fields.items():
+        assert f"{settings.flag(name)} X" in text
+        assert " ".join(str(field.description).split()) in text
+    assert "(default: 16384)" in text
+
+
+def test_print_config_prints_and_leaves(capsys: pytest.CaptureFixture[str]) -> None:
+    assert launch.main(["--print-config", "--port", "81"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert "BATCHER_PORT=81 (flag)" in out
+    assert len(out) == len(Settings.model_fields)
+
+
+def test_an_unknown_flag_ends_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leave:
+        flags.parser().parse_args(["--colour", "red"])
+    assert leave.value.code == 2
+    error = capsys.readouterr().err
+    assert "--colour" in error
+    assert error.count("\n") == 1

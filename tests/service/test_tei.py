@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from batcher import Draining
+from service.front import Front
+from tests.service.conftest import FakeClient, is_tei_error, vector_of
+
+
+def ask(http: TestClient, status: int = 200, **body: Any) -> Any:
+    answer = http.post("/embed", json=body)
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+@pytest.mark.parametrize(
+    ("given", "payloads"),
+    [
+        ("one text", ["one text"]),
+        (["a", "b"], ["a", "b"]),
+        ([1, 2, 3], ["1 2 3"]),
+        ([[1, 2], "b"], ["1 2", "b"]),
+        ("", [""]),
+        ([""], [""]),
+    ],
+)
+def test_the_answer_is_always_a_list_of_vectors(
+    http: TestClient, engine: FakeClient, given: Any, payloads: list[str]
+) -> None:
+    for options in ({}, {"normalize": True}):  # the bare body takes a short cut
+        got = np.array(ask(http, inputs=given, **options), np.float32)
+        assert engine.last.payloads == payloads
+        np.testing.assert_array_equal(got, [vector_of(payload) for payload in payloads])
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "says"),
+    [
+        ({}, 400, "inputs: this field is required"),
+        ({"inputs": None}, 400, "inputs: must be"),
+        ({"inputs": 1}, 400, "inputs: must be"),
+        ({"inputs": ["a", {}]}, 400, "inputs[1]: must be"),
+        ({"inputs": [1, None]}, 400, "inputs[1]: a token id"),
+        ({"inputs": []}, 422, "inputs: is empty"),
+        ({"inputs": [[1], []]}, 422, "inputs[1]: is an empty list"),
+        ({"inputs": ["a"] * 257}, 422, "at most 256"),
+        ({"inputs": [30522]}, 422, "inputs: token 0 is 30522"),
+        ({"inputs": "w " * 17, "truncate": False}, 422, "17 tokens"),
+        ({"inputs": "a", "truncate": "yes"}, 400, "truncate: "),
+        ({"inputs": "a", "truncation_direction": "up"}, 400, "truncation_direction: "),
+        ({"inputs": "a", "truncation_direction": "Left"}, 422, "truncation_direction: "),
+        ({"inputs": "a", "normalize": False}, 422, "normalize: "),
+        ({"inputs": "a", "prompt_name": "query"}, 422, "prompt_name: "),
+        ({"inputs": "a", "dimensions": 9}, 400, "dimensions: "),
+        ({"inputs": "a", "dimensions": -1}, 400, "dimensions: "),
+        ({"inputs": "a", "input": "b"}, 400, "input: there is no such field"),
+        ({"input": "b"}, 400, "inputs: this field is required"),
+    ],
+)
+def test_bad_input_is_named_and_does_no_harm(
+    http: TestClient, body: dict[str, Any], status: int, says: str
+) -> None:
+    answer = ask(http, status, **body)
+    assert is_tei_error(answer)
+    assert says in answer["error"]
+    assert answer["error_type"] == ("Empty" if "empty" in says else "Validation")
+    assert ask(http, inputs="good")
+
+
+def test_options_of_its_clients_are_taken(http: TestClient, engine: FakeClient) -> None:
+    ask(
+        http,
+        inputs="w " * 20,
+        truncate=None,
+        truncation_direction="right",
+        prompt_name=None,
+        dimensions=None,
+    )
+    assert engine.last.costs == [16]
+    got = np.array(ask(http, inputs="a", dimensions=2))
+    np.testing.assert_allclose(np.linalg.norm(got, axis=1), 1, rtol=1e-6)
+    assert got.shape == (1, 2)
+
+
+def test_normalize_is_done_here_for_a_model_that_does_not(http: TestClient, front: Front) -> None:
+    assert front.served is not None
+    front.served = dataclasses.replace(front.served, scaling="service")
+    raw, scaled = ask(http, inputs="a", normalize=False), ask(http, inputs="a")
+    np.testing.assert_array_equal(np.float32(raw[0]), vector_of("a"))
+    np.testing.assert_allclose(scaled, [vector_of("a") / np.linalg.norm(vector_of("a"))], rtol=1e-6)
+
+
+def test_large_answers_are_the_same_as_small_ones(
+    http: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = ask(http, inputs=["a", "b"])
+    monkeypatch.setattr("service.api.tei._LARGE", 1)
+    assert ask(http, inputs=["a", "b"]) == small
+
+
+def test_the_engines_errors_have_teis_names(http: TestClient, engine: FakeClient) -> None:
+    engine.error = Draining("ending", retry_after=1.0)
+    assert ask(http, 503, inputs="a")["error_type"] == "Unhealthy"
+
+
+def test_info_has_teis_fields_and_ours(http: TestClient) -> None:
+    info = http.get("/info").json()
+    assert info["model_id"] == "tests/tiny"
+    assert info["model_type"] == {"embedding": {"pooling": "mean"}}
+    assert info["max_input_length"] == 16
+    assert info["max_batch_requests"] == 64
+    assert info["max_client_batch_size"] == 256
+    assert (info["model_dtype"], info["device"], info["dimension"]) == ("float32", "cpu", 8)
