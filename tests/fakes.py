@@ -216,8 +216,10 @@ def join(thread: threading.Thread) -> None:
 
 
 def until(collector: Collector, reached: Callable[[Collector], object]) -> None:
-    """Waits for a change of phase or of a replica. Not while others submit: a submission wakes
-    one thread, which must not be this one."""
+    """Waits for a change of phase or of a replica.
+
+    Not while others submit: a submission wakes one thread, which must not be this one.
+    """
     with collector._changed:
         assert collector._changed.wait_for(lambda: reached(collector), PATIENCE), repr(collector)
 
