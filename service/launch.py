@@ -138,6 +138,8 @@ class _Service:
         snapshot = await self._engine.snapshot()
         gc.collect()
         gc.freeze()  # what lives for ever need not be walked over by every later collection
+        # Requests make no cycles: what waits is no reason to collect before it is this much.
+        gc.set_threshold(50_000)
         port = self._listener.getsockname()[1]
         print(banner(self._front, snapshot, port), flush=True)
         _log.info("ready after %.1f s", time.monotonic() - started)

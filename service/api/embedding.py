@@ -29,9 +29,11 @@ _MANY = 32  # inputs; more are tokenised off the event loop, as a long text is
 
 async def read(front: Front, exchange: Exchange, receive: Receive) -> dict[str, Any]:
     """The body, a JSON object. Raises Problem 400, 408, 413 or 415."""
-    check_media(exchange.headers)
-    exchange.enter("receiving")
-    data = await read_body(exchange.headers, receive, front.body_limit)
+    headers = exchange.headers
+    if headers.get(b"content-type") != b"application/json" or b"content-encoding" in headers:
+        check_media(headers)
+    exchange.phase = "receiving"
+    data = await read_body(headers, receive, front.body_limit)
     exchange.enter("other")
     try:
         body = orjson.loads(data)
@@ -80,12 +82,13 @@ async def embed(
     urgency = priority(headers)
     preparer = front.model().preparer
     begun = now()
-    if len(inputs) > _MANY or any(type(one) is str and preparer.is_long(one) for one in inputs):
+    if _takes_long(preparer, inputs):
         prepared = await asyncio.to_thread(_prepare, preparer, inputs, field, truncate)
     else:
         prepared = _prepare(preparer, inputs, field, truncate)
     tokenizing = now() - begun
-    payloads, costs = zip(*prepared, strict=True)
+    payloads = [one.payload for one in prepared]
+    costs = [one.tokens for one in prepared]
     exchange.enter("waiting")
     answers = await front.client.submit_all(
         payloads, costs=costs, deadline=deadline, priority=urgency
@@ -93,6 +96,13 @@ async def embed(
     exchange.enter("other")
     vectors = [_vector(answer.value) for answer in answers]
     return Embedded(vectors, answers, sum(costs), tokenizing)
+
+
+def _takes_long(preparer: Preparer, inputs: list[Input]) -> bool:
+    """Too long for the event loop."""
+    if len(inputs) == 1:
+        return type(inputs[0]) is str and preparer.is_long(inputs[0])
+    return len(inputs) > _MANY or any(type(one) is str and preparer.is_long(one) for one in inputs)
 
 
 def _prepare(preparer: Preparer, inputs: list[Input], field: str, truncate: bool) -> list[Prepared]:
