@@ -54,6 +54,7 @@ class Collector:
         self._pending = Pending()
         self._running = 0  # requests that are RUNNING
         self._replicas = [_Replica(index) for index in range(replicas)]
+        self._up = 0  # replicas that are up: asked for with every request
         self._phase = "open"  # then draining, then closed
         self._tally = Tally()
 
@@ -97,6 +98,7 @@ class Collector:
     def replica_up(self, replica: int, facts: Mapping[str, object]) -> None:
         with self._lock:
             self._replicas[replica].up = True
+            self._up = self._count_up()
             self._replicas[replica].facts = facts
             self._changed.notify_all()
 
@@ -105,6 +107,7 @@ class Collector:
         with self._lock:
             if self._replicas[replica].up:
                 self._replicas[replica].up = False
+                self._up = self._count_up()
                 self._replicas[replica].restarts[reason] += 1
                 self._changed.notify_all()
 
@@ -175,13 +178,15 @@ class Collector:
 
     # Under the lock
 
+    def _count_up(self) -> int:
+        return sum(replica.up for replica in self._replicas)
+
     def _refusal(self, asked: int) -> Refused | None:
         if self._phase != "open":
             return Draining("the service is shutting down", _NOT_READY_RETRY)
-        up = sum(replica.up for replica in self._replicas)
-        if not up:
+        if not self._up:
             return NotReady("no worker is ready", _NOT_READY_RETRY)
-        return admission.refusal(self._pending, asked, self.limits, self.cost, up)
+        return admission.refusal(self._pending, asked, self.limits, self.cost, self._up)
 
     def _wait_for_batch(self, replica: _Replica, settled: Settled) -> Batch | None:
         """None with something settled: the queue held nothing but expired requests."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from batcher.errors import BatcherError
 from batcher.request import Answer, Outcome, Request
@@ -26,6 +26,9 @@ class Call:
             return
         if isinstance(outcome, BatcherError):
             self.future.set_exception(outcome)
+            return
+        if len(self._answers) == 1:
+            self.future.set_result([outcome])
             return
         self._answers[index] = outcome
         self._missing -= 1
@@ -55,5 +58,5 @@ class LoopSink:
 
 def _hand_out(settled: Sequence[tuple[Request, Outcome]]) -> None:
     for request, outcome in settled:
-        ticket = cast(Ticket, request.ticket)
+        ticket: Ticket = request.ticket  # type: ignore[assignment]  # LocalClient made it
         ticket.call.settle(ticket.place, outcome)

@@ -7,6 +7,7 @@ from typing import Literal, TypedDict
 
 from batcher import Client, NotReady
 from batcher.clock import Clock, MonotonicClock
+from service.headers import ServerTiming
 from service.metrics import Tally
 from service.settings import Settings
 from service.tokenizing import Preparer
@@ -45,6 +46,7 @@ class Front:
     stopping: bool = False  # a signal has come: answers say `connection: close`
 
     def __post_init__(self) -> None:
+        self.timing = ServerTiming()
         self.request_timeout = self.settings.request_timeout_ms / 1e3
         self.input_limit = self.settings.client_batch_limit
         self.body_limit = self.settings.max_body_bytes

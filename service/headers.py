@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from batcher import Answer
+from batcher import Answer, BatchReport
 from service.errors import Problem, quote
 
 MAX_TIMEOUT_MS = 3_600_000
@@ -42,17 +42,30 @@ def priority(headers: Headers) -> int:
     return int(urgency[1])
 
 
-def server_timing(answers: Sequence[Answer], tokenizing: float, total: float) -> bytes:
-    """https://www.w3.org/TR/server-timing/, in milliseconds: of the input that waited longest."""
-    answer = answers[0]
-    if len(answers) > 1:
-        answer = max(answers, key=_queue_wait)
-    batch = answer.batch
-    return (
-        f"tokenize;dur={tokenizing * 1e3:.3f}, queue;dur={answer.queue_wait * 1e3:.3f},"
-        f" inference;dur={batch.inference * 1e3:.3f}, total;dur={total * 1e3:.3f},"
-        f' batch;desc="size={batch.size} tokens={batch.tokens} reason={batch.reason}"'
-    ).encode("ascii")
+class ServerTiming:
+    """https://www.w3.org/TR/server-timing/, in milliseconds: of the input that waited longest.
+
+    What a batch has to say is written once and not again for each of its requests.
+    """
+
+    def __init__(self) -> None:
+        self._batch: BatchReport | None = None
+        self._of_batch = ("", "")
+
+    def header(self, answers: Sequence[Answer], tokenizing: float, total: float) -> bytes:
+        answer = answers[0] if len(answers) == 1 else max(answers, key=_queue_wait)
+        batch = answer.batch
+        if batch is not self._batch:
+            self._batch = batch
+            self._of_batch = (
+                f"inference;dur={batch.inference * 1e3:.3f}",
+                f'batch;desc="size={batch.size} tokens={batch.tokens} reason={batch.reason}"',
+            )
+        inference, description = self._of_batch
+        return (
+            f"tokenize;dur={tokenizing * 1e3:.3f}, queue;dur={answer.queue_wait * 1e3:.3f},"
+            f" {inference}, total;dur={total * 1e3:.3f}, {description}"
+        ).encode("ascii")
 
 
 def _queue_wait(answer: Answer) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping
 
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
 from service.errors import Problem, quote
 from service.exchange import Disconnected
@@ -45,35 +45,26 @@ def check_media(headers: Headers) -> None:
         )
 
 
-async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
-    """The whole body, or Problem 413 as soon as it is known to be over `limit` bytes."""
-    declared = headers.get(b"content-length")
+def check_size(declared: bytes | None, limit: int) -> None:
+    """Raises Problem 413 before a byte of the body is read."""
     if declared is not None and declared.isdigit() and int(declared) > limit:
-        raise _too_large(limit)
-    message = await receive()
-    if message["type"] != "http.request" or message.get("more_body"):
-        return await _read_on(message, receive, limit)
-    body: bytes = message["body"]
-    if len(body) > limit:
-        raise _too_large(limit)
-    return body
+        raise too_large(limit)
 
 
-async def _read_on(message: Mapping[str, object], receive: Receive, limit: int) -> bytes:
+async def read_on(message: Message, receive: Receive, limit: int) -> bytes:
+    """The body of which `message` is the first piece. Raises Problem 413, Disconnected."""
     received = bytearray()
     while message["type"] == "http.request":
-        part = message.get("body", b"")
-        assert isinstance(part, bytes)
-        received += part
+        received += message.get("body", b"")
         if len(received) > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
         if not message.get("more_body"):
             return bytes(received)
         message = await receive()
     raise Disconnected
 
 
-def _too_large(limit: int) -> Problem:
+def too_large(limit: int) -> Problem:
     # The connection stays open: uvicorn drops the rest of the body as it comes, and the client,
     # who is still sending, gets to read this. Closed under it, he would see a reset instead.
     return Problem(413, f"the body is larger than {limit} bytes")

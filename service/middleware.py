@@ -66,9 +66,11 @@ class ExchangeMiddleware:
                 raise
             outcome = await self._no_result(exchange, path, why)
         finally:
-            exchange.end()
+            self._patience.ended(exchange)
             seconds = self._now() - exchange.started
-            front.tally.observe(path, outcome or outcome_of(exchange.status), seconds)
+            if outcome is None:
+                outcome = "ok" if exchange.status == 200 else outcome_of(exchange.status)
+            front.tally.observe(path, outcome, seconds)
 
     async def _no_result(self, exchange: Exchange, path: str, error: Exception) -> str | None:
         """Answers with the error; returns the outcome where there is nobody to answer."""

@@ -1,4 +1,4 @@
-"""Tells exchanges that they have become slow, at the price of one append for all the others.
+"""Tells exchanges that they have become slow; all the others cost an append and a pop.
 
 They come in order of their start, so one timer does for all of them; none runs when idle.
 """
@@ -15,7 +15,8 @@ from service.exchange import PATIENCE, Exchange
 class Patience:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        # Oldest first. Those that have ended stay until their turn: at most PATIENCE.
+        # Oldest first. One that has ended goes as soon as none before it runs: kept for longer, it
+        # would keep its whole request alive, and the next one would get memory that is cold.
         self._exchanges: deque[Exchange] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -23,6 +24,12 @@ class Patience:
         self._exchanges.append(exchange)
         if self._timer is None:
             self._arm(PATIENCE)
+
+    def ended(self, exchange: Exchange) -> None:
+        exchange.end()
+        exchanges = self._exchanges
+        while exchanges and exchanges[0].ended:
+            exchanges.popleft()
 
     def _arm(self, delay: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(delay, self._look)

@@ -12,12 +12,12 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from service.api import inputs
-from service.api.embedding import Vector, embed, fields, read, scale, shorten
+from service.api.body import fields, read
+from service.api.embedding import embed, embed_text
+from service.api.vectors import LARGE, Vector, scale, shorten
 from service.errors import Problem
 from service.exchange import Exchange
 from service.front import Front, Served, State
-
-_LARGE = 16_384  # numbers; writing that many as text takes about 2 ms: off the event loop
 
 
 class EmbedBody(BaseModel):
@@ -58,23 +58,23 @@ class Embed:
         exchange: Exchange = scope["exchange"]
         body = await read(front, exchange, receive)
         text = body.get("inputs")
-        texts: list[inputs.Input]
         if type(text) is str and len(body) == 1:  # the commonest body needs no checking
-            options, texts = _PLAIN, [text]
+            options = _PLAIN
+            embedded = await embed_text(front, exchange, text, "inputs", truncate=True)
         else:
             options = fields(EmbedBody, body)
             _check_options(front.model(), options)
             texts = inputs.parse(options.inputs, "inputs", front.input_limit)
-        embedded = await embed(front, exchange, texts, "inputs", options.truncate is not False)
+            truncate = options.truncate is not False
+            embedded = await embed(front, exchange, texts, "inputs", truncate)
         vectors = shorten(embedded.vectors, options.dimensions)
         if options.normalize and front.model().scaling == "service":
             vectors = scale(vectors)
-        if len(vectors) * len(vectors[0]) > _LARGE:
+        if len(vectors) * len(vectors[0]) > LARGE:
             answer = await asyncio.to_thread(_encode, vectors)
         else:
             answer = _encode(vectors)
-        total = front.clock.now() - exchange.started
-        await exchange.answer(answer, embedded.timing(total))
+        await exchange.answer(answer, embedded.timing(front, exchange))
 
 
 def _encode(vectors: list[Vector]) -> bytes:

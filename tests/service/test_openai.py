@@ -151,7 +151,7 @@ def test_large_answers_are_the_same_as_small_ones(
     http: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = ask(http, input=["a", "b"])
-    monkeypatch.setattr("service.api.openai._LARGE", 1)
+    monkeypatch.setattr("service.api.openai.LARGE", 1)
     assert ask(http, input=["a", "b"]) == small
 
 

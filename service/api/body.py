@@ -1,0 +1,58 @@
+"""The body of a request: bytes, then a JSON object, then the fields that a protocol knows."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import BaseModel, ValidationError
+from starlette.types import Receive
+
+from service.errors import Problem
+from service.exchange import Exchange
+from service.front import Front
+from service.limits import check_media, check_size, read_on, too_large
+
+Fields = TypeVar("Fields", bound=BaseModel)
+
+
+async def read(front: Front, exchange: Exchange, receive: Receive) -> dict[str, Any]:
+    """Raises Problem 400, 408, 413 or 415."""
+    headers = exchange.headers
+    if headers.get(b"content-type") != b"application/json" or b"content-encoding" in headers:
+        check_media(headers)
+    check_size(headers.get(b"content-length"), front.body_limit)
+    exchange.phase = "receiving"
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body"):
+        data: bytes = message["body"]
+        if len(data) > front.body_limit:
+            raise too_large(front.body_limit)
+    else:
+        data = await read_on(message, receive, front.body_limit)
+    exchange.enter("other")
+    try:
+        body = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise Problem(400, f"the body is not JSON: {error}", code="invalid_json") from None
+    if type(body) is not dict:
+        raise Problem(400, "the body must be a JSON object", code="invalid_json")
+    return body
+
+
+def fields(model: type[Fields], body: dict[str, Any]) -> Fields:
+    """Raises Problem 400, naming the field and the rule."""
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = str(first["loc"][0])[:80] if first["loc"] else None
+        raise Problem(400, f"{field}: {_rule(first)}", param=field) from None
+
+
+def _rule(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "there is no such field"
+    if error["type"] == "missing":
+        return "this field is required"
+    return str(error["msg"])

@@ -1,0 +1,44 @@
+"""What a model answers to an input, and what a caller wants of it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batcher import RunnerFailed
+from service.errors import Problem
+
+Vector = NDArray[np.float32]
+
+LARGE = 16_384  # numbers; writing that many as text takes about 2 ms: off the event loop
+
+
+def vector_of(value: object) -> Vector:
+    """A runner's answer, if it is one. Raises RunnerFailed."""
+    if type(value) is np.ndarray and value.dtype == np.float32 and value.ndim == 1:
+        return value
+    try:
+        vector = np.asarray(value, dtype=np.float32)
+    except (TypeError, ValueError):
+        vector = np.empty((0, 0), np.float32)
+    if vector.ndim != 1:
+        raise RunnerFailed(f"the runner answered {type(value).__name__}, which is no vector")
+    return vector
+
+
+def shorten(vectors: list[Vector], dimensions: int | None) -> list[Vector]:
+    """The first `dimensions` numbers, brought back to length 1. Raises Problem 400."""
+    if dimensions is None:
+        return vectors
+    if dimensions > len(vectors[0]):
+        raise Problem(
+            400,
+            f"dimensions: the model's vectors have {len(vectors[0])}, fewer than {dimensions}",
+            param="dimensions",
+        )
+    return scale([vector[:dimensions] for vector in vectors])
+
+
+def scale(vectors: list[Vector]) -> list[Vector]:
+    """To length 1; a vector of zeros stays one."""
+    return [vector / (np.linalg.norm(vector) or np.float32(1)) for vector in vectors]
