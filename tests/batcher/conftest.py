@@ -10,18 +10,27 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
 from tests.fakes import LogWatch, children
 
-# `ci` is the default: the same examples each time. `HYPOTHESIS_PROFILE=explore` looks for new ones.
+# `ci` is the default: the same examples each time. HYPOTHESIS_PROFILE=explore looks for new ones,
+# and for many more of them.
 settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
-settings.register_profile("explore", deadline=None, max_examples=5000, print_blob=True)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+settings.register_profile("explore", deadline=None, print_blob=True)
+_PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "ci")
+settings.load_profile(_PROFILE)
+_EFFORT = 20 if _PROFILE == "explore" else 1
 
-_LONGEST_TEST = 120.0  # seconds
+
+def examples(count: int, **more: Any) -> settings:
+    return settings(max_examples=count * _EFFORT, **more)
+
+
+_LONGEST_TEST = 120.0 * _EFFORT  # seconds
 
 
 @pytest.fixture(autouse=True)

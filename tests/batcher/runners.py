@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -42,6 +43,9 @@ class Obedient(Echo):
                 for number in (signal.SIGTERM, signal.SIGINT):
                     os.kill(os.getpid(), number)
                 return "still here"
+            case "child":
+                # It holds the worker's output open, and outlives it.
+                return subprocess.Popen(["sleep", "600"], stdin=subprocess.DEVNULL).pid
             case "lambda":
                 return lambda: None
             case "local":

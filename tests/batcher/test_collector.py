@@ -20,7 +20,7 @@ from batcher.errors import (
 )
 from batcher.limits import Limits
 from batcher.request import Answer, Batch, Request, State
-from tests.fakes import FakeClock, OutOfEvents, RecordingSink, VirtualClock, join, request
+from tests.fakes import FakeClock, OutOfEvents, RecordingSink, Signal, VirtualClock, join, request
 
 LINGER = Limits(max_batch_size=3, max_batch_tokens=12, max_wait=0.5)
 
@@ -603,9 +603,10 @@ def test_a_drain_wakes_every_thread_and_returns_when_the_last_batch_is_settled()
 
 def test_a_close_wakes_a_drain_that_waits() -> None:
     threads = Threads(Limits(), replicas=1)
-    held: list[Batch] = []
-    threads.settle = held.append
+    taken = Signal("no batch was taken")
+    threads.settle = lambda batch: taken.give()
     threads.submit()
+    taken.wait()
     returned: list[bool] = []
     drain = threading.Thread(
         target=lambda: returned.append(threads.collector.drain(until=9.0)), name="drain"

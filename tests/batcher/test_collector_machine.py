@@ -10,7 +10,6 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -27,6 +26,7 @@ from batcher.errors import (
 )
 from batcher.limits import Limits
 from batcher.request import Answer, Batch, Request
+from tests.batcher.conftest import examples
 from tests.fakes import OutOfEvents, RecordingSink, VirtualClock, request
 
 TICK = 1 / 1024
@@ -259,7 +259,8 @@ class CollectorMachine(RuleBasedStateMachine):
 
     def _expire_what_was_dropped(self) -> list[Request]:
         """Whoever was dropped from the queue had to be late; each is told so at that moment."""
-        dropped = [each for each in self.waiting if self.sink.outcomes_of(each)]
+        answered = {whose for whose, _ in self.sink.outcomes}
+        dropped = [each for each in self.waiting if each in answered]
         for each in dropped:
             assert each.deadline <= self.clock.now()
             self.waiting.remove(each)
@@ -283,13 +284,14 @@ class CollectorMachine(RuleBasedStateMachine):
         assert not left or full or padded > limits.max_batch_tokens
         # Not before its time.
         no_room = (batch.size + 1) * max(each.cost for each in batch.requests)
-        # The one whose wait was up may have been late, and dropped at this very moment.
-        oldest = min(each.arrival for each in (*batch.requests, *dropped))
+        # Those who are late still count when it is asked whether a batch is due: one may have made
+        # it full, or been the one whose wait was up, and be dropped at this very moment.
+        waited = now - batch.requests[0].arrival
         reasons = {
             "full": full,
             "tokens": padded > limits.max_batch_tokens or no_room > limits.max_batch_tokens,
             "idle": limits.max_wait == 0,
-            "max_wait": limits.max_wait > 0 and now - oldest >= limits.max_wait,
+            "max_wait": limits.max_wait > 0 and (waited >= limits.max_wait or bool(dropped)),
             "drain": self.phase == "draining",
         }
         assert reasons[batch.reason], batch.reason
@@ -352,4 +354,4 @@ class CollectorMachine(RuleBasedStateMachine):
 
 
 TestCollectorMachine = CollectorMachine.TestCase
-TestCollectorMachine.settings = settings(max_examples=150, stateful_step_count=40)
+TestCollectorMachine.settings = examples(100, stateful_step_count=40)

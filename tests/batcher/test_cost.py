@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from batcher.cost import CostModel
+from tests.batcher.conftest import examples
 
 Shape = tuple[int, int]  # size, padded tokens
 
@@ -80,7 +81,7 @@ def test_rounding_does_not_add_up_over_twenty_thousand_batches() -> None:
         assert model.predict(size, tokens) == pytest.approx(linear(size, tokens), abs=1e-4)
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(
     st.lists(
         st.tuples(

@@ -272,6 +272,15 @@ def test_a_worker_killed_while_idle_is_noticed_at_once(hosted: Hosted) -> None:
     assert hosted.deaths == ["signal 9"]
 
 
+def test_a_child_of_the_workers_own_does_not_hide_that_it_died(hosted: Hosted) -> None:
+    pid, child = hosted.run("pid", "child")
+    try:
+        os.kill(pid, signal.SIGKILL)
+        assert hosted.until_dead() == "signal 9"
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
 def test_of_many_workers_that_die_together_each_is_known_by_its_own_cause() -> None:
     """Several threads reap at once, and one starts a worker meanwhile."""
     crowd = [Hosted(Obedient) for _ in range(4)]
@@ -379,8 +388,11 @@ def test_a_kill_ends_a_start_that_hangs(log: LogWatch, leaves_nothing: None) -> 
 def test_after_a_kill_nothing_is_started_any_more() -> None:
     host = ProcessHost(Obedient, "worker-0", lambda reason: None)
     host.kill()
-    with pytest.raises(WorkerLost, match="stopped before it started"):
-        host.start()
+    try:
+        with pytest.raises(WorkerLost, match="stopped before it started"):
+            host.start()
+    finally:
+        host.stop()
 
 
 def test_a_kill_ends_a_run_that_hangs(log: LogWatch, leaves_nothing: None) -> None:
