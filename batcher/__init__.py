@@ -9,7 +9,8 @@ The walk of one request, which is also the order to read the files in:
 2. `collector`  admits it (`admission`) into the queue (`pending`), under the one lock.
 3. `batching`   the thread of a free replica asks for the next batch; `policy` says when it is due
                 and what goes in it, within the `limits`.
-4. `worker`     the batch crosses to the worker process, where its `runner` runs it.
+4. `worker`     the batch crosses to the worker process, where its `runner` runs it; if that
+                raises, `recovery` finds whose fault it was.
 5. `collector`  settles the batch: each request gets its outcome, once; `cost` and `stats` learn.
 6. `futures`    carries the outcomes to the caller's event loop, in one wake-up.
 

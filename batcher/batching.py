@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from batcher.collector import Collector
 from batcher.errors import BatcherError, RunnerFailed, WorkerLost
+from batcher.recovery import run_batch
 from batcher.request import Batch
 from batcher.runner import Host, explain
 
@@ -43,15 +44,18 @@ class BatchingThread:
     def start(self) -> None:
         self._thread.start()
 
-    def close(self, now: bool = False) -> None:
-        """Waits for the thread, which ends when the collector has finished.
+    def stop(self, now: bool = False) -> None:
+        """Tells the thread to end, which it does when the collector has finished.
 
-        `now` kills the host first: for a start that is no longer wanted, or a batch that will
-        not come back.
+        `now` kills the host: for a start that is no longer wanted, or a batch that will not come
+        back.
         """
         self._closing.set()
         if now:
             self._host.kill()
+
+    def join(self) -> None:
+        """Waits until it has ended."""
         if self._thread.ident is not None:  # else it was never started
             self._thread.join()
 
@@ -61,8 +65,6 @@ class BatchingThread:
             while not self._collector.finished and not self._closing.is_set():
                 self._serve()
                 self._restart()
-        except BatcherError as error:
-            _log.debug("%s ends: %s", self.name, error)
         except BaseException as error:
             _log.critical("%s has failed; nothing can be served", self.name, exc_info=True)
             self._on_crash(error)
@@ -76,11 +78,9 @@ class BatchingThread:
 
     def _run(self, batch: Batch) -> None:
         try:
-            reply = self._host.run(batch.payloads)
+            reply = run_batch(self._host.run, batch.requests)
             batch.settle(reply.results, reply.seconds)
             self._attempts = 0
-        except RunnerFailed as error:
-            batch.fail(error)
         except WorkerLost as error:
             _log.error("%s while running %d requests; they fail", error, batch.size)
             batch.fail(error)  # the host has told the collector already
@@ -92,12 +92,15 @@ class BatchingThread:
     def _start_first(self) -> None:
         try:
             facts = self._host.start()
-        except BaseException as error:  # whoever waits for the start must hear of it
-            reason = error if isinstance(error, BatcherError) else RunnerFailed(explain(error))
-            self._on_started(reason)
+        except BatcherError as error:
+            self._attempts = 1  # the next one waits: if no replica has started, none is wanted
+            self._on_started(error)
+        except BaseException as error:  # a bug; whoever waits for the start must hear of it too
+            self._on_started(RunnerFailed(explain(error)))
             raise
-        self._up(facts)
-        self._on_started(None)
+        else:
+            self._up(facts)
+            self._on_started(None)
 
     def _up(self, facts: Mapping[str, object]) -> None:
         self._collector.replica_up(self._replica, facts)

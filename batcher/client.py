@@ -35,9 +35,9 @@ class Client(Protocol):
         """One answer per payload, in order; all are admitted or none.
 
         `costs` are in tokens (1 each if not given), `deadline` is absolute on the engine's clock,
-        `priority` 0 (soonest) to 7. Raises Refused when nothing was accepted, and otherwise the
-        first error among the requests; their siblings are then withdrawn. Cancelling the
-        awaiting task withdraws them all.
+        `priority` 0 (soonest) to 7 (carried, not yet used). Raises Refused when nothing was
+        accepted, and otherwise the first error among the requests; their siblings are then
+        withdrawn. Cancelling the awaiting task withdraws them all.
         """
 
     async def snapshot(self) -> Snapshot: ...

@@ -251,9 +251,9 @@ class Collector:
         settled: Settled = defaultdict(list)
         with self._lock:
             self._replicas[batch.replica].busy = False
+            self._tally.observe(report)
             if inference > 0.0:
                 self.cost.observe(batch.size, batch.tokens, inference)
-                self._tally.observe(report)
             for request, result, error in zip(batch.requests, results, errors, strict=True):
                 if request.state is State.RUNNING:  # else its caller has gone
                     wait = batch.closed - request.arrival

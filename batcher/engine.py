@@ -176,7 +176,9 @@ class Engine:
         # that is down is being started for nothing. The others leave in an orderly way.
         replicas = self._collector.snapshot().replicas
         for thread, replica in zip(self._threads, replicas, strict=True):
-            thread.close(now=replica.busy or not replica.up)
+            thread.stop(now=replica.busy or not replica.up)
+        for thread in self._threads:
+            thread.join()
 
     def _on_crash(self, error: BaseException) -> None:
         self._collector.close(Draining("the service has failed and is ending", retry_after=1.0))

@@ -33,7 +33,7 @@ class BatchReport:
     useful_tokens: int
     reason: str  # why it closed: full, tokens, idle, max_wait, drain
     predicted: float
-    inference: float
+    inference: float  # 0.0: it failed, or took several runs
 
     @property
     def padding_ratio(self) -> float:
@@ -68,7 +68,7 @@ class Request:
     deadline: float
     sink: Sink
     ticket: object = None  # the sink's own note of whose request this is
-    priority: int = 3  # 0 (soonest) to 7
+    priority: int = 3  # 0 (soonest) to 7; carried, not yet used
     state: State = State.WAITING
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from batcher import policy
 from batcher.limits import Limits
@@ -72,7 +73,7 @@ def simulate(
             if fill.taken:
                 replica = heapq.heappop(idle)
                 finish = now + service_time(len(fill.taken), fill.tokens)
-                members = tuple(int(str(request.ticket)) for request in fill.taken)
+                members = tuple(cast(int, request.ticket) for request in fill.taken)
                 batches.append(SimulatedBatch(now, finish, replica, fill.reason, members))
                 heapq.heappush(busy, (finish, replica))
             due = FOREVER

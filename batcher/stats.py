@@ -104,7 +104,8 @@ class Tally:
 
     def observe(self, report: BatchReport) -> None:
         self.batches[report.reason] += 1
-        self.inference.observe(report.inference)
+        if report.inference > 0.0:  # else it failed, or took several runs
+            self.inference.observe(report.inference)
         self.batch_size.observe(report.size)
         self.batch_tokens.observe(report.tokens)
         self.batch_padding.observe(report.padding_ratio)

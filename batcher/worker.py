@@ -28,6 +28,7 @@ from batcher.request import Payload
 from batcher.runner import Reply, RunnerFactory, as_outcome, explain, one_each
 
 _STOP_TIMEOUT = 5.0  # seconds that Runner.close may take
+_PIPE_BYTES = 65536  # what a pipe holds
 _LAST_WORDS = 5  # lines of output that go into the error when a worker dies
 
 # The standard library reaps whichever children have ended whenever it starts one, and of two
@@ -206,12 +207,16 @@ class ProcessHost:
     ) -> None:
         """Ends when the worker has, even if a process of its own keeps the pipe open."""
         with output:
-            rest = b""
-            while output in wait([output, process.sentinel]):
-                chunk = os.read(output.fileno(), 65536)
+            rest, ended = b"", False
+            while not ended and output in (ready := wait([output, process.sentinel])):
+                # Once it has ended, its last words are what one read of a full pipe brings.
+                ended = process.sentinel in ready
+                chunk = os.read(output.fileno(), _PIPE_BYTES)
                 if not chunk:
                     break
                 *lines, rest = (rest + chunk).split(b"\n")
+                if len(rest) > _PIPE_BYTES:  # a progress bar that never ends its line
+                    lines, rest = [*lines, rest], b""
                 self._say(lines)
             self._say([rest])
         wait([process.sentinel])
@@ -223,7 +228,9 @@ class ProcessHost:
 
     def _say(self, lines: Sequence[bytes]) -> None:
         for line in lines:
-            if text := line.decode(errors="replace").rstrip():
+            # Input that an exception quotes must not steer the operator's terminal.
+            printable = (c if c.isprintable() else " " for c in line.decode(errors="replace"))
+            if text := "".join(printable).rstrip():
                 self._last_words.append(text)
                 self._log.info("%s", text)
 

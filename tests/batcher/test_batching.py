@@ -93,7 +93,8 @@ class Stage:
 
     def end(self) -> None:
         self.collector.close(Draining("closed", 1.0))
-        self.thread.close()
+        self.thread.stop()
+        self.thread.join()
 
 
 @pytest.fixture
@@ -117,6 +118,32 @@ def test_it_is_up_before_it_says_so_and_has_the_facts(stage: Stage) -> None:
     (replica,) = stage.collector.snapshot().replicas
     assert (replica.up, dict(replica.facts)) == (True, {"life": 1})
     assert stage.ask("a").value == "a"
+
+
+def test_a_replica_whose_first_start_fails_is_started_again(stage: Stage) -> None:
+    stage.host.starts.put(raising(RunnerFailed("no memory just now")))
+    assert str(stage.start()) == "no memory just now"
+    stage.until_started(2)
+    assert stage.ask("a").value == "a"
+
+
+def test_an_input_that_raises_fails_alone_and_its_mates_are_answered() -> None:
+    stage = Stage()
+    stage.host.run = picky  # type: ignore[method-assign]  # a host that looks at its payloads
+    requests = [request(stage.sink, payload=text) for text in ("a", "bad", "c")]
+    stage.start()
+    stage.collector.submit(requests)
+    stage.sink.until_settled(3)
+    outcomes = dict(stage.sink.outcomes)
+    assert [outcomes[requests[place]].value for place in (0, 2)] == ["a", "c"]
+    assert str(outcomes[requests[1]]) == "bad input"
+    stage.end()
+
+
+def picky(payloads: Sequence[Any]) -> Reply:
+    if "bad" in payloads:
+        raise RunnerFailed("bad input")
+    return Reply(list(payloads), 0.001)
 
 
 def test_a_failed_batch_fails_its_requests_and_the_next_is_served(stage: Stage) -> None:
@@ -235,7 +262,8 @@ def test_a_close_now_kills_the_host_and_an_orderly_one_does_not(stage: Stage) ->
     stage.start()
     stage.end()
     assert not stage.host.killed.is_set()
-    stage.thread.close(now=True)
+    stage.thread.stop(now=True)
+    stage.thread.join()
     assert stage.host.killed.is_set()
 
 
