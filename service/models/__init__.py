@@ -7,6 +7,7 @@ pass) · padding.py · finite.py · devices.py and threads.py (what it runs on) 
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,7 +56,8 @@ class CallableRunner:
 def create_runner(runner: str, config: RunnerConfig) -> Runner:
     """`transformers`, `simulated`, or `package.module:Name`; called in the worker.
 
-    A class is called with the config; a function is wrapped. Raises RunnerNotFound.
+    A class is called with the config, or with nothing where its constructor names no positional
+    parameter; a function is wrapped. Raises RunnerNotFound.
     """
     if runner == "transformers":
         # Read by OpenMP as torch loads it. Its threads would otherwise spin where they wait for
@@ -85,8 +87,16 @@ def _users_own(runner: str, config: RunnerConfig) -> Runner:
     if found is None:
         raise RunnerNotFound(f"runner {runner!r}: module {module_name} has no {name!r}")
     if isinstance(found, type):
-        made: Runner = found(config)
+        made: Runner = found(config) if _takes_config(found) else found()
         return made
     if callable(found):
         return CallableRunner(found, runner)
     raise RunnerNotFound(f"runner {runner!r} is neither a class nor a function")
+
+
+def _takes_config(runner: type) -> bool:
+    # `*args` does not count: a class that derives from Runner, a Protocol, has it for no reason.
+    return any(
+        parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        for parameter in inspect.signature(runner).parameters.values()
+    )

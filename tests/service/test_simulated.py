@@ -5,11 +5,13 @@ import pickle
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 import pytest
 
+from batcher.runner import Runner
 from service.models import CallableRunner, RunnerConfig, RunnerNotFound, create_runner
 from service.models.finite import NotFinite
 from service.models.simulated import SimulatedFault, SimulatedRunner, answers
@@ -131,6 +133,37 @@ class Own:
         self.config = config
 
 
+class Upper:
+    """As a reader of the README writes it: three methods and no constructor."""
+
+    def warm_up(self) -> dict[str, object]:
+        return {"model": "upper"}
+
+    def run(self, payloads: Sequence[str]) -> list[str]:
+        return [text.upper() for text in payloads]
+
+    def close(self) -> None:
+        pass
+
+
+class Derived(Runner):
+    """A Protocol gives it a constructor of `*args`, which takes none."""
+
+    def warm_up(self) -> dict[str, object]:
+        return {}
+
+    def run(self, payloads: Sequence[str]) -> Sequence[str]:
+        return payloads
+
+    def close(self) -> None:
+        pass
+
+
+class OptionsOnly(Upper):
+    def __init__(self, *, suffix: str = "!") -> None:
+        self.suffix = suffix
+
+
 def test_a_users_function_becomes_a_runner() -> None:
     runner = create_runner(f"{__name__}:shout", RunnerConfig("any"))
     assert isinstance(runner, CallableRunner)
@@ -144,6 +177,19 @@ def test_a_users_class_is_given_the_config() -> None:
     runner = create_runner(f"{__name__}:Own", config)
     assert isinstance(runner, Own)
     assert runner.config is config
+
+
+@pytest.mark.parametrize("kind", [Upper, Derived, OptionsOnly])
+def test_a_users_class_that_takes_no_argument_is_given_none(kind: type) -> None:
+    runner = create_runner(f"{__name__}:{kind.__name__}", RunnerConfig("any"))
+    assert type(runner) is kind
+
+
+def test_the_readmes_class_runs_by_its_name() -> None:
+    runner = create_runner(f"{__name__}:Upper", RunnerConfig("any"))
+    assert runner.warm_up() == {"model": "upper"}
+    assert runner.run(["a", "b"]) == ["A", "B"]
+    runner.close()
 
 
 @pytest.mark.parametrize(
