@@ -9,8 +9,8 @@ from batcher import Client, NotReady
 from batcher.clock import Clock, MonotonicClock
 from service.headers import ServerTiming
 from service.metrics import Tally
+from service.preparing import Preparer
 from service.settings import Settings
-from service.tokenizing import Preparer
 from service.version import version
 
 Scaling = Literal["model", "service", "never"]

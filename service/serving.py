@@ -14,7 +14,8 @@ from service.models import RunnerConfig, create_runner
 from service.models.folder import find_model
 from service.models.spec import read_spec
 from service.settings import Settings
-from service.tokenizing import TextTokenizer, WordCounter
+from service.tokenizing import TextTokenizer
+from service.words import WholeText, WordCounter
 
 
 async def find_served(settings: Settings) -> Served:
@@ -35,7 +36,8 @@ async def find_served(settings: Settings) -> Served:
 def _serve_model(settings: Settings) -> Served:
     created = int(time.time())
     if settings.runner != "transformers":
-        return Served(settings.model_id, WordCounter(), "never", created)
+        preparer = WordCounter() if settings.runner == "simulated" else WholeText()
+        return Served(settings.model_id, preparer, "never", created)
     spec = read_spec(find_model(settings.model))
     return Served(
         settings.model_id,

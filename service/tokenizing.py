@@ -1,7 +1,6 @@
-"""From what a caller sends (text, or token ids) to a payload and its cost in tokens.
+"""From a text, or a caller's token ids, to the ids that a model eats: its own fast tokenizer.
 
-Runs in the front: no torch, no transformers. Two kinds behind one protocol, so that the HTTP layer
-knows nothing of tokenizers: TextTokenizer for models that eat ids, WordCounter for the rest.
+Runs in the front: no torch, no transformers.
 """
 
 from __future__ import annotations
@@ -9,91 +8,20 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, normalizers
 
-from service.models.folder import find_model
-from service.models.spec import EncoderSpec, ModelNotSupported, read_spec
+from service.models.spec import EncoderSpec, ModelNotSupported
+from service.preparing import LONG_TEXT, Prepared, check_ids, check_unicode
+from service.refusals import TextNotEncodable, TextTooLong
 
 Ids = NDArray[np.int32]
 
-LONG_TEXT = 2000  # characters; about 1 ms of tokenising
 CHARACTERS_PER_TOKEN = 6  # first guess at a prefix that holds enough tokens; English has 4 to 5
 SPARE_TOKENS = 8
-SIMULATED_VOCAB = 30522
-SIMULATED_MAX_LENGTH = 8192
-
-
-class InputRefused(ValueError):
-    """The caller's input cannot be run as it is. The text is meant for the caller."""
-
-
-class TextTooLong(InputRefused):
-    """Over the model's limit, and the caller asked not to cut it."""
-
-    def __init__(self, tokens: int, limit: int, *, at_least: bool = False) -> None:
-        # A long text is refused at its first `limit` tokens: counting all of them is for nobody.
-        self.tokens, self.limit, self.at_least = tokens, limit, at_least
-        count = f"at least {tokens}" if at_least else str(tokens)
-        super().__init__(f"the input has {count} tokens, the limit is {limit}")
-
-
-class BadTokenId(InputRefused):
-    """A token id that is no integer, or not in the vocabulary."""
-
-    def __init__(self, position: int, value: object, vocab_size: int) -> None:
-        self.position, self.value, self.vocab_size = position, value, vocab_size
-        # Its digits only where they are few: whatever JSON can carry may stand here.
-        is_short = type(value) is int and abs(value) < 2**63
-        shown = str(value) if is_short else f"of type {type(value).__name__}"
-        super().__init__(f"token {position} is {shown}, not an integer from 0 to {vocab_size - 1}")
-
-
-class TextNotEncodable(InputRefused):
-    """The text is no valid Unicode, or holds a token that the model has no row for."""
-
-
-class Prepared(NamedTuple):
-    """What goes to the runner, and what it costs."""
-
-    payload: Any
-    tokens: int
-
-
-class Preparer(Protocol):
-    """Checks and prepares one input. Safe to share between threads. Raises InputRefused only."""
-
-    @property
-    def max_length(self) -> int: ...
-
-    @property
-    def vocab_size(self) -> int: ...
-
-    def prepare(self, text: str, *, truncate: bool) -> Prepared:
-        """The text, cut at max_length tokens if `truncate`, else TextTooLong."""
-
-    def prepare_ids(self, ids: Sequence[int], *, truncate: bool) -> Prepared:
-        """The caller's own token ids; each is checked: BadTokenId."""
-
-    def is_long(self, text: str) -> bool:
-        """Whether to prepare it off the event loop."""
-
-
-def load_preparer(runner: str, model: str) -> Preparer:
-    """For BATCHER_RUNNER and BATCHER_MODEL. Raises ModelNotFound, ModelNotSupported."""
-    if runner == "transformers":
-        return TextTokenizer.load(read_spec(find_model(model)))
-    return WordCounter()  # the simulated accelerator's rule, and a user's own runner's
-
-
-class Tokens(NamedTuple):
-    """int32, special tokens included; never empty."""
-
-    ids: Ids
-    was_cut: bool
 
 
 class TextTokenizer:
@@ -130,7 +58,7 @@ class TextTokenizer:
         return cls(tokenizer, spec)
 
     def prepare(self, text: str, *, truncate: bool) -> Prepared:
-        ids = self.encode(text, truncate=truncate).ids
+        ids = self.encode(text, truncate=truncate)
         return Prepared(ids, len(ids))
 
     def prepare_ids(self, ids: Sequence[int], *, truncate: bool) -> Prepared:
@@ -140,16 +68,16 @@ class TextTokenizer:
     def is_long(self, text: str) -> bool:
         return len(text) > LONG_TEXT
 
-    def encode(self, text: str, *, truncate: bool) -> Tokens:
-        """Cut exactly where cutting all of the text's tokens would cut.
+    def encode(self, text: str, *, truncate: bool) -> Ids:
+        """int32, special tokens included, never empty.
 
-        Raises TextTooLong, TextNotEncodable. The empty text is its special tokens alone; a model
-        that has none has no answer to it.
+        Cut exactly where cutting all of the text's tokens would cut. The empty text is its special
+        tokens alone; a model that has none has no answer to it. Raises TextTooLong,
+        TextNotEncodable.
         """
         check_unicode(text)
         ids, is_whole = self._encode_enough(self._prompt + text)
-        was_cut = len(ids) > self.max_length
-        if was_cut:
+        if len(ids) > self.max_length:
             if not truncate:
                 raise TextTooLong(len(ids), self.max_length, at_least=not is_whole)
             ids[self.max_length - len(self._after) :] = self._after
@@ -157,7 +85,7 @@ class TextTokenizer:
         if self._may_overflow and int(array.max()) >= self.vocab_size:
             token = self._tokenizer.id_to_token(int(array.max()))
             raise TextNotEncodable(f"the text holds {token!r}, which the model does not know")
-        return Tokens(array, was_cut)
+        return array
 
     def validate_ids(self, ids: Sequence[int], *, truncate: bool) -> Ids:
         """A caller's ids are a text's tokens: the model's special tokens go around them, so that
@@ -198,52 +126,6 @@ class TextTokenizer:
         else:  # encode holds the interpreter lock for as long as it takes; this does not
             ids = self._tokenizer.encode_batch_fast([text])[0].ids
         return ids
-
-
-class WordCounter:
-    """The payload is the text itself; a word is a token. For runners that take texts."""
-
-    def __init__(self, max_length: int = SIMULATED_MAX_LENGTH) -> None:
-        self.max_length = max_length
-        self.vocab_size = SIMULATED_VOCAB
-
-    def prepare(self, text: str, *, truncate: bool) -> Prepared:
-        check_unicode(text)
-        words = text.split()
-        if len(words) > self.max_length:
-            if not truncate:
-                raise TextTooLong(len(words), self.max_length)
-            return Prepared(" ".join(words[: self.max_length]), self.max_length)
-        return Prepared(text, len(words) or 1)
-
-    def prepare_ids(self, ids: Sequence[int], *, truncate: bool) -> Prepared:
-        check_ids(ids, self.vocab_size)
-        return self.prepare(" ".join(map(str, ids)), truncate=truncate)
-
-    def is_long(self, text: str) -> bool:
-        return len(text) > 50 * LONG_TEXT  # counting words is so much quicker
-
-
-def check_ids(ids: Sequence[int], vocab_size: int) -> None:
-    """Raises BadTokenId for the first that is not an int (a bool is none) within the vocabulary."""
-    if set(map(type, ids)) <= {int} and (not ids or (min(ids) >= 0 and max(ids) < vocab_size)):
-        return
-    for position, value in enumerate(ids):
-        if type(value) is not int or not 0 <= value < vocab_size:
-            raise BadTokenId(position, value, vocab_size)
-
-
-def check_unicode(text: str) -> None:
-    """Raises TextNotEncodable for a lone surrogate: JSON can carry one, UTF-8 cannot."""
-    if text.isascii():  # known without looking: the common case costs nothing
-        return
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise TextNotEncodable(
-            f"character {error.start} is a lone surrogate (U+{ord(text[error.start]):04X}): "
-            "not valid Unicode"
-        ) from None
 
 
 def _as_array(ids: list[int]) -> Ids:

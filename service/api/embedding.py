@@ -12,7 +12,8 @@ from service.errors import Header, Problem
 from service.exchange import Exchange
 from service.front import Front
 from service.headers import priority, timeout
-from service.tokenizing import InputRefused, Prepared, Preparer
+from service.preparing import Prepared, Preparer
+from service.refusals import InputRefused
 
 _MANY = 32  # inputs; more are tokenised off the event loop, as a long text is
 

@@ -106,7 +106,7 @@ class EncoderRunner:
     def _ids(self, text: str) -> Ids:
         if self._tokenizer is None:
             self._tokenizer = TextTokenizer.load(self._spec)
-        return self._tokenizer.encode(text, truncate=True).ids
+        return self._tokenizer.encode(text, truncate=True)
 
     def _exercise(self) -> None:
         for inputs, tokens in WARM_UP_SHAPES:

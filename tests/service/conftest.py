@@ -18,7 +18,7 @@ from batcher.limits import Limits
 from service.app import create_app
 from service.front import Front, Served
 from service.settings import Settings
-from service.tokenizing import WordCounter
+from service.words import WordCounter
 from tests.fakes import FakeClock
 
 REPORT = BatchReport(

@@ -294,8 +294,9 @@ def test_an_unknown_task_is_refused() -> None:
 
 def test_the_front_imports_neither_torch_nor_transformers() -> None:
     program = (
-        "import sys, service.models, service.tokenizing;"
-        f"service.tokenizing.load_preparer('transformers', {MINILM!r}).prepare('a', truncate=True);"
+        "import sys, service.serving as s, service.models;"
+        f"spec = s.read_spec(s.find_model({MINILM!r}));"
+        "s.TextTokenizer.load(spec).prepare('a', truncate=True);"
         "print(sorted({'torch', 'transformers', 'sentence_transformers'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -163,7 +163,7 @@ def test_the_openai_client_gets_vectors_for_every_input_shape(client: openai.Ope
     assert together.shape == (3, 384)
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
     tokenizer = TextTokenizer.load(read_spec(find_model(DEFAULT_MODEL)))
-    ids = [tokenizer.encode(text, truncate=True).ids.tolist() for text in texts]
+    ids = [tokenizer.encode(text, truncate=True).tolist() for text in texts]
     np.testing.assert_allclose(vectors(client, ids), together, atol=1e-5)
     np.testing.assert_allclose(vectors(client, ids[0]), together[:1], atol=1e-5)
     for text, vector in zip(texts, together, strict=True):

