@@ -10,13 +10,15 @@ import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from batcher import Limits
 
 PREFIX = "BATCHER_"
 _NOT_OURS = ("BATCHER_LOADTEST_",)  # the load tests read these
+_SECRET = ("KEY", "TOKEN", "SECRET")  # in a misspelt name: its value is shown to nobody
 
 Positive = Annotated[int, Field(ge=1)]
 Milliseconds = Annotated[float, Field(allow_inf_nan=False)]
@@ -35,8 +37,8 @@ class Settings(BaseSettings):
         pattern=r"^(transformers|simulated|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$",
         description="transformers, simulated, or package.module:Class of your own",
     )
-    task: str = Field(
-        "auto", min_length=1, description="what the model does; auto: from its config"
+    task: Literal["auto", "embed"] = Field(
+        "auto", description="what the model does; auto: from its config"
     )
     device: str = Field(
         "auto",
@@ -62,12 +64,16 @@ class Settings(BaseSettings):
     request_timeout_ms: Milliseconds = Field(
         30_000.0, ge=1, le=3_600_000, description="deadline of a request that brings none"
     )
-    replicas: Positive | None = Field(None, description="worker processes (default: 1 per device)")
+    replicas: Positive | None = Field(
+        None, description="worker processes (default: 1 for each device listed in BATCHER_DEVICE)"
+    )
     frontends: int = Field(
         1, ge=1, le=1, description="HTTP processes; this version runs exactly 1, more come later"
     )
     isolation: Literal["process", "thread"] = Field(
-        "process", description="where the model runs: process, or thread (of this process)"
+        "process",
+        description="where the model runs: process, or thread (of this process),"
+        " where a run that hangs cannot be interrupted",
     )
     threads: Positive | Literal["auto"] = Field("auto", description="CPU threads of each worker")
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
@@ -94,6 +100,14 @@ class Settings(BaseSettings):
         0.0, ge=0, le=3_600_000_000, description="simulated accelerator: and of each padded token"
     )
 
+    @field_validator("api_key")
+    @classmethod
+    def _has_no_space_around(cls, key: SecretStr | None) -> SecretStr | None:
+        # Headers lose the white space around them, so no request could ever bring this key.
+        if key is not None and (text := key.get_secret_value()) != text.strip():
+            raise PydanticCustomError("space", "must not begin or end with white space")
+        return key
+
     @property
     def limits(self) -> Limits:
         return Limits(
@@ -119,22 +133,22 @@ class BadSetting(Exception):
     """One line that names the variable or flag, the value and the rule."""
 
 
-def load(flags: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> Settings:
-    """`flags` by field name, as typed. Raises BadSetting. `environ` must be what os.environ is:
-    pydantic-settings reads that."""
-    for variable in sorted(environ):
+def load(flags: Mapping[str, str]) -> Settings:
+    """`flags` by field name, as typed. Raises BadSetting."""
+    for variable in sorted(os.environ):
         name = variable.upper()
         if not name.startswith(PREFIX) or name.startswith(_NOT_OURS):
             continue
         if name.removeprefix(PREFIX).lower() not in Settings.model_fields:
+            hidden = any(word in name for word in _SECRET)
+            value = "(hidden)" if hidden else repr(os.environ[variable])
             raise BadSetting(
-                f"{variable}={environ[variable]!r}: there is no such setting"
-                " (--help lists them all)"
+                f"{variable}={value}: there is no such setting (--help lists them all)"
             )
     try:
         return Settings(**flags)  # type: ignore[arg-type]  # text, as in the environment
     except ValidationError as error:
-        raise BadSetting(_describe(error, flags, environ)) from None
+        raise BadSetting(_describe(error, flags)) from None
 
 
 def origin(settings: Settings, name: str, flags: Mapping[str, str]) -> str:
@@ -157,7 +171,7 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _describe(error: ValidationError, flags: Mapping[str, str], environ: Mapping[str, str]) -> str:
+def _describe(error: ValidationError, flags: Mapping[str, str]) -> str:
     first = error.errors(include_url=False)[0]
     name = str(first["loc"][0])
     where = flag(name) if name in flags else PREFIX + name.upper()

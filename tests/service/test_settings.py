@@ -46,6 +46,7 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_default(
         ("BATCHER_MAX_WAIT_MS", "nan", "finite"),
         ("BATCHER_REQUEST_TIMEOUT_MS", "0", "greater than or equal to 1"),
         ("BATCHER_DTYPE", "int8", "float16"),
+        ("BATCHER_TASK", "rerank", "embed"),
         ("BATCHER_DEVICE", "tpu", "cuda:0,cuda:1"),
         ("BATCHER_RUNNER", "magic", "package.module:Class"),
         ("BATCHER_ISOLATION", "none", "process"),
@@ -135,3 +136,27 @@ def test_an_unknown_flag_ends_in_one_line(capsys: pytest.CaptureFixture[str]) ->
     error = capsys.readouterr().err
     assert "--colour" in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("key", [" key", "key\n", " "])
+def test_a_key_with_white_space_around_it_is_refused_unseen(
+    monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("BATCHER_API_KEY", key)
+    with pytest.raises(BadSetting, match=r"^BATCHER_API_KEY=\(hidden\): must not begin or end"):
+        settings.load({})
+
+
+@pytest.mark.parametrize("variable", ["BATCHER_APIKEY", "BATCHER_HF_TOKEN", "batcher_my_secret"])
+def test_the_value_of_a_misspelt_secret_is_shown_nowhere(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "hush")
+    with pytest.raises(BadSetting, match=rf"^{variable}=\(hidden\): there is no such setting"):
+        settings.load({})
+
+
+def test_the_help_says_what_the_defaults_do() -> None:
+    text = " ".join(flags.parser().format_help().split())
+    assert "worker processes (default: 1 for each device listed in BATCHER_DEVICE)" in text
+    assert "a run that hangs cannot be interrupted" in text
