@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 
 from batcher.collector import Collector
-from batcher.errors import BatcherError, RunnerFailed, WorkerLost
+from batcher.errors import BatcherError, Draining, RunnerFailed, WorkerLost
 from batcher.recovery import run_batch
 from batcher.request import Batch
 from batcher.runner import Host, explain
@@ -82,6 +82,9 @@ class BatchingThread:
             batch.settle(reply.results, reply.seconds)
             self._attempts = 0
         except WorkerLost as error:
+            if self._closing.is_set():
+                batch.fail(Draining("the service shut down before the answer was there", 1.0))
+                return
             _log.error("%s while running %d requests; they fail", error, batch.size)
             batch.fail(error)  # the host has told the collector already
         except BaseException as error:  # a bug, and the end; but not for these without an answer

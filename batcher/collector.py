@@ -192,7 +192,6 @@ class Collector:
         """None with something settled: the queue held nothing but expired requests."""
         while True:
             if not replica.up or self._is_finished():
-                self._changed.notify()  # a wake-up that came here may have been for another
                 return None
             draining = self._phase == "draining"
             until = policy.due(self._pending, self.limits, draining) if self._pending else None

@@ -162,6 +162,16 @@ def test_a_lost_worker_fails_its_batch_and_is_started_again(stage: Stage) -> Non
     assert stage.collector.snapshot().replicas[0].restarts == {"signal 9": 1}
 
 
+def test_a_batch_that_a_close_cuts_short_is_told_so(stage: Stage) -> None:
+    def killed() -> None:
+        stage.thread.stop(now=True)
+        raise WorkerLost("worker-0 died (signal 9)")
+
+    stage.host.runs.put(killed)
+    stage.start()
+    assert isinstance(stage.ask("a"), Draining)
+
+
 def test_a_worker_that_dies_before_it_is_known_to_be_up_is_started_again(stage: Stage) -> None:
     """Its death is told to the collector first, where nothing is up yet; it must not get lost."""
 
