@@ -7,6 +7,7 @@ from typing import Literal, TypedDict
 
 from batcher import Client, NotReady
 from batcher.clock import Clock, MonotonicClock
+from service.aside import Aside
 from service.headers import ServerTiming
 from service.metrics import Tally
 from service.preparing import Preparer
@@ -47,9 +48,14 @@ class Front:
 
     def __post_init__(self) -> None:
         self.timing = ServerTiming()
+        self.aside = Aside(self.clock)
         self.request_timeout = self.settings.request_timeout_ms / 1e3
         self.input_limit = self.settings.client_batch_limit
         self.body_limit = self.settings.max_body_bytes
+
+    def close(self) -> None:
+        """Once nothing more is served."""
+        self.aside.close()
 
     def model(self) -> Served:
         """Raises NotReady."""

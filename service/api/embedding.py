@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 
 from batcher import Answer
-from service.api.inputs import Input
+from service.api.inputs import Input, no_id
 from service.api.vectors import Vector, vector_of
 from service.errors import Header, Problem
 from service.exchange import Exchange
-from service.front import Front
+from service.front import Front, Served
 from service.headers import priority, timeout
 from service.preparing import Prepared, Preparer
-from service.refusals import InputRefused
+from service.refusals import BadTokenId, InputRefused, TextTooLong
 
 _MANY = 32  # inputs; more are tokenised off the event loop, as a long text is
+_MANY_IDS = 4096  # token ids, of all inputs together; checking that many takes about 1 ms
 
 
 @dataclass(slots=True)
@@ -37,10 +37,14 @@ async def embed_text(
     """What embed() does, for one text: the common case, at two thirds of the cost."""
     now = front.clock.now
     deadline = exchange.started + timeout(exchange.headers, front.request_timeout)
-    preparer = front.model().preparer
+    urgency = priority(exchange.headers)
+    served = front.model()
+    preparer = served.preparer
     begun = now()
     if preparer.is_long(text):
-        [(payload, tokens)] = await asyncio.to_thread(_prepare, preparer, [text], field, truncate)
+        exchange.enter("waiting")
+        prepared = await front.aside.run(deadline, _prepare, served, [text], field, truncate)
+        payload, tokens = prepared[0]
     else:
         try:
             payload, tokens = preparer.prepare(text, truncate=truncate)
@@ -49,7 +53,7 @@ async def embed_text(
     tokenizing = now() - begun
     exchange.enter("waiting")
     answers = await front.client.submit_all(
-        (payload,), costs=(tokens,), deadline=deadline, priority=priority(exchange.headers)
+        (payload,), costs=(tokens,), deadline=deadline, priority=urgency
     )
     exchange.enter("other")
     return Embedded([vector_of(answers[0].value)], answers, tokens, tokenizing)
@@ -61,12 +65,15 @@ async def embed(
     """All or none, in order. Raises Problem, or what the engine raises."""
     now = front.clock.now
     deadline = exchange.started + timeout(exchange.headers, front.request_timeout)
-    preparer = front.model().preparer
+    urgency = priority(exchange.headers)
+    served = front.model()
+    preparer = served.preparer
     begun = now()
-    if len(inputs) > _MANY or any(type(one) is str and preparer.is_long(one) for one in inputs):
-        prepared = await asyncio.to_thread(_prepare, preparer, inputs, field, truncate)
+    if _are_long(preparer, inputs):
+        exchange.enter("waiting")
+        prepared = await front.aside.run(deadline, _prepare, served, inputs, field, truncate)
     else:
-        prepared = _prepare(preparer, inputs, field, truncate)
+        prepared = _prepare(served, inputs, field, truncate)
     tokenizing = now() - begun
     costs = [one.tokens for one in prepared]
     exchange.enter("waiting")
@@ -74,25 +81,38 @@ async def embed(
         [one.payload for one in prepared],
         costs=costs,
         deadline=deadline,
-        priority=priority(exchange.headers),
+        priority=urgency,
     )
     exchange.enter("other")
     vectors = [vector_of(answer.value) for answer in answers]
     return Embedded(vectors, answers, sum(costs), tokenizing)
 
 
-def _prepare(preparer: Preparer, inputs: list[Input], field: str, truncate: bool) -> list[Prepared]:
+def _are_long(preparer: Preparer, inputs: list[Input]) -> bool:
+    if len(inputs) > _MANY:
+        return True
+    if any(type(one) is str and preparer.is_long(one) for one in inputs):
+        return True
+    return sum(len(one) for one in inputs if type(one) is list) > _MANY_IDS
+
+
+def _prepare(served: Served, inputs: list[Input], field: str, truncate: bool) -> list[Prepared]:
+    preparer, limit = served.preparer, served.max_length
     prepared: list[Prepared] = []
     try:
         for one in inputs:
             if isinstance(one, str):
                 prepared.append(preparer.prepare(one, truncate=truncate))
-            else:
-                prepared.append(preparer.prepare_ids(one, truncate=truncate))
+                continue
+            if not truncate and limit is not None and len(one) > limit:  # before a look at each
+                raise TextTooLong(len(one), limit, at_least=True)
+            prepared.append(preparer.prepare_ids(one, truncate=truncate))
     except InputRefused as error:
         raise _refused(error, f"{field}[{len(prepared)}]" if len(inputs) > 1 else field) from None
     return prepared
 
 
 def _refused(error: InputRefused, place: str) -> Problem:
+    if isinstance(error, BadTokenId) and type(error.value) is not int:
+        return no_id(place, error.position, error.value)
     return Problem(422, f"{place}: {error}", param=place)

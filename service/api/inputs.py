@@ -27,8 +27,9 @@ SCHEMA: dict[str, Any] = {
 }
 
 
-def parse(value: object, field: str, limit: int) -> list[Input]:
-    """Raises Problem 400 for a wrong shape, 422 for none or more than `limit`, naming the field."""
+def parse(value: object, field: str, limit: int, empty: int = 422) -> list[Input]:
+    """Raises Problem 400 for a wrong shape, `empty` for none, 422 for more than `limit`, naming
+    the field. Token ids are not looked at one by one: whoever prepares them does."""
     if isinstance(value, str):
         return [value]
     if not isinstance(value, list):
@@ -38,9 +39,11 @@ def parse(value: object, field: str, limit: int) -> list[Input]:
             param=field,
         )
     if not value:
-        raise Problem(422, f"{field}: is empty; at least one is needed", param=field, code="empty")
+        raise Problem(
+            empty, f"{field}: is empty; at least one is needed", param=field, code="empty"
+        )
     if type(value[0]) is int:
-        return [_ids(value, field)]
+        return [_ids(value, field, empty)]
     if len(value) > limit:
         raise Problem(
             422,
@@ -49,26 +52,28 @@ def parse(value: object, field: str, limit: int) -> list[Input]:
             code="too_many_inputs",
         )
     return [
-        one if isinstance(one, str) else _ids(one, f"{field}[{index}]")
+        one if isinstance(one, str) else _ids(one, f"{field}[{index}]", empty)
         for index, one in enumerate(value)
     ]
 
 
-def _ids(value: object, field: str) -> list[int]:
+def _ids(value: object, field: str, empty: int) -> list[int]:
     if not isinstance(value, list):
         raise Problem(
             400, f"{field}: must be a text or a list of token ids, not {_kind(value)}", param=field
         )
     if not value:
-        raise Problem(422, f"{field}: is an empty list of token ids", param=field, code="empty")
-    for index, one in enumerate(value):
-        if type(one) is not int:  # a bool is an int to isinstance
-            raise Problem(
-                400,
-                f"{field}[{index}]: a token id must be an integer, not {_kind(one)}",
-                param=field,
-            )
+        raise Problem(empty, f"{field}: is an empty list of token ids", param=field, code="empty")
     return value
+
+
+def no_id(field: str, position: int, value: object) -> Problem:
+    """For a token id that is no integer."""
+    return Problem(
+        400,
+        f"{field}: token {position} must be an integer, not {_kind(value)}",
+        param=field,
+    )
 
 
 def _kind(value: object) -> str:

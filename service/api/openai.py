@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from service.api import inputs
 from service.api.body import fields, read
 from service.api.embedding import embed, embed_text
-from service.api.vectors import LARGE, Vector, shorten
+from service.api.vectors import LARGE, Vector, check_dimensions, shorten
 from service.errors import Problem, quote
 from service.exchange import Exchange
 from service.front import Front, Served, State
@@ -58,6 +58,7 @@ class Embeddings:
         body = fields(EmbeddingsBody, await read(front, exchange, receive))
         served = front.model()
         check_model(served, body.model)
+        check_dimensions(body.dimensions, served.dimension)
         if type(body.input) is str:
             embedded = await embed_text(front, exchange, body.input, "input", body.truncate)
         else:

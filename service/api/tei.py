@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from service.api import inputs
 from service.api.body import fields, read
 from service.api.embedding import embed, embed_text
-from service.api.vectors import LARGE, Vector, scale, shorten
+from service.api.vectors import LARGE, Vector, check_dimensions, scale, shorten
 from service.errors import Problem
 from service.exchange import Exchange
 from service.front import Front, Served, State
@@ -64,7 +64,7 @@ class Embed:
         else:
             options = fields(EmbedBody, body)
             _check_options(front.model(), options)
-            texts = inputs.parse(options.inputs, "inputs", front.input_limit)
+            texts = inputs.parse(options.inputs, "inputs", front.input_limit, empty=400)
             truncate = options.truncate is not False
             embedded = await embed(front, exchange, texts, "inputs", truncate)
         vectors = shorten(embedded.vectors, options.dimensions)
@@ -82,6 +82,7 @@ def _encode(vectors: list[Vector]) -> bytes:
 
 
 def _check_options(served: Served, body: EmbedBody) -> None:
+    check_dimensions(body.dimensions, served.dimension)
     if body.prompt_name is not None:
         raise Problem(422, "prompt_name: there are no named prompts here", param="prompt_name")
     if body.truncation_direction in ("Left", "left"):

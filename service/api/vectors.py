@@ -26,16 +26,21 @@ def vector_of(value: object) -> Vector:
     return vector
 
 
+def check_dimensions(wanted: int | None, known: int | None) -> None:
+    """Raises Problem 400 where more is wanted than the model is known to have."""
+    if wanted is not None and known is not None and wanted > known:
+        raise Problem(
+            400,
+            f"dimensions: the model's vectors have {known}, fewer than {wanted}",
+            param="dimensions",
+        )
+
+
 def shorten(vectors: list[Vector], dimensions: int | None) -> list[Vector]:
     """The first `dimensions` numbers, brought back to length 1. Raises Problem 400."""
     if dimensions is None:
         return vectors
-    if dimensions > len(vectors[0]):
-        raise Problem(
-            400,
-            f"dimensions: the model's vectors have {len(vectors[0])}, fewer than {dimensions}",
-            param="dimensions",
-        )
+    check_dimensions(dimensions, len(vectors[0]))  # a user's own runner had not told it before
     return scale([vector[:dimensions] for vector in vectors])
 
 

@@ -1,0 +1,64 @@
+"""Threads for work that would stop the event loop: parsing large bodies, tokenising long texts.
+
+They are the front's own, so that nothing else ever queues behind that work. It starts no thread
+before it is needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from batcher import DeadlineExceeded, Overloaded
+from batcher.clock import Clock
+
+Result = TypeVar("Result")
+
+THREADS = min(4, os.cpu_count() or 1)
+# In work or waiting for a thread. Each holds its body, of 2 MiB at most by default; no limit of
+# inputs can do this: what is in here has not been counted yet.
+MAX_IN_FLIGHT = 256
+
+
+class Aside:
+    def __init__(
+        self, clock: Clock, threads: int = THREADS, max_in_flight: int = MAX_IN_FLIGHT
+    ) -> None:
+        self._clock = clock
+        self._room = threading.Semaphore(max_in_flight)
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="tokenise")
+
+    async def run(
+        self, deadline: float, function: Callable[..., Result], *arguments: Any
+    ) -> Result:
+        """What the function returns or raises. Raises Overloaded at once where too much is in
+        flight, and DeadlineExceeded. A caller that goes takes its work along, unless it runs."""
+        remaining = deadline - self._clock.now()
+        if remaining <= 0:
+            raise _too_late()
+        if not self._room.acquire(blocking=False):
+            raise Overloaded("too many long inputs wait to be tokenised", retry_after=1.0)
+        future = self._threads.submit(function, *arguments)
+        future.add_done_callback(self._leave)
+        try:
+            async with asyncio.timeout(remaining) as limit:
+                return await asyncio.wrap_future(future)
+        except TimeoutError:
+            if limit.expired():
+                raise _too_late() from None
+            raise
+
+    def close(self) -> None:
+        """Returns at once; what runs is let finish, for nobody."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _leave(self, _future: Future[Any]) -> None:
+        self._room.release()
+
+
+def _too_late() -> DeadlineExceeded:
+    return DeadlineExceeded("the deadline passed before the input was tokenised")

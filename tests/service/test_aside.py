@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from batcher import DeadlineExceeded, Overloaded
+from batcher.clock import MonotonicClock
+from service.api import body, embedding
+from service.aside import Aside
+from service.front import Front
+from tests.fakes import FakeClock, Signal, run_async
+
+LATE = 1000.0
+
+
+class Gate:
+    """Work that stops until it is let go."""
+
+    def __init__(self) -> None:
+        self.started = Signal("no work began")
+        self.thread = ""
+        self._gate = Signal("nobody let it go")
+
+    def __call__(self) -> str:
+        self.thread = threading.current_thread().name
+        self.started.give()
+        self._gate.wait()
+        return "done"
+
+    def open(self) -> None:
+        self._gate.give(100)
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    made = Gate()
+    yield made
+    made.open()
+
+
+def test_work_is_done_in_a_thread_of_that_name(gate: Gate) -> None:
+    aside = Aside(FakeClock())
+    gate.open()
+    assert run_async(aside.run(LATE, gate)) == "done"
+    assert gate.thread.startswith("tokenise")
+    aside.close()
+
+
+def test_above_the_bound_work_is_refused_and_room_comes_back(gate: Gate) -> None:
+    async def main() -> None:
+        aside = Aside(FakeClock(), threads=1, max_in_flight=2)
+        two = [asyncio.ensure_future(aside.run(LATE, gate)) for _ in range(2)]
+        await gate.started.wait_async()
+        with pytest.raises(Overloaded) as refused:
+            await aside.run(LATE, gate)
+        assert refused.value.retry_after > 0
+        gate.open()
+        assert await asyncio.gather(*two) == ["done", "done"]
+        assert await aside.run(LATE, gate) == "done"
+        aside.close()
+
+    run_async(main())
+
+
+def test_the_deadline_holds_while_work_waits(gate: Gate) -> None:
+    async def main() -> None:
+        clock = MonotonicClock()
+        aside = Aside(clock, threads=1, max_in_flight=2)
+        running = asyncio.ensure_future(aside.run(clock.now() + 60, gate))
+        await gate.started.wait_async()
+        with pytest.raises(DeadlineExceeded):
+            await aside.run(clock.now() + 0.01, gate)
+        with pytest.raises(DeadlineExceeded):
+            await aside.run(clock.now() - 1, gate)
+        second = asyncio.ensure_future(aside.run(clock.now() + 60, gate))  # the room came back
+        gate.open()
+        assert await asyncio.gather(running, second) == ["done", "done"]
+        aside.close()
+
+    run_async(main())
+
+
+def test_a_caller_that_goes_takes_its_waiting_work_along(gate: Gate) -> None:
+    async def main() -> None:
+        ran: list[int] = []
+        aside = Aside(FakeClock(), threads=1)
+        running = asyncio.ensure_future(aside.run(LATE, gate))
+        await gate.started.wait_async()
+        gone = asyncio.ensure_future(aside.run(LATE, ran.append, 1))
+        await asyncio.sleep(0)
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        gate.open()
+        await running
+        await aside.run(LATE, ran.append, 2)
+        assert ran == [2]
+        aside.close()
+
+    run_async(main())
+
+
+def test_closing_and_the_loops_own_threads_do_not_wait_for_it(gate: Gate) -> None:
+    async def main() -> None:
+        aside = Aside(FakeClock(), threads=1)
+        running = asyncio.ensure_future(aside.run(LATE, gate))
+        await gate.started.wait_async()
+        await asyncio.to_thread(lambda: None)  # as the engine's drain and close are run
+        aside.close()
+        gate.open()
+        assert await running == "done"
+
+    run_async(main())
+
+
+class Watched:
+    """Prepares as the fake's preparer does, and tells in which thread."""
+
+    def __init__(self, front: Front) -> None:
+        assert front.served is not None
+        self._preparer: Any = front.served.preparer
+        self.threads: list[str] = []
+
+    def prepare(self, text: str, *, truncate: bool) -> Any:
+        self.threads.append(threading.current_thread().name)
+        return self._preparer.prepare(text, truncate=truncate)
+
+    def prepare_ids(self, ids: list[int], *, truncate: bool) -> Any:
+        self.threads.append(threading.current_thread().name)
+        return self._preparer.prepare_ids(ids, truncate=truncate)
+
+    def is_long(self, text: str) -> bool:
+        return len(text) > 100
+
+
+@pytest.fixture
+def watched(front: Front) -> Watched:
+    made = Watched(front)
+    object.__setattr__(front.served, "preparer", made)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("given", "is_aside"),
+    [
+        ("short", False),
+        ("long " * 100, True),
+        (["short", "long " * 100], True),
+        ([1] * embedding._MANY_IDS, False),
+        ([1] * (embedding._MANY_IDS + 1), True),
+        ([[1] * embedding._MANY_IDS, [1]], True),
+        (["short"] * 33, True),
+    ],
+)
+def test_what_is_long_is_tokenised_off_the_loop(
+    http: TestClient, watched: Watched, given: Any, is_aside: bool
+) -> None:
+    assert http.post("/embed", json={"inputs": given}).status_code == 200
+    assert {name.startswith("tokenise") for name in watched.threads} == {is_aside}
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_large_body_is_parsed_off_the_loop(
+    http: TestClient, monkeypatch: pytest.MonkeyPatch, more: int
+) -> None:
+    threads = []
+    parse = body._parse
+
+    def watch(data: bytes) -> Any:
+        threads.append(threading.current_thread().name)
+        return parse(data)
+
+    monkeypatch.setattr(body, "_parse", watch)
+    content = b'{"inputs":"a"}'.ljust(body.LARGE + more)
+    assert http.post("/embed", content=content).status_code == 200
+    assert [name.startswith("tokenise") for name in threads] == [bool(more)]
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"[]".ljust(100_000), b'{"a' * 50_000])
+def test_a_large_body_that_is_no_json_is_400(http: TestClient, content: bytes) -> None:
+    assert http.post("/embed", content=content).status_code == 400
+
+
+@pytest.mark.parametrize("given", ["long " * 100, ["short"] * 33, "a" * body.LARGE])
+def test_too_many_long_inputs_are_429_with_a_time_to_come_back(
+    http: TestClient, front: Front, watched: Watched, given: Any
+) -> None:
+    front.aside = Aside(front.clock, max_in_flight=0)
+    answer = http.post("/embed", json={"inputs": given})
+    assert answer.status_code == 429
+    assert answer.headers["retry-after"] == "1"
+    assert answer.json()["error_type"] == "Overloaded"
+    assert http.post("/embed", json={"inputs": "short"}).status_code == 200
+
+
+def test_bad_headers_are_told_before_any_tokenising(http: TestClient, watched: Watched) -> None:
+    bad = {"x-request-timeout-ms": "soon"}
+    for inputs in ("short", "long " * 100, ["short", "b"]):
+        assert http.post("/embed", json={"inputs": inputs}, headers=bad).status_code == 400
+    assert watched.threads == []
+
+
+def test_too_many_ids_are_refused_before_each_is_looked_at(
+    http: TestClient, watched: Watched
+) -> None:
+    answer = http.post("/embed", json={"inputs": [1] * 17, "truncate": False})
+    assert answer.status_code == 422
+    assert "at least 17 tokens, the limit is 16" in answer.json()["error"]
+    assert watched.threads == []
