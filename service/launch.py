@@ -33,6 +33,7 @@ from service.settings import Settings
 OK, BAD_SETTING, NO_MODEL, NO_PORT, CRASHED = 0, flags.BAD_SETTING, 3, 4, 70
 
 _log = logging.getLogger("service")
+_BACKLOG = 2048  # connections that may wait to be accepted
 _SAME_SIGNAL = 0.05  # seconds; `timeout` and some shells send one signal twice, to us and the group
 _WRITE_TIMEOUT = 5  # seconds that a client may take to read its answer once all are given
 
@@ -54,6 +55,9 @@ def main(arguments: Sequence[str]) -> int:
     _log.info("configuration: %s", "  ".join(effective))
     try:
         listener = _listen(settings)
+    except table.BadSetting as error:
+        print(f"batcher: {error}", file=sys.stderr)
+        return BAD_SETTING
     except OSError as error:
         where = f"{settings.host}:{settings.port}"
         print(f"batcher: cannot listen on {where}: {error.strerror or error}", file=sys.stderr)
@@ -91,7 +95,7 @@ class _Service:
                 http="httptools",
                 ws="none",
                 lifespan="on",
-                backlog=2048,
+                backlog=_BACKLOG,
                 access_log=False,
                 log_config=None,
                 proxy_headers=False,
@@ -123,9 +127,12 @@ class _Service:
         await self._engine.close()
         ended_by_itself = not self._stop.is_set()
         self._server.should_exit = True
-        await asyncio.gather(serving, return_exceptions=True)
+        [http_problem] = await asyncio.gather(serving, return_exceptions=True)
+        self._front.close()
+        if http_problem is not None:
+            _log.error("the HTTP server failed", exc_info=http_problem)
         if problem is not None:
-            print(f"batcher: the model cannot be loaded: {explain(problem)}", file=sys.stderr)
+            print(f"batcher: the model cannot be loaded: {_in_one_line(problem)}", file=sys.stderr)
             return NO_MODEL
         _log.info("ended")
         return CRASHED if ended_by_itself else OK
@@ -141,7 +148,7 @@ class _Service:
         # Requests make no cycles: what waits is no reason to collect before it is this much.
         gc.set_threshold(50_000)
         port = self._listener.getsockname()[1]
-        print(banner(self._front, snapshot, port), flush=True)
+        _print(banner(self._front, snapshot, port))
         _log.info("ready after %.1f s", time.monotonic() - started)
 
     def _on_signal(self, number: int) -> None:
@@ -165,21 +172,40 @@ async def _first(*tasks: asyncio.Task[object]) -> None:
 
 
 def _listen(settings: Settings) -> socket.socket:
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
+    """Raises BadSetting for a host that is none, OSError where it cannot be listened on."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (socket.gaierror, UnicodeError) as error:  # UnicodeError: an empty or overlong label
+        why = error.strerror if isinstance(error, socket.gaierror) else "no valid name"
+        raise table.BadSetting(
+            f"BATCHER_HOST={settings.host!r}: must be an address or a name that resolves to one"
+            f" ({why})"
+        ) from None
     listener = socket.socket(family, kind, protocol)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(address)
+        listener.listen(_BACKLOG)  # SO_REUSEADDR lets two bind; only one may listen
     except OSError:
         listener.close()
         raise
     return listener
 
 
-def explain(error: BaseException) -> str:
-    """In one line."""
+def _print(text: str) -> None:
+    """To stdout, whoever may have closed it: a service runs on without its banner."""
+    try:
+        print(text, flush=True)
+    except (OSError, UnicodeError) as error:
+        _log.warning("the banner cannot be printed: %s", _in_one_line(error))
+        # What is left in the buffer goes nowhere: Python's own flush at exit would fail on it.
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def _in_one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -1,0 +1,80 @@
+"""The start and the end of the process, as far as they can be shown without one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+
+import pytest
+
+from service import launch
+from service.settings import Settings
+
+
+@pytest.mark.parametrize("host", ["127..0.0.1", "a" * 64, "no such host", "nowhere.invalid"])
+def test_a_host_that_is_none_is_a_bad_setting(
+    host: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BATCHER_HOST", host)
+    monkeypatch.setattr("service.launch._log_to_stderr", lambda: None)
+    assert launch.main(["--runner", "simulated", "--port", "0"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"batcher: BATCHER_HOST={host!r}: must be an address or a name")
+
+
+def test_it_listens_at_once_and_a_second_one_is_told() -> None:
+    with launch._listen(Settings(port=0)) as first:
+        port = first.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port), timeout=10):
+            pass
+        with pytest.raises(OSError, match="Address already in use"):
+            launch._listen(Settings(port=port))
+
+
+def test_a_socket_that_is_only_bound_does_not_count_as_taken_until_one_listens() -> None:
+    """Two services that start together: both may bind, and one is told."""
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", 0))
+        with launch._listen(Settings(port=other.getsockname()[1])), pytest.raises(OSError):  # noqa: PT011
+            other.listen()
+
+
+def test_what_ends_the_http_server_is_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(self: object, sockets: object) -> None:
+        raise RuntimeError("of uvicorn")
+
+    monkeypatch.setattr("service.launch._Server.serve", broken)
+    told = Settings(runner="simulated", isolation="thread", port=0)
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.getsignal(number) for number in signals]
+    with launch._listen(told) as listener:
+        service = launch._Service(told, listener)
+        try:
+            assert asyncio.run(asyncio.wait_for(service.run(), 30)) == launch.CRASHED
+        finally:
+            for number, handler in zip(signals, before, strict=True):
+                signal.signal(number, handler)
+    [record] = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert record.getMessage() == "the HTTP server failed"
+    assert record.exc_info is not None
+    assert str(record.exc_info[1]) == "of uvicorn"
+
+
+def test_nobody_to_read_the_banner_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as unread:
+        monkeypatch.setattr(sys, "stdout", unread)
+        launch._print("ready")
+        launch._print("once more")  # to nowhere
+        monkeypatch.undo()
+    assert caplog.messages == ["the banner cannot be printed: [Errno 32] Broken pipe"]
