@@ -52,5 +52,5 @@ def create_app(front: Front) -> Starlette:
         Route("/v1/models", openai.list_models),
         Route("/v1/models/{model:path}", openai.get_model),
     ]
-    front.tally.routes = frozenset(route.path for route in routes)
+    front.tally.routes = tuple(route.path.replace(":path", "") for route in routes)
     return Service(front, routes, lifespan)

@@ -10,7 +10,17 @@ from service.errors import Problem, quote
 
 MAX_TIMEOUT_MS = 3_600_000
 DEFAULT_PRIORITY = 3
-_URGENCY = re.compile(rb"(?:^|[,\s])u=([^,;\s]*)")  # RFC 9218, section 4.1
+# A dictionary (RFC 8941, section 3.2), less the lists that may be values: those are skipped over.
+_KEY = rb"[a-z*][a-z0-9_.*-]*"
+_BARE = (
+    rb"(?:-?[0-9]{1,15}(?:\.[0-9]{1,3})?|\?[01]|:[A-Za-z0-9+/=]*:"
+    rb'|"(?:[ !#-\[\]-~]|\\["\\])*"'
+    rb"|[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]*)"
+)
+_MEMBER = rb"(%s)(?:=(%s|\([^()]*\)))?((?:; *%s(?:=%s)?)*)" % (_KEY, _BARE, _KEY, _BARE)
+_NEXT = re.compile(rb"[ \t]*,[ \t]*")
+_MEMBERS = re.compile(_MEMBER)
+_URGENCIES = {b"%d" % urgency: urgency for urgency in range(8)}
 
 Headers = Mapping[bytes, bytes]
 
@@ -26,20 +36,28 @@ def timeout(headers: Headers, default: float) -> float:
 
 
 def priority(headers: Headers) -> int:
-    """0 (soonest) to 7. Raises Problem 400."""
+    """0 (soonest) to 7. What is no urgency is ignored (RFC 9218, section 4)."""
     value = headers.get(b"priority")
     if value is None:
         return DEFAULT_PRIORITY
-    urgency = _URGENCY.search(value)
-    if urgency is None:
-        return DEFAULT_PRIORITY
-    if urgency[1] not in (b"0", b"1", b"2", b"3", b"4", b"5", b"6", b"7"):
-        raise Problem(
-            400,
-            f"Priority: u must be from 0 to 7, not {quote(urgency[1].decode('latin-1'))}",
-            param="Priority",
-        )
-    return int(urgency[1])
+    urgency = _members(value.strip(b" ")).get(b"u")
+    return _URGENCIES.get(urgency, DEFAULT_PRIORITY) if urgency else DEFAULT_PRIORITY
+
+
+def _members(value: bytes) -> dict[bytes, bytes | None]:
+    """Of a dictionary of structured fields; none of what is not wholly one. The last of a name
+    counts."""
+    members: dict[bytes, bytes | None] = {}
+    position = 0
+    while member := _MEMBERS.match(value, position):
+        members[member[1]] = member[2]
+        if member.end() == len(value):
+            return members
+        comma = _NEXT.match(value, member.end())
+        if comma is None:
+            break
+        position = comma.end()
+    return {}
 
 
 class ServerTiming:

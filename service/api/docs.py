@@ -48,8 +48,9 @@ _REQUEST_HEADERS = [
     ),
     (
         "Priority",
-        {"type": "string", "pattern": "^u=[0-7]$"},
-        "u=0 is soonest, u=3 the default, u=7 last (RFC 9218)",
+        {"type": "string", "examples": ["u=1"]},
+        "u=0 is soonest, u=3 the default, u=7 last (RFC 9218); anything else counts as u=3."
+        " Accepted and validated; it takes effect in a later release",
     ),
 ]
 
@@ -98,6 +99,7 @@ def _paths() -> dict[str, Any]:
         "not ready", _ref(shapes.Health), ("retry-after",)
     )
     alive = _operation("Does the process answer?", _ref(shapes.Health), (405,), "")
+    page = _operation("This document, to read", _TEXT, (405,), "", media="text/html")
     return {
         "/v1/embeddings": {
             "post": _operation(
@@ -135,9 +137,7 @@ def _paths() -> dict[str, Any]:
         },
         "/stats": {"get": _operation("The engine at this instant", _OBJECT, _ANY_ROUTE, "")},
         "/openapi.json": {"get": _operation("This document", _OBJECT, _ANY_ROUTE, "")},
-        "/docs": {
-            "get": _operation("This document, to read", _TEXT, _ANY_ROUTE, "", media="text/html")
-        },
+        "/docs": {"get": page | {"security": []}},
     }
 
 

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from batcher import Snapshot
 from service import metrics
+from service.exchange import Exchange
 from service.front import Front, State
 
 
@@ -26,7 +27,9 @@ async def ready(request: Request[State]) -> Response:
     if reason is None:
         up = sum(replica.up for replica in snapshot.replicas)
         return _json({"status": "ready", "replicas_up": up, "replicas": len(snapshot.replicas)})
-    return _json({"status": "not ready", "reason": reason}, 503, {"retry-after": "1"})
+    exchange: Exchange = request.scope["exchange"]
+    body = {"status": "not ready", "reason": reason, "request_id": exchange.request_id.decode()}
+    return _json(body, 503, {"retry-after": "1"})
 
 
 async def metrics_page(request: Request[State]) -> Response:

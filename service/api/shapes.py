@@ -64,6 +64,7 @@ class TEIError(Shape):
 class Health(Shape):
     status: Literal["alive", "ready", "not ready"]
     reason: str | None = None
+    request_id: str | None = None  # with a reason
     replicas_up: int | None = None
     replicas: int | None = None
 

@@ -33,6 +33,8 @@ def test_not_ready_says_why_and_when_to_come_back(path: str) -> None:
             assert answer.status_code == 503
             assert answer.headers["retry-after"] == "1"
             assert answer.json()["status"] == "not ready"
+            assert answer.json()["request_id"] == answer.headers["x-request-id"]
+            TypeAdapter(shapes.Health).validate_json(answer.content, strict=True)
             assert http.get("/health/live").status_code == 200
             return str(answer.json()["reason"])
 
@@ -75,7 +77,7 @@ def test_every_reference_in_the_api_description_leads_somewhere(http: TestClient
 
 def test_the_api_description_knows_every_route(http: TestClient, front: Front) -> None:
     paths = set(http.get("/openapi.json").json()["paths"])
-    assert paths == {path.replace(":path", "") for path in front.tally.routes}
+    assert paths == set(front.tally.routes)
 
 
 @pytest.mark.parametrize("path", ["/embed", "/v1/embeddings"])
@@ -120,3 +122,11 @@ def test_with_a_key_the_description_says_so() -> None:
         answer = http.get("/openapi.json", headers={"authorization": "Bearer k"}).json()
     assert answer["security"] == [{"key": []}]
     assert answer["paths"]["/health"]["get"]["security"] == []
+    assert answer["paths"]["/docs"]["get"]["security"] == []
+    assert "401" not in answer["paths"]["/docs"]["get"]["responses"]
+
+
+def test_the_description_says_what_becomes_of_a_priority(http: TestClient) -> None:
+    parameters = http.get("/openapi.json").json()["paths"]["/embed"]["post"]["parameters"]
+    [priority] = [one for one in parameters if one["name"] == "Priority"]
+    assert "takes effect in a later release" in priority["description"]

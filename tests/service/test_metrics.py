@@ -77,6 +77,17 @@ def test_requests_are_counted_by_route_and_outcome(http: TestClient, engine: Fak
     assert not any("secret" in name for name in found)
 
 
+def test_requests_for_any_model_are_counted_under_one_template(http: TestClient) -> None:
+    for model in ("tiny", "tests/tiny", "secret-1", "secret-2"):
+        http.get(f"/v1/models/{model}")
+    page = http.get("/metrics").text
+    found = samples(page)
+    assert found['batcher_requests_total{outcome="ok",route="/v1/models/{model}"}'] == 2
+    assert found['batcher_requests_total{outcome="invalid",route="/v1/models/{model}"}'] == 2
+    assert "secret" not in page
+    assert 'route="other"' not in page
+
+
 @pytest.mark.parametrize("route", ["/embed", "/v1/embeddings"])
 def test_a_real_engine_adds_up(route: str) -> None:
     """accepted = ok + failed + expired + cancelled + waiting + running, and the sums agree."""
