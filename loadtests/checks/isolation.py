@@ -2,6 +2,9 @@
 
 import argparse
 import contextlib
+import os
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from statistics import median
@@ -9,12 +12,15 @@ from statistics import median
 from loadtests import closedloop, processes, workloads
 from loadtests.checks.finding import Finding, Measured, spread
 from loadtests.record import Record
-from loadtests.servers import Server, pin_threads, pinned, running, service
+from loadtests.servers import ROOT, Server, pin_threads, pinned, running, service
 from loadtests.target import count_between, number_between
 from loadtests.wrk import WrkReport, getting
 
 TITLE = "Time of one forward while the front is quiet and while it is saturated"
 FRONT, WORKER = frozenset({0}), frozenset({1})
+CONTROL = "control: a bare forward beside an unrelated busy core"
+CONTROL_SECONDS = 120  # At most, for one process of the control: loading torch, then its forwards.
+SPIN = f"import signal; signal.alarm({2 * CONTROL_SECONDS})\nwhile True: pass"  # Ends if orphaned.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,9 +66,56 @@ def measure(args: argparse.Namespace, record: Record) -> Measured:
             )
         )
         notes += [f"- {isolation}, {front}: {spread(values)} ms" for front, values in times.items()]
+    control, times = _control(text, args.repeats)
+    findings.append(control)
+    notes += [f"- bare forward, {beside}: {spread(values)} ms" for beside, values in times.items()]
     return Measured(
-        findings, "Front and wrk on core 0, the model on core 1.\n\n" + "\n".join(notes)
+        findings,
+        "Front and wrk on core 0, the model on core 1. The control is the same model in a bare "
+        "process on core 1, while core 0 is idle and while it spins in a process that has nothing "
+        "to do with it: what the machine itself does to a forward (shared core, cache, clock).\n\n"
+        + "\n".join(notes),
     )
+
+
+def _control(text: str, repeats: int) -> tuple[Finding, dict[str, list[float]]]:
+    """Reported, not judged: it tells the machine's part from the service's."""
+    times: dict[str, list[float]] = defaultdict(list)
+    for _ in range(repeats):
+        times["alone"].append(_bare_forward(text))
+        with _spinning(FRONT):
+            times["beside a busy core"].append(_bare_forward(text))
+        print(", ".join(f"bare forward {key}: {ms[-1]:.2f} ms" for key, ms in times.items()))
+    ratio = median(times["beside a busy core"]) / median(times["alone"])
+    return Finding(CONTROL, ratio, "x", ideal=1.0), times
+
+
+def _bare_forward(text: str) -> float:
+    """The p50 in ms. Raises CalledProcessError, or TimeoutExpired once the process is killed."""
+    module = "loadtests.baselines.forward"
+    with pinned(WORKER):
+        done = subprocess.run(
+            [sys.executable, "-m", module, "--threads=1", f"--text={text}"],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            timeout=CONTROL_SECONDS,
+            check=True,
+        )
+    return float(done.stdout)
+
+
+@contextlib.contextmanager
+def _spinning(cpus: frozenset[int]) -> Iterator[int]:
+    """A process that only spins, on those cores; killed however the block ends."""
+    with pinned(cpus):
+        process = subprocess.Popen([sys.executable, "-c", SPIN], stdin=subprocess.DEVNULL)
+    try:
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
 
 
 @contextlib.contextmanager

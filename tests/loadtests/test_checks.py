@@ -1,12 +1,15 @@
 """Claims about how checks judge and what they write."""
 
+import contextlib
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from loadtests import processes, record
-from loadtests.checks import sts
+from loadtests.baselines import forward
+from loadtests.checks import isolation, sts
 from loadtests.checks.finding import Finding, holds, table
 
 
@@ -58,10 +61,62 @@ def test_record_of_a_run_that_never_began_leaves_nothing(tmp_path: Path):
 
 
 def test_own_process_is_found_with_its_threads():
-    import os
-
     pids = processes.tree(os.getpid())
     assert pids[0] == os.getpid()
     assert any(thread.is_main for thread in processes.threads(pids[:1]))
     assert processes.resident_bytes(pids[:1]) > 2**20
     assert processes.tree(2**22 + 1) == []
+
+
+# The control of the isolation check.
+
+
+def test_spinning_process_is_gone_however_its_block_ends():
+    core = frozenset({min(os.sched_getaffinity(0))})
+    seen: list[int] = []
+
+    def fail_meanwhile() -> None:
+        with isolation._spinning(core) as pid:
+            seen.append(pid)
+            assert os.sched_getaffinity(pid) == core
+            assert processes.tree(pid) == [pid]
+            raise RuntimeError("of the block")
+
+    with pytest.raises(RuntimeError, match="of the block"):
+        fail_meanwhile()
+    assert processes.tree(seen[0]) == []
+
+
+def test_control_alternates_and_is_never_judged(monkeypatch: pytest.MonkeyPatch):
+    order: list[str] = []
+
+    @contextlib.contextmanager
+    def spinning(cpus: frozenset[int]):
+        order.append("spin")
+        yield 1
+        order.append("rest")
+
+    def bare_forward(text: str) -> float:
+        order.append(text)
+        return 3.0 if order[-2:-1] == ["spin"] else 2.0
+
+    monkeypatch.setattr(isolation, "_spinning", spinning)
+    monkeypatch.setattr(isolation, "_bare_forward", bare_forward)
+    found, times = isolation._control("text", repeats=2)
+    assert order == ["text", "spin", "text", "rest"] * 2
+    assert times == {"alone": [2.0, 2.0], "beside a busy core": [3.0, 3.0]}
+    assert (found.measured, found.ok, found.need) == (1.5, None, "")
+    assert holds([found])
+
+
+def test_bare_forward_runs_one_text_as_often_as_asked():
+    class Model:
+        def __init__(self) -> None:
+            self.seen: list[list[str]] = []
+
+        def embed(self, texts: list[str]) -> None:
+            self.seen.append(texts)
+
+    model = Model()
+    assert forward.p50_ms(model, "a text", 3) >= 0
+    assert model.seen == [["a text"]] * 3
