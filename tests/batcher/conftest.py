@@ -1,8 +1,7 @@
-"""Bounded, repeatable examples, and an end to a test run that hangs."""
+"""How many examples, and what a test of the engine may leave behind."""
 
 from __future__ import annotations
 
-import faulthandler
 import gc
 import logging
 import multiprocessing.resource_tracker
@@ -15,30 +14,11 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tests.conftest import EFFORT
 from tests.fakes import LogWatch, children
 
-# `ci` is the default: the same examples each time. HYPOTHESIS_PROFILE=explore looks for new ones,
-# and for many more of them.
-settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
-settings.register_profile("explore", deadline=None, print_blob=True)
-_PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "ci")
-settings.load_profile(_PROFILE)
-_EFFORT = 20 if _PROFILE == "explore" else 1
-
-
 def examples(count: int, **more: Any) -> settings:
-    return settings(max_examples=count * _EFFORT, **more)
-
-
-_LONGEST_TEST = 120.0 * _EFFORT  # seconds
-
-
-@pytest.fixture(autouse=True)
-def _no_test_hangs() -> Iterator[None]:
-    """A test that hangs ends the run, with the stack of every thread, instead of blocking it."""
-    faulthandler.dump_traceback_later(_LONGEST_TEST, exit=True)
-    yield
-    faulthandler.cancel_dump_traceback_later()
+    return settings(max_examples=count * EFFORT, **more)
 
 
 @pytest.fixture

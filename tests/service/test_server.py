@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -126,6 +127,33 @@ def ends(pid: int) -> bool:
 
 def simulated(*flags: str) -> Server:
     return Server("--runner", "simulated", *flags)
+
+
+@contextlib.contextmanager
+def loading(*flags: str) -> Iterator[subprocess.Popen[str]]:
+    """One that is never ready, and whose worker has begun to load. It does not outlive the test."""
+    with subprocess.Popen(
+        [*command("--runner", "tests.service.runners:NeverReady"), *flags],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def worker_of(process: subprocess.Popen[str]) -> int:
+    """Waits for it to say so."""
+    assert process.stderr is not None
+    said = []
+    for line in process.stderr:
+        if found := re.search(r"warming up for ever in (\d+)", line):
+            return int(found[1])
+        said.append(line)
+    raise AssertionError("".join(said))
 
 
 def run(*flags: str) -> subprocess.CompletedProcess[str]:
@@ -359,7 +387,8 @@ def test_a_second_signal_ends_at_once_and_takes_the_worker_along() -> None:
                 await asyncio.to_thread(server.heard, "refusing new requests")
                 while server.process.poll() is None:  # one that follows at once is the same one
                     server.process.send_signal(signal.SIGTERM)
-                    await asyncio.sleep(0.02)
+                    with contextlib.suppress(httpx2.HTTPError):
+                        await hung.get("/health/live")  # fails once it has ended
                 with pytest.raises(httpx2.HTTPError):
                     await asked
 
@@ -376,24 +405,12 @@ def test_a_killed_service_leaves_no_worker() -> None:
 
 
 def test_a_signal_while_the_model_loads_ends_promptly() -> None:
-    with subprocess.Popen(
-        command("--runner", "tests.service.runners:NeverReady"),
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stderr is not None
-        worker = None
-        for line in process.stderr:
-            if found := re.search(r"warming up for ever in (\d+)", line):
-                worker = int(found[1])
-                break
-        assert worker is not None
+    with loading() as process:
+        worker = worker_of(process)
         process.terminate()
-        assert process.wait(DEADLINE) == 0
-        assert process.stdout is not None
-        assert process.stdout.read() == ""  # no banner: it was never ready
+        banner, _ = process.communicate(timeout=DEADLINE)
+        assert process.returncode == 0
+        assert banner == ""  # it was never ready
         assert ends(worker)
 
 
@@ -401,13 +418,9 @@ def test_while_the_model_loads_it_listens_and_says_not_ready() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    flags = ["--runner", "tests.service.runners:NeverReady", "--port", str(port)]
-    with subprocess.Popen(
-        command(*flags), cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    ) as process:
-        assert process.stderr is not None
-        assert any("warming up for ever" in line for line in process.stderr)
-        with httpx2.Client(base_url=f"http://127.0.0.1:{port}") as http:
+    with loading("--port", str(port)) as process:
+        worker_of(process)
+        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE) as http:
             assert http.get("/health/live").status_code == 200
             assert http.get("/health/ready").json()["reason"] == "the model is being loaded"
             for answer in (
@@ -417,7 +430,30 @@ def test_while_the_model_loads_it_listens_and_says_not_ready() -> None:
                 assert answer.status_code == 503
                 assert answer.headers["retry-after"] == "1"
         process.terminate()
-        process.stderr.read()
+        process.communicate(timeout=DEADLINE)
+        assert process.returncode == 0
+
+
+def test_a_service_whose_stdout_nobody_reads_serves_all_the_same() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with subprocess.Popen(
+        command("--runner", "simulated"), cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True
+    ) as process:
+        os.close(writer)
+        try:
+            assert process.stderr is not None
+            said = []
+            for line in process.stderr:
+                said.append(line)
+                if "ready after" in line:
+                    break
+            process.terminate()
+            said.append(process.communicate(timeout=DEADLINE)[1])
+            assert process.returncode == 0, said
+            assert "the banner cannot be printed" in "".join(said)
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize(
@@ -425,6 +461,7 @@ def test_while_the_model_loads_it_listens_and_says_not_ready() -> None:
     [
         (["--max-batch-size", "0"], 2, "--max-batch-size='0': "),
         (["--colour", "red"], 2, "--colour"),
+        (["--host", "127..0.0.1"], 2, "BATCHER_HOST='127..0.0.1': "),
         (["--model", "/no/such/folder"], 3, "'/no/such/folder'"),
         (["--runner", "tests.service.runners:NeverLoads"], 3, "the weights are not there"),
         (["--runner", "no.such.module:Runner"], 3, "no.such.module"),

@@ -1,0 +1,28 @@
+"""Bounded, repeatable examples, and an end to a test run that hangs. For all tests."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+# `ci` is the default: the same examples each time. HYPOTHESIS_PROFILE=explore looks for new ones,
+# and for many more of them.
+settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
+settings.register_profile("explore", deadline=None, print_blob=True)
+_PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "ci")
+settings.load_profile(_PROFILE)
+EFFORT = 20 if _PROFILE == "explore" else 1
+
+_LONGEST_TEST = 120.0 * EFFORT  # seconds
+
+
+@pytest.fixture(autouse=True)
+def _no_test_hangs() -> Iterator[None]:
+    """A test that hangs ends the run, with the stack of every thread, instead of blocking it."""
+    faulthandler.dump_traceback_later(_LONGEST_TEST, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
