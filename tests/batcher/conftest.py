@@ -17,6 +17,7 @@ from hypothesis import settings
 from tests.conftest import EFFORT
 from tests.fakes import LogWatch, children
 
+
 def examples(count: int, **more: Any) -> settings:
     return settings(max_examples=count * EFFORT, **more)
 
