@@ -66,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
         _climb(bench, subject, args)
     knee = _knee(bench, subjects[1], args)
     collapse = collapsed_rate(bench.points)
-    _repeat(bench, subjects, [*args.rates, knee, *([collapse] if collapse else [])], args)
+    key_rates = [*args.rates, *(rate for rate in (knee, collapse) if rate is not None)]
+    _repeat(bench, subjects, key_rates, args)
     findings = claims(bench.points, args.rates, knee)
     body = report.comparison(bench.points, knee, table(findings), bench.left_out)
     report.plot_latencies(record.path / "latency.png", bench.points)
@@ -92,7 +93,7 @@ def collapsed_rate(points: Sequence[Point]) -> float | None:
     return min(holding, default=None)
 
 
-def claims(points: Sequence[Point], rates: Sequence[float], knee: float) -> list[Finding]:
+def claims(points: Sequence[Point], rates: Sequence[float], knee: float | None) -> list[Finding]:
     """What is claimed of the comparison, judged on medians over the repeats, by the referee."""
     findings = []
     for rate in rates:
@@ -104,6 +105,8 @@ def claims(points: Sequence[Point], rates: Sequence[float], knee: float) -> list
                     Finding(what, ours, "ms", ideal=best, need="the first", ok=ours < best)
                 )
     for name, share in (("p95_ms", 0.2), ("p50_ms", 0.5)):
+        if knee is None:
+            break
         ours, best = (report.figure(points, who, knee, name) for who in (OURS, None))
         if ours is not None and best is not None:
             what = f"{knee:.3g}/s (unbatched p95 at {KNEE_P95_MS:g} ms): {name[:3]} of ours"
@@ -137,15 +140,15 @@ def _climb(bench: Bench, subject: Variant, args: argparse.Namespace) -> None:
                 bench.measure(rate, 0, args.seconds, with_locust)
 
 
-def _knee(bench: Bench, unbatched: Variant, args: argparse.Namespace) -> float:
-    """The rate at which the unbatched server's p95 reaches 400 ms."""
+def _knee(bench: Bench, unbatched: Variant, args: argparse.Namespace) -> float | None:
+    """The rate at which the unbatched server's p95 reaches 400 ms; None: no time to find it."""
+    if not bench.has_time_for("the bisection", PROBES * 2 * args.seconds):
+        return None
     held = [p.rate for p in bench.points if p.variant == UNBATCHED and not p.broken]
     fell = [p.rate for p in bench.points if p.variant == UNBATCHED and p.broken]
     low, high = max(held, default=1.0) / 2, min(fell, default=ladder.RUNGS[-1])
 
     def over(rate: float) -> bool:
-        if not bench.has_time_for(f"the bisection at {rate:.3g}/s", 2 * args.seconds):
-            return True
         p95 = bench.probe(rate, 2 * args.seconds).p95_ms
         print(f"{UNBATCHED:10} {rate:6.4g}/s probe: p95 {p95:.0f} ms", flush=True)
         return p95 > KNEE_P95_MS

@@ -25,9 +25,13 @@ def figure(points: Sequence[Point], variant: str | None, rate: float, name: str)
     return median(values) if values else None
 
 
-def comparison(points: Sequence[Point], knee: float, claims: str, left_out: Sequence[str]) -> str:
+def comparison(
+    points: Sequence[Point], knee: float | None, claims: str, left_out: Sequence[str]
+) -> str:
     """The body of summary.md."""
-    parts = [claims, f"The unbatched server's p95 reaches 400 ms at about {knee:g} requests/s."]
+    parts = [claims]
+    if knee is not None:
+        parts.append(f"The unbatched server's p95 reaches 400 ms at about {knee:g} requests/s.")
     parts.append(
         "Medians over the repeats, ms; `broken`: p95 over 2 s or more than 1 % not answered. "
         "Referee: Poisson arrivals, from the scheduled time. Locust: evenly spaced, from the time "
