@@ -23,6 +23,7 @@ class Answer:
     timing: bytes = b""
     body: bytes = b""
     error: str = ""
+    headers: tuple[tuple[bytes, bytes], ...] = ()  # Names in lower case; kept with the bodies.
 
 
 Answered = Callable[[Answer], None]
@@ -35,8 +36,15 @@ class Pool:
     reached, the server refuses or closes the connection, or the pool is closed first.
     """
 
-    def __init__(self, target: Target, limit: int = 16_384, keep_bodies: bool = False) -> None:
+    def __init__(
+        self,
+        target: Target,
+        limit: int = 16_384,
+        keep_bodies: bool = False,
+        source: str | None = None,  # The address to connect from, such as 127.0.0.2.
+    ) -> None:
         self._target, self._limit, self.keep_bodies = target, limit, keep_bodies
+        self._local = (source, 0) if source else None
         self._loop = asyncio.get_running_loop()
         self._connections: set[Connection] = set()  # Open, busy or free.
         self._free: dict[Connection, None] = {}  # An ordered set, most recently used last.
@@ -60,7 +68,10 @@ class Pool:
     async def _connect(self, request: bytes, answered: Answered) -> None:
         try:
             _, connection = await self._loop.create_connection(
-                lambda: Connection(self), self._target.host, self._target.port
+                lambda: Connection(self),
+                self._target.host,
+                self._target.port,
+                local_addr=self._local,
             )
         except OSError:
             answered(Answer(error="refused"))
@@ -102,6 +113,7 @@ class Connection(asyncio.Protocol):
         self._silent = True  # No byte of this answer yet.
         self._timing = b""
         self._body: list[bytes] = []
+        self._headers: list[tuple[bytes, bytes]] = []
 
     def send(self, request: bytes, answered: Answered) -> None:
         assert self._answered is None, "two requests on one connection: this is a bug"
@@ -137,8 +149,11 @@ class Connection(asyncio.Protocol):
 
     # The parser calls these.
     def on_header(self, name: bytes, value: bytes) -> None:
-        if name.lower() == b"server-timing":
+        name = name.lower()
+        if name == b"server-timing":
             self._timing = value
+        if self._pool.keep_bodies:
+            self._headers.append((name, value))
 
     def on_body(self, body: bytes) -> None:
         if self._pool.keep_bodies:
@@ -146,7 +161,8 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         body, self._body = b"".join(self._body), []
-        answer = Answer(self._parser.get_status_code(), self._timing, body)
+        headers, self._headers = tuple(self._headers), []
+        answer = Answer(self._parser.get_status_code(), self._timing, body, headers=headers)
         answered, self._answered, self._used = self._answered, None, True
         if self._parser.should_keep_alive():
             self._pool.release(self)  # First, so that a caller that sends again at once reuses it.

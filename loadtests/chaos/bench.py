@@ -1,0 +1,229 @@
+"""The service under test: one process tree, restarted when a scenario wants other settings."""
+
+import contextlib
+import http.client
+import itertools
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from loadtests import processes
+from loadtests.chaos.counters import Counters, parse
+from loadtests.chaos.history import Call, History
+from loadtests.chaos.traffic import Load, Plan, encode
+from loadtests.connections import Answer
+from loadtests.servers import Server, Variant, running
+from loadtests.target import Target
+from loadtests.timer import now
+
+ASK_SECONDS = 0.02  # Between two questions about the state of another process.
+
+
+class ServiceDied(RuntimeError):
+    """The service under test has ended and no scenario asked for that."""
+
+
+class Bench:
+    """Gives scenarios the running service and ways to talk to it; keeps their history.
+
+    What is sent by `post` and `load` is in `history` and is checked when the scenario is over.
+    What goes through `socket` is the scenario's own to judge: set `raw` is then True, and the
+    counters may show more requests than the history.
+    """
+
+    def __init__(self) -> None:
+        self.history = History()
+        self.raw = False
+        self.restarted = False  # Since the scenario began: counters started again.
+        self._stack = contextlib.ExitStack()
+        self._server: Server | None = None
+        self._variant: Variant | None = None
+        self._numbers = itertools.count(1)
+
+    # Life
+
+    def start(self, variant: Variant) -> None:
+        """The variant, ready; what ran before is stopped."""
+        self.stop()
+        self._variant = variant
+        self._server = self._stack.enter_context(running(variant))
+        self.restarted = True
+
+    def restart(self) -> None:
+        """The same settings in new processes, on a new port."""
+        assert self._variant is not None, "restarted before it was started: this is a bug"
+        self.start(self._variant)
+
+    def stop(self) -> None:
+        self._server = None
+        self._stack.close()
+
+    @property
+    def server(self) -> Server:
+        if self._server is None:
+            raise ServiceDied("no service is running")
+        return self._server
+
+    def alive(self) -> bool:
+        return self._server is not None and self._server.process.poll() is None
+
+    def check_alive(self) -> None:
+        """Raises ServiceDied, with the end of its log."""
+        code = self.server.process.poll()
+        if code is not None:
+            raise ServiceDied(f"it ended with status {code}: {self.server.log_tail()}")
+
+    # Where it is
+
+    @property
+    def target(self) -> Target:
+        return self.server.target
+
+    @property
+    def url(self) -> str:
+        return self.target.url
+
+    @property
+    def host(self) -> str:
+        return self.target.host
+
+    @property
+    def port(self) -> int:
+        return self.target.port
+
+    @property
+    def pid(self) -> int:
+        """The front (and the engine) of it."""
+        return self.server.process.pid
+
+    def worker_pids(self) -> list[int]:
+        """By replica; 0 for one that is not up."""
+        replicas = self.stats()["replicas"]
+        return [int(r["facts"].get("pid", 0)) if r["up"] else 0 for r in replicas]
+
+    # Asking
+
+    def get(self, path: str, timeout: float = 5.0) -> tuple[int, bytes]:
+        """One GET on a connection of its own. Raises OSError when nobody answers."""
+        return self.server.get(path, timeout)
+
+    def stats(self) -> dict[str, Any]:
+        """The service's own snapshot."""
+        status, body = self._get_alive("/stats")
+        if status != 200:
+            raise RuntimeError(f"/stats answered {status}")
+        stats: dict[str, Any] = json.loads(body)
+        return stats
+
+    def metrics(self) -> Counters:
+        """One scrape."""
+        return parse(self._get_alive("/metrics")[1].decode())
+
+    def restarts(self) -> int:
+        """Of all workers, so far."""
+        return sum(sum(replica["restarts"].values()) for replica in self.stats()["replicas"])
+
+    def _get_alive(self, path: str) -> tuple[int, bytes]:
+        try:
+            return self.get(path)
+        except (OSError, http.client.HTTPException):
+            self.check_alive()
+            raise
+
+    def wait_until(self, what: str, true: Callable[[], bool], timeout: float) -> float:
+        """Seconds until `true()` is so. Raises TimeoutError.
+
+        Another process tells its state only when asked, so it is asked, for a bounded time.
+        """
+        began = now()
+        while not true():
+            if now() - began > timeout:
+                raise TimeoutError(f"{what}: not within {timeout:g} s")
+            time.sleep(ASK_SECONDS)
+        return now() - began
+
+    def is_ready(self) -> bool:
+        try:
+            return self.get("/health/ready", 2.0)[0] == 200
+        except (OSError, http.client.HTTPException):
+            self.check_alive()
+            return False
+
+    # Sending
+
+    def text(self, about: str = "request") -> str:
+        """One that was never sent before: an answer to it is nobody else's."""
+        return f"{about} number {next(self._numbers)} of this run"
+
+    def texts(self, about: str = "request") -> Iterator[str]:
+        """Such texts for ever."""
+        while True:
+            yield self.text(about)
+
+    def post(
+        self,
+        text: str | None = None,
+        *,
+        timeout: float = 10.0,
+        headers: Mapping[str, str] | None = None,
+        source: str | None = None,
+    ) -> Call:
+        """One request on a connection of its own, in the history; returns when it has its outcome,
+        or a second after its deadline with none."""
+        text = self.text() if text is None else text
+        call = self.history.begin(text, timeout, now())
+        call.sent = now()
+        connection = http.client.HTTPConnection(
+            self.host,
+            self.port,
+            timeout=timeout + 1,
+            source_address=(source, 0) if source else None,
+        )
+        head, _, body = encode(self.target, text, timeout, headers).partition(b"\r\n\r\n")
+        lines = dict(line.split(": ", 1) for line in head.decode("ascii").split("\r\n")[1:])
+        try:
+            connection.request("POST", "/embed", body, lines)
+            answer = connection.getresponse()
+            content = answer.read()
+            found = tuple((n.lower().encode(), v.encode()) for n, v in answer.getheaders())
+            call.settle(Answer(answer.status, b"", content, headers=found))
+        except TimeoutError:
+            return call  # Nothing came of it: the history says so.
+        except (OSError, http.client.HTTPException) as error:
+            call.settle(Answer(error=type(error).__name__))
+        finally:
+            connection.close()
+        return call
+
+    def load(
+        self,
+        rate: float,
+        *,
+        texts: Iterable[str] | None = None,
+        timeout: float = 10.0,
+        headers: Mapping[str, str] | None = None,
+        source: str | None = None,
+        seed: int = 1,
+    ) -> Load:
+        """`with bench.load(100):` Poisson arrivals of 100 a second while the block runs."""
+        chosen = iter(texts if texts is not None else self.texts())
+        plan = Plan(rate, chosen, timeout, headers or {}, source, seed)
+        return Load(self.target, self.history, plan)
+
+    def socket(self, timeout: float = 15.0, source: str | None = None) -> socket.socket:
+        """A raw connection; its traffic is in no history."""
+        self.raw = True
+        address = (source, 0) if source else None
+        return socket.create_connection((self.host, self.port), timeout, address)
+
+    # Harming
+
+    def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
+        """A signal to a process of this service, and to no other."""
+        if pid not in processes.tree(self.pid):
+            raise ProcessLookupError(f"{pid} is no process of this service")
+        os.kill(pid, number)

@@ -1,0 +1,63 @@
+"""One fault: what is done to the service, what must come of it, and what came of it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from loadtests.chaos.bench import Bench
+
+# Capacity 200/s (a full batch of 16 takes 80 ms): one driver can offer ten times that.
+SIMULATED: Mapping[str, str] = {
+    "BATCHER_RUNNER": "simulated",
+    "BATCHER_SIM_FIXED_MS": "40",
+    "BATCHER_SIM_PER_ITEM_MS": "2.5",
+    "BATCHER_MAX_BATCH_SIZE": "16",
+}
+CAPACITY = 200.0  # requests a second, of SIMULATED with one replica
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`observed` is one line for the table, numbers in it."""
+
+    survived: bool
+    observed: str
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What this fault may cost a client. All else is a violation."""
+
+    failing: Callable[[str], bool] = lambda text: False  # Texts whose own answer may be 500.
+    unknown: bool = False  # Connections may end without an answer.
+    restarts: bool = False  # The service itself may end: its counters start again.
+    growth_mb: float = 24.0  # Of resident memory, a process.
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """`run` injects the fault and looks at the effect. Before it the service is ready and idle.
+
+    After it the bench checks, without being asked: every request of the bench's history, the
+    counters, that the service is alive within 1 s, ready and right within `recovery` seconds, and
+    that no process, descriptor, thread or memory is left over.
+    """
+
+    id: str
+    injected: str
+    expected: str
+    run: Callable[["Bench"], Finding]
+    env: Mapping[str, str] = field(default_factory=dict)  # On top of SIMULATED; equal ones share.
+    allowed: Allowed = Allowed()
+    recovery: float = 10.0
+    real: bool = False  # Makes sense on the real model too.
+
+
+@dataclass(frozen=True, slots=True)
+class NotRunnable:
+    """A fault that this command cannot inject, and why not."""
+
+    id: str
+    injected: str
+    reason: str
