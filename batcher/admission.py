@@ -9,17 +9,29 @@ from batcher.errors import Overloaded
 from batcher.limits import Limits
 from batcher.pending import Pending
 
+# One caller may hold this many times the places that are still free: 8/9 of the queue if alone,
+# about 1/k each if k are greedy, and whoever is new finds room (Choudhury and Hahne, "Dynamic queue
+# length thresholds for shared-memory packet switches", 1998).
+_SHARE = 8
+
 
 def refusal(
-    pending: Pending, asked: int, limits: Limits, cost: CostModel, replicas: int
+    pending: Pending,
+    asked: int,
+    limits: Limits,
+    cost: CostModel,
+    replicas: int,
+    caller: str | None = None,
 ) -> Overloaded | None:
     """All of `asked` requests or none. None means: come in."""
-    if len(pending) + asked <= limits.max_queue_size:
+    free = limits.max_queue_size - len(pending)
+    if asked > free:
+        why = f"{len(pending)} requests wait and at most {limits.max_queue_size} may"
+    elif caller is not None and (held := pending.held_by(caller)) and held + asked > _SHARE * free:
+        why = f"{held} requests of yours wait, which leaves too little room for other callers"
+    else:
         return None
-    return Overloaded(
-        f"{len(pending)} requests wait and at most {limits.max_queue_size} may",
-        seconds_to_drain(pending, limits, cost, replicas),
-    )
+    return Overloaded(why, seconds_to_drain(pending, limits, cost, replicas))
 
 
 def seconds_to_drain(pending: Pending, limits: Limits, cost: CostModel, replicas: int) -> float:

@@ -21,6 +21,7 @@ class Client(Protocol):
         cost: int = 1,
         deadline: float | None = None,
         priority: int = 3,
+        caller: str | None = None,
     ) -> Any:
         """The result for one payload. See submit_all."""
 
@@ -31,13 +32,15 @@ class Client(Protocol):
         costs: Sequence[int] | None = None,
         deadline: float | None = None,
         priority: int = 3,
+        caller: str | None = None,
     ) -> list[Answer]:
         """One answer per payload, in order; all are admitted or none.
 
         `costs` are in tokens (1 each if not given), `deadline` is absolute on the engine's clock,
-        `priority` 0 (soonest) to 7 (carried, not yet used). Raises Refused when nothing was
-        accepted, and otherwise the first error among the requests; their siblings are then
-        withdrawn. Cancelling the awaiting task withdraws them all.
+        `priority` 0 (soonest) to 7 (carried, not yet used); `caller` is whose share of the queue
+        this is taken from (None: no one's). Raises Refused when nothing was accepted, and otherwise
+        the first error among the requests; their siblings are then withdrawn. Cancelling the
+        awaiting task withdraws them all.
         """
 
     async def snapshot(self) -> Snapshot: ...
@@ -61,9 +64,10 @@ class LocalClient:
         cost: int = 1,
         deadline: float | None = None,
         priority: int = 3,
+        caller: str | None = None,
     ) -> Any:
         answers = await self.submit_all(
-            [payload], costs=[cost], deadline=deadline, priority=priority
+            [payload], costs=[cost], deadline=deadline, priority=priority, caller=caller
         )
         return answers[0].value
 
@@ -74,6 +78,7 @@ class LocalClient:
         costs: Sequence[int] | None = None,
         deadline: float | None = None,
         priority: int = 3,
+        caller: str | None = None,
     ) -> list[Answer]:
         if not payloads:
             return []
@@ -84,7 +89,7 @@ class LocalClient:
             raise DeadlineExceeded("the deadline had passed before the request was submitted")
         call = Call(self._loop, len(payloads))
         requests = [
-            Request(payload, cost, now, deadline, self._sink, Ticket(call, index), priority)
+            Request(payload, cost, now, deadline, self._sink, Ticket(call, index), priority, caller)
             for index, (payload, cost) in enumerate(
                 zip(payloads, costs or [1] * len(payloads), strict=True)
             )

@@ -63,7 +63,7 @@ class Collector:
     def submit(self, requests: Sequence[Request]) -> None:
         """Returns at once: all are queued, or Refused is raised and nothing changed."""
         with self._lock:
-            refused = self._refusal(len(requests))
+            refused = self._refusal(len(requests), requests[0].caller if requests else None)
             if refused is not None:
                 self._tally.refused[type(refused).__name__] += len(requests)
                 raise refused
@@ -181,12 +181,12 @@ class Collector:
     def _count_up(self) -> int:
         return sum(replica.up for replica in self._replicas)
 
-    def _refusal(self, asked: int) -> Refused | None:
+    def _refusal(self, asked: int, caller: str | None) -> Refused | None:
         if self._phase != "open":
             return Draining("the service is shutting down", _NOT_READY_RETRY)
         if not self._up:
             return NotReady("no worker is ready", _NOT_READY_RETRY)
-        return admission.refusal(self._pending, asked, self.limits, self.cost, self._up)
+        return admission.refusal(self._pending, asked, self.limits, self.cost, self._up, caller)
 
     def _wait_for_batch(self, replica: _Replica, settled: Settled) -> Batch | None:
         """None with something settled: the queue held nothing but expired requests."""

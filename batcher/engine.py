@@ -132,9 +132,12 @@ class Engine:
         cost: int = 1,
         deadline: float | None = None,
         priority: int = 3,
+        caller: str | None = None,
     ) -> Any:
         """See Client.submit."""
-        return await self.client.submit(payload, cost=cost, deadline=deadline, priority=priority)
+        return await self.client.submit(
+            payload, cost=cost, deadline=deadline, priority=priority, caller=caller
+        )
 
     async def submit_all(
         self,
@@ -143,10 +146,11 @@ class Engine:
         costs: Sequence[int] | None = None,
         deadline: float | None = None,
         priority: int = 3,
+        caller: str | None = None,
     ) -> list[Answer]:
         """See Client.submit_all."""
         return await self.client.submit_all(
-            payloads, costs=costs, deadline=deadline, priority=priority
+            payloads, costs=costs, deadline=deadline, priority=priority, caller=caller
         )
 
     async def snapshot(self) -> Snapshot:

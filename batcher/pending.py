@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 
 from batcher.request import Request
@@ -16,21 +16,31 @@ class Pending:
         # front walks over the holes it left.
         self._requests: OrderedDict[Request, None] = OrderedDict()
         self.tokens = 0  # unpadded, over all that wait
+        self._held: Counter[str] = Counter()  # requests by caller; nobody is in here with none
 
     def add(self, request: Request) -> None:
         self._requests[request] = None
-        self.tokens += request.cost
+        self._count(request)
 
     def remove(self, request: Request) -> None:
         del self._requests[request]
         self.tokens -= request.cost
+        if request.caller is not None:
+            self._held[request.caller] -= 1
+            if not self._held[request.caller]:
+                del self._held[request.caller]
 
     def clear(self) -> list[Request]:
         """Empties the queue and returns what was in it."""
         removed = list(self._requests)
         self._requests.clear()
         self.tokens = 0
+        self._held.clear()
         return removed
+
+    def held_by(self, caller: str) -> int:
+        """How many requests of this caller wait."""
+        return self._held[caller]
 
     @property
     def oldest(self) -> Request:
@@ -41,6 +51,11 @@ class Pending:
 
     def __len__(self) -> int:
         return len(self._requests)
+
+    def _count(self, request: Request) -> None:
+        self.tokens += request.cost
+        if request.caller is not None:
+            self._held[request.caller] += 1
 
     def __repr__(self) -> str:
         return f"<Pending {len(self)} requests, {self.tokens} tokens>"

@@ -69,6 +69,7 @@ class Request:
     sink: Sink
     ticket: object = None  # the sink's own note of whose request this is
     priority: int = 3  # 0 (soonest) to 7; carried, not yet used
+    caller: str | None = None  # who is asking, for a fair share of the queue; None: exempt
     state: State = State.WAITING
 
 

@@ -206,8 +206,9 @@ def request(
     arrival: float = 0.0,
     deadline: float = float("inf"),
     ticket: object = None,
+    caller: str | None = None,
 ) -> Request:
-    return Request(payload, cost, arrival, deadline, sink or RecordingSink(), ticket)
+    return Request(payload, cost, arrival, deadline, sink or RecordingSink(), ticket, caller=caller)
 
 
 def join(thread: threading.Thread) -> None:

@@ -84,3 +84,43 @@ def test_an_empty_queue_takes_no_time(cost: CostModel) -> None:
 
 def test_before_the_first_batch_nothing_is_predicted_and_nothing_breaks() -> None:
     assert admission.seconds_to_drain(waiting(9), Limits(), CostModel(), 0) == 0.0
+
+
+def held(count: int, caller: str | None) -> Pending:
+    pending = Pending()
+    for _ in range(count):
+        pending.add(request(caller=caller))
+    return pending
+
+
+def test_a_caller_alone_leaves_a_ninth_of_the_queue_to_whoever_comes(cost: CostModel) -> None:
+    limits = Limits(max_queue_size=90)
+    assert admission.refusal(held(79, "hog"), 1, limits, cost, 1, "hog") is None
+    refused = admission.refusal(held(80, "hog"), 1, limits, cost, 1, "hog")
+    assert refused is not None
+    assert "80 requests of yours wait" in str(refused)
+    assert admission.refusal(held(80, "hog"), 10, limits, cost, 1, "new") is None
+
+
+def test_callers_without_a_name_share_with_nobody(cost: CostModel) -> None:
+    limits = Limits(max_queue_size=90)
+    assert admission.refusal(held(89, None), 1, limits, cost, 1) is None
+
+
+def test_several_greedy_callers_end_with_about_the_same_share(cost: CostModel) -> None:
+    limits, pending = Limits(max_queue_size=900), Pending()
+    callers = ("a", "b", "c")
+    while any(admission.refusal(pending, 1, limits, cost, 1, each) is None for each in callers):
+        for each in callers:
+            if admission.refusal(pending, 1, limits, cost, 1, each) is None:
+                pending.add(request(caller=each))
+    shares = [pending.held_by(each) for each in callers]
+    assert sum(shares) == pytest.approx(900 * 24 / 25, abs=3)
+    assert max(shares) - min(shares) <= 1
+
+
+def test_one_large_request_of_a_caller_who_holds_nothing_needs_only_the_room(
+    cost: CostModel,
+) -> None:
+    limits = Limits(max_queue_size=4)
+    assert admission.refusal(Pending(), 4, limits, cost, 1, "anyone") is None
