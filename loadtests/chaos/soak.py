@@ -1,0 +1,7 @@
+"""stub"""
+
+from loadtests.record import Record
+
+
+def run(minutes: float, record: Record) -> int:
+    raise NotImplementedError
