@@ -67,6 +67,7 @@ def clock() -> None:
         "FAKETIME_CACHE_DURATION": "0",
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "FAKETIME_FORCE_MONOTONIC_FIX": "1",
     }
     os.execve(sys.executable, sys.orig_argv, os.environ | fake)
 

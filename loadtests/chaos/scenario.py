@@ -49,10 +49,10 @@ class Scenario:
     expected: str
     run: Callable[["Bench"], Finding]
     env: Mapping[str, str] = field(default_factory=dict)  # On top of SIMULATED; equal ones share.
-    drill: str = ""  # What launcher.py does to the service's process before it starts.
     allowed: Allowed = Allowed()
     recovery: float = 10.0
     real: bool = False  # Makes sense on the real model too.
+    drill: str = ""  # What launcher.py does to the service's process before it starts.
 
 
 class NotHere(Exception):

@@ -34,8 +34,8 @@ def _drained(bench: Bench) -> Finding:
     good = only(kept, 200) and polite and code == 0 and not _left(tree)
     return Finding(
         good,
-        f"ready said no after {unready * 1e3:.0f} ms; sent before the door shut: {tell(kept)}, after"
-        f" it: {tell(late)}; status {code} after {ended - signalled:.2f} s; {len(_left(tree))}"
+        f"ready said no after {unready * 1e3:.0f} ms; sent before the door shut {tell(kept)}; after"
+        f" it {tell(late)}; status {code} after {ended - signalled:.2f} s; {len(_left(tree))}"
         " processes left",
     )
 
