@@ -47,20 +47,21 @@ class Control:
 
 def controls() -> list[Control]:
     """All of them, each against a service of its own."""
-    return [_control(lie, does) for lie, does in LIES.items()]
+    return [control(lie) for lie in LIES]
 
 
-def _control(lie: str, does: str) -> Control:
-    bench = Bench()
+def control(lie: str) -> Control:
+    """One of them."""
+    bench, does = Bench(), LIES[lie]
     scenario = Scenario(lie, does, "the checker names it", _lie, recovery=1.0)
     try:
         bench.start(Variant(lie, "loadtests.chaos.liar", ("{port}", lie)))
-        control = Control(lie, does, CAUGHT_BY[lie], judge(bench, scenario, restore=False))
+        found = Control(lie, does, CAUGHT_BY[lie], judge(bench, scenario, restore=False))
     finally:
         bench.stop()
-    said = "caught" if control.caught else "NOT CAUGHT"
-    print(f"control {lie}: {said} ({control.verdict.seconds:.1f} s)", flush=True)
-    return control
+    said = "caught" if found.caught else "NOT CAUGHT"
+    print(f"control {lie}: {said} ({found.verdict.seconds:.1f} s)", flush=True)
+    return found
 
 
 def _lie(bench: Bench) -> Finding:

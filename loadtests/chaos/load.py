@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from itertools import islice, pairwise
 
 from loadtests import processes
+from loadtests.chaos import mixed
 from loadtests.chaos.bench import Bench
 from loadtests.chaos.history import Call
 from loadtests.chaos.measures import between, ms, only, p95, p99, share, tell
@@ -23,6 +24,7 @@ BY_LENGTH = {"BATCHER_SIM_PER_TOKEN_US": "100", "BATCHER_SIM_PER_ITEM_MS": "0"}
 IDLE_CONNECTIONS = 10_000
 HERD = 5_000
 IDLE_SECONDS = 10.0
+MIX_SECONDS = 30.0
 
 
 def _overload(bench: Bench) -> Finding:
@@ -101,6 +103,17 @@ def _callers(bench: Bench) -> Finding:
     good &= all(later >= 0.95 * rate for rate, later in pairwise(rates))
     good &= rates[-1] >= 0.9 * bench.capacity
     return Finding(good, f"{', '.join(told)}; {tell(bench.history)}")
+
+
+def _mix(bench: Bench) -> Finding:
+    before = bench.restarts()
+    calls = mixed.round_of(bench, MIX_SECONDS, seed=1)
+    odd = mixed.unexpected(calls)
+    return Finding(
+        not odd,
+        f"{MIX_SECONDS:g} s (--soak is for hours): {tell(calls)};"
+        f" {len(odd)} unexpected ({tell(odd)}), {bench.restarts() - before} workers replaced",
+    )
 
 
 def _long_and_short(bench: Bench) -> Finding:
@@ -262,6 +275,16 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         "1, 4, 16, 64 and 256 callers that send again as soon as they are answered",
         "throughput rises with the callers up to the capacity, and does not fall beyond",
         _callers,
+    ),
+    Scenario(
+        "L5",
+        "70 % load with exceptions, NaN, out of memory, a crash, a hang, kill -9, clients that"
+        " leave and malformed bodies",
+        "nothing unexpected: 200, 500 for culprits, 400 or 422 for malformed bodies, 429 and 503"
+        " when to come back",
+        _mix,
+        mixed.ENV,
+        Allowed(failing=mixed.is_culprit, unknown=True),
     ),
     Scenario(
         "L6",
