@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Literal
+from typing import Literal, Protocol
 
 from starlette.types import Message, Receive, Scope, Send
 
+from batcher import Draining
 from service.errors import Header, Problem
 
 PATIENCE = 0.1  # seconds
@@ -23,6 +24,12 @@ _JSON = (b"content-type", b"application/json")
 
 Phase = Literal["receiving", "waiting", "other"]
 """The body comes in; the inputs wait for the engine or run; all else."""
+
+
+class Stopping(Protocol):
+    """Whether a signal has come: clients are then told to come back on another connection."""
+
+    stopping: bool
 
 
 class Disconnected(Exception):
@@ -45,15 +52,18 @@ class Exchange:
         send: Send,
         started: float,  # on the engine's clock
         fresh_id: bytes,
-        close: bool,  # tell the client to come back on another connection
+        front: Stopping,
     ) -> None:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         own_id = self.headers.get(b"x-request-id")
         self.request_id = own_id if own_id and _OWN_ID.fullmatch(own_id) else fresh_id
         self.started = started
+        # Whose share of the engine this takes: a key by its number, else the peer by its address.
+        peer = scope.get("client")
+        self.caller: str | None = peer[0] if peer else None
         self._receive = receive
         self._send = send
-        self._close = close
+        self._front = front
         self._task = asyncio.current_task()
 
     def enter(self, phase: Phase) -> None:
@@ -78,7 +88,7 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": body})
 
     def _own_headers(self) -> list[Header]:
-        if self._close:
+        if self._front.stopping:  # now, and not when the request came
             return [(b"x-request-id", self.request_id), (b"connection", b"close")]
         return [(b"x-request-id", self.request_id)]
 
@@ -89,7 +99,9 @@ class Exchange:
         self._look_after()
 
     def interruption(self) -> Exception | None:
-        """Why the task was cancelled, if that was our doing; the cancelling is then taken back."""
+        """Why the task was cancelled, if we know; the cancelling is then taken back."""
+        if self._why is None and self._front.stopping:  # the server's patience has ended
+            self._why = Draining("the service is shutting down", retry_after=1.0)
         if self._why is None or self._task is None or self._task.uncancel():
             return None
         return self._why

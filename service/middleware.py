@@ -34,8 +34,7 @@ class ExchangeMiddleware:
         self._hot = hot
         self._now = front.clock.now
         self._patience = Patience(self._now)
-        key = front.settings.api_key
-        self._key = None if key is None else key.get_secret_value().encode()
+        self._keys = front.settings.api_keys
         # Unique without asking the kernel for randomness with every request.
         prefix = os.urandom(6).hex().encode()
         self._ids = (b"%s-%x" % (prefix, number) for number in itertools.count(1))
@@ -45,13 +44,13 @@ class ExchangeMiddleware:
             await self._app(scope, receive, send)
             return
         front, path = self._front, scope["path"]
-        exchange = Exchange(scope, receive, send, self._now(), next(self._ids), front.stopping)
+        exchange = Exchange(scope, receive, send, self._now(), next(self._ids), front)
         scope["exchange"] = exchange
         self._patience.watch(exchange)
         outcome = None
         try:
-            if self._key is not None and path not in _OPEN_ROUTES:
-                check_key(exchange.headers, self._key)
+            if self._keys and path not in _OPEN_ROUTES:
+                exchange.caller = check_key(exchange.headers, self._keys)
             hot = self._hot.get(path)
             if hot is not None and scope["method"] == "POST":
                 await hot(scope, receive, send)

@@ -81,7 +81,13 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(
         None,
         min_length=1,
-        description="when set, Authorization: Bearer is required except on health routes and /docs",
+        description="when set, Authorization: Bearer is required except on health routes and /docs;"
+        " several keys are separated by commas, and each is one caller",
+    )
+    max_connections: Positive = Field(
+        4096,
+        description="connections at once, less where the limit on open files asks for it;"
+        " one more closes the one that has been idle for longest",
     )
     max_body_bytes: Positive = Field(2 * 1024 * 1024, description="a larger request body gets 413")
     max_client_batch_size: Positive = Field(
@@ -89,6 +95,13 @@ class Settings(BaseSettings):
     )
     drain_timeout_ms: Milliseconds = Field(
         30_000.0, ge=0, le=3_600_000, description="longest a shutdown waits for accepted work"
+    )
+    drain_delay_ms: Milliseconds = Field(
+        1000.0,
+        ge=0,
+        le=3_600_000,
+        description="how long SIGTERM goes on serving, not ready, before it drains;"
+        " load balancers learn of it in that time",
     )
     sim_fixed_ms: Milliseconds = Field(
         2.0, ge=0, le=3_600_000, description="simulated accelerator: time of a batch"
@@ -102,11 +115,22 @@ class Settings(BaseSettings):
 
     @field_validator("api_key")
     @classmethod
-    def _has_no_space_around(cls, key: SecretStr | None) -> SecretStr | None:
-        # Headers lose the white space around them, so no request could ever bring this key.
-        if key is not None and (text := key.get_secret_value()) != text.strip():
-            raise PydanticCustomError("space", "must not begin or end with white space")
-        return key
+    def _is_a_list_of_keys(cls, keys: SecretStr | None) -> SecretStr | None:
+        each = [] if keys is None else keys.get_secret_value().split(",")
+        if not all(each):
+            # A comma too many must not open the service to whoever sends an empty key.
+            raise PydanticCustomError("empty", "must not have an empty key between its commas")
+        if any(key != key.strip() for key in each):
+            # Headers lose the white space around them, so no request could ever bring this key.
+            raise PydanticCustomError("space", "no key must begin or end with white space")
+        return keys
+
+    @property
+    def api_keys(self) -> tuple[bytes, ...]:
+        """Empty: none is asked for. Not to be logged."""
+        if self.api_key is None:
+            return ()
+        return tuple(key.encode() for key in self.api_key.get_secret_value().split(","))
 
     @property
     def limits(self) -> Limits:

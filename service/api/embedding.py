@@ -53,7 +53,7 @@ async def embed_text(
     tokenizing = now() - begun
     exchange.enter("waiting")
     answers = await front.client.submit_all(
-        (payload,), costs=(tokens,), deadline=deadline, priority=urgency
+        (payload,), costs=(tokens,), deadline=deadline, priority=urgency, caller=exchange.caller
     )
     exchange.enter("other")
     return Embedded([vector_of(answers[0].value)], answers, tokens, tokenizing)
@@ -82,6 +82,7 @@ async def embed(
         costs=costs,
         deadline=deadline,
         priority=urgency,
+        caller=exchange.caller,
     )
     exchange.enter("other")
     vectors = [vector_of(answer.value) for answer in answers]

@@ -44,6 +44,7 @@ class Submitted:
     costs: list[int]
     deadline: float
     priority: int
+    caller: str | None
 
 
 @dataclass
@@ -65,10 +66,11 @@ class FakeClient:
         costs: Sequence[int] | None = None,
         deadline: float | None = None,
         priority: int = 3,
+        caller: str | None = None,
     ) -> list[Answer]:
         assert costs is not None
         assert deadline is not None
-        self.submitted.append(Submitted(list(payloads), list(costs), deadline, priority))
+        self.submitted.append(Submitted(list(payloads), list(costs), deadline, priority, caller))
         if self.error is not None:
             raise self.error
         return [Answer(vector_of(payload), 0.002, REPORT) for payload in payloads]
