@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import logging
 import multiprocessing
@@ -16,6 +17,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import uvicorn
 import uvloop
@@ -26,6 +28,9 @@ from service import flags
 from service import settings as table
 from service.app import create_app
 from service.banner import banner
+from service.connection import Connection
+from service.connections import Connections, Patience
+from service.descriptors import room_for
 from service.front import Front
 from service.serving import find_served, runner_factories
 from service.settings import Settings
@@ -66,12 +71,58 @@ def main(arguments: Sequence[str]) -> int:
         return runner.run(_Service(settings, listener).run())
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: ours drain before it stops."""
+class Server(uvicorn.Server):
+    """uvicorn with our connections, and without its signal handlers: ours drain before it stops."""
+
+    def __init__(self, front: Front, bound: int, patience: Patience | None = None) -> None:
+        self.ours = Connections(front.tally, bound, patience)
+        protocol: Any = functools.partial(Connection, self.ours)  # called as the class would be
+        super().__init__(
+            uvicorn.Config(
+                create_app(front),
+                loop="uvloop",
+                http=protocol,
+                ws="none",
+                lifespan="on",
+                backlog=_BACKLOG,
+                access_log=False,
+                log_config=None,
+                proxy_headers=False,
+                server_header=False,
+                timeout_graceful_shutdown=_WRITE_TIMEOUT,
+            )
+        )
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def refuse_connections(self) -> float:
+        """Takes no new ones and closes the idle ones. Returns for how many seconds those that have
+        only just come may still send the request that they came for."""
+        if self.started:
+            for listener in self.servers:
+                with _copy(listener) as waiting:
+                    listener.close()
+                    await self._take_all(waiting)
+        self.ours.close_idle()
+        return self.ours.newcomers_wait()
+
+    async def _take_all(self, waiting: socket.socket) -> None:
+        """Those that the kernel has taken already: with the last listener it would reset them."""
+        config, loop = self.config, asyncio.get_running_loop()
+        protocol: Any = config.http_protocol_class
+        make = functools.partial(
+            protocol,
+            config=config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        with contextlib.suppress(OSError):  # there is none left
+            while True:
+                taken, _ = waiting.accept()
+                taken.setblocking(False)
+                await loop.connect_accepted_socket(make, taken)
 
 
 class _Service:
@@ -88,24 +139,10 @@ class _Service:
             clock=clock,
         )
         self._front = Front(settings, self._engine, clock)
-        self._server = _Server(
-            uvicorn.Config(
-                create_app(self._front),
-                loop="uvloop",
-                http="httptools",
-                ws="none",
-                lifespan="on",
-                backlog=_BACKLOG,
-                access_log=False,
-                log_config=None,
-                proxy_headers=False,
-                server_header=False,
-                timeout_keep_alive=75,  # longer than the idle time of usual load balancers
-                timeout_graceful_shutdown=_WRITE_TIMEOUT,
-            )
-        )
+        self._server = Server(self._front, room_for(settings.max_connections))
         self._stop = asyncio.Event()
         self._signalled = 0.0  # on the loop's clock
+        self._drain_delay = 0.0  # seconds
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -119,9 +156,14 @@ class _Service:
         problem = loading.exception() if loading.done() else None
         if problem is None and loading.done():
             await _first(stopping, crashing, serving)
+            if self._drain_delay:  # nobody sends new requests here once all know that we end
+                await _first(crashing, serving, timeout=self._drain_delay)
         self._front.stopping = True
-        if problem is None and loading.done() and not await self._engine.drain():
-            _log.error("not all accepted requests were answered within the drain timeout")
+        grace = await self._server.refuse_connections()
+        if problem is None and loading.done():
+            drained, _ = await asyncio.gather(self._engine.drain(), asyncio.sleep(grace))
+            if not drained:
+                _log.error("not all accepted requests were answered within the drain timeout")
         for task in (loading, stopping, crashing):
             task.cancel()
         await self._engine.close()
@@ -162,13 +204,22 @@ class _Service:
             for worker in multiprocessing.active_children():
                 worker.kill()
             os._exit(128 + number)
-        _log.info("%s: refusing new requests, answering the accepted ones", name)
+        if number == signal.SIGTERM:  # from the keyboard nobody waits for load balancers
+            self._drain_delay = self._settings.drain_delay_ms / 1e3
+        after = f"in {self._drain_delay:g} s " if self._drain_delay else ""
+        _log.info("%s: %srefusing new requests, answering the accepted ones", name, after)
         self._front.stopping = True
         self._stop.set()
 
 
-async def _first(*tasks: asyncio.Task[object]) -> None:
-    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+def _copy(listener: asyncio.base_events.Server) -> socket.socket:
+    made = socket.socket(fileno=os.dup(listener.sockets[0].fileno()))
+    made.setblocking(False)
+    return made
+
+
+async def _first(*tasks: asyncio.Task[object], timeout: float | None = None) -> None:
+    await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -50,7 +50,7 @@ def test_what_ends_the_http_server_is_in_the_log(
     async def broken(self: object, sockets: object) -> None:
         raise RuntimeError("of uvicorn")
 
-    monkeypatch.setattr("service.launch._Server.serve", broken)
+    monkeypatch.setattr("service.launch.Server.serve", broken)
     told = Settings(runner="simulated", isolation="thread", port=0)
     signals = (signal.SIGTERM, signal.SIGINT)
     before = [signal.getsignal(number) for number in signals]

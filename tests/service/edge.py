@@ -1,0 +1,171 @@
+"""A service on a real socket, in this process: the client is a fake, the connections are real."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import uvloop
+
+from batcher import Answer
+from batcher.clock import MonotonicClock
+from service.connection import Connection
+from service.connections import Connections, Patience
+from service.front import Front
+from service.launch import Server
+from tests.service.conftest import FakeClient, make_front
+
+DEADLINE = 30.0  # seconds; whatever takes this long has failed
+Result = TypeVar("Result")
+
+
+def run(test: Coroutine[Any, Any, Result]) -> Result:
+    async def in_time() -> Result:
+        async with asyncio.timeout(DEADLINE):
+            return await test
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(in_time())
+
+
+@dataclass
+class HeldClient(FakeClient):
+    """Takes inputs and answers none before it is let go."""
+
+    submitted_one: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    go: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def submit_all(self, payloads: Sequence[Any], **options: Any) -> list[Answer]:
+        self.submitted_one.set()
+        try:
+            await self.go.wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+        return await super().submit_all(payloads, **options)
+
+
+@dataclass
+class Reply:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Client:
+    """A socket, and no more HTTP than it takes to tell one answer from the next."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    def send(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def reply(self) -> Reply:
+        """The next answer that is final."""
+        while True:
+            lines = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+            status = int(lines[0].split()[1])
+            if status >= 200:
+                break
+        headers = dict(line.split(": ", 1) for line in lines[1:-2])
+        body = await self.reader.readexactly(int(headers["content-length"]))
+        return Reply(status, headers, body)
+
+    async def rest(self) -> bytes:
+        """All until the server closes."""
+        return await self.reader.read()
+
+    def stop_reading(self) -> None:
+        self.writer.transport.pause_reading()  # type: ignore[attr-defined]
+
+    def reset(self) -> None:
+        self.writer.transport.abort()
+
+
+@dataclass
+class Site:
+    front: Front
+    server: Server
+    port: int
+    ours: Connections = field(init=False)
+    clients: list[Client] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.ours = self.server.ours
+
+    async def connect(self) -> Client:
+        client = Client(*await asyncio.open_connection("127.0.0.1", self.port))
+        self.clients.append(client)
+        return client
+
+    async def until(self, reached: Callable[[], bool]) -> None:
+        """The event loop goes round, and nothing else is waited for."""
+        while not reached():  # noqa: ASYNC110  # what it waits for is the server's own
+            await asyncio.sleep(0)
+
+    async def connection(self) -> Connection:
+        """The server's side of the only one there is."""
+        there = self.server.server_state.connections
+        await self.until(lambda: bool(there))
+        [only] = there
+        assert isinstance(only, Connection)
+        return only
+
+    async def ask(self, data: bytes) -> Reply:
+        """On a connection of its own."""
+        client = await self.connect()
+        client.send(data)
+        try:
+            return await client.reply()
+        finally:
+            client.reset()
+
+    async def is_well(self) -> bool:
+        return (await self.ask(POST)).status == 200
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    client: FakeClient | None = None,
+    *,
+    bound: int = 100,
+    patience: Patience | None = None,
+    buffer: int | None = None,  # bytes that the kernel keeps for a client who does not read
+    **settings: Any,
+) -> AsyncIterator[Site]:
+    front = make_front(client or FakeClient(), **settings)
+    front.clock = MonotonicClock()
+    listener = socket.create_server(("127.0.0.1", 0))
+    if buffer is not None:  # connections inherit it
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
+    server = Server(front, bound, patience)
+    server.config.timeout_graceful_shutdown = 1
+    running = asyncio.create_task(server.serve([listener]))
+    site = Site(front, server, listener.getsockname()[1])
+    try:
+        yield site
+    finally:
+        for one in site.clients:
+            one.reset()
+        server.should_exit = True
+        await running
+
+
+def post(body: bytes, *headers: bytes, path: bytes = b"/embed") -> bytes:
+    lines = [b"POST %s HTTP/1.1" % path, b"Host: a", b"Content-Length: %d" % len(body), *headers]
+    return b"\r\n".join([*lines, b"", body])
+
+
+POST = post(b'{"inputs": "a"}')
+CHUNKED = b"POST /embed HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
