@@ -4,12 +4,14 @@ import argparse
 import sys
 
 from loadtests import check, closedloop, compare, openloop
+from loadtests.chaos import command as chaos
 
 COMMANDS = {
     "openloop": (openloop, "the referee: send on schedule, whatever the server does"),
     "closedloop": (closedloop, "N callers, each waiting for its answer"),
     "compare": (compare, "our service, no batching, and the busy loop, side by side"),
     "check": (check, "measure one claim and write it to results/"),
+    "chaos": (chaos, "inject every fault that one machine can, and check every request"),
 }
 
 

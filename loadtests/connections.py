@@ -42,9 +42,11 @@ class Pool:
         limit: int = 16_384,
         keep_bodies: bool = False,
         source: str | None = None,  # The address to connect from, such as 127.0.0.2.
+        once_more: bool = True,  # When the server closes a used connection without a word.
     ) -> None:
         self._target, self._limit, self.keep_bodies = target, limit, keep_bodies
         self._local = (source, 0) if source else None
+        self.once_more = once_more
         self._loop = asyncio.get_running_loop()
         self._connections: set[Connection] = set()  # Open, busy or free.
         self._free: dict[Connection, None] = {}  # An ordered set, most recently used last.
@@ -140,7 +142,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._pool.forget(self)
-        if self._answered is not None and self._used and self._silent:
+        if self._answered is not None and self._used and self._silent and self._pool.once_more:
             # The server closed an idle connection as we wrote; nothing was read. Once more, afresh.
             answered, self._answered = self._answered, None
             self._pool.connect(self._request, answered)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import gzip
 import importlib.metadata
 import json
 import os
@@ -43,6 +44,10 @@ class Record:
 
     def text(self, name: str, text: str) -> None:
         (self._runs() / name).write_text(text)
+
+    def packed(self, name: str, text: str) -> None:
+        """Gzipped, into `runs/<name>.gz`."""
+        (self._runs() / f"{name}.gz").write_bytes(gzip.compress(text.encode()))
 
     def finish(self, title: str, body: str, figures: Mapping[str, object]) -> None:
         """Write summary.md (and print it) and summary.json."""

@@ -2,18 +2,22 @@
 
 import contextlib
 import http.client
-import itertools
 import json
+import math
 import os
 import signal
 import socket
+import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
-from loadtests import processes
+from loadtests import closedloop, processes
 from loadtests.chaos.counters import Counters, parse
-from loadtests.chaos.history import Call, History
+from loadtests.chaos.history import Call, History, Vector
+from loadtests.chaos.reference import Asked, Computed, Reference
+from loadtests.chaos.scenario import CAPACITY
 from loadtests.chaos.traffic import Load, Plan, encode
 from loadtests.connections import Answer
 from loadtests.servers import Server, Variant, running
@@ -21,6 +25,7 @@ from loadtests.target import Target
 from loadtests.timer import now
 
 ASK_SECONDS = 0.02  # Between two questions about the state of another process.
+WARM_SECONDS = 1.0
 
 
 class ServiceDied(RuntimeError):
@@ -35,14 +40,17 @@ class Bench:
     counters may show more requests than the history.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, real: bool = False) -> None:
+        self.real = real
+        self.capacity = CAPACITY  # Requests a second; of a real model, measured at the start.
+        self.speed = 0.0  # Seconds that a lone request takes when nothing is wrong.
+        self.reference: Reference = Computed()
         self.history = History()
         self.raw = False
         self.restarted = False  # Since the scenario began: counters started again.
         self._stack = contextlib.ExitStack()
         self._server: Server | None = None
         self._variant: Variant | None = None
-        self._numbers = itertools.count(1)
 
     # Life
 
@@ -52,15 +60,27 @@ class Bench:
         self._variant = variant
         self._server = self._stack.enter_context(running(variant))
         self.restarted = True
+        self._warm_up()
+
+    def begin(self) -> None:
+        """A new scenario: an empty history, a service that is there."""
+        if not self.alive():
+            self.restart()
+        self.history, self.raw, self.restarted = History(), False, False
 
     def restart(self) -> None:
         """The same settings in new processes, on a new port."""
-        assert self._variant is not None, "restarted before it was started: this is a bug"
-        self.start(self._variant)
+        self.start(self.variant)
 
     def stop(self) -> None:
         self._server = None
         self._stack.close()
+
+    @property
+    def variant(self) -> Variant:
+        """How it was started."""
+        assert self._variant is not None, "asked before it was started: this is a bug"
+        return self._variant
 
     @property
     def server(self) -> Server:
@@ -157,12 +177,11 @@ class Bench:
 
     def text(self, about: str = "request") -> str:
         """One that was never sent before: an answer to it is nobody else's."""
-        return f"{about} number {next(self._numbers)} of this run"
+        return next(self.texts(about))
 
     def texts(self, about: str = "request") -> Iterator[str]:
         """Such texts for ever."""
-        while True:
-            yield self.text(about)
+        return self.reference.texts(about)
 
     def post(
         self,
@@ -219,6 +238,34 @@ class Bench:
         self.raw = True
         address = (source, 0) if source else None
         return socket.create_connection((self.host, self.port), timeout, address)
+
+    def measure_speed(self, probes: int) -> float:
+        """Median seconds of a lone request."""
+        return statistics.median(self._timed() for _ in range(probes))
+
+    def _timed(self) -> float:
+        call = self.post()
+        return call.answered - call.sent if call.kind == "ok" else math.inf
+
+    def _warm_up(self) -> None:
+        """Grows what grows once: threads, buffers, connections. None of it is in the history."""
+        kept, self.history = self.history, History()
+        if self.real and not isinstance(self.reference, Asked):
+            self.reference = Asked(self._ask)
+            requests = [encode(self.target, text, 10.0) for text in islice(self.texts(), 128)]
+            drive = closedloop.drive(self.target, requests, 32, seconds=4.0)
+            self.capacity = closedloop.throughput(drive, 1.0)
+            print(f"capacity of the real model: {self.capacity:.0f}/s", flush=True)
+        with self.load(self.capacity / 2, timeout=5.0):
+            time.sleep(WARM_SECONDS)
+        self.speed = self.measure_speed(9)
+        self.history = kept
+
+    def _ask(self, text: str) -> Vector:
+        vector = self.post(text).vector
+        if vector is None:
+            raise RuntimeError(f"the reference for {text[:40]!r} cannot be had")
+        return vector
 
     # Harming
 

@@ -32,8 +32,11 @@ class Call:
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     outcomes: int = 0  # How many terminal outcomes it had: one is right.
+    abandoned: bool = False  # Nobody listens any more: it keeps the outcomes that it has.
 
     def settle(self, answer: Answer) -> None:
+        if self.abandoned:
+            return
         self.outcomes += 1
         if self.outcomes > 1:
             return

@@ -52,6 +52,11 @@ class Scenario:
     allowed: Allowed = Allowed()
     recovery: float = 10.0
     real: bool = False  # Makes sense on the real model too.
+    drill: str = ""  # What launcher.py does to the service's process before it starts.
+
+
+class NotHere(Exception):
+    """Raised by `run` where this machine lacks something; the text is the reason."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ class Load:
 
     async def _drive(self) -> None:
         loop, plan = asyncio.get_running_loop(), self._plan
-        pool = Pool(self._target, plan.limit, keep_bodies=True, source=plan.source)
+        pool = Pool(self._target, plan.limit, True, plan.source, once_more=False)
         stopping, idle = asyncio.Event(), asyncio.Event()
         self._stop = _once(loop, stopping.set)
         rng = np.random.default_rng(plan.seed)
@@ -129,12 +129,55 @@ class Load:
             except TimeoutError:
                 print(f"  {outstanding} requests were never answered", flush=True)
         for call in self.calls:
-            if call.kind == "invoked":
-                call.outcomes = -1  # What closing the pool says now is not the service's answer.
+            call.abandoned = True  # What closing the pool says is not the service's answer.
         await pool.close()
-        for call in self.calls:
-            if call.outcomes <= 0:
-                call.outcomes, call.error = 0, ""
+
+
+def callers(
+    target: Target, history: History, texts: Iterator[str], count: int, seconds: float
+) -> list[Call]:
+    """`count` callers who send again at once, refused or not. Returns their calls, all ended.
+
+    A closed loop: right for callers that wait for their answer, no measure of an overload.
+    """
+    calls: list[Call] = uvloop.run(_call_again(target, history, texts, count, seconds))
+    return calls
+
+
+async def _call_again(
+    target: Target, history: History, texts: Iterator[str], count: int, seconds: float
+) -> list[Call]:
+    pool = Pool(target, keep_bodies=True, once_more=False)
+    ended, calls, end, busy = asyncio.Event(), list[Call](), now() + seconds, count
+    timeout = 10.0
+
+    def send() -> None:
+        call = history.begin(next(texts), timeout, now())
+        call.sent = call.scheduled
+        calls.append(call)
+        pool.send(encode(target, call.text, timeout), lambda answer: settle(call, answer))
+
+    def settle(call: Call, answer: Answer) -> None:
+        nonlocal busy
+        call.settle(answer)
+        if now() < end and not answer.error:
+            # After this answer's turn: a caller does not call from within its answer.
+            asyncio.get_running_loop().call_soon(send)
+        else:
+            busy -= 1
+            if not busy:
+                ended.set()
+
+    for _ in range(count):
+        send()
+    try:
+        await asyncio.wait_for(ended.wait(), seconds + timeout + GRACE_SECONDS)
+    except TimeoutError:
+        print("  some requests were never answered", flush=True)
+    for call in calls:
+        call.abandoned = True
+    await pool.close()
+    return calls
 
 
 def encode(

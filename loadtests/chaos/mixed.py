@@ -1,0 +1,123 @@
+"""Good requests at 70 % load, and among them drills, disconnects, malformed bodies and kills."""
+
+import contextlib
+import http.client
+import itertools
+import random
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+from loadtests.chaos.bench import Bench
+from loadtests.chaos.history import Call
+from loadtests.chaos.traffic import encode
+from loadtests.connections import Answer
+from loadtests.timer import now
+
+# What a settled mix may end with, beside 200: refusals that say when to come back.
+ALLOWED = ("200", "429", "503")
+CULPRITS = ("fault:raise", "fault:exit", "fault:hang", "fault:nan")
+LOAD = 0.7
+TIMEOUT = 30.0
+MALFORMED = (b"", b"{", b"[]", b'{"inputs": 7}', b'{"inputs": "\xff"}', b"null", b'{"input": "x"}')
+ENV = {"BATCHER_HANG_AFTER_MS": "1000"}
+
+# One request in so many is a drill; those that cost a worker are set by the clock instead.
+_RAISE, _NAN, _OOM = 200, 300, 300
+_EXIT_AT, _KILL_AT, _HANG_AT = 0.1, 0.3, 0.5  # Of a round.
+
+
+def is_culprit(text: str) -> bool:
+    """Whose own answer may be 500."""
+    return text.startswith(CULPRITS)
+
+
+def round_of(bench: Bench, seconds: float, seed: int) -> list[Call]:
+    """All calls of one round, ended. Faults leave half of it to recover in."""
+    calls: list[Call] = []
+    stop = threading.Event()
+    strangers = threading.Thread(target=_strangers, args=(bench, stop, calls, seed))
+    began = now()
+    with bench.load(
+        bench.capacity * LOAD, texts=_texts(bench, seed), timeout=TIMEOUT, seed=seed
+    ) as load:
+        strangers.start()
+        try:
+            for share, fault in ((_EXIT_AT, "exit"), (_KILL_AT, "kill"), (_HANG_AT, "hang")):
+                time.sleep(max(0.0, began + share * seconds - now()))
+                if fault == "kill":
+                    _kill(bench)
+                else:
+                    calls.append(bench.post(bench.text(f"fault:{fault}"), timeout=TIMEOUT))
+            time.sleep(max(0.0, began + seconds - now()))
+        finally:
+            stop.set()
+            strangers.join()
+    return [*load.calls, *calls]
+
+
+def unexpected(calls: list[Call]) -> list[Call]:
+    """Neither answered, nor refused with a hint, nor 500 for its own fault."""
+    return [
+        call
+        for call in calls
+        if call.outcome not in (*ALLOWED, "left", "400", "422")
+        and not (call.status == 500 and is_culprit(call.text))
+    ]
+
+
+def _texts(bench: Bench, seed: int) -> Iterator[str]:
+    offset = random.Random(seed).randrange(1000)
+    for number in itertools.count(offset):
+        if number % _RAISE == 0:
+            yield bench.text("fault:raise")
+        elif number % _NAN == 1:
+            yield bench.text("fault:nan")
+        elif number % _OOM == 2:
+            yield bench.text("fault:oom")
+        else:
+            yield bench.text()
+
+
+def _kill(bench: Bench) -> None:
+    if pid := bench.worker_pids()[0]:
+        with contextlib.suppress(ProcessLookupError):  # It was being replaced.
+            bench.kill(pid)
+
+
+def _strangers(bench: Bench, stop: threading.Event, calls: list[Call], seed: int) -> None:
+    """A client that leaves, and one that cannot spell, by turns: four a second."""
+    chance = random.Random(seed)
+    while not stop.wait(0.25):
+        malformed = chance.random() < 0.5
+        calls.append(_malformed(bench, chance.choice(MALFORMED)) if malformed else _leaves(bench))
+
+
+def _malformed(bench: Bench, body: bytes) -> Call:
+    call = bench.history.begin("malformed", 10.0, now())
+    call.sent = now()
+    connection = http.client.HTTPConnection(bench.host, bench.port, timeout=11.0)
+    try:
+        connection.request("POST", "/embed", body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        headers = tuple((n.lower().encode(), v.encode()) for n, v in answer.getheaders())
+        call.settle(Answer(answer.status, b"", answer.read(), headers=headers))
+    except TimeoutError:
+        return call  # The history shows that nothing came.
+    except (OSError, http.client.HTTPException) as error:
+        call.settle(Answer(error=type(error).__name__))
+    finally:
+        connection.close()
+    return call
+
+
+def _leaves(bench: Bench) -> Call:
+    """Sends a whole request and closes with a reset before the answer can be there."""
+    call = bench.history.begin(bench.text(), 10.0, now())
+    call.sent = now()
+    with socket.create_connection((bench.host, bench.port), 5.0) as client:
+        client.sendall(encode(bench.target, call.text, 10.0))
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    call.settle(Answer(error="left"))
+    return call
