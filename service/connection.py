@@ -29,7 +29,6 @@ _log = logging.getLogger(__name__)
 _MAX_PIPELINED = 128  # requests that one connection may have waiting behind the one that runs
 _MAX_CHUNKS = 1 << 16  # of one body: a million of one byte each would be a second of our time
 _MAX_FRAMING = 1 << 20  # bytes of a chunked body that are none of it: sizes, extensions, trailers
-_MAX_LEAVING = 64  # connections; more are closed at once
 _LARGE = 64 << 10  # bytes
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -139,7 +138,7 @@ class Connection(HttpToolsProtocol):
         self._unanswered = 0
         self.pipeline.clear()
         self._all.forget(self)
-        if self._watched is not None or not may_send or len(self._all.leaving) >= _MAX_LEAVING:
+        if self._watched is not None or not may_send or not self._all.may_linger():
             self.transport.close()
             return
         self._is_leaving = self._is_deaf = True

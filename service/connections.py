@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from service.connection import Connection
 
 _SILENT = 1.0  # seconds; who connects and says nothing for so long may have to go for another
+_MAX_LEAVING = 64
 _LOOKS = 8  # idle connections that are looked at, at most
 
 
@@ -60,6 +61,10 @@ class Connections:
             self.idle.add(found)
         silent = self.heads.oldest(at_least=_SILENT)
         return silent is not None and self._dismiss(silent)
+
+    def may_linger(self) -> bool:
+        """Those that were refused for want of room must not take it."""
+        return len(self.leaving) < min(_MAX_LEAVING, self.bound // 4)
 
     def close_idle(self) -> None:
         """All that are between two requests, but for those whose next one is here already; and all

@@ -28,13 +28,18 @@ _STATUSES = {
     405: "not with this method",
     408: "the body did not arrive in time",
     413: "the body is too large",
+    414: "the URL is too long",
     415: "no JSON, or compressed",
+    417: "an expectation other than 100-continue",
     422: "well-formed, but not acceptable to this model or within its limits",
+    431: "too many headers, or too large ones",
     429: "overloaded: come back after Retry-After",
     500: "the model failed on this input",
     503: "not ready, draining, or the worker was lost: come back after Retry-After",
     504: "the deadline passed",
 }
+# Before it is known what is asked for: the edge refuses, and in one envelope for all routes.
+_EDGE = (400, 408, 413, 414, 417, 429, 431, 503)
 _ANY_ROUTE = (401, 405)
 _NEEDS_MODEL = (*_ANY_ROUTE, 503)
 _INFERENCE = tuple(_STATUSES)
@@ -96,7 +101,7 @@ def _paths() -> dict[str, Any]:
         "get": _operation("Is new work taken?", _ref(shapes.Health), (405,), "") | {"security": []}
     }
     health["get"]["responses"]["503"] = _response(
-        "not ready", _ref(shapes.Health), ("retry-after",)
+        "not ready", {"anyOf": [_ref(shapes.Health), _ref(shapes.TEIError)]}, ("retry-after",)
     )
     alive = _operation("Does the process answer?", _ref(shapes.Health), (405,), "")
     page = _operation("This document, to read", _TEXT, (405,), "", media="text/html")
@@ -149,12 +154,17 @@ def _operation(
     body: dict[str, Any] | None = None,
     media: str = "application/json",
 ) -> dict[str, Any]:
-    error = _ref(shapes.OpenAIError if family == "/v1/" else shapes.TEIError)
+    edge = _ref(shapes.TEIError)
+    error = _ref(shapes.OpenAIError) if family == "/v1/" else edge
     timed = ("server-timing",) if body else ()
     responses = {"200": _response("the answer", answer, timed, media)}
-    for status in sorted(statuses):
+    for status in sorted({*statuses, *_EDGE}):
         headers = ("retry-after", "retry-after-ms") if status in (429, 503) else ()
-        responses[str(status)] = _response(_STATUSES[status], error, headers)
+        schemas = [error] if status in statuses else []
+        if status in _EDGE and edge not in schemas:
+            schemas.append(edge)
+        schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+        responses[str(status)] = _response(_STATUSES[status], schema, headers)
     operation: dict[str, Any] = {"summary": summary, "responses": responses}
     if body:
         operation["requestBody"] = {

@@ -9,6 +9,7 @@ import logging
 import pytest
 
 from service import head
+from service.api import docs
 from service.connections import Patience
 from tests.service.conftest import is_tei_error
 from tests.service.edge import CHUNKED, POST, HeldClient, Reply, post, run, serving
@@ -124,6 +125,10 @@ def test_forms_that_are_rare_and_right_are_served() -> None:
             assert (await site.ask(live)).status == 200
             assert (await site.ask(b"GET /health/live HTTP/1.0\r\n\r\n")).status == 200
             assert (await site.ask(b"\r\n" + POST)).status == 200
+            client = await site.connect()
+            client.send(b"HEAD /health/live HTTP/1.1\r\nHost: a\r\n\r\n" + POST)
+            assert b"content-length" in await client.reader.readuntil(b"\r\n\r\n")
+            assert (await client.reply()).status == 200
             host = b"GET /%68ealth/live HTTP/1.1\r\nHost: [::1]:8000\r\n\r\n"
             assert (await site.ask(host)).status == 200
             ext = CHUNKED + b'f;a="b"\r\n{"inputs": "a"}\r\n0\r\nX-Trailer: 1\r\n\r\n'
@@ -571,3 +576,12 @@ def test_a_million_chunks_of_one_byte_are_cut_short() -> None:
             client.reset()
 
     run(test())
+
+
+def test_the_api_description_has_what_the_edge_may_say_on_every_route() -> None:
+    paths = docs.describe("0", wants_key=False)["paths"]
+    for path, methods in paths.items():
+        for method in ("get", "post"):
+            for status in (400, 408, 414, 417, 431, 503) if method in methods else ():
+                said = methods[method]["responses"][str(status)]["content"]["application/json"]
+                assert "TEIError" in json.dumps(said["schema"]), (path, status)

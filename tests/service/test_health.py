@@ -84,7 +84,7 @@ def test_the_api_description_knows_every_route(http: TestClient, front: Front) -
 def test_inference_routes_describe_every_status(http: TestClient, path: str) -> None:
     responses = http.get("/openapi.json").json()["paths"][path]["post"]["responses"]
     assert set(map(int, responses)) == {
-        200, 400, 401, 404, 405, 408, 413, 415, 422, 429, 500, 503, 504,
+        200, 400, 401, 404, 405, 408, 413, 414, 415, 417, 422, 429, 431, 500, 503, 504,
     }  # fmt: skip
     assert "retry-after" in responses["429"]["headers"]
 
