@@ -92,10 +92,11 @@ class Bench:
         return self._server is not None and self._server.process.poll() is None
 
     def check_alive(self) -> None:
-        """Raises ServiceDied, with the end of its log."""
+        """Raises ServiceDied, after showing the end of its log."""
         code = self.server.process.poll()
         if code is not None:
-            raise ServiceDied(f"it ended with status {code}: {self.server.log_tail()}")
+            print(self.server.log_tail(), flush=True)
+            raise ServiceDied(f"the service ended with status {code}")
 
     # Where it is
 
