@@ -124,7 +124,7 @@ class Bench:
     def worker_pids(self) -> list[int]:
         """By replica; 0 for one that is not up."""
         replicas = self.stats()["replicas"]
-        return [int(r["facts"].get("pid", 0)) if r["up"] else 0 for r in replicas]
+        return [int(r["facts"].get("pid", 0)) if r["state"] == "up" else 0 for r in replicas]
 
     # Asking
 

@@ -30,7 +30,8 @@ REPEAT_MB = 8.0
 
 def _overload(bench: Bench) -> Finding:
     told, good = [], True
-    for factor in (1.3, 3.0, 10.0):
+    # A real model shares its cores with the driver: ten times its capacity would measure these.
+    for factor in (1.3, 3.0) if bench.real else (1.3, 3.0, 10.0):
         with bench.load(bench.capacity * factor, timeout=2.0, seed=int(factor)) as load:
             time.sleep(5.0)
         goodput = _goodput(load.calls)
@@ -266,7 +267,6 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         "p95 as before once the queue is worked off and a second has passed; no 5xx",
         _spike,
         SHORT_QUEUE,
-        real=True,
     ),
     Scenario(
         "L3",
