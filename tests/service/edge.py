@@ -104,8 +104,18 @@ class Site:
     def __post_init__(self) -> None:
         self.ours = self.server.ours
 
-    async def connect(self) -> Client:
-        client = Client(*await asyncio.open_connection("127.0.0.1", self.port))
+    async def connect(self, buffer: int | None = None) -> Client:
+        """`buffer`: bytes that the kernel keeps for it while it does not read."""
+        plain = socket.socket()
+        if buffer is not None:
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        plain.setblocking(False)
+        try:
+            await asyncio.get_running_loop().sock_connect(plain, ("127.0.0.1", self.port))
+        except OSError:
+            plain.close()
+            raise
+        client = Client(*await asyncio.open_connection(sock=plain))
         self.clients.append(client)
         return client
 

@@ -306,7 +306,9 @@ def test_a_body_that_nobody_waits_for_must_end_too() -> None:
     async def test() -> None:
         async with serving(patience=Patience(receipt=SOON)) as site:
             client = await site.connect()
-            client.send(b"GET /health/live HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nabc")
+            client.send(
+                b"GET /health/live HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nabc"
+            )
             assert (await client.reply()).status == 200
             while not client.writer.transport.is_closing():  # goes on sending
                 client.send(b"x")
@@ -351,6 +353,20 @@ def test_who_reads_nothing_of_an_answer_is_cut_off(headers: tuple[bytes, ...]) -
             client = await site.connect()
             client.stop_reading()
             client.send(post(LARGE, *headers) * 3)
+            connection = await site.connection()
+            while connection in site.server.server_state.connections:
+                assert await site.is_well()
+
+    run(test())
+
+
+def test_a_little_that_is_left_unread_after_the_last_answer_is_given_up_too() -> None:
+    async def test() -> None:
+        async with serving(patience=Patience(reading=SOON), buffer=4096) as site:
+            client = await site.connect(buffer=4096)
+            client.stop_reading()
+            body = json.dumps({"inputs": ["a"] * 250}).encode()  # an answer of some 30 kB
+            client.send(post(body, b"Connection: close"))
             connection = await site.connection()
             while connection in site.server.server_state.connections:
                 assert await site.is_well()

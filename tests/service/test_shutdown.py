@@ -173,3 +173,18 @@ def test_an_upload_that_outlasts_everything_is_told_so() -> None:
             assert reply.json()["code"] == "draining"
 
     run(test())
+
+
+def test_a_request_that_races_the_closing_of_its_idle_connection_is_answered() -> None:
+    async def test() -> None:
+        async with serving() as site:
+            racing = await site.connect()
+            racing.send(POST)
+            await racing.reply()
+            plain = racing.writer.get_extra_info("socket")
+            with socket.socket(fileno=socket.dup(plain.fileno())) as now:
+                now.send(POST)  # with the kernel only: the event loop has not come to it yet
+            site.ours.close_idle()
+            assert (await racing.reply()).status == 200
+
+    run(test())
