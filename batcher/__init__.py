@@ -9,8 +9,10 @@ The walk of one request, which is also the order to read the files in:
 2. `collector`  admits it (`admission`) into the queue (`pending`), under the one lock.
 3. `batching`   the thread of a free replica asks for the next batch; `policy` says when it is due
                 and what goes in it, within the `limits`.
-4. `worker`     the batch crosses to the worker process, where its `runner` runs it; if that
-                raises, `recovery` finds whose fault it was.
+4. `worker`     the batch crosses to the worker process, where its `runner` runs it, under the
+                eyes of the `watchdog`. If that fails, `recovery` says what becomes of it: it is
+                run again in halves (and kept under the `ceiling` of the device's memory), or goes
+                back to the front of the queue; what kills again and again is put in `quarantine`.
 5. `collector`  settles the batch: each request gets its outcome, once; `cost` and `stats` learn.
 6. `futures`    carries the outcomes to the caller's event loop, in one wake-up.
 
@@ -26,7 +28,9 @@ from batcher.errors import (
     DeadlineExceeded,
     Draining,
     NotReady,
+    OutOfMemory,
     Overloaded,
+    PoisonRequest,
     Refused,
     RunnerFailed,
     WorkerLost,
@@ -48,7 +52,9 @@ __all__ = [
     "HistogramSnapshot",
     "Limits",
     "NotReady",
+    "OutOfMemory",
     "Overloaded",
+    "PoisonRequest",
     "Refused",
     "ReplicaSnapshot",
     "Runner",

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from batcher.collector import Collector
-from batcher.errors import BatcherError, Draining, RunnerFailed, WorkerLost
-from batcher.recovery import run_batch
-from batcher.request import Batch
+from batcher.errors import BatcherError, Draining, OutOfMemory, RunnerFailed, WorkerLost
+from batcher.recovery import Step, next_step
+from batcher.request import Batch, Payload
 from batcher.runner import Host, explain
 
 _log = logging.getLogger(__name__)
-_BACK_OFF = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before each further attempt in a row
+# Seconds before each further start in a row. The first ones come at once: that is how often one
+# poisonous input kills before it is found out.
+_BACK_OFF = (0.0, 0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_BROKEN = 3  # so many starts in a row, and nothing is expected of the next one
 
 
 class BatchingThread:
     """Starts its host, feeds it batches, starts it again when it is lost, stops it at the end.
 
-    `on_started` is called once, with the error if the first start failed. `on_crash` is called
-    if the thread itself fails, which is a bug: nothing would be served any more.
+    `on_tried` is called once, after the first start: with the error, if it failed. `on_up` is
+    called each time the replica has come up. `on_crash` is called if the thread itself fails,
+    which is a bug: nothing would be served any more.
     """
 
     def __init__(
@@ -28,20 +32,26 @@ class BatchingThread:
         collector: Collector,
         replica: int,
         host: Host,
-        on_started: Callable[[BatcherError | None], None],
+        *,
+        on_tried: Callable[[BatcherError | None], None],
+        on_up: Callable[[], None],
         on_crash: Callable[[BaseException], None],
     ) -> None:
         self.name = f"batching-{replica}"
         self._collector = collector
         self._replica = replica
         self._host = host
-        self._on_started = on_started
+        self._canary: Payload = None
+        self._on_tried = on_tried
+        self._on_up = on_up
         self._on_crash = on_crash
         self._closing = threading.Event()
-        self._attempts = 0  # to restart, since a batch last went well
+        self._starts = 0  # since a batch last went well
         self._thread = threading.Thread(target=self._main, name=self.name)
 
-    def start(self) -> None:
+    def start(self, canary: Payload = None) -> None:
+        """`canary`: what to run when the collector asks for one."""
+        self._canary = canary
         self._thread.start()
 
     def stop(self, now: bool = False) -> None:
@@ -71,57 +81,112 @@ class BatchingThread:
         finally:
             self._host.stop()
 
+    # Batches
+
     def _serve(self) -> None:
         """Until the replica is down or everything is done."""
         while (batch := self._collector.next_batch(self._replica)) is not None:
-            self._run(batch)
+            if batch.requests:
+                self._run(batch)
+            else:
+                self._run_canary(batch)
 
     def _run(self, batch: Batch) -> None:
+        part, parts = batch, [batch]  # the next one last
         try:
-            reply = run_batch(self._host.run, batch.requests)
-            batch.settle(reply.results, reply.seconds)
-            self._attempts = 0
-        except WorkerLost as error:
-            if self._closing.is_set():
-                batch.fail(Draining("the service shut down before the answer was there", 1.0))
-                return
-            _log.error("%s while running %d requests; they fail", error, batch.size)
-            batch.fail(error)  # the host has told the collector already
+            while parts:
+                part = parts.pop()
+                parts += reversed(self._run_part(part))
+                if self._host.lost is not None:
+                    for rest in parts:  # the last goes back first, to end up behind the others
+                        rest.requeue(lost=False)
+                    return
         except BaseException as error:  # a bug, and the end; but not for these without an answer
-            if not batch.settled:
-                batch.fail(RunnerFailed(explain(error)))
+            for left in (part, *parts):
+                if not left.ended:
+                    left.fail(RunnerFailed(explain(error)))
             raise
+
+    def _run_part(self, part: Batch) -> Sequence[Batch]:
+        """What is left to run of it."""
+        try:
+            reply = self._host.run(part.payloads, part.patience)
+        except (RunnerFailed, WorkerLost) as error:
+            return self._recover(part, error)
+        self._starts = 0
+        part.settle(reply.results, reply.seconds)
+        return ()
+
+    def _recover(self, part: Batch, error: RunnerFailed | WorkerLost) -> Sequence[Batch]:
+        match next_step(error, part.size, self._closing.is_set()):
+            case Step.HALVE:
+                _log.warning("a batch of %d failed, it runs again in halves: %s", part.size, error)
+                return part.halve(isinstance(error, OutOfMemory))
+            case Step.REQUEUE:
+                _log.error(
+                    "%s while running %d requests; they run again on the next worker",
+                    error,
+                    part.size,
+                )
+                if part.requeue(lost=True):
+                    self._starts = 0  # the culprit is known: this is no crash loop
+            case Step.FAIL:
+                is_lost = isinstance(error, WorkerLost)
+                part.fail(Draining("the service has shut down", 1.0) if is_lost else error)
+        return ()
+
+    def _run_canary(self, batch: Batch) -> None:
+        seconds = 0.0
+        try:
+            seconds = self._host.run([self._canary], batch.patience).seconds
+            self._starts = 0
+        except WorkerLost as error:
+            _log.error("%s while it was being tried", error)
+        except RunnerFailed as error:
+            self._host.abandon("canary")
+            _log.error("replica %d failed when it was tried: %s", self._replica, error)
+        finally:
+            batch.settle((), seconds)
+
+    # Starts
 
     def _start_first(self) -> None:
         try:
             facts = self._host.start()
         except BatcherError as error:
-            self._attempts = 1  # the next one waits: if no replica has started, none is wanted
-            self._on_started(error)
+            self._starts = 2  # what kept it from starting may take a moment to go away
+            self._on_tried(error)
+            self._collector.replica_waits(self._replica, 0.0, str(error), False)
         except BaseException as error:  # a bug; whoever waits for the start must hear of it too
-            self._on_started(RunnerFailed(explain(error)))
+            self._on_tried(RunnerFailed(explain(error)))
             raise
         else:
             self._up(facts)
-            self._on_started(None)
+            self._on_tried(None)
 
     def _up(self, facts: Mapping[str, object]) -> None:
         self._collector.replica_up(self._replica, facts)
         if self._host.lost is not None:  # it has died since, and said so before it was up
             self._collector.replica_down(self._replica, self._host.lost)
+        self._on_up()
 
     def _restart(self) -> None:
+        why = self._host.lost
         while not self._collector.finished and not self._closing.is_set():
-            delay = _BACK_OFF[min(self._attempts, len(_BACK_OFF) - 1)]
-            self._attempts += 1
+            delay = _BACK_OFF[min(self._starts, len(_BACK_OFF) - 1)]
+            if why is not None:
+                is_broken = self._starts >= _BROKEN
+                self._collector.replica_waits(self._replica, delay, why, is_broken)
+            self._starts += 1
             _log.warning(
-                "replica %d restarts in %.1f s, attempt %d", self._replica, delay, self._attempts
+                "replica %d restarts in %.1f s, attempt %d", self._replica, delay, self._starts
             )
             if self._closing.wait(delay):
                 return
             try:
                 facts = self._host.start()
             except BatcherError as error:
+                why = str(error)
                 _log.error("replica %d did not start: %s", self._replica, error)
             else:
                 self._up(facts)

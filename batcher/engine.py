@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -13,7 +14,7 @@ from batcher.batching import BatchingThread
 from batcher.client import LocalClient
 from batcher.clock import Clock, MonotonicClock
 from batcher.collector import Collector
-from batcher.errors import BatcherError, Draining
+from batcher.errors import BatcherError, Draining, RunnerFailed
 from batcher.limits import Limits
 from batcher.request import Answer, Payload
 from batcher.runner import Host, InlineHost, RunnerFactory
@@ -34,7 +35,8 @@ class Engine:
     `runners` makes the runner of one replica, or is one factory per replica. With isolation
     "process" each lives in a spawned process and must pickle; with "thread" in its batching
     thread. `request_timeout` (seconds) is the deadline of requests that bring none;
-    `drain_timeout` the longest that leaving the context waits for accepted work.
+    `drain_timeout` the longest that leaving the context waits for accepted work. A replica that has
+    run nothing for `canary_interval` runs the payload given to start(), to see that it still can.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Engine:
         isolation: Isolation = "process",
         request_timeout: float = 30.0,
         drain_timeout: float = 30.0,
+        canary_interval: float | None = None,
         clock: Clock | None = None,
     ) -> None:
         factories = list(runners) if isinstance(runners, Sequence) else [runners]
@@ -53,8 +56,11 @@ class Engine:
         self._clock = clock or MonotonicClock()
         self._request_timeout = request_timeout
         self._drain_timeout = drain_timeout
-        self._collector = Collector(limits or Limits(), self._clock, len(factories))
-        self._started: list[Future[BatcherError | None]] = [_promise() for _ in factories]
+        self._collector = Collector(
+            limits or Limits(), self._clock, len(factories), canary_interval
+        )
+        self._tried: list[Future[BatcherError | None]] = [_promise() for _ in factories]
+        self._up: Future[None] = _promise()  # the first replica of all
         self._crashed: Future[BaseException] = _promise()
         self._client: LocalClient | None = None
         self._threads = [
@@ -62,18 +68,20 @@ class Engine:
                 self._collector,
                 index,
                 self._host(factory, index, isolation),
-                self._started[index].set_result,
-                self._on_crash,
+                on_tried=self._tried[index].set_result,
+                on_up=self._on_up,
+                on_crash=self._on_crash,
             )
             for index, factory in enumerate(factories)
         ]
 
     # Life
 
-    async def start(self) -> None:
+    async def start(self, canary: Payload = None) -> None:
         """Returns once every replica has tried to start and at least one is up.
 
-        Raises the reason if none is; close it then too. Binds the engine to the running event
+        Raises RunnerFailed if none of the models can be loaded; close it then too. Where a worker
+        has died instead, it is started again until it is up. Binds the engine to the running event
         loop, once.
         """
         if self._client is not None or self._collector.finished:
@@ -81,13 +89,14 @@ class Engine:
         loop = asyncio.get_running_loop()
         self._client = LocalClient(self._collector, loop, self._request_timeout)
         for thread in self._threads:
-            thread.start()
-        errors = [await asyncio.wrap_future(started) for started in self._started]
+            thread.start(canary)
+        errors = [await asyncio.wrap_future(tried) for tried in self._tried]
         failures = [error for error in errors if error is not None]
         for error in failures:
             _log.error("a replica did not start: %s", error)
-        if len(failures) == len(errors):
+        if len(failures) == len(errors) and all(isinstance(e, RunnerFailed) for e in failures):
             raise failures[0]
+        await asyncio.wrap_future(self._up)
 
     async def drain(self, timeout: float | None = None) -> bool:
         """Refuses new work and waits for the accepted; returns whether all of it was answered."""
@@ -175,6 +184,8 @@ class Engine:
         )
 
     def _close(self) -> None:
+        with contextlib.suppress(InvalidStateError):  # whoever waits for the start need not
+            self._up.set_exception(Draining("the service has shut down", retry_after=1.0))
         self._collector.close(Draining("the service has shut down", retry_after=1.0))
         # From here on no replica becomes busy. One that still is runs for nobody, or is stuck; one
         # that is down is being started for nothing. The others leave in an orderly way.
@@ -184,8 +195,14 @@ class Engine:
         for thread in self._threads:
             thread.join()
 
+    def _on_up(self) -> None:
+        with contextlib.suppress(InvalidStateError):  # another one was first
+            self._up.set_result(None)
+
     def _on_crash(self, error: BaseException) -> None:
         self._collector.close(Draining("the service has failed and is ending", retry_after=1.0))
+        with contextlib.suppress(InvalidStateError):
+            self._up.set_exception(error)
         if not self._crashed.done():
             self._crashed.set_result(error)
 

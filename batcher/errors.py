@@ -43,5 +43,16 @@ class RunnerFailed(BatcherError):
     """The model raised on this input, or could not be loaded. The text is the model's own."""
 
 
+class OutOfMemory(RunnerFailed):
+    """The device has no room for this batch; for one of a single request, not even for that."""
+
+
+class PoisonRequest(BatcherError):
+    """One worker after another was lost with this request aboard, the last with it alone.
+
+    The same payload is refused with this for a while: it must not walk through every device.
+    """
+
+
 class WorkerLost(BatcherError):
-    """The worker process died with this request aboard. The request itself may be innocent."""
+    """The worker died, hung or sent garbage. What was aboard may be innocent, and runs again."""

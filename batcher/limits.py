@@ -11,6 +11,7 @@ class Limits:
     max_batch_tokens: int = 16384  # padded tokens in one forward pass; a longer input runs alone
     max_wait: float = 0.0  # how long a request may hold a free replica, counted from its arrival
     max_queue_size: int = 4096  # waiting requests
+    hang_after: float = 5.0  # a batch is given this long, or 10 times its predicted time if longer
 
     def __post_init__(self) -> None:
         for name in ("max_batch_size", "max_batch_tokens", "max_queue_size"):
@@ -18,3 +19,5 @@ class Limits:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0.0 <= self.max_wait < float("inf"):
             raise ValueError(f"max_wait must be 0 or more seconds, not {self.max_wait}")
+        if not 0.0 < self.hang_after < float("inf"):
+            raise ValueError(f"hang_after must be more than 0 seconds, not {self.hang_after}")

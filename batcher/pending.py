@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from batcher.request import Request
 
 
 class Pending:
-    """Requests that wait, oldest first. Every operation is O(1)."""
+    """Requests that wait, oldest first; what is put back is older than all the rest."""
 
     def __init__(self) -> None:
         # An OrderedDict and not a dict: taking the first of a dict that is emptied from the
@@ -20,7 +20,15 @@ class Pending:
 
     def add(self, request: Request) -> None:
         self._requests[request] = None
-        self._count(request)
+        self.tokens += request.cost
+        if request.caller is not None:
+            self._held[request.caller] += 1
+
+    def put_back(self, requests: Sequence[Request]) -> None:
+        """To the front, in this order. O(len(requests))."""
+        for request in reversed(requests):
+            self.add(request)
+            self._requests.move_to_end(request, last=False)
 
     def remove(self, request: Request) -> None:
         del self._requests[request]
@@ -51,11 +59,6 @@ class Pending:
 
     def __len__(self) -> int:
         return len(self._requests)
-
-    def _count(self, request: Request) -> None:
-        self.tokens += request.cost
-        if request.caller is not None:
-            self._held[request.caller] += 1
 
     def __repr__(self) -> str:
         return f"<Pending {len(self)} requests, {self.tokens} tokens>"

@@ -1,44 +1,59 @@
-"""What becomes of a batch whose run raises: it is run again in halves, until culprits stand alone.
+"""What becomes of a batch that failed, and of each request in it. Pure: the batching thread acts.
 
-One culprit among b costs at most 2·log2(b) extra runs; b culprits cost 2·b. Requests whose callers
-have gone meanwhile, by their deadline or of their own will, are not run again.
+| what happened              | the batch | a request in it                                       |
+| -------------------------- | --------- | ----------------------------------------------------- |
+| it raised, or ran out of   | of one    | fails with the model's own words                      |
+| memory                     | of more   | runs again at once, in the half it is in              |
+| the worker was lost: died, | any       | for the 1st time: first in the queue, with its mates  |
+| hung, or sent garbage      |           | for the 2nd time: first in the queue, to run alone    |
+|                            |           | for the 3rd time: fails as poison, and is quarantined |
+| the same, at the very end  | any       | fails: the service has shut down                      |
+
+Nobody runs again whose deadline has passed or whose caller has gone. One culprit among b costs
+2·log2(b) extra runs if it raises, and two extra workers if it kills.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
-from typing import Any
+import enum
 
-from batcher.errors import RunnerFailed
-from batcher.request import Payload, Request, State
-from batcher.runner import Reply
+from batcher.cost import CostModel
+from batcher.errors import BatcherError, WorkerLost
 
-_log = logging.getLogger(__name__)
+_ALONE, _POISON = 2, 3  # workers lost with it aboard
+
+_TIMES_PREDICTED = 10.0
+_TIMES_PROPORTIONAL = 2.0
+_COLD = 300.0  # seconds
 
 
-def run_batch(run: Callable[[Sequence[Payload]], Reply], requests: Sequence[Request]) -> Reply:
-    """One result per request; a RunnerFailed in the place of each that raises on its own.
+class Step(enum.Enum):
+    FAIL = "its requests get the error"
+    HALVE = "it runs again at once, in halves"
+    REQUEUE = "its requests go back to the front of the queue"
 
-    `seconds` is 0 if it took several runs: that is no batch's time. Raises what `run` raises
-    other than RunnerFailed.
+
+def next_step(error: BatcherError, size: int, closing: bool) -> Step:
+    if isinstance(error, WorkerLost):
+        return Step.FAIL if closing else Step.REQUEUE
+    return Step.HALVE if size > 1 else Step.FAIL
+
+
+def runs_alone(losses: int) -> bool:
+    """After so many workers lost, may a request have company?"""
+    return losses >= _ALONE
+
+
+def is_poison(losses: int) -> bool:
+    return losses >= _POISON
+
+
+def patience(cost: CostModel, size: int, tokens: int, floor: float) -> float:
+    """Seconds after which a batch is taken to hang: never less than `floor`.
+
+    A batch larger than any before is given what it would take if time grew with its tokens, twice.
     """
-    try:
-        return run([request.payload for request in requests])
-    except RunnerFailed as error:
-        if len(requests) == 1:
-            return Reply([error], 0.0)
-        _log.warning("a batch of %d raised, it runs again in halves: %s", len(requests), error)
-        return Reply(_in_halves(run, requests), 0.0)
-
-
-def _in_halves(run: Callable[[Sequence[Payload]], Reply], requests: Sequence[Request]) -> list[Any]:
-    middle = len(requests) // 2
-    results: list[Any] = []
-    for half in (requests[:middle], requests[middle:]):
-        # Read without the lock: one that is DONE stays so, and any other may as well be run.
-        if all(request.state is State.DONE for request in half):
-            results += [RunnerFailed("nobody waits for this")] * len(half)
-        else:
-            results += run_batch(run, half).results
-    return results
+    if not cost.observations:
+        return max(floor, _COLD)
+    predicted = _TIMES_PREDICTED * cost.predict(size, tokens)
+    return max(floor, predicted, _TIMES_PROPORTIONAL * cost.proportional(tokens))

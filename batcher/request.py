@@ -1,13 +1,15 @@
 """Request and Batch: what travels through the engine, and the one way out of it.
 
 A request is WAITING in the queue, then RUNNING in one batch, then DONE; a caller who gives up takes
-it from either of the first two straight to DONE. The collector makes every move, under its lock.
+it from either of the first two straight to DONE, and a worker that is lost takes it from the second
+back to the first. The collector makes every move, under its lock.
 """
 
 from __future__ import annotations
 
+import copy
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -31,9 +33,9 @@ class BatchReport:
     size: int
     tokens: int  # as run, padding included: size x the longest
     useful_tokens: int
-    reason: str  # why it closed: full, tokens, idle, max_wait, drain
+    reason: str  # why it closed: full, tokens, memory, idle, max_wait, drain, split, retry
     predicted: float
-    inference: float  # 0.0: it failed, or took several runs
+    inference: float  # 0.0: it failed
 
     @property
     def padding_ratio(self) -> float:
@@ -70,27 +72,43 @@ class Request:
     ticket: object = None  # the sink's own note of whose request this is
     priority: int = 3  # 0 (soonest) to 7; carried, not yet used
     caller: str | None = None  # who is asking, for a fair share of the queue; None: exempt
+    losses: int = 0  # workers lost with it aboard
     state: State = State.WAITING
+
+
+class BatchOwner(Protocol):
+    """The collector, as a batch knows it. Each call ends the batch."""
+
+    def settle(self, batch: Batch, results: Sequence[Any], inference: float) -> None: ...
+
+    def halve(self, batch: Batch, out_of_memory: bool) -> Sequence[Batch]: ...
+
+    def requeue(self, batch: Batch, lost: bool) -> int: ...
 
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """Fixed once closed. Taken by the thread that runs it; settle() is the only way out."""
+    """Fixed once closed. Taken by the thread that runs it, and ended by it, once: by settle(), the
+    only way out for its requests, or by halve() or requeue(), which hand them on.
+
+    One without requests is a canary: a run of the engine's own, to see that the replica answers.
+    """
 
     requests: Sequence[Request]
     replica: int
     reason: str
     closed: float
-    predicted: float
-    _settle: Callable[[Batch, Sequence[Any], float], None]
+    predicted: float  # seconds
+    patience: float  # seconds; not answered by then, its worker is taken to hang
+    owner: BatchOwner
     tokens: int = field(init=False)
     useful_tokens: int = field(init=False)
-    settled: bool = field(default=False, init=False)
+    ended: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         costs = [request.cost for request in self.requests]
         self.useful_tokens = sum(costs)
-        self.tokens = len(costs) * max(costs)
+        self.tokens = len(costs) * max(costs, default=0)
 
     @property
     def size(self) -> int:
@@ -106,14 +124,31 @@ class Batch:
         A result that is an Exception fails its own request. A request whose caller has already
         gone is skipped. `inference` is the time in the runner, in seconds.
         """
-        assert not self.settled, "settled twice: this is a bug"
         assert len(results) == self.size, "not one result per request: this is a bug"
-        self.settled = True
-        self._settle(self, results, inference)
+        self._end()
+        self.owner.settle(self, results, inference)
 
     def fail(self, error: BatcherError) -> None:
-        """The same error for every request."""
-        self.settle([error] * self.size)
+        """The same error for every request, each with one of its own: whoever raises it changes
+        it."""
+        self.settle([copy.copy(error) for _ in self.requests])
+
+    def halve(self, out_of_memory: bool = False) -> Sequence[Batch]:
+        """Up to two batches of those whose callers still wait, in order; the others are settled."""
+        self._end()
+        return self.owner.halve(self, out_of_memory)
+
+    def requeue(self, lost: bool) -> int:
+        """Back to the front of the queue. `lost`: with a worker, which counts against each request.
+
+        Returns how many were found to be poison, and failed.
+        """
+        self._end()
+        return self.owner.requeue(self, lost)
+
+    def _end(self) -> None:
+        assert not self.ended, "ended twice: this is a bug"
+        self.ended = True
 
     def __repr__(self) -> str:
         return f"<Batch of {self.size}, {self.tokens} tokens, {self.reason}>"

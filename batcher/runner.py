@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from batcher.errors import BatcherError, RunnerFailed
+from batcher.errors import BatcherError, OutOfMemory, RunnerFailed
 from batcher.request import Payload
 
 _log = logging.getLogger(__name__)
@@ -27,7 +27,9 @@ class Runner(Protocol):
     def run(self, payloads: Sequence[Payload]) -> Sequence[Any]:
         """One result per payload, in order. A result that is an Exception fails its own request.
 
-        May raise anything: the whole batch has failed.
+        May raise anything: the batch runs again in halves, so that only the culprit fails. A
+        MemoryError says that the batch was too large for the device: later ones are kept smaller.
+        SystemExit says that the process is of no more use: another one takes over.
         """
 
     def close(self) -> None:
@@ -84,14 +86,18 @@ class Host(Protocol):
         Raises RunnerFailed (the runner's own reason) or WorkerLost.
         """
 
-    def run(self, payloads: Sequence[Payload]) -> Reply:
-        """Raises RunnerFailed (the batch failed, the runner lives) or WorkerLost (it does not)."""
+    def run(self, payloads: Sequence[Payload], patience: float) -> Reply:
+        """Raises RunnerFailed (the batch failed, the runner lives; OutOfMemory: it was too large)
+        or WorkerLost (the runner is gone, or has not answered within `patience` seconds)."""
 
     def stop(self) -> None:
         """Ends the runner in an orderly way; at once if it is not in a position to. Idempotent."""
 
     def kill(self) -> None:
-        """Ends it now, from any thread: a start or run under way raises WorkerLost."""
+        """Ends it now and for ever, from any thread: a start or run under way raises WorkerLost."""
+
+    def abandon(self, why: str) -> None:
+        """Ends this runner, which is of no more use; `lost` will say `why`. From its own thread."""
 
     @property
     def lost(self) -> str | None:
@@ -112,13 +118,16 @@ class InlineHost:
         except BaseException as error:  # SystemExit too: the thread is the engine's
             raise RunnerFailed(explain(error)) from error
 
-    def run(self, payloads: Sequence[Payload]) -> Reply:
+    def run(self, payloads: Sequence[Payload], patience: float) -> Reply:
+        """Whatever `patience` says: a thread that hangs cannot be interrupted."""
         assert self._runner is not None, "run before start: this is a bug"
         started = time.perf_counter()
         try:
             results = one_each(self._runner.run(payloads), len(payloads))
         except RunnerFailed:
             raise
+        except MemoryError as error:
+            raise OutOfMemory(explain(error)) from error
         except BaseException as error:
             raise RunnerFailed(explain(error)) from error
         return Reply(results, time.perf_counter() - started)
@@ -133,6 +142,9 @@ class InlineHost:
 
     def kill(self) -> None:
         """A thread cannot be killed: the run under way is waited for."""
+
+    def abandon(self, why: str) -> None:
+        """It is kept: a new one in the same thread would be no better."""
 
     @property
     def lost(self) -> None:

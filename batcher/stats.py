@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from batcher.request import BatchReport
 
@@ -49,13 +50,31 @@ class Histogram:
         return HistogramSnapshot(self._bounds, tuple(self._counts), self._sum)
 
 
+ReplicaState = Literal["starting", "up", "restarting", "broken"]
+"""Loading for the first time; taking batches; being replaced; replaced in vain, again and again."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReplicaSnapshot:
     index: int
-    up: bool
+    state: ReplicaState
     busy: bool
     facts: Mapping[str, object]  # what warm_up returned
     restarts: Mapping[str, int]  # by reason
+    reason: str  # why it was last lost or did not start; empty: never
+    retry_in: float  # seconds until it is started again; 0 while up or starting
+    last_ok_age: float | None  # seconds since a run went well; None: never
+    fresh: bool  # that is not long ago, or nobody asked for canaries
+    safe_size: int | None  # a batch of more requests than this, and
+    safe_tokens: int | None  # of more tokens than this, does not fit the memory; None: not met yet
+
+    @property
+    def up(self) -> bool:
+        return self.state == "up"
+
+    @property
+    def ready(self) -> bool:
+        return self.up and self.fresh
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +91,8 @@ class Snapshot:
     expired: int
     cancelled: int
     refused: Mapping[str, int]  # requests turned away at the door, by error name
+    retried: int  # times that a request went back to the queue
+    poison: int  # requests that failed as poison
     waiting: int
     waiting_tokens: int
     running: int
@@ -87,7 +108,7 @@ class Snapshot:
 
     @property
     def ready(self) -> bool:
-        return self.phase == "open" and any(replica.up for replica in self.replicas)
+        return self.phase == "open" and any(replica.ready for replica in self.replicas)
 
 
 @dataclass(slots=True)
@@ -96,6 +117,8 @@ class Tally:
     outcomes: Counter[str] = field(default_factory=Counter)  # ok, failed, expired, cancelled
     refused: Counter[str] = field(default_factory=Counter)
     batches: Counter[str] = field(default_factory=Counter)
+    retried: int = 0
+    poison: int = 0
     queue_wait: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     inference: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     batch_size: Histogram = field(default_factory=lambda: Histogram(SIZES))
@@ -104,7 +127,7 @@ class Tally:
 
     def observe(self, report: BatchReport) -> None:
         self.batches[report.reason] += 1
-        if report.inference > 0.0:  # else it failed, or took several runs
+        if report.inference > 0.0:  # else it failed
             self.inference.observe(report.inference)
         self.batch_size.observe(report.size)
         self.batch_tokens.observe(report.tokens)

@@ -7,12 +7,14 @@ into the service's log, under the worker's name.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
 import multiprocessing
 import os
 import pickle
 import signal
+import struct
 import sys
 import threading
 import time
@@ -23,38 +25,45 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from batcher.errors import RunnerFailed, WorkerLost
+from batcher.clock import Clock, MonotonicClock
+from batcher.errors import OutOfMemory, RunnerFailed, WorkerLost
 from batcher.request import Payload
 from batcher.runner import Reply, RunnerFactory, as_outcome, explain, one_each
+from batcher.watchdog import Watchdog
 
 _STOP_TIMEOUT = 5.0  # seconds that Runner.close may take
 _PIPE_BYTES = 65536  # what a pipe holds
 _LAST_WORDS = 5  # lines of output that go into the error when a worker dies
+_START_TIMEOUT = 60.0  # seconds that a start may take at the least, or so many times
+_TIMES_FIRST = 10.0  # what the first one took
+_PR_SET_PDEATHSIG = 1
 
 # The standard library reaps whichever children have ended whenever it starts one, and of two
 # threads that reap the same child one learns nothing: so births and deaths take turns.
 _family = threading.Lock()
 
 
-# The messages. A reply carries the number of the batch that it answers.
+# The messages. Each comes behind a mark and a number, its epoch: that of the batch which it brings
+# or answers, 0 for the start. A number is never used again, whatever becomes of the worker.
+
+_HEAD = struct.Struct(">4sQ")
+_MARK = b"btch"
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    number: int
     payloads: Sequence[Payload]
 
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    number: int
     reply: Reply
 
 
 @dataclass(frozen=True, slots=True)
 class _Failed:
-    number: int  # 0: the start, or a batch that could not be read
     reason: str
+    out_of_memory: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +75,17 @@ class ProcessHost:
     """Starts the worker, talks to it, and says at once when it has died.
 
     `on_death` is called from the thread that reads the worker's output, with a short reason such
-    as "signal 9", whether or not a batch was running; before `run` raises WorkerLost for it, and
-    after `lost` says the same.
+    as "signal 9" or "hang", whether or not a batch was running; before `run` raises WorkerLost
+    for it, and after `lost` says the same.
     """
 
-    def __init__(self, factory: RunnerFactory, name: str, on_death: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        factory: RunnerFactory,
+        name: str,
+        on_death: Callable[[str], None],
+        clock: Clock | None = None,
+    ) -> None:
         self.name = name
         self._factory = factory
         self._on_death = on_death
@@ -83,43 +98,62 @@ class ProcessHost:
         self.lost: str | None = None
         self._stopping = False
         self._killed = False
+        self._why = ""  # we ended it ourselves, for this reason
+        self._clock = clock or MonotonicClock()
+        self._watchdog = Watchdog(f"{name}-watchdog", self._clock, lambda: self._end("hang"))
+        self._is_watched = False
+        self._start_seconds: float | None = None  # of the first start that went well
         self._starting = threading.Lock()  # kill() against the instant of birth, nothing else
 
     def start(self) -> Mapping[str, object]:
         self._reap()
         self._last_words.clear()
-        self.lost = None
+        self.lost, self._why = None, ""
+        if not self._is_watched:
+            self._is_watched = True
+            self._watchdog.start()
+        started = self._clock.now()
         try:
             self._spawn()
         except WorkerLost:
             raise
         except Exception as error:  # a factory that does not pickle, no descriptor to be had …
             raise RunnerFailed(f"{self.name} cannot be started: {explain(error)}") from error
-        message = self._receive()
+        if self._start_seconds is not None:  # nobody knows how long the first one may take
+            self._watchdog.arm(max(_START_TIMEOUT, _TIMES_FIRST * self._start_seconds))
+        try:
+            message = self._receive(0)
+        finally:
+            self._watchdog.disarm()
         if isinstance(message, _Failed):
             raise RunnerFailed(message.reason)
-        assert isinstance(message, _Ready), f"unexpected {message!r}: this is a bug"
+        if not isinstance(message, _Ready):
+            raise self._garbage(f"{type(message).__name__} when it should be ready")
+        self._start_seconds = self._start_seconds or self._clock.now() - started
         return message.facts
 
-    def run(self, payloads: Sequence[Payload]) -> Reply:
+    def run(self, payloads: Sequence[Payload], patience: float) -> Reply:
         if self._channel is None:
             raise WorkerLost(f"{self.name} is not running")
         self._number += 1
         try:
-            message = pickle.dumps(_Run(self._number, payloads), protocol=5)
+            message = _pack(self._number, _Run(payloads))
         except Exception as error:  # a payload of the user's own that does not pickle
             raise RunnerFailed(
                 f"the batch cannot be sent to the worker: {explain(error)}"
             ) from error
+        self._watchdog.arm(patience)  # sending too can take for ever: a pipe holds only so much
         try:
             self._channel.send_bytes(message)
+            reply = self._receive(self._number)
         except OSError:
             raise self._bury() from None
-        reply = self._receive()
-        while not (isinstance(reply, _Done | _Failed) and reply.number in (0, self._number)):
-            reply = self._receive()  # an answer to an earlier batch comes too late
+        finally:
+            self._watchdog.disarm()
         if isinstance(reply, _Failed):
-            raise RunnerFailed(reply.reason)
+            raise (OutOfMemory if reply.out_of_memory else RunnerFailed)(reply.reason)
+        if not isinstance(reply, _Done) or len(reply.reply.results) != len(payloads):
+            raise self._garbage(f"no answer to {len(payloads)} inputs")
         return reply.reply
 
     def stop(self) -> None:
@@ -129,12 +163,22 @@ class ProcessHost:
         if self._output is not None:
             self._output.join(_STOP_TIMEOUT)
         self._reap()
+        self._watchdog.stop()
 
     def kill(self) -> None:
         with self._starting:
             self._killed = True
             process = self._process
         if process is not None:
+            process.kill()
+
+    def abandon(self, why: str) -> None:
+        self._end(why)
+        self._bury()
+
+    def _end(self, why: str) -> None:
+        self._why = why
+        if (process := self._process) is not None:
             process.kill()
 
     def _spawn(self) -> None:
@@ -166,20 +210,34 @@ class ProcessHost:
         )
         self._output.start()
 
-    def _receive(self) -> object:
+    def _receive(self, number: int) -> object:
+        """The answer to batch `number`; one to an earlier batch comes too late and is dropped."""
         assert self._channel is not None
+        while True:
+            try:
+                data = self._channel.recv_bytes()
+            except (EOFError, OSError):
+                raise self._bury() from None
+            if len(data) < _HEAD.size or not data.startswith(_MARK):
+                raise self._garbage("what is no message")
+            _, answered = _HEAD.unpack_from(data)
+            if answered > number:
+                raise self._garbage("an answer to a batch that it never got")
+            if answered == number:
+                break
+            self._log.warning("an answer to an earlier batch is dropped")
         try:
-            data = self._channel.recv_bytes()
-        except (EOFError, OSError):
-            raise self._bury() from None
-        try:
-            return pickle.loads(data)
-        except (pickle.UnpicklingError, EOFError) as error:
-            # Not a message: nothing that comes after it can be trusted.
-            self._log.error("%s sent what is no message: %s", self.name, explain(error))
-            raise self._bury() from error
+            return pickle.loads(memoryview(data)[_HEAD.size :])
+        except (pickle.UnpicklingError, EOFError):
+            raise self._garbage("a message that is cut short") from None
         except Exception as error:  # a result of the user's own that only the worker understands
             raise RunnerFailed(f"the result cannot be read: {explain(error)}") from error
+
+    def _garbage(self, what: str) -> WorkerLost:
+        """Nothing that comes after it can be trusted: the channel goes, and the worker with it."""
+        self._log.error("%s sent %s", self.name, what)
+        self._end("garbage")
+        return self._bury()
 
     def _bury(self) -> WorkerLost:
         """Leaves nothing of the worker, and says what it died of."""
@@ -222,7 +280,7 @@ class ProcessHost:
         wait([process.sentinel])
         with _family:
             process.join()
-            self.lost = describe_exit(process.exitcode)
+            self.lost = self._why or describe_exit(process.exitcode)
         if not self._stopping:
             self._on_death(self.lost)
 
@@ -257,28 +315,30 @@ def _main(factory: RunnerFactory, channel: Connection, output: Connection) -> No
     output.close()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # text streams both
+    _die_with_parent()
     threading.Thread(target=_leave_with_parent, name="parent-watch", daemon=True).start()
     try:
         runner = factory()
         facts = {"pid": os.getpid(), **runner.warm_up()}
     except Exception as error:
         traceback.print_exc()
-        _send(channel, _Failed(0, explain(error)))
+        _send(channel, 0, _Failed(explain(error)))
         return
     gc.collect()
     gc.freeze()  # a later collection need not walk over the model
-    _send(channel, _Ready(facts))
+    _send(channel, 0, _Ready(facts))
     while (data := _next(channel)) is not None:
-        _send(channel, _answer(runner.run, data))
+        _, number = _HEAD.unpack_from(data)
+        _send(channel, number, _answer(runner.run, data))
     runner.close()
 
 
 def _answer(run: Callable[[Sequence[Payload]], Sequence[Any]], data: bytes) -> _Done | _Failed:
     try:
-        batch: _Run = pickle.loads(data)
+        batch: _Run = pickle.loads(memoryview(data)[_HEAD.size :])
     except Exception as error:  # a payload of the user's own that only the parent understands
         traceback.print_exc()
-        return _Failed(0, f"the batch cannot be read: {explain(error)}")
+        return _Failed(f"the batch cannot be read: {explain(error)}")
     started = time.perf_counter()
     try:
         results = run(batch.payloads)
@@ -286,22 +346,24 @@ def _answer(run: Callable[[Sequence[Payload]], Sequence[Any]], data: bytes) -> _
         listed = one_each(results, len(batch.payloads))
     except Exception as error:
         traceback.print_exc()
-        return _Failed(
-            batch.number, str(error) if isinstance(error, RunnerFailed) else explain(error)
-        )
+        reason = str(error) if isinstance(error, RunnerFailed) else explain(error)
+        return _Failed(reason, isinstance(error, MemoryError))
     if not hasattr(results, "dtype"):  # an array crosses faster whole than row by row
         # An exception of the model's own may pickle and yet not unpickle: it crosses as its text.
         results = [as_outcome(result) or result for result in listed]
-    return _Done(batch.number, Reply(results, seconds))
+    return _Done(Reply(results, seconds))
 
 
-def _send(channel: Connection, message: _Ready | _Done | _Failed) -> None:
+def _send(channel: Connection, number: int, message: _Ready | _Done | _Failed) -> None:
     try:
-        data = pickle.dumps(message, protocol=5)
+        data = _pack(number, message)
     except Exception as error:  # a result of the user's own that does not pickle
-        number = message.number if isinstance(message, _Done) else 0
-        data = pickle.dumps(_Failed(number, f"the result cannot be sent: {explain(error)}"))
+        data = _pack(number, _Failed(f"the result cannot be sent: {explain(error)}"))
     channel.send_bytes(data)
+
+
+def _pack(number: int, message: object) -> bytes:
+    return _HEAD.pack(_MARK, number) + pickle.dumps(message, protocol=5)
 
 
 def _next(channel: Connection) -> bytes | None:
@@ -312,8 +374,17 @@ def _next(channel: Connection) -> bytes | None:
         return None
 
 
+def _die_with_parent() -> None:
+    """On Linux the kernel sees to it, even if the runner never lets go of the interpreter lock.
+
+    It takes the thread that started us for the parent: the batching thread, which outlives us.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
 def _leave_with_parent() -> None:
-    """A killed parent leaves no orphan, whatever the runner is doing. Ends with the process."""
+    """A killed parent leaves no orphan, whatever the system. Ends with the process."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait([parent.sentinel])

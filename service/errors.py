@@ -12,7 +12,9 @@ from batcher import (
     DeadlineExceeded,
     Draining,
     NotReady,
+    OutOfMemory,
     Overloaded,
+    PoisonRequest,
     Refused,
     RunnerFailed,
     WorkerLost,
@@ -106,6 +108,8 @@ _TABLE: tuple[tuple[type[BatcherError], int, str, str | None], ...] = (
     (NotReady, 503, "not_ready", None),
     (Draining, 503, "draining", None),
     (DeadlineExceeded, 504, "deadline_exceeded", None),
+    (PoisonRequest, 500, "poison_request", None),
+    (OutOfMemory, 500, "out_of_memory", None),
     (RunnerFailed, 500, "model_failed", None),
     # Its own text quotes the worker's log, which is none of the caller's business.
     (WorkerLost, 503, "worker_lost", "the worker died while running this request; try again"),

@@ -136,6 +136,7 @@ class _Service:
             isolation=settings.isolation,
             request_timeout=settings.request_timeout_ms / 1e3,
             drain_timeout=settings.drain_timeout_ms / 1e3,
+            canary_interval=settings.canary_interval,
             clock=clock,
         )
         self._front = Front(settings, self._engine, clock)
@@ -182,7 +183,8 @@ class _Service:
     async def _load(self) -> None:
         started = time.monotonic()
         self._front.served = await find_served(self._settings)
-        await self._engine.start()
+        canary = self._front.model().preparer.prepare("ok", truncate=True)
+        await self._engine.start(canary.payload)
         self._front.client = self._engine.client  # the engine's own submit_all only forwards
         snapshot = await self._engine.snapshot()
         gc.collect()

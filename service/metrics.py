@@ -107,6 +107,16 @@ class _Collector:
             [((reason,), count) for reason, count in now.refused.items()],
             ("reason",),
         )
+        yield _counter(
+            "inputs_retried",
+            "Times that an input went back to the queue because its worker was lost.",
+            [((), now.retried)],
+        )
+        yield _counter(
+            "inputs_poison",
+            "Inputs that failed because worker after worker was lost with them.",
+            [((), now.poison)],
+        )
         yield _gauge("queue_depth", "Inputs that wait.", [((), now.waiting)])
         yield _gauge("queue_tokens", "Tokens of the inputs that wait.", [((), now.waiting_tokens)])
         yield _gauge("inputs_running", "Inputs in a batch that runs.", [((), now.running)])
@@ -145,6 +155,12 @@ class _Collector:
             "worker_up",
             "1 while this replica's worker can take a batch.",
             [((str(replica.index),), int(replica.up)) for replica in replicas],
+            ("replica",),
+        )
+        yield _gauge(
+            "worker_ready",
+            "1 while it is up and a run of it has succeeded recently.",
+            [((str(replica.index),), int(replica.ready)) for replica in replicas],
             ("replica",),
         )
         yield _counter(

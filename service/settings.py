@@ -64,6 +64,20 @@ class Settings(BaseSettings):
     request_timeout_ms: Milliseconds = Field(
         30_000.0, ge=1, le=3_600_000, description="deadline of a request that brings none"
     )
+    hang_after_ms: Milliseconds = Field(
+        5_000.0,
+        ge=1,
+        le=3_600_000,
+        description="a batch that takes longer than this, and than 10 times its predicted time, is"
+        " taken to hang: its worker is replaced",
+    )
+    canary_interval_ms: Milliseconds = Field(
+        60_000.0,
+        ge=0,
+        le=3_600_000,
+        description="a replica that has run nothing for this long runs one input of its own, to see"
+        " that it still can; 0: never (a runner of your own is never asked)",
+    )
     replicas: Positive | None = Field(
         None, description="worker processes (default: 1 for each device listed in BATCHER_DEVICE)"
     )
@@ -139,7 +153,15 @@ class Settings(BaseSettings):
             max_batch_tokens=self.max_batch_tokens,
             max_wait=self.max_wait_ms / 1e3,
             max_queue_size=self.max_queue_size,
+            hang_after=self.hang_after_ms / 1e3,
         )
+
+    @property
+    def canary_interval(self) -> float | None:
+        """Seconds; None: no canaries. What a runner of the user's own would make of one, nobody
+        knows."""
+        is_ours = self.runner in ("transformers", "simulated")
+        return self.canary_interval_ms / 1e3 if is_ours and self.canary_interval_ms else None
 
     @property
     def client_batch_limit(self) -> int:

@@ -30,7 +30,9 @@ class WordCounter:
 
     def prepare_ids(self, ids: Sequence[int], *, truncate: bool) -> Prepared:
         check_ids(ids, self.vocab_size)
-        return self.prepare(" ".join(map(str, ids)), truncate=truncate)
+        if len(ids) > self.max_length and not truncate:
+            raise TextTooLong(len(ids), self.max_length)
+        return self.prepare(" ".join(map(str, ids[: self.max_length])), truncate=truncate)
 
     def is_long(self, text: str) -> bool:
         return len(text) > LONG_WORDS

@@ -14,12 +14,13 @@ ROOT = Path(__file__).parents[1]
 
 # A module of the engine imports only from lines above its own.
 LAYERS = [
-    {"errors", "clock", "limits"},
-    {"request"},
-    {"cost", "pending", "runner", "stats", "futures"},
+    {"errors", "clock", "limits", "ceiling"},
+    {"request", "watchdog"},
+    {"cost", "pending", "quarantine", "runner", "stats", "futures"},
+    {"recovery", "replica"},
     {"policy", "admission"},
     {"collector", "simulate", "worker"},
-    {"recovery", "client"},
+    {"client"},
     {"batching"},
     {"engine"},
     {"remote"},

@@ -8,7 +8,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from batcher import Snapshot
+from batcher import ReplicaSnapshot, Snapshot
 from service import metrics
 from service.exchange import Exchange
 from service.front import Front, State
@@ -25,7 +25,7 @@ async def ready(request: Request[State]) -> Response:
     snapshot = await front.client.snapshot()
     reason = _why_not(front, snapshot)
     if reason is None:
-        up = sum(replica.up for replica in snapshot.replicas)
+        up = sum(replica.ready for replica in snapshot.replicas)
         return _json({"status": "ready", "replicas_up": up, "replicas": len(snapshot.replicas)})
     exchange: Exchange = request.scope["exchange"]
     body = {"status": "not ready", "reason": reason, "request_id": exchange.request_id.decode()}
@@ -60,11 +60,21 @@ async def stats(request: Request[State]) -> Response:
 def _why_not(front: Front, snapshot: Snapshot) -> str | None:
     if front.stopping or snapshot.phase != "open":
         return "the service is shutting down"
-    if front.served is None or not any(r.up or r.restarts for r in snapshot.replicas):
-        return "the model is being loaded"
-    if not snapshot.ready:
-        return "no worker is up; one is being started again"
-    return None
+    if front.served is None:
+        return "the model is being looked for"
+    if snapshot.ready:
+        return None
+    return "; ".join(_state_of(replica) for replica in snapshot.replicas)
+
+
+def _state_of(replica: ReplicaSnapshot) -> str:
+    name = f"worker {replica.index}"
+    if replica.state == "starting" and not replica.reason:
+        return f"{name} is loading the model"
+    if replica.up:
+        return f"{name} has run nothing successfully for {replica.last_ok_age:.0f} s"
+    again = f"starts again in {replica.retry_in:.1f} s" if replica.retry_in else "is starting again"
+    return f"{name} {again} ({replica.reason})"
 
 
 def _json(body: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -26,6 +26,7 @@ from service.tokenizing import TextTokenizer
 
 Ids = NDArray[np.int32]
 TASKS = ("auto", "embed")
+_NO_CPU_MEMORY = "DefaultCPUAllocator"  # torch raises a plain RuntimeError for it
 WARM_UP_SHAPES = ((1, 8), (1, 8), (8, 16), (32, 32))  # inputs, tokens
 
 
@@ -84,7 +85,20 @@ class EncoderRunner:
         if not payloads:
             return []
         sequences = [self._ids(p) if isinstance(p, str) else p for p in payloads]
-        return only_finite(self._forward(pad(sequences, self._spec.pad_id, self._allocate)))
+        try:
+            return only_finite(self._forward(pad(sequences, self._spec.pad_id, self._allocate)))
+        except torch.OutOfMemoryError as error:
+            why = str(error)
+        except torch.AcceleratorError as error:
+            # After this nothing works in this process: it must be replaced.
+            raise SystemExit(f"the device has failed: {error}") from None
+        except RuntimeError as error:
+            if _NO_CPU_MEMORY not in str(error):
+                raise
+            why = str(error)
+        # Out here the tensors of the failed pass are gone, and what they held can be given back.
+        torch.cuda.empty_cache()
+        raise MemoryError(f"{len(sequences)} inputs do not fit: {why.splitlines()[0]}")
 
     def close(self) -> None:
         self._model = torch.nn.Identity()

@@ -37,7 +37,7 @@ class ScriptedHost:
         self._act(self.starts)
         return {"life": 1}
 
-    def run(self, payloads: Sequence[Any]) -> Reply:
+    def run(self, payloads: Sequence[Any], patience: float) -> Reply:
         self._act(self.runs)
         return Reply(list(payloads), 0.001)
 
@@ -46,6 +46,9 @@ class ScriptedHost:
 
     def kill(self) -> None:
         self.killed.set()
+
+    def abandon(self, why: str) -> None:
+        self.lost = why
 
     @staticmethod
     def _act(acts: queue.Queue[Act]) -> None:
@@ -66,7 +69,12 @@ class Stage:
         self.reports: queue.Queue[BatcherError | None] = queue.Queue()
         self.crashes: queue.Queue[BaseException] = queue.Queue()
         self.thread = BatchingThread(
-            self.collector, 0, self.host, self.reports.put, self.crashes.put
+            self.collector,
+            0,
+            self.host,
+            on_tried=self.reports.put,
+            on_up=lambda: None,
+            on_crash=self.crashes.put,
         )
 
     def start(self) -> BatcherError | None:
@@ -99,7 +107,7 @@ class Stage:
 
 @pytest.fixture
 def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    monkeypatch.setattr(batching, "_BACK_OFF", (0.0, 0.0, 3600.0))
+    monkeypatch.setattr(batching, "_BACK_OFF", (0.0, 0.0, 0.0, 3600.0))
     stage = Stage()
     yield stage
     stage.end()
@@ -125,6 +133,7 @@ def test_a_replica_whose_first_start_fails_is_started_again(stage: Stage) -> Non
     assert str(stage.start()) == "no memory just now"
     stage.until_started(2)
     assert stage.ask("a").value == "a"
+    assert stage.collector.snapshot().replicas[0].reason == "no memory just now"
 
 
 def test_an_input_that_raises_fails_alone_and_its_mates_are_answered() -> None:
@@ -140,7 +149,7 @@ def test_an_input_that_raises_fails_alone_and_its_mates_are_answered() -> None:
     stage.end()
 
 
-def picky(payloads: Sequence[Any]) -> Reply:
+def picky(payloads: Sequence[Any], patience: float) -> Reply:
     if "bad" in payloads:
         raise RunnerFailed("bad input")
     return Reply(list(payloads), 0.001)
@@ -153,13 +162,13 @@ def test_a_failed_batch_fails_its_requests_and_the_next_is_served(stage: Stage) 
     assert stage.ask("b").value == "b"
 
 
-def test_a_lost_worker_fails_its_batch_and_is_started_again(stage: Stage) -> None:
+def test_what_a_lost_worker_ran_is_run_by_the_next(stage: Stage) -> None:
     stage.host.runs.put(stage.die)
     stage.start()
-    assert isinstance(stage.ask("a"), WorkerLost)
-    stage.until_started(2)
-    assert stage.ask("b").value == "b"
-    assert stage.collector.snapshot().replicas[0].restarts == {"signal 9": 1}
+    assert stage.ask("a").value == "a"
+    snapshot = stage.collector.snapshot()
+    assert snapshot.replicas[0].restarts == {"signal 9": 1}
+    assert (snapshot.retried, snapshot.batches) == (1, {"idle": 1, "retry": 1})
 
 
 def test_a_batch_that_a_close_cuts_short_is_told_so(stage: Stage) -> None:
@@ -213,7 +222,7 @@ def test_a_bug_in_the_host_ends_the_thread_but_not_without_an_answer(stage: Stag
 
 
 def test_a_host_that_gives_the_wrong_number_of_results_leaves_nobody_waiting(stage: Stage) -> None:
-    stage.host.run = lambda payloads: Reply([], 0.001)  # type: ignore[method-assign]
+    stage.host.run = lambda payloads, patience: Reply([], 0.001)  # type: ignore[method-assign]
     stage.start()
     assert isinstance(stage.ask("a"), RunnerFailed)
     assert isinstance(stage.crashes.get(timeout=PATIENCE), AssertionError)
@@ -233,16 +242,15 @@ def test_restarts_in_a_row_back_off_and_a_served_batch_ends_the_row(
     monkeypatch.setattr(stage.thread, "_closing", Waiting(wait, closing))
     stage.host.runs.put(stage.die)
     stage.start()
-    for _ in range(3):
+    for _ in range(2):
         stage.host.starts.put(raising(RunnerFailed("not yet")))
     stage.ask("dies")
-    stage.until_started(5)
-    assert waits == [0.0, 0.125, 0.25, 0.25]
-    assert stage.ask("b").value == "b"
+    stage.until_started(4)
+    assert waits == [0.0, 0.125, 0.25]
     stage.host.runs.put(stage.die)
     stage.ask("dies")
     stage.until_started(1)
-    assert waits[4:] == [0.0]
+    assert waits[3:] == [0.0]
 
 
 class Waiting:
@@ -257,10 +265,10 @@ class Waiting:
 def test_a_close_ends_a_back_off_at_once(stage: Stage) -> None:
     stage.host.runs.put(stage.die)
     stage.start()
-    for _ in range(2):
-        stage.host.starts.put(raising(RunnerFailed("not yet")))
-    stage.ask("a")
     for _ in range(3):
+        stage.host.starts.put(raising(RunnerFailed("not yet")))
+    stage.collector.submit([request(stage.sink, payload="a")])
+    for _ in range(4):
         stage.host.started.wait()
     closer = threading.Thread(target=stage.end, name="closer")
     closer.start()

@@ -116,7 +116,7 @@ async def test_a_refusal_reaches_the_caller_and_queues_nothing() -> None:
     desk = Desk(Limits(max_queue_size=2))
     with pytest.raises(Overloaded):
         await desk.client.submit_all(["a", "b", "c"])
-    desk.collector.replica_down(0, "signal 9")
+    desk.collector.replica_waits(0, 2.0, "signal 9", is_broken=True)
     with pytest.raises(NotReady):
         await desk.client.submit("a")
     assert desk.counts() == {}

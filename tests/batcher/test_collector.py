@@ -380,10 +380,36 @@ def test_what_waits_when_the_last_replica_dies_is_served_by_the_next() -> None:
     bench = Bench()
     (waits,) = bench.submit()
     bench.collector.replica_down(0, "signal 9")
-    with pytest.raises(NotReady):
-        bench.submit()
+    (comes,) = bench.submit()
     bench.collector.replica_up(0, {})
-    assert list(bench.take().requests) == [waits]
+    assert list(bench.take().requests) == [waits, comes]
+
+
+def test_a_replica_that_is_replaced_in_vain_ends_the_waiting_and_says_when_to_come_back() -> None:
+    bench = Bench()
+    (waits,) = bench.submit()
+    bench.collector.replica_down(0, "signal 9")
+    bench.collector.replica_waits(0, 1.0, "signal 9", is_broken=False)
+    assert bench.collector.snapshot().waiting == 1
+    bench.collector.replica_waits(0, 5.0, "no weights", is_broken=True)
+    assert isinstance(bench.outcome(waits), NotReady)
+    with pytest.raises(NotReady, match="no weights") as refused:
+        bench.submit()
+    assert refused.value.retry_after == 5.0
+    (replica,) = bench.collector.snapshot().replicas
+    assert (replica.state, replica.reason, replica.retry_in) == ("broken", "no weights", 5.0)
+    bench.collector.replica_up(0, {})
+    (served,) = bench.submit()
+    assert list(bench.take().requests) == [served]
+
+
+def test_one_broken_replica_of_two_turns_nobody_away() -> None:
+    bench = Bench(replicas=2)
+    (waits,) = bench.submit()
+    bench.collector.replica_down(0, "signal 9")
+    bench.collector.replica_waits(0, 5.0, "signal 9", is_broken=True)
+    (comes,) = bench.submit()
+    assert list(bench.take(1).requests) == [waits, comes]
 
 
 # The end

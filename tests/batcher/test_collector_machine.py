@@ -6,6 +6,7 @@ sits in next_batch, so what is due is taken at the instant it is due, before any
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from typing import Any
 
@@ -22,7 +23,6 @@ from batcher.errors import (
     NotReady,
     Overloaded,
     RunnerFailed,
-    WorkerLost,
 )
 from batcher.limits import Limits
 from batcher.request import Answer, Batch, Request
@@ -53,8 +53,12 @@ class CollectorMachine(RuleBasedStateMachine):
         self.collector = Collector(limits, self.clock, replicas)
         self.sink = RecordingSink()
         self.waiting: list[Request] = []  # oldest first
-        self.running: dict[int, Batch] = {}  # by replica
+        self.running: dict[int, Batch] = {}  # by replica: what runs now
+        self.parts: dict[int, list[Batch]] = {each: [] for each in range(replicas)}  # and then
+        self.broken: set[int] = set()
         self.withdrawn: set[Request] = set()  # while they ran
+        self.names = itertools.count()  # nobody else's fault keeps one out
+        self.losses: Counter[Request] = Counter()  # of workers, with it aboard
         self.expected: dict[Request, str] = {}  # the outcome that each has had
         self.accepted: list[Request] = []
         self.refused: Counter[str] = Counter()
@@ -73,6 +77,7 @@ class CollectorMachine(RuleBasedStateMachine):
         requests = [
             request(
                 self.sink,
+                payload=next(self.names),
                 cost=cost,
                 arrival=now,
                 deadline=FOREVER if ticks is None else now + ticks * TICK,
@@ -101,7 +106,7 @@ class CollectorMachine(RuleBasedStateMachine):
     def _refusal(self, asked: int) -> type[BatcherError] | None:
         if self.phase != "open":
             return Draining
-        if not self.up:
+        if len(self.broken) == len(self.replicas):
             return NotReady
         return Overloaded if len(self.waiting) + asked > self.limits.max_queue_size else None
 
@@ -159,19 +164,65 @@ class CollectorMachine(RuleBasedStateMachine):
         batch.fail(RunnerFailed("no memory"))
         self._settled(batch, dict.fromkeys(batch.requests, "failed"))
 
+    @precondition(lambda self: self.running)
+    @rule(which=pick, out_of_memory=st.booleans())
+    def run_in_halves(self, which: int, out_of_memory: bool) -> None:
+        replica = sorted(self.running)[which % len(self.running)]
+        batch = self.running.pop(replica)
+        live = self._still_wanted(batch)
+        halves = batch.halve(out_of_memory)
+        assert [each for half in halves for each in half.requests] == live
+        assert all(half.reason == "split" for half in halves)
+        assert len(halves) == min(2, len(live))
+        if len(halves) == 2:
+            assert 0 <= halves[0].size - halves[1].size <= 1
+        self.parts[replica] = [*halves, *self.parts[replica]]
+        self._run_next_part(replica)
+        self._take_what_is_due()
+
     @precondition(lambda self: self.up)
     @rule(which=pick)
-    def worker_dies(self, which: int) -> None:
-        """If it runs a batch, its death is told first; then the batch fails."""
+    def worker_is_lost(self, which: int) -> None:
+        """Its death is told first; then what it ran, and what it would have run next, goes back."""
         replica = sorted(self.up)[which % len(self.up)]
         self.collector.replica_down(replica, "signal 9")
         self.up.remove(replica)
+        back: list[Request] = []
+        for part in reversed(self.parts[replica]):
+            back = [*self._still_wanted(part), *back]
+            assert part.requeue(lost=False) == 0
+        self.parts[replica] = []
         if replica in self.running:
             batch = self.running.pop(replica)
-            batch.fail(WorkerLost("signal 9"))
-            self._settled(batch, dict.fromkeys(batch.requests, "failed"))
+            condemned = [each for each in self._still_wanted(batch) if self._lose(each)]
+            for each in condemned:
+                assert batch.size == 1, "an innocent was condemned"
+                self._expect(each, "failed")
+            wanted = [each for each in self._still_wanted(batch) if each not in condemned]
+            back = [*wanted, *back]
+            assert batch.requeue(lost=True) == len(condemned)
+        self.waiting = [*back, *self.waiting]
         if self.phase != "closed":
             assert self.collector.next_batch(replica) is None
+        self._take_what_is_due()
+
+    def _lose(self, each: Request) -> bool:
+        """Is this one worker too many?"""
+        self.losses[each] += 1
+        return self.losses[each] == 3
+
+    @precondition(lambda self: len(self.up) < len(self.replicas))
+    @rule(which=pick, is_broken=st.booleans())
+    def worker_does_not_start(self, which: int, is_broken: bool) -> None:
+        down = sorted(set(self.replicas) - self.up)
+        replica = down[which % len(down)]
+        self.collector.replica_waits(replica, 1.0, "no weights", is_broken)
+        if is_broken:
+            self.broken.add(replica)
+        if len(self.broken) == len(self.replicas):
+            for each in self.waiting:
+                self._expect(each, "failed")
+            self.waiting = []
 
     @precondition(lambda self: len(self.up) < len(self.replicas))
     @rule(which=pick)
@@ -180,6 +231,7 @@ class CollectorMachine(RuleBasedStateMachine):
         replica = down[which % len(down)]
         self.collector.replica_up(replica, {"life": len(self.accepted)})
         self.up.add(replica)
+        self.broken.discard(replica)
         self._take_what_is_due()
 
     # What the operator does
@@ -205,6 +257,24 @@ class CollectorMachine(RuleBasedStateMachine):
 
     # The model
 
+    def _still_wanted(self, batch: Batch) -> list[Request]:
+        """And the others are told, if nobody has done that yet."""
+        wanted = []
+        for each in batch.requests:
+            if each in self.expected:
+                continue
+            if each.deadline <= self.clock.now():
+                self._expect(each, "expired")
+            elif self.phase == "closed":
+                self._expect(each, "failed")
+            else:
+                wanted.append(each)
+        return wanted
+
+    def _run_next_part(self, replica: int) -> None:
+        if self.parts[replica]:
+            self.running[replica] = self.parts[replica].pop(0)
+
     def _batch(self, which: int) -> Batch:
         replica = sorted(self.running)[which % len(self.running)]
         return self.running.pop(replica)
@@ -213,8 +283,9 @@ class CollectorMachine(RuleBasedStateMachine):
         for each, kind in kinds.items():
             if each not in self.withdrawn:
                 self._expect(each, kind)
-        with pytest.raises(AssertionError, match="settled twice"):
+        with pytest.raises(AssertionError, match="ended twice"):
             batch.fail(RunnerFailed("again"))
+        self._run_next_part(batch.replica)
         self._take_what_is_due()
 
     def _expect(self, whose: Request, kind: str) -> None:
@@ -224,9 +295,9 @@ class CollectorMachine(RuleBasedStateMachine):
     def _answerable(self) -> list[Request]:
         return [
             each
-            for batch in self.running.values()
+            for batch in [*self.running.values(), *itertools.chain(*self.parts.values())]
             for each in batch.requests
-            if each not in self.withdrawn
+            if each not in self.expected
         ]
 
     def _idle(self) -> list[int]:
@@ -257,6 +328,12 @@ class CollectorMachine(RuleBasedStateMachine):
             self.running[batch.replica] = batch
             del self.waiting[: batch.size]
 
+    def _is_known_full(self, batch: Batch) -> bool:
+        """One more, however short, would have gone over what the memory is known to hold."""
+        longest = max(each.cost for each in batch.requests)
+        ceiling = self.collector._replicas[batch.replica].ceiling
+        return not ceiling.allows(batch.size + 1, (batch.size + 1) * longest)
+
     def _expire_what_was_dropped(self) -> list[Request]:
         """Whoever was dropped from the queue had to be late; each is told so at that moment."""
         answered = {whose for whose, _ in self.sink.outcomes}
@@ -276,12 +353,20 @@ class CollectorMachine(RuleBasedStateMachine):
         # Within the limits, but for one that is too long for any batch.
         assert 1 <= batch.size <= limits.max_batch_size
         assert batch.tokens <= limits.max_batch_tokens or batch.size == 1
+        # Never with those who have lost another number of workers, and from the second on alone.
+        losses = {self.losses[each] for each in batch.requests}
+        assert len(losses) == 1
+        assert batch.size == 1 or losses != {2}
         # As large as it could be.
         left = self.waiting[batch.size : batch.size + 1]
         longer = [*batch.requests, *left]
         padded = len(longer) * max(each.cost for each in longer)
         full = batch.size == limits.max_batch_size
-        assert not left or full or padded > limits.max_batch_tokens
+        ceiling = self.collector._replicas[batch.replica].ceiling
+        too_large = not ceiling.allows(len(longer), padded)
+        other_kind = any(self.losses[each] not in losses or losses == {2} for each in left)
+        assert not left or full or padded > limits.max_batch_tokens or too_large or other_kind
+        assert batch.size == 1 or ceiling.allows(batch.size, batch.tokens)
         # Not before its time.
         no_room = (batch.size + 1) * max(each.cost for each in batch.requests)
         # Those who are late still count when it is asked whether a batch is due: one may have made
@@ -291,8 +376,11 @@ class CollectorMachine(RuleBasedStateMachine):
             "full": full,
             "tokens": padded > limits.max_batch_tokens or no_room > limits.max_batch_tokens,
             "idle": limits.max_wait == 0,
-            "max_wait": limits.max_wait > 0 and (waited >= limits.max_wait or bool(dropped)),
+            "max_wait": limits.max_wait > 0
+            and (waited >= limits.max_wait or bool(dropped) or self._is_known_full(batch)),
             "drain": self.phase == "draining",
+            "memory": too_large,
+            "retry": losses != {0},
         }
         assert reasons[batch.reason], batch.reason
 
@@ -331,6 +419,7 @@ class CollectorMachine(RuleBasedStateMachine):
     def nobody_waits_beyond_max_wait_for_a_replica_that_is_free(self) -> None:
         if self._idle() and not self._finished() and self.waiting:
             assert self.limits.max_wait > 0
+            assert not self.losses[self.waiting[0]]
             assert self.phase == "open"
             assert self.clock.now() - self.waiting[0].arrival < self.limits.max_wait
 

@@ -1,80 +1,60 @@
-"""A batch that raises: whose fault it was, at what price, and who is not run again."""
+"""The decision table, row by row; and how long a batch is waited for."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import Any
-
 import pytest
 
-from batcher.errors import RunnerFailed, WorkerLost
-from batcher.recovery import run_batch
-from batcher.request import Request, State
-from batcher.runner import Reply
-from tests.fakes import request
+from batcher import recovery
+from batcher.cost import CostModel
+from batcher.errors import BatcherError, OutOfMemory, RunnerFailed, WorkerLost
+from batcher.recovery import Step, is_poison, next_step, runs_alone
 
 
-class Model:
-    """Doubles numbers; raises on a batch that holds a culprit; counts its runs."""
-
-    def __init__(self, culprits: set[int]) -> None:
-        self.culprits = culprits
-        self.runs: list[list[int]] = []
-
-    def run(self, payloads: Sequence[Any]) -> Reply:
-        self.runs.append(list(payloads))
-        if bad := self.culprits & set(payloads):
-            raise RunnerFailed(f"cannot do {min(bad)}")
-        return Reply([2 * payload for payload in payloads], 0.25)
-
-
-def running(count: int) -> list[Request]:
-    requests = [request(payload=number) for number in range(count)]
-    for each in requests:
-        each.state = State.RUNNING
-    return requests
+@pytest.mark.parametrize(
+    ("error", "size", "closing", "step"),
+    [
+        (RunnerFailed("bad"), 1, False, Step.FAIL),
+        (RunnerFailed("bad"), 2, False, Step.HALVE),
+        (RunnerFailed("bad"), 64, True, Step.HALVE),
+        (OutOfMemory("full"), 1, False, Step.FAIL),
+        (OutOfMemory("full"), 2, False, Step.HALVE),
+        (WorkerLost("signal 9"), 1, False, Step.REQUEUE),
+        (WorkerLost("hang"), 64, False, Step.REQUEUE),
+        (WorkerLost("signal 9"), 64, True, Step.FAIL),
+    ],
+)
+def test_what_becomes_of_a_failed_batch(
+    error: BatcherError, size: int, closing: bool, step: Step
+) -> None:
+    assert next_step(error, size, closing) is step
 
 
-def test_a_batch_that_does_not_raise_runs_once_and_keeps_its_time() -> None:
-    model = Model(set())
-    assert run_batch(model.run, running(5)) == Reply([0, 2, 4, 6, 8], 0.25)
-    assert len(model.runs) == 1
+def test_the_first_lost_worker_is_nobodys_fault_the_second_isolates_the_third_condemns() -> None:
+    assert [runs_alone(losses) for losses in range(4)] == [False, False, True, True]
+    assert [is_poison(losses) for losses in range(4)] == [False, False, False, True]
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 31, 32, 64])
-def test_one_culprit_fails_alone_within_the_bound(size: int) -> None:
-    for culprit in range(size):
-        model = Model({culprit})
-        reply = run_batch(model.run, running(size))
-        assert isinstance(reply.results[culprit], RunnerFailed)
-        assert str(reply.results[culprit]) == f"cannot do {culprit}"
-        mates = [place for place in range(size) if place != culprit]
-        assert [reply.results[place] for place in mates] == [2 * place for place in mates]
-        assert len(model.runs) - 1 <= 2 * math.ceil(math.log2(size))
-        assert reply.seconds == 0.0
+def cost(*batches: tuple[int, int, float]) -> CostModel:
+    model = CostModel()
+    for batch in batches:
+        model.observe(*batch)
+    return model
 
 
-def test_every_request_a_culprit_costs_two_runs_each_at_most() -> None:
-    model = Model(set(range(16)))
-    reply = run_batch(model.run, running(16))
-    assert [str(result) for result in reply.results] == [f"cannot do {n}" for n in range(16)]
-    assert len(model.runs) == 2 * 16 - 1
+def test_a_batch_that_nobody_can_predict_is_waited_for_for_long() -> None:
+    assert recovery.patience(CostModel(), 1, 10, floor=5.0) == 300.0
+    assert recovery.patience(CostModel(), 1, 10, floor=400.0) == 400.0
 
 
-def test_a_half_whose_callers_have_all_gone_is_not_run_again() -> None:
-    model, requests = Model({0}), running(4)
-    requests[2].state = requests[3].state = State.DONE
-    assert len(run_batch(model.run, requests).results) == 4
-    assert [2, 3] not in model.runs
-    assert [1] in model.runs
+def test_a_known_batch_has_ten_times_its_time_and_never_less_than_the_floor() -> None:
+    known = cost(*[(1, 10, 2.0)] * 20)
+    assert recovery.patience(known, 1, 10, floor=5.0) == pytest.approx(20.0, rel=0.01)
+    assert recovery.patience(known, 1, 10, floor=50.0) == 50.0
 
 
-def test_a_worker_that_dies_on_the_way_ends_it() -> None:
-    def run(payloads: Sequence[Any]) -> Reply:
-        if len(payloads) < 4:
-            raise WorkerLost("died")
-        raise RunnerFailed("no")
-
-    with pytest.raises(WorkerLost):
-        run_batch(run, running(4))
+def test_a_batch_larger_than_any_before_has_as_long_as_its_tokens_may_need() -> None:
+    """Small ones teach what a batch costs, not what a token does: a first large one must not be
+    killed for taking its time."""
+    small = cost(*[(1, 10, 0.2)] * 20)
+    assert small.predict(64, 16_384) < 20.0
+    assert recovery.patience(small, 64, 16_384, floor=5.0) >= 2 * 0.2 * 16_384 / 10

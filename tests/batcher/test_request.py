@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -12,16 +12,26 @@ from batcher.errors import Draining, NotReady, Overloaded, Refused, RunnerFailed
 from batcher.request import Batch, BatchReport
 from tests.fakes import request
 
-Settled = list[tuple[list[Any], float]]
+
+class Owner:
+    """Writes down how each batch ended."""
+
+    def __init__(self) -> None:
+        self.settled: list[tuple[list[Any], float]] = []
+
+    def settle(self, batch: Batch, results: Sequence[Any], inference: float) -> None:
+        self.settled.append((list(results), inference))
+
+    def halve(self, batch: Batch, out_of_memory: bool) -> Sequence[Batch]:
+        return ()
+
+    def requeue(self, batch: Batch, lost: bool) -> int:
+        return 0
 
 
-def batch(*costs: int, settled: Settled | None = None) -> Batch:
-    def keep(batch: Batch, results: Sequence[Any], inference: float) -> None:
-        if settled is not None:
-            settled.append((list(results), inference))
-
+def batch(*costs: int, owner: Owner | None = None) -> Batch:
     requests = [request(payload=f"text of {cost}", cost=cost) for cost in costs]
-    return Batch(requests, 0, "full", closed=0.0, predicted=0.0, _settle=keep)
+    return Batch(requests, 0, "full", 0.0, predicted=0.0, patience=1.0, owner=owner or Owner())
 
 
 def test_a_batch_counts_its_tokens_with_and_without_padding() -> None:
@@ -33,22 +43,31 @@ def test_payloads_come_in_the_order_of_the_requests() -> None:
     assert batch(2, 1).payloads == ["text of 2", "text of 1"]
 
 
-def test_settling_twice_is_a_bug_and_changes_nothing() -> None:
-    settled: Settled = []
-    twice = batch(1, settled=settled)
+ENDS: list[Callable[[Batch], Any]] = [
+    lambda batch: batch.settle(["second"]),
+    lambda batch: batch.fail(RunnerFailed("late")),
+    lambda batch: batch.halve(),
+    lambda batch: batch.requeue(lost=True),
+]
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_ending_twice_is_a_bug_and_changes_nothing(end: Callable[[Batch], Any]) -> None:
+    owner = Owner()
+    twice = batch(1, owner=owner)
     twice.settle(["first"], 0.5)
-    with pytest.raises(AssertionError, match="settled twice"):
-        twice.settle(["second"])
-    with pytest.raises(AssertionError, match="settled twice"):
-        twice.fail(RunnerFailed("late"))
-    assert settled == [(["first"], 0.5)]
+    with pytest.raises(AssertionError, match="ended twice"):
+        end(twice)
+    assert owner.settled == [(["first"], 0.5)]
 
 
-def test_fail_gives_every_request_the_error() -> None:
-    settled: Settled = []
-    error = RunnerFailed("no memory")
-    batch(1, 1, 1, settled=settled).fail(error)
-    assert settled == [([error, error, error], 0.0)]
+def test_fail_gives_every_request_an_error_of_its_own() -> None:
+    owner = Owner()
+    batch(1, 1, 1, owner=owner).fail(NotReady("no worker", 2.5))
+    ((errors, inference),) = owner.settled
+    assert [(type(e), str(e), e.retry_after) for e in errors] == [(NotReady, "no worker", 2.5)] * 3
+    assert len({id(error) for error in errors}) == 3  # raising one writes its traceback into it
+    assert inference == 0.0
 
 
 def test_padding_is_the_part_of_the_tokens_that_nobody_sent() -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ class Hosted:
         return pid
 
     def run(self, *payloads: Any) -> list[Any]:
-        return list(self.host.run(payloads).results)
+        return list(self.host.run(payloads, PATIENCE).results)
 
     def in_thread(self, act: Callable[[], Any]) -> Callable[[], BaseException]:
         """Begins `act`; what comes back waits for it and returns what it raised."""
@@ -112,7 +113,7 @@ def test_a_worker_answers_from_a_process_of_its_own(hosted: Hosted) -> None:
 
 
 def test_the_run_is_timed_where_it_happens(hosted: Hosted) -> None:
-    assert 0.0 < hosted.host.run(["a"]).seconds < 10.0
+    assert 0.0 < hosted.host.run(["a"], PATIENCE).seconds < 10.0
 
 
 def test_the_facts_of_the_model_come_with_the_process_id() -> None:
@@ -128,7 +129,7 @@ def test_an_array_crosses_whole_and_is_one_result_a_row() -> None:
     hosted = Hosted(partial(Returns, numpy.arange(6, dtype="float32").reshape(2, 3)))
     hosted.start()
     try:
-        results = hosted.host.run(["a", "b"]).results
+        results = hosted.host.run(["a", "b"], PATIENCE).results
         assert isinstance(results, numpy.ndarray)
         assert results.tolist() == [[0, 1, 2], [3, 4, 5]]
     finally:
@@ -284,21 +285,26 @@ def test_a_child_of_the_workers_own_does_not_hide_that_it_died(hosted: Hosted) -
 def test_of_many_workers_that_die_together_each_is_known_by_its_own_cause() -> None:
     """Several threads reap at once, and one starts a worker meanwhile."""
     crowd = [Hosted(Obedient) for _ in range(4)]
+    # A worker lives no longer than the thread that started it: these last until the end.
+    starters = [ThreadPoolExecutor(1) for _ in crowd]
     try:
         for hosted in crowd:
             hosted.start()
         for _ in range(3):
             ended = [hosted.in_thread(partial(hosted.run, "kill")) for hosted in crowd]
             assert [str(wait()) for wait in ended] == ["worker-0 died (signal 9)"] * 4
-            starting = [threading.Thread(target=hosted.start) for hosted in crowd]
-            for thread in starting:
-                thread.start()
-            for thread in starting:
-                join(thread)
+            starting = [
+                starter.submit(hosted.start)
+                for starter, hosted in zip(starters, crowd, strict=True)
+            ]
+            for started in starting:
+                started.result(PATIENCE)
         assert [hosted.deaths for hosted in crowd] == [["signal 9"] * 3] * 4
     finally:
         for hosted in crowd:
             hosted.host.stop()
+        for starter in starters:
+            starter.shutdown()
 
 
 def test_sigterm_and_sigint_are_the_parents_business(hosted: Hosted) -> None:
@@ -320,7 +326,7 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
     host = ProcessHost(Obedient, "worker-0", lambda reason: None)
     print(host.start()["pid"], flush=True)
-    host.run([{payload!r}])
+    host.run([{payload!r}], 60.0)
     print("hanging", flush=True)
     sys.stdin.read()
 """

@@ -306,9 +306,7 @@ def test_a_body_that_nobody_waits_for_must_end_too() -> None:
     async def test() -> None:
         async with serving(patience=Patience(receipt=SOON)) as site:
             client = await site.connect()
-            client.send(
-                b"GET /health/live HTTP/1.1\r\nHost: a\r\nContent-Length: 99999\r\n\r\nabc"
-            )
+            client.send(b"GET /health/live HTTP/1.1\r\nHost: a\r\nContent-Length: 99999\r\n\r\nabc")
             assert (await client.reply()).status == 200
             while not client.writer.transport.is_closing():  # goes on sending
                 client.send(b"x")

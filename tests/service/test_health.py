@@ -38,10 +38,12 @@ def test_not_ready_says_why_and_when_to_come_back(path: str) -> None:
             assert http.get("/health/live").status_code == 200
             return str(answer.json()["reason"])
 
-        assert reason() == "the model is being loaded"
+        assert reason() == "worker 0 is loading the model"
         engine.collector.replica_up(0, {})
         engine.collector.replica_down(0, "signal 9")
-        assert reason() == "no worker is up; one is being started again"
+        assert reason() == "worker 0 is starting again (signal 9)"
+        engine.collector.replica_waits(0, 2.0, "no weights", is_broken=True)
+        assert reason() == "worker 0 starts again in 2.0 s (no weights)"
         engine.up = True
         assert http.get(path).status_code == 200
         front.stopping = True

@@ -1,0 +1,48 @@
+"""MemoryCeiling: how large a batch may be before one device runs out of memory. Learned, not told.
+
+Knows no lock and no clock: the collector brings those.
+"""
+
+from __future__ import annotations
+
+_INF = float("inf")
+_TRUST = 600.0  # seconds without a failure before a larger batch is tried again
+_MAX_TRUST = 86_400.0
+_STEP = 1.25
+
+
+class MemoryCeiling:
+    """A batch is allowed if its requests or its padded tokens are within what was safe.
+
+    One bound each, because nobody knows which of the two it was. Each failure lowers the bound that
+    had let the batch through.
+    """
+
+    def __init__(self) -> None:
+        self.size = _INF
+        self.tokens = _INF
+        self._failed_at = 0.0
+        self._trust = _TRUST
+
+    def allows(self, size: int, tokens: int) -> bool:
+        return size <= self.size or tokens <= self.tokens
+
+    def failed(self, size: int, tokens: int, now: float) -> None:
+        """A batch of more than one request was too large."""
+        is_within_size, is_within_tokens = size <= self.size, tokens <= self.tokens
+        if is_within_size:
+            self.size = max(1, size // 2)
+        if is_within_tokens:
+            self.tokens = max(1, tokens // 2)
+        self._failed_at = now
+
+    def relax(self, now: float) -> None:
+        """Long after the last failure, a little more is tried; the next try comes later still."""
+        if self.tokens == _INF or now - self._failed_at < self._trust:
+            return
+        self.size, self.tokens = self.size * _STEP, self.tokens * _STEP
+        self._failed_at = now
+        self._trust = min(2 * self._trust, _MAX_TRUST)
+
+    def __repr__(self) -> str:
+        return f"<MemoryCeiling {self.size:.0f} requests or {self.tokens:.0f} tokens>"

@@ -1,0 +1,83 @@
+"""Replica: what the collector knows of one. Guarded by the collector's lock."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from batcher.ceiling import MemoryCeiling
+from batcher.stats import ReplicaSnapshot, ReplicaState
+
+_INTERVALS = 2.5  # without a run that went well, a replica is no longer believed to be
+
+
+class Replica:
+    def __init__(self, index: int, canary_interval: float | None) -> None:
+        self.index = index
+        self.state: ReplicaState = "starting"
+        self.batches = 0  # taken and not ended; more than one only while one runs in halves
+        self.ceiling = MemoryCeiling()
+        self.last_ok: float | None = None
+        self.reason = ""
+        self._canary_interval = canary_interval
+        self._is_untried = True  # no run yet in this life
+        self._retry_at = 0.0
+        self._facts: Mapping[str, object] = {}
+        self.restarts: Counter[str] = Counter()
+
+    @property
+    def up(self) -> bool:
+        return self.state == "up"
+
+    @property
+    def is_hopeful(self) -> bool:
+        """Up, or so soon that it is worth waiting for."""
+        return self.state in ("up", "restarting")
+
+    def came_up(self, facts: Mapping[str, object], now: float) -> None:
+        self.state, self._facts = "up", facts
+        self.last_ok = now  # its warm-up did
+        self._is_untried = True
+
+    def went_well(self, now: float) -> None:
+        self.last_ok = now
+        self._is_untried = False
+
+    def went_down(self, reason: str) -> None:
+        self.state, self.reason = "restarting", reason
+        self.restarts[reason] += 1
+
+    def waits(self, until: float, reason: str, is_broken: bool) -> None:
+        self._retry_at, self.reason = until, reason
+        if is_broken:
+            self.state = "broken"
+
+    def retry_in(self, now: float) -> float:
+        """Seconds until it is started again; 0: that is not planned, or under way."""
+        return 0.0 if self.up else max(0.0, self._retry_at - now)
+
+    @property
+    def canary_due(self) -> float | None:
+        """When a run must be made only to see it succeed. -inf: first of all, which also teaches
+        the cost model what a run takes at the least."""
+        if self._canary_interval is None or self.last_ok is None:
+            return None
+        return float("-inf") if self._is_untried else self.last_ok + self._canary_interval
+
+    def snapshot(self, now: float) -> ReplicaSnapshot:
+        age = None if self.last_ok is None else now - self.last_ok
+        interval = self._canary_interval
+        size, tokens = self.ceiling.size, self.ceiling.tokens
+        return ReplicaSnapshot(
+            index=self.index,
+            state=self.state,
+            busy=self.batches > 0,
+            facts=dict(self._facts),
+            restarts=dict(self.restarts),
+            reason=self.reason,
+            retry_in=self.retry_in(now),
+            last_ok_age=age,
+            fresh=interval is None or (age is not None and age <= _INTERVALS * interval),
+            safe_size=None if size == float("inf") else int(size),
+            safe_tokens=None if tokens == float("inf") else int(tokens),
+        )

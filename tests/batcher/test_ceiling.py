@@ -1,0 +1,75 @@
+"""How large a batch may be: learned from what failed, in few failures, and forgotten slowly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from batcher.ceiling import MemoryCeiling
+
+DAY = 86_400.0
+
+
+def test_without_a_failure_everything_is_allowed() -> None:
+    assert MemoryCeiling().allows(10**6, 10**9)
+
+
+def test_a_batch_that_failed_is_not_allowed_again_nor_one_larger_both_ways() -> None:
+    ceiling = MemoryCeiling()
+    ceiling.failed(64, 16_384, now=0.0)
+    assert not ceiling.allows(64, 16_384)
+    assert not ceiling.allows(65, 20_000)
+    assert ceiling.allows(32, 16_384)
+    assert ceiling.allows(64, 8_192)
+
+
+def test_the_bound_that_let_a_failure_through_is_the_one_that_is_lowered() -> None:
+    ceiling = MemoryCeiling()
+    ceiling.failed(64, 16_384, now=0.0)
+    ceiling.failed(64, 8_000, now=0.0)
+    assert (ceiling.size, ceiling.tokens) == (32, 4_000)
+    ceiling.failed(20, 9_000, now=0.0)
+    assert (ceiling.size, ceiling.tokens) == (10, 4_000)
+
+
+@pytest.mark.parametrize(
+    "fits",
+    [
+        lambda size, tokens: size <= 4,
+        lambda size, tokens: tokens <= 1_000,
+        lambda size, tokens: size <= 12 and tokens <= 3_000,
+    ],
+)
+def test_whatever_the_limit_is_in_it_is_learned_in_few_failures(
+    fits: Callable[[int, int], bool],
+) -> None:
+    ceiling, failures = MemoryCeiling(), 0
+    for _ in range(20):
+        for size in range(1, 65):
+            for length in (1, 5, 30, 250):
+                tokens = size * length
+                if ceiling.allows(size, tokens) and size > 1 and not fits(size, tokens):
+                    ceiling.failed(size, tokens, now=0.0)
+                    failures += 1
+    assert failures <= 16
+    assert ceiling.allows(2, 2)
+
+
+def test_long_after_a_failure_a_little_more_is_tried_and_the_next_time_later() -> None:
+    ceiling = MemoryCeiling()
+    ceiling.failed(64, 6_400, now=0.0)
+    ceiling.relax(599.0)
+    assert ceiling.size == 32
+    ceiling.relax(600.0)
+    assert (ceiling.size, ceiling.tokens) == (40, 4_000)
+    ceiling.relax(1_799.0)
+    assert ceiling.size == 40
+    ceiling.relax(1_800.0)
+    assert ceiling.size == 50
+
+
+def test_what_never_failed_is_never_relaxed() -> None:
+    ceiling = MemoryCeiling()
+    ceiling.relax(DAY)
+    assert ceiling.allows(10**6, 10**9)
