@@ -289,7 +289,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         " when to come back",
         _mix,
         mixed.ENV,
-        Allowed(failing=mixed.is_culprit, unknown=True),
+        Allowed(failing=mixed.is_culprit, unknown=True, growth_mb=64),
     ),
     Scenario(
         "L6",

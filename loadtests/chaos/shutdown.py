@@ -31,7 +31,7 @@ def _drained(bench: Bench) -> Finding:
     late = between(load.calls, signalled + 0.9 * DELAY_SECONDS)
     # What comes when the door is shut is refused by the kernel, or told so; nothing is cut off.
     polite = all(call.outcome in ("200", "503", "refused") for call in late)
-    good = only(kept, 200) and polite and code == 0 and not _left(tree)
+    good = only(kept, 200) and polite and code == 0 and _all_gone(bench, tree)
     return Finding(
         good,
         f"ready said no after {unready * 1e3:.0f} ms; sent before the door shut {tell(kept)}; after"
@@ -48,7 +48,7 @@ def _too_long(bench: Bench) -> Finding:
         bench.server.terminate()
         code = bench.server.process.wait(15.0)
         took = now() - began
-    good = only(load.calls, 503, 504) and took <= 4.0 and not _left(tree)
+    good = only(load.calls, 503, 504) and took <= 4.0 and _all_gone(bench, tree)
     return Finding(
         good,
         f"the request: {tell(load.calls)}; status {code} after {took:.2f} s with 1.2 s of grace;"
@@ -71,7 +71,7 @@ def _impatient(bench: Bench) -> Finding:
                 bench.kill(bench.pid, second)
             code = bench.server.process.wait(15.0)
             took = now() - began
-        good &= took < 3.0 and not _left(tree)
+        good &= took < 3.0 and _all_gone(bench, tree)
         told.append(f"{first.name} then {second.name}: status {code} in {took:.1f} s")
 
     again(signal.SIGTERM, signal.SIGTERM)
@@ -109,6 +109,15 @@ def _parent_killed(bench: Bench) -> Finding:
 
 def _nobody(tree: list[int]) -> Callable[[], bool]:
     return lambda: not _left(tree)
+
+
+def _all_gone(bench: Bench, tree: list[int]) -> bool:
+    """Children see the end of their parent, and end themselves: within 2 s."""
+    try:
+        bench.wait_until("children to end", _nobody(tree), 2.0)
+    except TimeoutError:
+        return False
+    return True
 
 
 def _left(tree: list[int]) -> list[int]:
