@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from loadtests.chaos import report, soak
+from loadtests.chaos import mixed, report, soak
 from loadtests.chaos.bench import Bench
 from loadtests.chaos.controls import Control, controls
 from loadtests.chaos.history import History
@@ -39,7 +39,8 @@ def run(args: argparse.Namespace) -> int:
     """The command: 0 when everything survived, or cannot run here, and every control was caught."""
     options = {"only": args.only, "soak minutes": args.soak, "real model": args.real}
     name = "chaos" + ("-soak" if args.soak else "") + ("-real" if args.real else "")
-    record = Record(args.out, name, {k: v for k, v in options.items() if v} | dict(SIMULATED))
+    settings = {} if args.real else dict(SIMULATED) | (mixed.ENV if args.soak else {})
+    record = Record(args.out, name, {k: v for k, v in options.items() if v} | settings)
     if args.soak:
         return soak.run(args.soak, record)
     chosen = choose(args.only, args.real)
