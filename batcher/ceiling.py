@@ -6,9 +6,8 @@ Knows no lock and no clock: the collector brings those.
 from __future__ import annotations
 
 _INF = float("inf")
-_TRUST = 600.0  # seconds without a failure before a larger batch is tried again
+_TRUST = 600.0  # seconds without a failure before twice as much is tried again
 _MAX_TRUST = 86_400.0
-_STEP = 1.25
 
 
 class MemoryCeiling:
@@ -21,7 +20,8 @@ class MemoryCeiling:
     def __init__(self) -> None:
         self.size = _INF
         self.tokens = _INF
-        self._failed_at = 0.0
+        self._changed_at = 0.0  # by a failure, or by a try
+        self._is_trying = False  # the last change was a try
         self._trust = _TRUST
 
     def allows(self, size: int, tokens: int) -> bool:
@@ -34,15 +34,18 @@ class MemoryCeiling:
             self.size = max(1, size // 2)
         if is_within_tokens:
             self.tokens = max(1, tokens // 2)
-        self._failed_at = now
+        if self._is_trying:
+            self._trust = min(2 * self._trust, _MAX_TRUST)
+        self._changed_at, self._is_trying = now, False
 
     def relax(self, now: float) -> None:
-        """Long after the last failure, a little more is tried; the next try comes later still."""
-        if self.tokens == _INF or now - self._failed_at < self._trust:
-            return
-        self.size, self.tokens = self.size * _STEP, self.tokens * _STEP
-        self._failed_at = now
-        self._trust = min(2 * self._trust, _MAX_TRUST)
+        """Long after the last failure more is tried: whatever took the memory may have gone.
+
+        If that fails too, it is twice as long until the next try.
+        """
+        if self.tokens < _INF and now - self._changed_at >= self._trust:
+            self.size, self.tokens = self.size * 2, self.tokens * 2
+            self._changed_at, self._is_trying = now, True
 
     def __repr__(self) -> str:
         return f"<MemoryCeiling {self.size:.0f} requests or {self.tokens:.0f} tokens>"

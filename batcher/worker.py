@@ -37,6 +37,8 @@ _LAST_WORDS = 5  # lines of output that go into the error when a worker dies
 _START_TIMEOUT = 60.0  # seconds that a start may take at the least, or so many times
 _TIMES_FIRST = 10.0  # what the first one took
 _PR_SET_PDEATHSIG = 1
+# Once CUDA or HIP has said this, whatever the process asks of the device fails too.
+_DEVICE_LOST = ("CUDA error", "HIP error")
 
 # The standard library reaps whichever children have ended whenever it starts one, and of two
 # threads that reap the same child one learns nothing: so births and deaths take turns.
@@ -347,6 +349,8 @@ def _answer(run: Callable[[Sequence[Payload]], Sequence[Any]], data: bytes) -> _
     except Exception as error:
         traceback.print_exc()
         reason = str(error) if isinstance(error, RunnerFailed) else explain(error)
+        if any(sign in reason for sign in _DEVICE_LOST):
+            raise SystemExit("the device has failed") from None
         return _Failed(reason, isinstance(error, MemoryError))
     if not hasattr(results, "dtype"):  # an array crosses faster whole than row by row
         # An exception of the model's own may pickle and yet not unpickle: it crosses as its text.

@@ -52,6 +52,10 @@ async def stats(request: Request[State]) -> Response:
             "version": front.version,
             "ready": _why_not(front, snapshot) is None,
             **dataclasses.asdict(snapshot),
+            "replicas": [
+                {**dataclasses.asdict(each), "up": each.up, "ready": each.ready}
+                for each in snapshot.replicas
+            ],
             "http": routes,
         }
     )

@@ -89,9 +89,6 @@ class EncoderRunner:
             return only_finite(self._forward(pad(sequences, self._spec.pad_id, self._allocate)))
         except torch.OutOfMemoryError as error:
             why = str(error)
-        except torch.AcceleratorError as error:
-            # After this nothing works in this process: it must be replaced.
-            raise SystemExit(f"the device has failed: {error}") from None
         except RuntimeError as error:
             if _NO_CPU_MEMORY not in str(error):
                 raise

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -17,9 +19,9 @@ class Obedient(Echo):
     """Does what the payloads say; echoes those that say nothing."""
 
     def run(self, payloads: Sequence[Any]) -> Sequence[Any]:
-        return [self._one(payload) for payload in payloads]
+        return [self._one(payload, payloads) for payload in payloads]
 
-    def _one(self, payload: Any) -> Any:
+    def _one(self, payload: Any, payloads: Sequence[Any]) -> Any:
         match payload:
             case "pid":
                 return os.getpid()
@@ -50,6 +52,26 @@ class Obedient(Echo):
                 return lambda: None
             case "local":
                 return OnlyHere()
+            case "device":
+                raise RuntimeError("CUDA error: device-side assert triggered")
+            case "memory":
+                if len(payloads) > 2:
+                    raise MemoryError(f"{len(payloads)} inputs do not fit")
+            case ("kill once", note):
+                if _is_first(note):
+                    os.kill(os.getpid(), signal.SIGKILL)
+            case "garbage":
+                _write_to_channel(b"\x00\x00\x00\x05hello")
+            case "torn":
+                _write_to_channel(b"\x00\x00\x10\x00btch")  # 4 KiB announced, four bytes sent
+                os._exit(7)
+            case "half a frame":
+                _write_to_channel(b"\x00\x00\x10\x00btch")  # and then nothing more
+                threading.Event().wait()
+            case "replay":
+                _write_to_channel(_frame(1, "an old answer"))
+            case "foresight":
+                _write_to_channel(_frame(10**6, "an answer to what was not asked"))
             case ("print", text):
                 print(text)
                 return None
@@ -57,6 +79,31 @@ class Obedient(Echo):
                 sys.stderr.write(text)
                 return None
         return payload
+
+
+def _is_first(note: str) -> bool:
+    """The first time that anybody asks for this path."""
+    try:
+        with open(note, "x"):
+            return True
+    except FileExistsError:
+        return False
+
+
+def _write_to_channel(data: bytes) -> None:
+    """As a native library that has lost its way would."""
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            is_socket = os.readlink(f"/proc/self/fd/{name}").startswith("socket:")
+        except FileNotFoundError:  # the one that listed them
+            continue
+        if is_socket:
+            os.write(int(name), data)
+
+
+def _frame(number: int, message: object) -> bytes:
+    data = struct.pack(">4sQ", b"btch", number) + pickle.dumps(message)
+    return struct.pack("!i", len(data)) + data
 
 
 class Needy(Exception):
@@ -98,9 +145,15 @@ class DoesNotLoad(Echo):
 
 
 class DiesLoading(Echo):
+    """Each time, or with a path for a note only the first time."""
+
+    def __init__(self, note: str = "") -> None:
+        self.note = note
+
     def warm_up(self) -> Mapping[str, object]:
         print("mapping the weights", flush=True)
-        os.kill(os.getpid(), signal.SIGKILL)
+        if not self.note or _is_first(self.note):
+            os.kill(os.getpid(), signal.SIGKILL)
         return {}
 
 
@@ -128,3 +181,17 @@ class LeavesANote(Obedient):
     def close(self) -> None:
         with open(self.path, "w") as note:
             note.write("closed")
+
+
+class LoadsOnce(Obedient):
+    """The second time it hangs while loading."""
+
+    def __init__(self, note: str) -> None:
+        self.note = note
+
+    def warm_up(self) -> Mapping[str, object]:
+        if _is_first(self.note):
+            return super().warm_up()
+        print("loading again", flush=True)
+        threading.Event().wait()
+        return {}

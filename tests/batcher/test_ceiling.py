@@ -56,17 +56,27 @@ def test_whatever_the_limit_is_in_it_is_learned_in_few_failures(
     assert ceiling.allows(2, 2)
 
 
-def test_long_after_a_failure_a_little_more_is_tried_and_the_next_time_later() -> None:
+def test_long_after_a_failure_twice_as_much_is_tried() -> None:
     ceiling = MemoryCeiling()
     ceiling.failed(64, 6_400, now=0.0)
     ceiling.relax(599.0)
     assert ceiling.size == 32
     ceiling.relax(600.0)
-    assert (ceiling.size, ceiling.tokens) == (40, 4_000)
-    ceiling.relax(1_799.0)
-    assert ceiling.size == 40
-    ceiling.relax(1_800.0)
-    assert ceiling.size == 50
+    assert (ceiling.size, ceiling.tokens) == (64, 6_400)
+    ceiling.relax(1_200.0)
+    assert ceiling.size == 128
+
+
+def test_after_a_try_that_failed_the_next_one_comes_later() -> None:
+    ceiling = MemoryCeiling()
+    ceiling.failed(64, 6_400, now=0.0)
+    ceiling.relax(600.0)
+    ceiling.failed(64, 6_400, now=700.0)
+    assert ceiling.size == 32
+    ceiling.relax(1_899.0)
+    assert ceiling.size == 32
+    ceiling.relax(1_900.0)
+    assert ceiling.size == 64
 
 
 def test_what_never_failed_is_never_relaxed() -> None:

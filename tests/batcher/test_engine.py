@@ -9,13 +9,28 @@ import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from batcher import DeadlineExceeded, Draining, Engine, Limits, NotReady, RunnerFailed
+from batcher import (
+    DeadlineExceeded,
+    Draining,
+    Engine,
+    Limits,
+    NotReady,
+    PoisonRequest,
+    RunnerFailed,
+)
 from batcher.collector import Collector
-from tests.batcher.runners import DoesNotLoad, HangsLoading, Obedient
+from tests.batcher.runners import (
+    DiesLoading,
+    DoesNotLoad,
+    HangsLoading,
+    LoadsOnce,
+    Obedient,
+)
 from tests.fakes import Echo, GatedRunner, LogWatch, Signal, run_async, until
 
 inline = partial(Engine, isolation="thread")
@@ -433,22 +448,6 @@ def test_an_engine_drained_while_a_replica_loads_does_not_wait_for_the_model(
     run_async(main())
 
 
-class LoadsOnce(Obedient):
-    """The second time it hangs while loading."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def warm_up(self) -> Mapping[str, object]:
-        try:
-            with open(self.path, "x"):
-                return super().warm_up()
-        except FileExistsError:
-            print("loading again", flush=True)
-            threading.Event().wait()
-            raise
-
-
 @pytest.mark.parametrize("factory", [lambda: Obedient(), DoesNotLoad])
 def test_a_factory_that_makes_no_worker_is_a_reason_and_not_a_wait_for_ever(
     factory: Any, leaves_nothing: None
@@ -473,3 +472,122 @@ def test_it_introduces_itself() -> None:
     assert repr(Engine([Echo, Echo])) == (
         "<Engine 2 replicas, <Collector open, 0 waiting, 0 replicas busy>>"
     )
+
+
+# Faults: one request never hurts another
+
+
+def mates(engine: Engine, culprit: str, count: int = 7) -> list[asyncio.Task[Any]]:
+    """A culprit in the middle of others, in one batch if nothing runs."""
+    names = [f"mate {number}" for number in range(count)]
+    return ask(engine, *names[: count // 2], culprit, *names[count // 2 :])
+
+
+def check_mates(outcomes: list[Any], count: int = 7) -> Any:
+    """Each mate has its own answer; returns the culprit's."""
+    culprit = outcomes.pop(count // 2)
+    assert outcomes == [f"mate {number}" for number in range(count)]
+    return culprit
+
+
+@pytest.mark.parametrize("payload", ["exit", "garbage", "torn"])
+def test_a_request_that_kills_each_worker_fails_alone_and_is_kept_out(
+    leaves_nothing: None, payload: str
+) -> None:
+    async def main() -> None:
+        async with Engine(Obedient) as engine:
+            outcomes = await asyncio.gather(*mates(engine, payload), return_exceptions=True)
+            assert isinstance(check_mates(outcomes), PoisonRequest)
+            snapshot = await engine.snapshot()
+            assert sum(snapshot.replicas[0].restarts.values()) == 3
+            assert (snapshot.poison, snapshot.ok, snapshot.failed) == (1, 7, 1)
+            with pytest.raises(PoisonRequest, match="refused"):
+                await engine.submit(payload)
+            after = await engine.snapshot()
+            assert after.refused == {"PoisonRequest": 1}
+            assert await engine.submit("a") == "a"
+            assert (await engine.snapshot()).replicas[0].restarts == after.replicas[0].restarts
+
+    run_async(main())
+
+
+def test_a_request_that_hangs_fails_alone_and_its_mates_are_answered(leaves_nothing: None) -> None:
+    async def main() -> None:
+        async with Engine(Obedient, limits=Limits(hang_after=0.05)) as engine:
+            assert await engine.submit("a") == "a"  # from here on the cost model knows a batch
+            outcomes = await asyncio.gather(*mates(engine, "hang"), return_exceptions=True)
+            assert isinstance(check_mates(outcomes), PoisonRequest)
+            assert (await engine.snapshot()).replicas[0].restarts == {"hang": 3}
+
+    run_async(main())
+
+
+def test_a_worker_killed_in_the_middle_of_a_batch_costs_nobody_an_answer(
+    leaves_nothing: None, tmp_path: Path, log: LogWatch
+) -> None:
+    async def main() -> None:
+        async with Engine(Obedient) as engine:
+            once = ("kill once", str(tmp_path / "note"))
+            outcomes = await asyncio.gather(*mates(engine, once))  # type: ignore[arg-type]
+            assert check_mates(outcomes) == once
+            snapshot = await engine.snapshot()
+            assert (snapshot.ok, snapshot.retried) == (8, 8)
+            assert snapshot.batches == {"idle": 1, "retry": 1}
+
+    run_async(main())
+    log.wait_for(
+        "worker-0 died (signal 9) while running 8 requests; they run again on the next worker"
+    )
+
+
+def test_a_batch_too_large_for_the_memory_runs_in_halves_and_none_is_as_large_again(
+    leaves_nothing: None,
+) -> None:
+    async def main() -> None:
+        async with Engine(Obedient) as engine:
+            first = await asyncio.gather(*mates(engine, "memory"))
+            assert check_mates(first) == "memory"
+            (replica,) = (await engine.snapshot()).replicas
+            assert (replica.safe_size, replica.restarts) == (2, {})
+            splits = (await engine.snapshot()).batches["split"]
+            assert check_mates(await asyncio.gather(*mates(engine, "memory"))) == "memory"
+            assert (await engine.snapshot()).batches["split"] == splits
+
+    run_async(main())
+
+
+def test_thirty_one_mates_of_a_culprit_are_answered_within_the_bound_of_extra_runs() -> None:
+    async def main() -> None:
+        async with Engine(Obedient) as engine:
+            for _ in range(3):
+                outcomes = await asyncio.gather(*mates(engine, "raise", 31), return_exceptions=True)
+                assert str(check_mates(outcomes, 31)) == "ValueError: a bad input"
+            assert (await engine.snapshot()).batches["split"] <= 3 * 2 * 5
+
+    run_async(main())
+
+
+def test_a_worker_that_dies_while_it_loads_is_started_again_until_it_does_not(
+    leaves_nothing: None, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with Engine(partial(DiesLoading, str(tmp_path / "note"))) as engine:
+            assert await engine.submit("a") == "a"
+
+    run_async(main())
+
+
+def test_an_idle_replica_is_tried_and_one_that_fails_is_replaced(leaves_nothing: None) -> None:
+    async def main() -> None:
+        engine = Engine(Obedient, canary_interval=3600.0)
+        await engine.start(canary="raise")
+        restarted = await asyncio.to_thread(_first_loss, engine._collector)
+        assert restarted == {"canary": 1}
+        await engine.close()
+
+    run_async(main())
+
+
+def _first_loss(collector: Collector) -> dict[str, int]:
+    until(collector, lambda all_: all_._replicas[0].restarts)
+    return dict(collector._replicas[0].restarts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing.context
 import os
 import select
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 
 from batcher import worker
-from batcher.errors import RunnerFailed, WorkerLost
+from batcher.errors import OutOfMemory, RunnerFailed, WorkerLost
 from batcher.runner import RunnerFactory
 from batcher.worker import ProcessHost, describe_exit
 from tests.batcher.runners import (
@@ -27,6 +28,7 @@ from tests.batcher.runners import (
     Generates,
     HangsLoading,
     LeavesANote,
+    LoadsOnce,
     NoFacts,
     Obedient,
     OddFacts,
@@ -458,3 +460,85 @@ def test_it_introduces_itself(hosted: Hosted) -> None:
 def test_an_exit_is_described_by_signal_or_code() -> None:
     assert describe_exit(-11) == "signal 11"
     assert describe_exit(3) == "exit code 3"
+
+
+@pytest.mark.parametrize("payload", ["garbage", "foresight"])
+def test_what_is_no_answer_ends_the_worker_and_its_channel(hosted: Hosted, payload: str) -> None:
+    with pytest.raises(WorkerLost, match=r"worker-0 died \(garbage\)"):
+        hosted.run(payload)
+    assert hosted.deaths == ["garbage"]
+    hosted.start()
+    assert hosted.run("a") == ["a"]
+
+
+def test_a_frame_that_is_cut_short_by_the_workers_end_is_that_end(hosted: Hosted) -> None:
+    with pytest.raises(WorkerLost, match="exit code 7"):
+        hosted.run("torn")
+
+
+def test_an_answer_to_an_earlier_batch_is_dropped(hosted: Hosted) -> None:
+    assert hosted.run("a") == ["a"]
+    assert hosted.run("replay") == ["replay"]
+
+
+@pytest.mark.parametrize("payload", ["hang", "half a frame"])
+def test_a_run_that_does_not_end_in_time_ends_the_worker(hosted: Hosted, payload: str) -> None:
+    with pytest.raises(WorkerLost, match=r"worker-0 died \(hang\)"):
+        hosted.host.run([payload], 0.05)
+    assert hosted.deaths == ["hang"]
+    hosted.start()
+    assert hosted.run("a") == ["a"]
+
+
+def test_a_stopped_worker_is_replaced_and_what_it_says_when_woken_is_heard_by_nobody(
+    hosted: Hosted,
+) -> None:
+    (stopped,) = hosted.run("pid")
+    os.kill(stopped, signal.SIGSTOP)
+    with pytest.raises(WorkerLost, match="hang"):
+        hosted.host.run(["late"], 0.05)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(stopped, signal.SIGCONT)
+    hosted.start()
+    assert hosted.run("a", "pid") != ["late", stopped]
+    assert hosted.run("b") == ["b"]
+
+
+def test_a_stopped_worker_is_noticed_even_while_the_batch_is_on_its_way(hosted: Hosted) -> None:
+    """A pipe holds only so much: the rest of a large batch is never taken."""
+    (stopped,) = hosted.run("pid")
+    os.kill(stopped, signal.SIGSTOP)
+    with pytest.raises(WorkerLost, match="hang"):
+        hosted.host.run(["x" * 10_000_000], 0.05)
+
+
+def test_a_batch_that_does_not_fit_the_memory_is_known_as_such(hosted: Hosted) -> None:
+    with pytest.raises(OutOfMemory, match="MemoryError: 3 inputs"):
+        hosted.run("memory", "b", "c")
+    assert hosted.run("a") == ["a"]
+
+
+def test_a_device_that_has_failed_takes_its_process_with_it(hosted: Hosted) -> None:
+    with pytest.raises(WorkerLost, match=r"exit code 1.*the device has failed"):
+        hosted.run("device")
+    hosted.start()
+    assert hosted.run("a") == ["a"]
+
+
+def test_a_runner_that_is_abandoned_dies_of_what_it_was_told(hosted: Hosted) -> None:
+    hosted.host.abandon("canary")
+    assert (hosted.deaths, hosted.host.lost) == (["canary"], "canary")
+    hosted.start()
+    assert hosted.run("a") == ["a"]
+
+
+def test_a_restart_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(worker, "_START_TIMEOUT", 0.0)
+    monkeypatch.setattr(worker, "_TIMES_FIRST", 1.0)
+    hosted = Hosted(partial(LoadsOnce, str(tmp_path / "note")))
+    hosted.start()
+    with pytest.raises(WorkerLost):
+        hosted.run("kill")
+    with pytest.raises(WorkerLost, match="hang"):
+        hosted.start()
+    hosted.host.stop()

@@ -20,7 +20,7 @@ from service.models.spec import ModelNotSupported, read_spec
 from service.models.threads import default_threads, quota_cores
 from service.tokenizing import TextTokenizer
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from service.models.devices import (
@@ -95,6 +95,34 @@ def test_texts_are_tokenised_by_the_runner_itself(
 
 def test_no_payload_gives_no_result(minilm: EncoderRunner) -> None:
     assert len(minilm.run([])) == 0
+
+
+def no_room_on_the_device(*_: Any) -> Any:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nDetails")
+
+
+def no_room_in_main_memory(*_: Any) -> Any:
+    return torch.empty(2**60, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("forward", [no_room_on_the_device, no_room_in_main_memory])
+def test_a_batch_that_does_not_fit_is_a_memory_error(
+    minilm: EncoderRunner, monkeypatch: pytest.MonkeyPatch, forward: Any
+) -> None:
+    monkeypatch.setattr(minilm, "_forward", forward)
+    with pytest.raises(MemoryError, match="8 inputs do not fit"):
+        minilm.run(ids_of(TEXTS))
+
+
+def test_any_other_failure_of_the_model_stays_what_it_is(
+    minilm: EncoderRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shapes_do_not_match(*_: Any) -> Any:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(minilm, "_forward", shapes_do_not_match)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        minilm.run(ids_of(TEXTS))
 
 
 def test_bfloat16_points_the_same_way_as_the_reference(reference: Vectors) -> None:

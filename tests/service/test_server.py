@@ -416,7 +416,7 @@ def test_while_the_model_loads_it_listens_and_says_not_ready() -> None:
         worker_of(process)
         with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE) as http:
             assert http.get("/health/live").status_code == 200
-            assert http.get("/health/ready").json()["reason"] == "the model is being loaded"
+            assert http.get("/health/ready").json()["reason"] == "worker 0 is loading the model"
             for answer in (
                 http.get("/health/ready"),
                 http.post("/embed", json={"inputs": "a"}),
