@@ -20,8 +20,10 @@ from service.models.spec import ModelNotSupported, read_spec
 from service.models.threads import default_threads, quota_cores
 from service.tokenizing import TextTokenizer
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("transformers")
+
+import torch
 
 from service.models.devices import (
     DeviceNotFound,
