@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from service.api import shapes
 from service.api.openai import EmbeddingsBody
-from service.api.tei import EmbedBody
+from service.api.tei import EmbedBody, dimension
 from service.front import State
 from service.headers import MAX_TIMEOUT_MS
 
@@ -45,7 +45,11 @@ _NEEDS_MODEL = (*_ANY_ROUTE, 503)
 _INFERENCE = tuple(_STATUSES)
 
 _REQUEST_HEADERS = [
-    ("X-Request-Id", {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$"}, "echoed"),
+    (
+        "X-Request-Id",
+        _TEXT,
+        "echoed if it is 1 to 128 of A-Z a-z 0-9 . _ : -; anything else gets a fresh one",
+    ),
     (
         "X-Request-Timeout-Ms",
         {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS},
@@ -62,7 +66,13 @@ _REQUEST_HEADERS = [
 
 async def openapi(request: Request[State]) -> Response:
     front = request.state["front"]
-    document = describe(front.version, front.settings.api_key is not None)
+    served = front.served
+    document = describe(
+        front.version,
+        front.settings.api_key is not None,
+        sorted(served.names) if served else [],
+        await dimension(front),
+    )
     return Response(orjson.dumps(document), media_type="application/json")
 
 
@@ -71,12 +81,21 @@ async def page(request: Request[State]) -> Response:
     return Response(_PAGE, media_type="text/html")
 
 
-def describe(version: str, wants_key: bool) -> dict[str, Any]:
-    """An OpenAPI 3.1 document."""
+def describe(
+    version: str, wants_key: bool, models: list[str], dimension: int | None
+) -> dict[str, Any]:
+    """An OpenAPI 3.1 document, with what is known of the model in it: a client, or a fuzzer, that
+    reads nothing else can make requests that are answered."""
     documented: list[type[BaseModel]] = [EmbeddingsBody, EmbedBody, *shapes.Shape.__subclasses__()]
     _, schemas = models_json_schema(
         [(model, "validation") for model in documented], ref_template="#/components/schemas/{model}"
     )
+    for body in (EmbeddingsBody, EmbedBody):
+        properties = schemas["$defs"][body.__name__]["properties"]
+        if models and "model" in properties:
+            properties["model"]["enum"] = models
+        if dimension is not None:
+            properties["dimensions"]["anyOf"][0]["maximum"] = dimension
     document: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {

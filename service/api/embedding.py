@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from batcher import Answer
-from service.api.inputs import Input, no_id
+from service.api.inputs import Input, no_id, whole
 from service.api.vectors import Vector, vector_of
 from service.errors import Header, Problem
 from service.exchange import Exchange
@@ -107,10 +107,20 @@ def _prepare(served: Served, inputs: list[Input], field: str, truncate: bool) ->
                 continue
             if not truncate and limit is not None and len(one) > limit:  # before a look at each
                 raise TextTooLong(len(one), limit, at_least=True)
-            prepared.append(preparer.prepare_ids(one, truncate=truncate))
+            prepared.append(_prepare_ids(preparer, one, truncate))
     except InputRefused as error:
         raise _refused(error, f"{field}[{len(prepared)}]" if len(inputs) > 1 else field) from None
     return prepared
+
+
+def _prepare_ids(preparer: Preparer, ids: list[int], truncate: bool) -> Prepared:
+    try:
+        return preparer.prepare_ids(ids, truncate=truncate)
+    except BadTokenId as error:
+        if type(error.value) is not float:
+            raise
+    # Only now: the common list of ids is not walked over for the rare one that says 7.0.
+    return preparer.prepare_ids([whole(value) for value in ids], truncate=truncate)  # type: ignore[misc]  # checked there
 
 
 def _refused(error: InputRefused, place: str) -> Problem:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
 
 from service.errors import Problem, quote
 
 Input = str | list[int]
+
+
+def whole(value: object) -> object:
+    """JSON has one kind of number: 8.0 is an integer (JSON Schema, validation, section 6.1.1)."""
+    return int(value) if type(value) is float and value.is_integer() else value
+
+
+Count = Annotated[int, Field(ge=1), BeforeValidator(whole)]
 
 SCHEMA: dict[str, Any] = {
     "description": "A text, a list of token ids, or a list of these.",
@@ -42,7 +52,7 @@ def parse(value: object, field: str, limit: int, empty: int = 422) -> list[Input
         raise Problem(
             empty, f"{field}: is empty; at least one is needed", param=field, code="empty"
         )
-    if type(value[0]) is int:
+    if type(value[0]) in (int, float):
         return [_ids(value, field, empty)]
     if len(value) > limit:
         raise Problem(

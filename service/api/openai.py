@@ -30,7 +30,7 @@ class EmbeddingsBody(BaseModel):
     input: Annotated[Any, Field(json_schema_extra=inputs.SCHEMA)]
     model: str
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: int | None = Field(None, ge=1, description="keep the first so many numbers")
+    dimensions: inputs.Count | None = Field(None, description="keep the first so many numbers")
     user: str | None = Field(None, description="accepted and ignored")
     truncate: bool = Field(
         True, description="an extension: false refuses a text over the model's limit with 422"

@@ -33,8 +33,12 @@ class EmbedBody(BaseModel):
         "Right", description="texts are cut on the right; left is refused with 422"
     )
     normalize: bool = Field(True, description="bring the vectors to length 1")
-    prompt_name: str | None = Field(None, description="must be null: there are no named prompts")
-    dimensions: int | None = Field(None, ge=1, description="keep the first so many numbers")
+    prompt_name: str | None = Field(
+        None,
+        description="must be null: there are no named prompts",
+        json_schema_extra={"anyOf": [{"type": "null"}]},
+    )
+    dimensions: inputs.Count | None = Field(None, description="keep the first so many numbers")
 
 
 def envelope(problem: Problem, request_id: str) -> dict[str, object]:
@@ -95,6 +99,15 @@ def _check_options(served: Served, body: EmbedBody) -> None:
         )
 
 
+async def dimension(front: Front) -> int | None:
+    """Of the vectors; None until it is known. A user's own runner tells it when it is up."""
+    if front.served is not None and front.served.dimension is not None:
+        return front.served.dimension
+    snapshot = await front.client.snapshot()
+    known = snapshot.replicas[0].facts.get("dimension") if snapshot.replicas else None
+    return known if isinstance(known, int) else None
+
+
 async def info(request: Request[State]) -> Response:
     front = request.state["front"]
     settings, served = front.settings, front.model()
@@ -117,7 +130,7 @@ async def info(request: Request[State]) -> Response:
         "sha": None,
         "docker_label": None,
         "device": facts.get("device"),
-        "dimension": served.dimension or facts.get("dimension"),
+        "dimension": await dimension(front),
         "replicas": len(snapshot.replicas),
         "isolation": settings.isolation,
     }
