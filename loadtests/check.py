@@ -6,7 +6,19 @@ from pathlib import Path
 from types import ModuleType
 
 from loadtests import workloads
-from loadtests.checks import batching, drain, finding, front, idle, isolation, saturation, sts
+from loadtests.checks import (
+    attacks,
+    batching,
+    drain,
+    finding,
+    front,
+    idle,
+    isolation,
+    mutations,
+    saturation,
+    schema,
+    sts,
+)
 from loadtests.record import Record
 from loadtests.target import cpus_argument
 
@@ -18,6 +30,9 @@ CHECKS: dict[str, ModuleType] = {
     "isolation": isolation,
     "idle": idle,
     "drain": drain,
+    "schema": schema,
+    "mutations": mutations,
+    "attacks": attacks,
 }
 
 

@@ -13,14 +13,14 @@ from typing import Any
 from starlette.types import ASGIApp
 
 from batcher import Answer, BatchReport, Snapshot
-from batcher.collector import Collector
 from batcher.clock import MonotonicClock
+from batcher.collector import Collector
 from batcher.limits import Limits
 from loadtests.mutations import MODEL, Mutant
 from service.app import create_app
 from service.front import Front, Served
 from service.models.simulated import answers
-from service.settings import Settings
+from service.settings import load
 from service.words import WordCounter
 
 _REPORT = BatchReport(0, 1, 1, 1, "idle", 0.0, 0.0)
@@ -68,7 +68,7 @@ class Application:
     """`await application.ask(mutant)`: status and body."""
 
     def __init__(self) -> None:
-        self.front = Front(Settings(runner="simulated", model=MODEL), AtOnce())
+        self.front = Front(load({"runner": "simulated", "model": MODEL}), AtOnce())
         self.front.served = Served(MODEL, WordCounter(), "never", 0, 8)
         self._app: ASGIApp = create_app(self.front)
 

@@ -18,7 +18,7 @@ VALID: dict[str, tuple[object, ...]] = {
         {"inputs": ["a", "b ☃ 𝄞 é", ""], "truncate": True, "normalize": False},
         {"inputs": [101, 7592, 102]},
         {"inputs": [[1, 2, 3], "mixed", [4]], "dimensions": 4, "truncation_direction": "Right"},
-        {"inputs": "escapes \" \\ \n \u0000 \u202e", "prompt_name": None, "dimensions": None},
+        {"inputs": 'escapes " \\ \n \u0000 \u202e', "prompt_name": None, "dimensions": None},
     ),
     "/v1/embeddings": (
         {"model": MODEL, "input": "the harbour lights"},
@@ -37,6 +37,14 @@ _TOKENS = (
 )  # fmt: skip
 
 
+# What a field may hold that it should not, or just may. JSON can write all of them.
+_ODD: tuple[object, ...] = (
+    None, True, False, 0, -1, 1, 8, 9, 30521, 30522, 2**31, 2**63, 1.0, 1.5, -0.0, 1e308,
+    "", " ", "x" * 3000, "\u0000", "\ud800", "\u202e", [], {}, [[]], [{}], [None], [1, "a"],
+    ["a", 1], [1.0], [-1], [[1], []], [[[1]]], ["a"] * 40, ["a"] * 300, {"a": 1}, "base64", "Left",
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Mutant:
     path: str
@@ -44,7 +52,8 @@ class Mutant:
 
 
 def bodies(count: int, seed: int = 1) -> Iterator[Mutant]:
-    """POST bodies, each one to four mutations away from a valid one."""
+    """POST bodies: two of three are one to four mutations of bytes away from a valid one; the third
+    is JSON, but with other values, and so gets behind the parser."""
     rng = random.Random(seed)
     seeds = [
         (path, json.dumps(body, ensure_ascii=rng.random() < 0.5).encode())
@@ -53,16 +62,17 @@ def bodies(count: int, seed: int = 1) -> Iterator[Mutant]:
     ]
     for _ in range(count):
         path, body = rng.choice(seeds)
-        yield Mutant(path, mutate(rng, body, rng.choice(seeds)[1]))
+        if rng.random() < 1 / 3:
+            yield Mutant(path, _revalue(rng, body))
+        else:
+            yield Mutant(path, mutate(rng, body, rng.choice(seeds)[1]))
 
 
 def requests(count: int, seed: int = 1) -> Iterator[bytes]:
     """Whole requests: mutations may be in the head, the body, or both."""
     rng = random.Random(seed)
     seeds = [
-        _request(path, json.dumps(body).encode())
-        for path, valid in VALID.items()
-        for body in valid
+        _request(path, json.dumps(body).encode()) for path, valid in VALID.items() for body in valid
     ]
     for _ in range(count):
         yield mutate(rng, rng.choice(seeds), rng.choice(seeds))
@@ -73,6 +83,17 @@ def mutate(rng: random.Random, data: bytes, other: bytes) -> bytes:
     for _ in range(rng.randint(1, 4)):
         data = rng.choice(_MUTATIONS)(rng, data, other)[:LONGEST]
     return data
+
+
+def _revalue(rng: random.Random, body: bytes) -> bytes:
+    fields = json.loads(body)
+    for _ in range(rng.randint(1, 2)):
+        name = rng.choice([*fields, "dimensions", "truncate", "another"])
+        if rng.random() < 0.1:
+            fields.pop(name, None)
+        else:
+            fields[name] = rng.choice(_ODD)
+    return json.dumps(fields).encode()
 
 
 def _flip(rng: random.Random, data: bytes, _: bytes) -> bytes:

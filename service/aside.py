@@ -51,6 +51,10 @@ class Aside:
             if limit.expired():
                 raise _too_late() from None
             raise
+        finally:
+            # What is raised knows this frame, which would know the future, which knows what was
+            # raised: a ring that holds a whole body until a garbage collection, and those are rare.
+            del future
 
     def close(self) -> None:
         """Returns at once; what runs is let finish, for nobody."""

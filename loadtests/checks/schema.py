@@ -31,11 +31,7 @@ def measure(args: argparse.Namespace, record: Record) -> Measured:
     with running(variant, args.cpus) as server, tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.json")
         done = subprocess.run(
-            [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run"]
-            + [f"{server.target.url}/openapi.json", "--phases", "examples,coverage,fuzzing,stateful"]
-            + ["--max-time", str(args.seconds), "--max-examples", "200", "--seed", str(args.seed)]
-            + ["--continue-on-failure", "--request-timeout", "10"]
-            + ["--report", "json", "--report-json-path", str(report)],
+            _command(f"{server.target.url}/openapi.json", report, args.seconds, args.seed),
             cwd=folder,
             env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": folder},
             capture_output=True,
@@ -69,3 +65,18 @@ def measure(args: argparse.Namespace, record: Record) -> Measured:
     ]
     titles = [f"- {code} {one['title']}: {one['operations']}" for code, one in failures.items()]
     return Measured(findings, "\n".join(titles))
+
+
+def _command(location: str, report: Path, seconds: int, seed: int) -> list[str]:
+    options = {
+        "--phases": "examples,coverage,fuzzing,stateful",
+        "--max-time": seconds,
+        "--max-examples": 200,
+        "--seed": seed,
+        "--request-timeout": 10,
+        "--report": "json",
+        "--report-json-path": report,
+    }
+    command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run"]
+    chosen = [str(part) for option in options.items() for part in option]
+    return [*command, location, "--continue-on-failure", *chosen]

@@ -55,6 +55,9 @@ def _parse(data: bytes) -> dict[str, Any]:
 
 def fields(model: type[Fields], body: dict[str, Any]) -> Fields:
     """Raises Problem 400, naming the field and the rule."""
+    if len(body) > len(model.model_fields):  # pydantic would write an error for each of 100,000
+        unknown = next(name for name in body if name not in model.model_fields)
+        raise Problem(400, f"{unknown[:80]}: there is no such field", param=unknown[:80])
     try:
         return model.model_validate(body)
     except ValidationError as error:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -212,3 +215,32 @@ def test_too_many_ids_are_refused_before_each_is_looked_at(
     assert answer.status_code == 422
     assert "at least 17 tokens, the limit is 16" in answer.json()["error"]
     assert watched.threads == []
+
+
+def test_refused_work_is_freed_with_the_refusal() -> None:
+    """A ring of the error and its frames would hold every refused body until a collection."""
+
+    class Body:
+        pass
+
+    def refuse(_: Body) -> None:
+        raise ValueError("refused")
+
+    async def main() -> bool:
+        aside, body = Aside(MonotonicClock()), Body()
+        held = weakref.ref(body)
+        with contextlib.suppress(ValueError):
+            await aside.run(aside_deadline(), refuse, body)
+        aside._threads.shutdown()  # a thread may still be on its last line
+        del body
+        await asyncio.sleep(0)  # the step of a task that threw it in holds it until it ends
+        return held() is None
+
+    def aside_deadline() -> float:
+        return MonotonicClock().now() + 60
+
+    gc.disable()
+    try:
+        assert run_async(main())
+    finally:
+        gc.enable()

@@ -132,3 +132,10 @@ def test_the_description_says_what_becomes_of_a_priority(http: TestClient) -> No
     parameters = http.get("/openapi.json").json()["paths"]["/embed"]["post"]["parameters"]
     [priority] = [one for one in parameters if one["name"] == "Priority"]
     assert "takes effect in a later release" in priority["description"]
+
+
+def test_the_api_description_names_the_model_and_its_dimensions(http: TestClient) -> None:
+    schemas = http.get("/openapi.json").json()["components"]["schemas"]
+    body = schemas["EmbeddingsBody"]["properties"]
+    assert body["model"]["enum"] == ["tests/tiny", "tiny"]
+    assert body["dimensions"]["anyOf"][0] == {"type": "integer", "minimum": 1, "maximum": 8}

@@ -194,3 +194,26 @@ def test_it_is_not_ready_before_the_model_is_found(http: TestClient, front: Any)
         assert answer.status_code == 503
         assert answer.json()["error"]["code"] == "not_ready"
         assert answer.headers["retry-after"] == "1"
+
+
+def test_a_body_of_many_unknown_fields_is_refused_at_the_first(http: TestClient) -> None:
+    body = {"input": "a", "model": "tiny"} | {f"x{number}": 1 for number in range(1000)}
+    error = http.post("/v1/embeddings", json=body).json()["error"]
+    assert (error["param"], error["message"]) == ("x0", "x0: there is no such field")
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"input": [1.0, 2, 3.0]}, 200),  # JSON Schema: 1.0 is an integer
+        ({"input": [[1.0], "a"]}, 200),
+        ({"input": [1.5]}, 400),
+        ({"input": [1.0, 99999.0]}, 422),
+        ({"input": "a", "dimensions": 8.0}, 200),
+        ({"input": "a", "dimensions": 7.5}, 400),
+    ],
+)
+def test_a_whole_number_is_an_integer_however_it_is_written(
+    http: TestClient, body: dict[str, Any], status: int
+) -> None:
+    assert http.post("/v1/embeddings", json={"model": "tiny", **body}).status_code == status
