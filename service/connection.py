@@ -112,6 +112,8 @@ class Connection(HttpToolsProtocol):
         _tell_gone(self._running)  # uvicorn tells only the last
         self._outlet = None
         super().connection_lost(exc)
+        # Each knows the connection, which would keep them, and the last body, until a collection.
+        del self.cycle, self.parser
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """True keeps the connection open for what is still to be sent."""
@@ -432,7 +434,8 @@ class _Again:
 def _problem(error: httptools.HttpParserError) -> Problem:
     cause = error.__context__
     if isinstance(cause, Problem):
-        return cause
+        # Without its frames: they know the connection, which keeps it, and all the bytes that came.
+        return cause.with_traceback(None)
     if cause is not None and not isinstance(cause, httptools.HttpParserError):
         _log.error("a connection failed", exc_info=cause)
         return internal()

@@ -65,6 +65,7 @@ class ExchangeMiddleware:
                 raise
             outcome = await self._no_result(exchange, path, why)
         finally:
+            del scope["exchange"]  # it knows the server's end of the request, which knows the scope
             self._patience.ended(exchange)
             seconds = self._now() - exchange.started
             if outcome is None:
@@ -98,7 +99,10 @@ async def raise_again(_request: object, error: Exception) -> None:
     if isinstance(error, HTTPException):
         said = _SAID.get(error.status_code, error.detail)
         raise Problem(error.status_code, said, headers=error.headers)
-    raise error
+    try:
+        raise error
+    finally:
+        del error  # it will know this frame: a ring
 
 
 _SAID = {404: "there is no such route (GET /openapi.json lists them)"}

@@ -22,7 +22,7 @@ from loadtests.timer import now
 
 TITLE = "Attacks on the front"
 PARALLEL = 8
-ROUNDS = 3  # of memory; the smallest growth counts: a leak is in every round
+ROUNDS = 5  # of memory; the smallest growth counts: a leak is in every round
 MIB = 2**20
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ async def page(request: Request[State]) -> Response:
 
 
 def describe(
-    version: str, wants_key: bool, models: list[str], dimension: int | None
+    version: str, wants_key: bool, models: Sequence[str] = (), dimension: int | None = None
 ) -> dict[str, Any]:
     """An OpenAPI 3.1 document, with what is known of the model in it: a client, or a fuzzer, that
     reads nothing else can make requests that are answered."""
@@ -93,7 +94,7 @@ def describe(
     for body in (EmbeddingsBody, EmbedBody):
         properties = schemas["$defs"][body.__name__]["properties"]
         if models and "model" in properties:
-            properties["model"]["enum"] = models
+            properties["model"]["enum"] = list(models)
         if dimension is not None:
             properties["dimensions"]["anyOf"][0]["maximum"] = dimension
     document: dict[str, Any] = {

@@ -1,0 +1,62 @@
+"""What a request leaves behind: nothing. Garbage collections are rare here (service/launch.py), so
+a ring of objects would keep its request, and the body, for a long time."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+
+import pytest
+import uvloop
+
+from loadtests import attacks
+from loadtests.inprocess import Application
+from loadtests.rawsocket import exchange
+from loadtests.target import Target
+from service.launch import Server
+
+GOOD = attacks.Attack("", "good", lambda: [attacks.post(b'{"inputs":"a"}')], frozenset({200}))
+NAMES = [
+    "absolute form",  # any GET
+    "absolute form of elsewhere",  # 404
+    "10,000 headers",  # refused in its head
+    "timeout NaN",  # refused by a route
+    "limit + 1",  # refused before its body
+    "a million one-byte chunks",  # refused in its body
+    "250,000 brackets deep",  # refused by a thread
+    "text: 500,000 emoji",  # answered with the help of one
+]
+
+
+async def garbage_of(attack: attacks.Attack, count: int) -> int:
+    """Objects in rings after `count` requests, each on a connection of its own."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    target = Target("127.0.0.1", listener.getsockname()[1])
+    listener.listen(16)
+    server = Server(Application().front, 100)
+    serving = asyncio.create_task(server.serve([listener]))
+    reply = await exchange(target, attack.chunks())
+    assert set(reply.statuses) <= attack.answers
+    gc.collect()
+    for _ in range(count):
+        await exchange(target, attack.chunks())
+    server.should_exit = True  # once the last connection has ended
+    await serving
+    return gc.collect()
+
+
+@pytest.mark.parametrize("name", ["good", *NAMES])
+def test_no_request_leaves_a_ring_of_objects(name: str) -> None:
+    attack = GOOD if name == "good" else attacks.named(name)
+
+    async def main() -> int:
+        async with asyncio.timeout(30):
+            return await garbage_of(attack, 3)
+
+    gc.disable()
+    try:
+        assert uvloop.run(main()) < 10  # a ring of a request has 30 objects or more
+    finally:
+        gc.enable()
