@@ -18,6 +18,7 @@ from loadtests.checks import (
     saturation,
     schema,
     sts,
+    survival,
 )
 from loadtests.record import Record
 from loadtests.target import cpus_argument
@@ -33,6 +34,7 @@ CHECKS: dict[str, ModuleType] = {
     "schema": schema,
     "mutations": mutations,
     "attacks": attacks,
+    "survival": survival,
 }
 
 

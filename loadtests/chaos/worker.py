@@ -20,11 +20,11 @@ WATCH_SECONDS = 1.0  # QUICK_WATCH's.
 RESTART_SECONDS = 4.0  # To kill, reap and start a worker on a busy machine.
 
 
-def _is_drill(text: str) -> bool:
+def is_drill(text: str) -> bool:
     return text.startswith("fault:")
 
 
-def _seeded(bench: Bench, drill: str, every: int) -> Iterator[str]:
+def seeded(bench: Bench, drill: str, every: int) -> Iterator[str]:
     """Good texts with one `fault:DRILL` in so many."""
     for number in itertools.count(1):
         yield bench.text(f"fault:{drill}") if number % every == every // 2 else bench.text()
@@ -32,11 +32,11 @@ def _seeded(bench: Bench, drill: str, every: int) -> Iterator[str]:
 
 def _split(calls: list[Call]) -> tuple[list[Call], list[Call]]:
     """The drills, and the others."""
-    drills = [call for call in calls if _is_drill(call.text)]
-    return drills, [call for call in calls if not _is_drill(call.text)]
+    drills = [call for call in calls if is_drill(call.text)]
+    return drills, [call for call in calls if not is_drill(call.text)]
 
 
-def _busy_worker(bench: Bench) -> int:
+def busy_worker(bench: Bench) -> int:
     """The pid of a worker with a batch aboard, a moment ago."""
     found: list[int] = []
 
@@ -67,7 +67,7 @@ def _killed_busy(bench: Bench) -> Finding:
     with bench.load(bench.capacity * 0.5, timeout=30.0) as load:
         for _ in range(2):
             time.sleep(2.0)
-            bench.kill(_busy_worker(bench))
+            bench.kill(busy_worker(bench))
         time.sleep(2.0)
     slowest = max(call.latency for call in load.calls)
     return Finding(
@@ -115,7 +115,7 @@ def _stopped(bench: Bench) -> Finding:
     before = bench.restarts()
     with bench.load(bench.capacity * 0.3) as load:
         time.sleep(1.0)
-        bench.kill(_busy_worker(bench), signal.SIGSTOP)
+        bench.kill(busy_worker(bench), signal.SIGSTOP)
         took = bench.wait_until("restart", lambda: bench.restarts() > before, 10.0)
         time.sleep(2.0)
     reasons = [dict(replica["restarts"]) for replica in bench.stats()["replicas"]]
@@ -130,13 +130,13 @@ def _continued(bench: Bench) -> Finding:
     before = bench.restarts()
     with bench.load(bench.capacity * 0.3) as load:
         time.sleep(0.5)
-        pid = _busy_worker(bench)
+        pid = busy_worker(bench)
         bench.kill(pid, signal.SIGSTOP)
         time.sleep(WATCH_SECONDS * 0.4)  # In time: its answer comes late, and is the answer.
         bench.kill(pid, signal.SIGCONT)
         time.sleep(1.0)
         spared = bench.restarts() == before
-        pid = _busy_worker(bench)
+        pid = busy_worker(bench)
         bench.kill(pid, signal.SIGSTOP)
         bench.wait_until("restart", lambda: bench.restarts() > before, 10.0)
         gone = False
@@ -170,7 +170,7 @@ def _slower(bench: Bench) -> Finding:
 
 def _out_of_memory(bench: Bench) -> Finding:
     before = bench.restarts()
-    with bench.load(bench.capacity * 0.8, texts=_seeded(bench, "oom", 10)) as load:
+    with bench.load(bench.capacity * 0.8, texts=seeded(bench, "oom", 10)) as load:
         time.sleep(4.0)
     never = bench.post(bench.text("fault:no-memory"))
     splits = bench.metrics().get("batcher_batches_total", reason="split")
@@ -198,7 +198,7 @@ def _sticky(bench: Bench) -> Finding:
 
 def _raises(bench: Bench) -> Finding:
     before = bench.restarts()
-    with bench.load(bench.capacity * 0.6, texts=_seeded(bench, "raise", 25)) as load:
+    with bench.load(bench.capacity * 0.6, texts=seeded(bench, "raise", 25)) as load:
         time.sleep(4.0)
     culprits, others = _split(load.calls)
     good = only(culprits, 500) and only(others, 200) and bench.restarts() == before
@@ -330,7 +330,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         "500 for it after at most three crashes, then at once; 200 for all others",
         _poison,
         TWO,
-        Allowed(failing=_is_drill),
+        Allowed(failing=is_drill),
     ),
     Scenario(
         "W5",
@@ -367,7 +367,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         "the worker is replaced; 500 for the culprit, 200 for all others",
         _sticky,
         DRILLED,
-        Allowed(failing=_is_drill),
+        Allowed(failing=is_drill),
     ),
     Scenario(
         "W10",
@@ -375,7 +375,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         "500 for each of them, 200 for all others; no restart",
         _raises,
         {},
-        Allowed(failing=_is_drill),
+        Allowed(failing=is_drill),
     ),
     Scenario(
         "W11",
@@ -383,7 +383,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         "500 for the culprit, 200 for all others",
         _lies,
         DRILLED,
-        Allowed(failing=_is_drill),
+        Allowed(failing=is_drill),
     ),
     NotRunnable(
         "W12",
