@@ -15,8 +15,10 @@ from loadtests.checks import (
     idle,
     isolation,
     mutations,
+    rolling,
     saturation,
     schema,
+    slow,
     sts,
     survival,
 )
@@ -35,6 +37,8 @@ CHECKS: dict[str, ModuleType] = {
     "mutations": mutations,
     "attacks": attacks,
     "survival": survival,
+    "slow": slow,
+    "rolling": rolling,
 }
 
 

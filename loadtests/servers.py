@@ -103,9 +103,11 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(variant: Variant, cpus: frozenset[int] | None = None) -> Iterator[Server]:
+def running(
+    variant: Variant, cpus: frozenset[int] | None = None, port: int = 0
+) -> Iterator[Server]:
     """The variant, ready, on those cores (default: all); stopped however the block ends."""
-    port = _free_port()
+    port = port or free_port()
     arguments = [part.format(port=port) for part in variant.arguments]
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("BATCHER_")}
     environment = inherited | {"PYTHONPATH": str(ROOT)} | dict(variant.settings)
@@ -150,7 +152,7 @@ def pin_threads(tids: Sequence[int], cpus: frozenset[int]) -> None:
             os.sched_setaffinity(tid, cpus)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

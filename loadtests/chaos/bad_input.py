@@ -1,5 +1,406 @@
 """Input that no client should send, and no service should suffer from."""
 
-from loadtests.chaos.scenario import NotRunnable, Scenario
+import itertools
+import tempfile
+import time
+from pathlib import Path
 
-SCENARIOS: tuple[Scenario | NotRunnable, ...] = ()
+from loadtests import attacks
+from loadtests.attacks import head, pieces
+from loadtests.chaos.bench import Bench
+from loadtests.chaos.hostile import asked, attacked, document, judged, together
+from loadtests.chaos.measures import only, tell
+from loadtests.chaos.scenario import Allowed, Finding, NotRunnable, Scenario
+from loadtests.checks import schema
+from loadtests.checks.mutations import Sent, send
+from loadtests.rawsocket import exchange
+
+FUZZ_SECONDS = 15
+MUTANTS = 4000
+LIMIT = attacks.LIMIT
+WRONG: tuple[object, ...] = ("x", [], {}, 0, -1)
+
+
+def _wrong_json(bench: Bench) -> Finding:
+    cases: list[tuple[str, object, tuple[int, ...]]] = [
+        ("no body", b"", (400,)),
+        ("cut off", b'{"inputs":"a', (400,)),
+        ("a list", [], (400,)),
+        ("a number", 1, (400,)),
+        ("two documents", b'{"inputs":"a"}{"inputs":"b"}', (400,)),
+        ("single quotes", b"{'inputs':'a'}", (400,)),
+        ("no field", {}, (400,)),
+        ("another field", {"inputs": "a", "extra": 1}, (400,)),
+        ("a field twice", b'{"inputs":"a","inputs":"b"}', (200,)),
+        ("a comment", b'{"inputs":"a"/**/}', (400,)),
+        ("a comma too many", b'{"inputs":"a",}', (400,)),
+        ("a byte order mark", b'\xef\xbb\xbf{"inputs":"a"}', (400,)),
+    ]
+    odd: tuple[object, ...] = (None, True, 1, 1.5, {}, [None], [{}], [[[1]]], [True], [["a"]])
+    cases += [(f"inputs {value!r}", {"inputs": value}, (400, 422)) for value in odd]
+    cases += [
+        (f"{name} {value!r}", {"inputs": "a", name: value}, (400, 422))
+        for name in ("truncate", "normalize", "dimensions")
+        for value in WRONG
+    ]
+    return judged(bench, cases)
+
+
+def _numbers(bench: Bench) -> Finding:
+    return attacked(bench, lambda one: one.name.startswith(("number:", "token id:")))
+
+
+def _deep(bench: Bench) -> Finding:
+    began = time.monotonic()
+    found = attacked(bench, lambda one: one.name.startswith("250,000"))
+    quick = time.monotonic() - began < 3.0  # of nine requests
+    return Finding(found.survived and quick, found.observed)
+
+
+def _texts(bench: Bench) -> Finding:
+    return attacked(bench, lambda one: one.name.startswith("text:"))
+
+
+def _empty(bench: Bench) -> Finding:
+    alone, blank, batch = asked(bench, [{"inputs": ""}, {"inputs": " \t\n"}, {"inputs": ["", "a"]}])
+    same = alone[0] == 200 and batch[0] == 200 and alone[1][0] == batch[1][0]
+    found = judged(
+        bench,
+        [
+            ("no inputs", {"inputs": []}, (400, 422)),
+            ("no ids", {"inputs": [[]]}, (400, 422)),
+            ("no ids beside a text", {"inputs": ["a", []]}, (400, 422)),
+        ],
+    )
+    return Finding(
+        same and blank[0] == 200 and found.survived,
+        f"an empty text {alone[0]}, the same in a batch: {same}; blanks {blank[0]};"
+        f" {found.observed}",
+    )
+
+
+def _long(bench: Bench) -> Finding:
+    text = "word " * 9000
+    return judged(
+        bench,
+        [
+            ("cut", {"inputs": text}, (200,)),
+            ("cut, said so", {"inputs": text, "truncate": True}, (200,)),
+            ("refused", {"inputs": text, "truncate": False}, (422,)),
+            ("refused in a list", {"inputs": ["a", text], "truncate": False}, (422,)),
+            ("ids, refused", {"inputs": [1] * 9000, "truncate": False}, (422,)),
+            ("ids, cut", {"inputs": [1] * 9000}, (200,)),
+        ],
+    )
+
+
+def _ids(bench: Bench) -> Finding:
+    found = judged(
+        bench,
+        [
+            (f"id {value}", {"inputs": ids}, (400, 422))
+            for value in (-1, 10**6, 2**31, 2**63, 2**64, 1.5, True)
+            for ids in ([value], [1, value], [[1], [value]])
+        ],
+    )
+    pids = bench.worker_pids()
+    good = bench.post()
+    return Finding(
+        found.survived and good.kind == "ok" and bench.worker_pids() == pids,
+        f"{found.observed}; the same worker then: {good.outcome}",
+    )
+
+
+def _many(bench: Bench) -> Finding:
+    return judged(
+        bench,
+        [
+            ("256", {"inputs": ["a"] * 256}, (200, 429)),
+            ("257", {"inputs": ["a"] * 257}, (413, 422)),
+            ("100,000", {"inputs": ["a"] * 100_000}, (413, 422)),
+            ("100,000 lists", {"inputs": [[1]] * 100_000}, (413, 422)),
+            ("500,000 ids", {"inputs": [1] * 500_000, "truncate": False}, (413, 422)),
+        ],
+    )
+
+
+def _shapes(bench: Bench) -> Finding:
+    values = (-1, 0, 2**31, 2**60, 2**63, 2**64, -(2**63), 1e300, 0.5)
+    return judged(bench, [(f"{v}", {"inputs": "a", "dimensions": v}, (400, 422)) for v in values])
+
+
+def _lengths(bench: Bench) -> Finding:
+    async def at_the_limit() -> list[int]:
+        found = []
+        for size in (LIMIT - 1, LIMIT, LIMIT + 1):
+            body = b'{"inputs":"a"}'.ljust(size)
+            reply = await exchange(bench.target, pieces(attacks.post(body)))
+            found.append(document(reply)[0])
+        return found
+
+    sizes = together(bench, at_the_limit)
+    lying = attacked(bench, lambda one: "Content-Length" in one.name or "declares" in one.name)
+    return Finding(
+        sizes == [200, 200, 413] and lying.survived,
+        f"limit - 1, limit, limit + 1: {sizes}; lies about the length: {lying.observed}",
+    )
+
+
+def _bombs(bench: Bench) -> Finding:
+    return attacked(bench, lambda one: one.family == "bombs")
+
+
+def _chunks(bench: Bench) -> Finding:
+    return attacked(bench, lambda one: "chunks" in one.name or "extensions" in one.name, repeats=10)
+
+
+def _multipart(bench: Bench) -> Finding:
+    part = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n'
+    forms = {
+        "without boundary": ("multipart/form-data", part),
+        "of 10,000 parts": ("multipart/form-data; boundary=x", part * 10_000 + b"--x--"),
+        "with a header of 1 MB": ("multipart/form-data; boundary=x", b"--x\r\nA: " + b"a" * 10**6),
+        "with a preamble of 1 MB": ("multipart/mixed; boundary=x", b"." * 10**6 + part),
+    }
+
+    async def ask() -> dict[str, int]:
+        found = {}
+        for name, (kind, body) in forms.items():
+            lines = (f"Content-Type: {kind}", f"Content-Length: {len(body)}")
+            reply = await exchange(bench.target, pieces(head(*lines) + body))
+            found[name] = document(reply)[0]
+        return found
+
+    began = time.monotonic()
+    statuses = together(bench, ask)
+    took = time.monotonic() - began
+    return Finding(set(statuses.values()) == {415} and took < 4, f"{statuses} in {took:.2f} s")
+
+
+def _one_of_32(bench: Bench, drill: str) -> Finding:
+    texts = [bench.text() for _ in range(31)]
+    texts.insert(16, bench.text(f"fault:{drill}"))
+    with bench.load(5000, texts=iter(texts), timeout=5.0) as load:
+        time.sleep(0.5)
+    bad = [call for call in load.calls if call.text.startswith("fault:")]
+    good = [call for call in load.calls if not call.text.startswith("fault:")]
+    return Finding(
+        only(bad, 422, 500) and only(good, 200) and len(good) == 31,
+        f"the bad one: {tell(bad)}; the other 31: {tell(good)}",
+    )
+
+
+def _culprit(bench: Bench) -> Finding:
+    return _one_of_32(bench, "raise")
+
+
+def _not_a_number(bench: Bench) -> Finding:
+    return _one_of_32(bench, "nan")
+
+
+def _model_names(bench: Bench) -> Finding:
+    names = ["nobody/nothing", "../../etc/passwd", "..%2f..%2fetc", "/etc/passwd", "x" * 10_000]
+    names += ["\0", "", "file:///etc/passwd", "a\r\nb", "☃"]
+    bodies = [{"model": name, "input": "a"} for name in names]
+    answers = asked(bench, bodies, "/v1/embeddings")
+    paths = attacked(bench, lambda one: one.name in ("a path out of the tree", "an encoded one"))
+    right = all(status in (400, 404) and said is not None for status, said in answers)
+    short = all(len(str(said)) < 1000 for _, said in answers)
+    return Finding(
+        right and short and paths.survived,
+        f"{len(names)} names: {sorted({status for status, _ in answers})}; in the path:"
+        f" {paths.observed}",
+    )
+
+
+def _heads(bench: Bench) -> Finding:
+    def is_of_the_head(one: attacks.Attack) -> bool:
+        return one.family == "heads" and not one.name.startswith("timeout")
+
+    return attacked(bench, is_of_the_head)
+
+
+def _smuggling(bench: Bench) -> Finding:
+    return attacked(bench, lambda one: one.family == "smuggling")
+
+
+def _header_numbers(bench: Bench) -> Finding:
+    values = ("-1", "0", "1e9", "NaN", "", "2147483648", str(2**64), "9" * 400, "1.5", "soon")
+
+    async def ask() -> tuple[list[int], list[int]]:
+        async def status(line: str) -> int:
+            data = attacks.post(b'{"inputs":"a"}', line)
+            return document(await exchange(bench.target, [data]))[0]
+
+        return (
+            [await status(f"X-Request-Timeout-Ms: {value}") for value in values],
+            [await status(f"Priority: u={value}") for value in values],
+        )
+
+    timeouts, priorities = together(bench, ask)
+    return Finding(
+        set(timeouts) == {400} and set(priorities) == {200},
+        f"{len(values)} timeouts: {sorted(set(timeouts))};"
+        f" as urgencies, which are then ignored: {sorted(set(priorities))}",
+    )
+
+
+def _schema(bench: Bench) -> Finding:
+    bench.raw = True
+    with tempfile.TemporaryDirectory() as folder:
+        told, _ = schema.fuzz(bench.url, Path(folder), FUZZ_SECONDS, seed=1)
+    titles = [f"{one['code']} {one['title']}" for one in told["failures"]]
+    return Finding(
+        not titles and not told["errors"],
+        f"{told['test_cases']['generated']} requests in {FUZZ_SECONDS} s (check schema makes"
+        f" thousands): {titles or 'no violation'}",
+    )
+
+
+def _mutants(bench: Bench) -> Finding:
+    sent = Sent()
+    together(bench, lambda: send(bench.target, MUTANTS, 3, sent))
+    counts = sent.bodies + sent.whole
+    told = ", ".join(f"{status}: {count}" for status, count in sorted(counts.items()))
+    return Finding(
+        not sent.violations,
+        f"{MUTANTS} requests (check mutations makes a million): {told}, {sent.closed} closed;"
+        f" {list(itertools.islice(sent.violations, 1)) or 'none wrong'}",
+    )
+
+
+def _is_drill(text: str) -> bool:
+    return text.startswith("fault:")
+
+
+SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
+    Scenario(
+        "B1",
+        "JSON that is broken, of wrong types, without fields, with others",
+        "400 or 422",
+        _wrong_json,
+        real=True,
+    ),
+    Scenario("B2", "NaN, Infinity, 1e999, 5,000 digits, 2^64", "400 or 422", _numbers, real=True),
+    Scenario(
+        "B3", "JSON nested 250,000 deep", "400, each in well under a second", _deep, real=True
+    ),
+    Scenario(
+        "B4",
+        "invalid UTF-8, lone surrogates, NUL, right-to-left, 500,000 emoji",
+        "400, 422, or 200",
+        _texts,
+        allowed=Allowed(growth_mb=64),  # 500,000 emoji take 4 bytes each, several times over
+    ),
+    Scenario(
+        "B5",
+        "empty texts, blanks, no inputs at all",
+        "200 alone and in a batch alike; 400 or 422 for none",
+        _empty,
+    ),
+    Scenario(
+        "B6",
+        "a text, and ids, over the model's limit",
+        "cut, or 422 where the caller wants none cut",
+        _long,
+        real=True,
+    ),
+    Scenario(
+        "B7",
+        "token ids that are negative or beyond the vocabulary",
+        "400 or 422; the worker lives",
+        _ids,
+        real=True,
+    ),
+    Scenario(
+        "B8", "256, 257 and 100,000 inputs, 500,000 ids in one request", "422 over the limit", _many
+    ),
+    Scenario("B9", "dimensions of 2^60, below 1, of no integer", "400", _shapes, real=True),
+    Scenario(
+        "B10",
+        "bodies at the limit and one byte over; lengths that lie",
+        "200, 200, 413; 400 or closed",
+        _lengths,
+    ),
+    Scenario(
+        "B11",
+        "gzip, br and zstd bombs, cut off, unknown",
+        "415: nothing is unpacked",
+        _bombs,
+        real=True,
+    ),
+    Scenario(
+        "B12",
+        "a million one-byte chunks, chunks without end, 10 of each",
+        "400 or 413, no memory kept",
+        _chunks,
+    ),
+    Scenario(
+        "B13",
+        "multipart without boundary, of 10,000 parts, with huge headers",
+        "415 at once",
+        _multipart,
+        real=True,
+    ),
+    NotRunnable(
+        "B14",
+        "images that bomb, are cut off, or are something else",
+        "no route takes images: embedding models of texts are served",
+    ),
+    Scenario(
+        "B15",
+        "one input on which the model fails, among 31 others",
+        "500 to it, 200 to the others",
+        _culprit,
+        allowed=Allowed(failing=_is_drill),
+    ),
+    Scenario(
+        "B16",
+        "one input whose answer is not a number, among 31 others",
+        "500 to it, 200 to the others",
+        _not_a_number,
+        allowed=Allowed(failing=_is_drill),
+    ),
+    Scenario(
+        "B17",
+        "models that are unknown, paths, 10 kB of name",
+        "404 or 400, short",
+        _model_names,
+        real=True,
+    ),
+    Scenario(
+        "B18",
+        "headers of 70 KiB and 10 MB, 10,000 of them, NUL, HTTP/1.9 and 0.9, TLS",
+        "400, 414, 431",
+        _heads,
+        real=True,
+    ),
+    Scenario(
+        "B19",
+        "two lengths, chunks and a length, bad chunks, folds, bare line ends",
+        "400 and closed; never two answers",
+        _smuggling,
+        real=True,
+    ),
+    Scenario(
+        "B20",
+        "timeouts and urgencies that are no such numbers",
+        "400; urgencies are ignored",
+        _header_numbers,
+        real=True,
+    ),
+    Scenario(
+        "B21",
+        "schemathesis, all phases, for some seconds",
+        "no violation",
+        _schema,
+        allowed=Allowed(growth_mb=48),
+    ),
+    Scenario(
+        "B22",
+        "thousands of requests with a few bytes changed",
+        "200, 4xx or closed",
+        _mutants,
+        real=True,
+    ),
+)

@@ -103,11 +103,12 @@ def _try_piece(piece: tuple[int, int]) -> Tried:
 
 def _over_sockets(server: Server, count: int, seed: int) -> Sent:
     sent = Sent()
-    uvloop.run(_send(server.target, count, seed, sent))
+    uvloop.run(send(server.target, count, seed, sent))
     return sent
 
 
-async def _send(target: Target, count: int, seed: int, sent: Sent) -> None:
+async def send(target: Target, count: int, seed: int, sent: Sent) -> None:
+    """Half of them bodies in trains, half whole requests on connections of their own."""
     half = count // 2
     trains = _trains(mutations.bodies(half, seed))
     await asyncio.gather(*(_pipeline(target, trains, sent) for _ in range(CONNECTIONS)))

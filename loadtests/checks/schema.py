@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from loadtests.checks.finding import Finding, Measured
 from loadtests.record import Record
@@ -29,19 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def measure(args: argparse.Namespace, record: Record) -> Measured:
     variant = service("simulated", runner="simulated", sim_fixed_ms=0, sim_per_item_ms=0)
     with running(variant, args.cpus) as server, tempfile.TemporaryDirectory() as folder:
-        report = Path(folder, "report.json")
-        done = subprocess.run(
-            _command(f"{server.target.url}/openapi.json", report, args.seconds, args.seed),
-            cwd=folder,
-            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": folder},
-            capture_output=True,
-            text=True,
-            timeout=args.seconds + GRACE_SECONDS,
-        )
-        record.text("schemathesis.txt", done.stdout + done.stderr)
-        if not report.exists():
-            raise RuntimeError(f"schemathesis made no report: {(done.stdout + done.stderr)[-800:]}")
-        told = json.loads(report.read_text())
+        told, log = fuzz(server.target.url, Path(folder), args.seconds, args.seed)
+        record.text("schemathesis.txt", log)
         alive = server.get("/health/live")[0] == 200
     cases, failures = told["test_cases"], {one["code"]: one for one in told["failures"]}
     server_errors = failures.pop("ST101", {"count": 0})["count"]
@@ -65,6 +55,24 @@ def measure(args: argparse.Namespace, record: Record) -> Measured:
     ]
     titles = [f"- {code} {one['title']}: {one['operations']}" for code, one in failures.items()]
     return Measured(findings, "\n".join(titles))
+
+
+def fuzz(url: str, folder: Path, seconds: int, seed: int) -> tuple[dict[str, Any], str]:
+    """Its report, and what it printed. Raises RuntimeError when it made none."""
+    report = folder / "report.json"
+    done = subprocess.run(
+        _command(f"{url}/openapi.json", report, seconds, seed),
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=seconds + GRACE_SECONDS,
+    )
+    log = done.stdout + done.stderr
+    if not report.exists():
+        raise RuntimeError(f"schemathesis made no report: {log[-800:]}")
+    told: dict[str, Any] = json.loads(report.read_text())
+    return told, log
 
 
 def _command(location: str, report: Path, seconds: int, seed: int) -> list[str]:
