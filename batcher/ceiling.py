@@ -31,9 +31,9 @@ class MemoryCeiling:
         """A batch of more than one request was too large."""
         is_within_size, is_within_tokens = size <= self.size, tokens <= self.tokens
         if is_within_size:
-            self.size = max(1, size // 2)
+            self.size = (size + 1) // 2  # the larger half: it will be seen at once if that fits
         if is_within_tokens:
-            self.tokens = max(1, tokens // 2)
+            self.tokens = (tokens + 1) // 2
         if self._is_trying:
             self._trust = min(2 * self._trust, _MAX_TRUST)
         self._changed_at, self._is_trying = now, False

@@ -113,6 +113,7 @@ class Connection(HttpToolsProtocol):
         self._outlet = None
         super().connection_lost(exc)
         # Each knows the connection, which would keep them, and the last body, until a collection.
+        self._running = None
         del self.cycle, self.parser
 
     def eof_received(self) -> bool | None:  # type: ignore[override]

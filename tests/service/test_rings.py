@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+import weakref
 
 import pytest
 import uvloop
@@ -15,6 +16,7 @@ from loadtests.inprocess import Application
 from loadtests.rawsocket import exchange
 from loadtests.target import Target
 from service.launch import Server
+from tests.service.edge import POST, HeldClient, run, serving
 
 GOOD = attacks.Attack("", "good", lambda: [attacks.post(b'{"inputs":"a"}')], frozenset({200}))
 NAMES = [
@@ -58,5 +60,27 @@ def test_no_request_leaves_a_ring_of_objects(name: str) -> None:
     gc.disable()
     try:
         assert uvloop.run(main()) < 10  # a ring of a request has 30 objects or more
+    finally:
+        gc.enable()
+
+
+def test_a_client_that_leaves_while_its_request_runs_leaves_no_ring_either() -> None:
+    engine = HeldClient()
+
+    async def test() -> object:
+        async with serving(engine) as site:
+            client = await site.connect()
+            client.send(POST)
+            await engine.submitted_one.wait()
+            connection = weakref.ref(await site.connection())
+            client.reset()
+            await engine.cancelled.wait()
+            there = site.server.server_state
+            await site.until(lambda: not (there.connections or there.tasks))
+            return connection()
+
+    gc.disable()
+    try:
+        assert run(test()) is None
     finally:
         gc.enable()
