@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from batcher.collector import Collector
 from batcher.errors import BatcherError, Draining, OutOfMemory, RunnerFailed, WorkerLost
-from batcher.recovery import Step, next_step
+from batcher.recovery import LOSSES_OF_A_CULPRIT, Step, next_step
 from batcher.request import Batch, Payload
-from batcher.runner import Host, explain
+from batcher.runner import Host, as_outcome, explain
 
 _log = logging.getLogger(__name__)
 # Seconds before each further start in a row. The first ones come at once: that is how often one
@@ -46,7 +46,8 @@ class BatchingThread:
         self._on_up = on_up
         self._on_crash = on_crash
         self._closing = threading.Event()
-        self._starts = 0  # since a batch last went well
+        self._starts = 0  # since a run of requests last went well
+        self._has_been_tried = False  # by a canary, in this life
         self._thread = threading.Thread(target=self._main, name=self.name)
 
     def start(self, canary: Payload = None) -> None:
@@ -96,55 +97,57 @@ class BatchingThread:
         try:
             while parts:
                 part = parts.pop()
-                parts += reversed(self._run_part(part))
-                if self._host.lost is not None:
-                    for rest in parts:  # the last goes back first, to end up behind the others
-                        rest.requeue(lost=False)
-                    return
+                try:
+                    reply = self._host.run(part.payloads, part.patience)
+                except (RunnerFailed, WorkerLost) as error:
+                    self._recover(part, error, parts)
+                else:
+                    self._starts = 0
+                    part.settle(reply.results, reply.seconds)
         except BaseException as error:  # a bug, and the end; but not for these without an answer
             for left in (part, *parts):
                 if not left.ended:
                     left.fail(RunnerFailed(explain(error)))
             raise
 
-    def _run_part(self, part: Batch) -> Sequence[Batch]:
-        """What is left to run of it."""
-        try:
-            reply = self._host.run(part.payloads, part.patience)
-        except (RunnerFailed, WorkerLost) as error:
-            return self._recover(part, error)
-        self._starts = 0
-        part.settle(reply.results, reply.seconds)
-        return ()
-
-    def _recover(self, part: Batch, error: RunnerFailed | WorkerLost) -> Sequence[Batch]:
+    def _recover(self, part: Batch, error: RunnerFailed | WorkerLost, parts: list[Batch]) -> None:
+        """`parts` are those of the same batch that are still to be run, the next one last."""
         match next_step(error, part.size, self._closing.is_set()):
             case Step.HALVE:
                 _log.warning("a batch of %d failed, it runs again in halves: %s", part.size, error)
-                return part.halve(isinstance(error, OutOfMemory))
+                parts += reversed(part.halve(isinstance(error, OutOfMemory)))
             case Step.REQUEUE:
                 _log.error(
                     "%s while running %d requests; they run again on the next worker",
                     error,
                     part.size,
                 )
+                while parts:  # each goes before the last, and the lost one before all
+                    parts.pop(0).requeue(lost=False)
                 if part.requeue(lost=True):
-                    self._starts = 0  # the culprit is known: this is no crash loop
+                    # The culprit is known, so this was no crash loop.
+                    self._starts = max(0, self._starts - LOSSES_OF_A_CULPRIT)
             case Step.FAIL:
                 is_lost = isinstance(error, WorkerLost)
                 part.fail(Draining("the service has shut down", 1.0) if is_lost else error)
-        return ()
 
     def _run_canary(self, batch: Batch) -> None:
         seconds = 0.0
         try:
-            seconds = self._host.run([self._canary], batch.patience).seconds
-            self._starts = 0
+            reply = self._host.run([self._canary], batch.patience)
+            failure = as_outcome(reply.results[0])
+            if failure is not None:
+                raise failure
         except WorkerLost as error:
             _log.error("%s while it was being tried", error)
-        except RunnerFailed as error:
+        except BatcherError as error:
             self._host.abandon("canary")
             _log.error("replica %d failed when it was tried: %s", self._replica, error)
+        else:
+            seconds = reply.seconds
+            if self._has_been_tried:  # it has lived for a while: what it was started for is over
+                self._starts = 0
+            self._has_been_tried = True
         finally:
             batch.settle((), seconds)
 
@@ -154,6 +157,7 @@ class BatchingThread:
         try:
             facts = self._host.start()
         except BatcherError as error:
+            _log.error("replica %d did not start: %s", self._replica, error)
             self._starts = 2  # what kept it from starting may take a moment to go away
             self._on_tried(error)
             self._collector.replica_waits(self._replica, 0.0, str(error), False)
@@ -165,6 +169,7 @@ class BatchingThread:
             self._on_tried(None)
 
     def _up(self, facts: Mapping[str, object]) -> None:
+        self._has_been_tried = False
         self._collector.replica_up(self._replica, facts)
         if self._host.lost is not None:  # it has died since, and said so before it was up
             self._collector.replica_down(self._replica, self._host.lost)

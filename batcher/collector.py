@@ -34,22 +34,15 @@ from batcher.runner import as_outcome
 from batcher.stats import Snapshot, Tally
 
 _log = logging.getLogger(__name__)
+_MAX_LENIENCY = 64.0
+_MOST_CONDEMNED = 2  # in a row, with nothing between that went well
 _NOT_READY_RETRY = 1.0  # seconds; nobody knows how long a model takes to load
 
 Settled = dict[Sink, list[tuple[Request, Outcome]]]
 
 
 class Collector:
-    """`canary_interval` (seconds): how long a replica may go without a run that went well before
-    next_batch asks for one; None: for ever."""
-
-    def __init__(
-        self,
-        limits: Limits,
-        clock: Clock,
-        replicas: int = 1,
-        canary_interval: float | None = None,
-    ) -> None:
+    def __init__(self, limits: Limits, clock: Clock, replicas: int = 1) -> None:
         self.limits = limits
         self.clock = clock
         self.cost = CostModel()
@@ -59,11 +52,12 @@ class Collector:
         # Oldest first; every request in here is WAITING.
         self._pending = Pending()
         self._running = 0  # requests that are RUNNING
-        self._replicas = [Replica(index, canary_interval) for index in range(replicas)]
+        self._replicas = [Replica(index) for index in range(replicas)]
         # Asked for with every request:
         self._up = 0  # replicas that are up
         self._is_hopeful = False  # there is one that is up or soon will be
         self._quarantine = Quarantine()
+        self._leniency = 1.0  # times the patience: batches have hung, and nobody knows why
         self._phase = "open"  # then draining, then closed
         self._tally = Tally()
 
@@ -179,6 +173,14 @@ class Collector:
             self._settled_all.notify_all()
         _deliver(settled)
 
+    def try_every(self, seconds: float) -> None:
+        """From now on next_batch asks for a canary of each replica that has run nothing well for so
+        long, and as the first run of each worker."""
+        with self._lock:
+            for replica in self._replicas:
+                replica.canary_interval = seconds
+            self._changed.notify_all()
+
     def snapshot(self) -> Snapshot:
         with self._lock:
             tally, pending = self._tally, self._pending
@@ -219,7 +221,7 @@ class Collector:
         self._is_hopeful = any(replica.is_hopeful for replica in self._replicas)
 
     def _refusal(
-        self, requests: Sequence[Request], prints: Sequence[str]
+        self, requests: Sequence[Request], prints: Sequence[str | None]
     ) -> Refused | PoisonRequest | None:
         if self._phase != "open":
             return Draining("the service is shutting down", _NOT_READY_RETRY)
@@ -249,6 +251,9 @@ class Collector:
             now = self.clock.now()
             canary_due = replica.canary_due
             if canary_due is not None and canary_due <= now:
+                replica.is_tried(now)
+                if self._pending:
+                    self._changed.notify()  # another one may be free for it
                 return self._batch([], replica, "canary", now, 0)
             draining = self._phase == "draining"
             due = (
@@ -285,6 +290,8 @@ class Collector:
         replica.batches += 1
         predicted = self.cost.predict(size, tokens)
         patience = recovery.patience(self.cost, size, tokens, self.limits.hang_after)
+        if size > 1:
+            patience *= self._leniency
         return Batch(requests, replica.index, reason, now, predicted, patience, self)
 
     def _finish(self, request: Request, outcome: Outcome, settled: Settled) -> None:
@@ -314,7 +321,7 @@ class Collector:
             self._ended(batch, report)
             if inference > 0.0:
                 self.cost.observe(max(1, batch.size), max(1, batch.tokens), inference)
-                self._replicas[batch.replica].went_well(self.clock.now())
+                self._went_well(batch, errors)
             for request, result, error in zip(batch.requests, results, errors, strict=True):
                 if request.state is State.RUNNING:  # else its caller has gone
                     wait = batch.closed - request.arrival
@@ -342,15 +349,22 @@ class Collector:
         settled: Settled = defaultdict(list)
         poison = 0
         with self._lock:
-            now = self.clock.now()
+            now, replica = self.clock.now(), self._replicas[batch.replica]
             self._ended(batch, _report(batch, 0.0))
+            if lost and replica.reason == "hang" and batch.size > 1:
+                # Perhaps it is only slow: the next one is given more time, to be told apart.
+                self._leniency = min(2 * self._leniency, _MAX_LENIENCY)
             back = []
             for request in self._still_wanted(batch, now, settled):
-                request.losses += lost
-                if recovery.is_poison(request.losses):
-                    self._condemn(request, now, settled)
-                    poison += 1
+                losses = request.losses + lost
+                # Several in a row and nothing that went well: that is the replica, not the inputs.
+                if recovery.is_poison(losses) and replica.condemned < _MOST_CONDEMNED:
+                    request.losses = losses
+                    replica.condemned += 1
+                    poison += self._condemn(request, now, settled)
+                    self._leniency = 1.0
                 else:
+                    request.losses = min(losses, recovery.ALONE)
                     request.state = State.WAITING
                     back.append(request)
             self._running -= len(back)
@@ -380,18 +394,34 @@ class Collector:
                 wanted.append(request)
         return wanted
 
-    def _condemn(self, request: Request, now: float, settled: Settled) -> None:
+    def _condemn(self, request: Request, now: float, settled: Settled) -> int:
+        """With all that wait and are like it. O(queue), once per poison. Returns how many."""
         print_ = fingerprint(request.payload)
+        assert print_ is not None, "it has been in a worker: this is a bug"
         self._quarantine.add(print_, now)
-        self._tally.poison += 1
         _log.error(
             "an input was aboard when %d workers were lost, the last time alone; inputs with its"
             " fingerprint, %s, are refused for a while",
             request.losses,
             print_,
         )
-        why = PoisonRequest("this input has killed several workers, the last one alone")
-        self._finish(request, why, settled)
+        alike = [each for each in self._pending if fingerprint(each.payload) == print_]
+        for each in alike:
+            self._pending.remove(each)
+        for each in (request, *alike):
+            why = PoisonRequest("this input has killed several workers, the last one alone")
+            self._finish(each, why, settled)
+        self._tally.poison += 1 + len(alike)
+        return 1 + len(alike)
+
+    def _went_well(self, batch: Batch, errors: Sequence[BatcherError | None]) -> None:
+        replica = self._replicas[batch.replica]
+        if not batch.requests or None in errors:
+            replica.went_well(self.clock.now())
+        if None in errors:
+            replica.condemned = 0
+            if batch.size > 1:
+                self._leniency = 1.0
 
 
 def _report(batch: Batch, inference: float) -> BatchReport:

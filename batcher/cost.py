@@ -14,7 +14,7 @@ _SCALES = (1.0, 1 / 16, 1 / 512)  # brings the three features to about the same 
 class CostModel:
     def __init__(self) -> None:
         self.observations = 0
-        self._largest = (0, 0.0)  # tokens, seconds
+        self._largest = (0, 0, 0.0)  # size and tokens of the one with the most, and its seconds
         self._weights = [0.0, 0.0, 0.0]
         self._spread = [[_PRIOR if row == col else 0.0 for col in range(3)] for row in range(3)]
 
@@ -23,13 +23,16 @@ class CostModel:
         features = (_SCALES[0], size * _SCALES[1], tokens * _SCALES[2])
         return max(0.0, sum(w * x for w, x in zip(self._weights, features, strict=True)))
 
-    def proportional(self, tokens: int) -> float:
-        """Seconds, were time proportional to tokens; 0 within what has been observed.
+    def proportional(self, size: int, tokens: int) -> float:
+        """Seconds, were time proportional to whichever has grown more since the largest batch
+        observed; 0 before the first.
 
         An upper bound where a batch costs something whatever its size, for up to linear growth.
         """
-        largest, seconds = self._largest
-        return seconds * tokens / largest if largest and tokens > largest else 0.0
+        largest_size, largest_tokens, seconds = self._largest
+        if not largest_size:
+            return 0.0
+        return seconds * max(1.0, size / largest_size, tokens / max(1, largest_tokens))
 
     def observe(self, size: int, tokens: int, seconds: float) -> None:
         """O(1): a 3x3 update."""
@@ -49,8 +52,8 @@ class CostModel:
         scale = 1.0 / _FORGETTING if forgets else 1.0
         self._spread = [[value * scale for value in row] for row in reduced]
         self.observations += 1
-        if tokens >= self._largest[0]:
-            self._largest = (tokens, seconds)
+        if tokens >= self._largest[1]:
+            self._largest = (size, tokens, seconds)
 
     def __repr__(self) -> str:
         fixed, per_request, per_token = (w * s for w, s in zip(self._weights, _SCALES, strict=True))

@@ -35,8 +35,7 @@ class Engine:
     `runners` makes the runner of one replica, or is one factory per replica. With isolation
     "process" each lives in a spawned process and must pickle; with "thread" in its batching
     thread. `request_timeout` (seconds) is the deadline of requests that bring none;
-    `drain_timeout` the longest that leaving the context waits for accepted work. A replica that has
-    run nothing for `canary_interval` runs the payload given to start(), to see that it still can.
+    `drain_timeout` the longest that leaving the context waits for accepted work.
     """
 
     def __init__(
@@ -47,7 +46,6 @@ class Engine:
         isolation: Isolation = "process",
         request_timeout: float = 30.0,
         drain_timeout: float = 30.0,
-        canary_interval: float | None = None,
         clock: Clock | None = None,
     ) -> None:
         factories = list(runners) if isinstance(runners, Sequence) else [runners]
@@ -56,9 +54,7 @@ class Engine:
         self._clock = clock or MonotonicClock()
         self._request_timeout = request_timeout
         self._drain_timeout = drain_timeout
-        self._collector = Collector(
-            limits or Limits(), self._clock, len(factories), canary_interval
-        )
+        self._collector = Collector(limits or Limits(), self._clock, len(factories))
         self._tried: list[Future[BatcherError | None]] = [_promise() for _ in factories]
         self._up: Future[None] = _promise()  # the first replica of all
         self._crashed: Future[BaseException] = _promise()
@@ -77,26 +73,36 @@ class Engine:
 
     # Life
 
-    async def start(self, canary: Payload = None) -> None:
-        """Returns once every replica has tried to start and at least one is up.
+    async def start(self, *, canary: Payload = None, canary_interval: float | None = None) -> None:
+        """Returns once a replica is up; others may still be loading.
 
         Raises RunnerFailed if none of the models can be loaded; close it then too. Where a worker
         has died instead, it is started again until it is up. Binds the engine to the running event
-        loop, once.
+        loop, once. With a `canary_interval` (seconds) a replica that has run nothing for so long
+        runs `canary`, to see that it still can.
         """
         if self._client is not None or self._collector.finished:
             raise RuntimeError("an engine starts once")
         loop = asyncio.get_running_loop()
         self._client = LocalClient(self._collector, loop, self._request_timeout)
+        if canary_interval is not None:
+            self._collector.try_every(canary_interval)
         for thread in self._threads:
             thread.start(canary)
-        errors = [await asyncio.wrap_future(tried) for tried in self._tried]
-        failures = [error for error in errors if error is not None]
-        for error in failures:
-            _log.error("a replica did not start: %s", error)
-        if len(failures) == len(errors) and all(isinstance(e, RunnerFailed) for e in failures):
-            raise failures[0]
-        await asyncio.wrap_future(self._up)
+        up = asyncio.ensure_future(asyncio.wrap_future(self._up))
+        tried = asyncio.gather(*(asyncio.wrap_future(tried) for tried in self._tried))
+        try:
+            await asyncio.wait((up, tried), return_when=asyncio.FIRST_COMPLETED)
+            if not up.done():
+                failures = [error for error in await tried if error is not None]
+                if len(failures) == len(self._tried) and all(
+                    isinstance(error, RunnerFailed) for error in failures
+                ):
+                    raise failures[0]
+            await up
+        finally:
+            up.cancel()
+            tried.cancel()
 
     async def drain(self, timeout: float | None = None) -> bool:
         """Refuses new work and waits for the accepted; returns whether all of it was answered."""

@@ -15,9 +15,14 @@ _SECONDS = 600.0
 _MOST = 1024  # fingerprints kept
 
 
-def fingerprint(payload: Payload) -> str:
-    """Short, the same for equal payloads, and telling nobody what was in it."""
-    return hashlib.sha256(pickle.dumps(payload, protocol=5)).hexdigest()[:16]
+def fingerprint(payload: Payload) -> str | None:
+    """Short, and telling nobody what was in it. The same for payloads that pickle the same, as
+    equal texts and contiguous arrays do. None: it does not pickle, and so never reached a worker.
+    """
+    try:
+        return hashlib.sha256(pickle.dumps(payload, protocol=5)).hexdigest()[:16]
+    except Exception:  # whatever a payload of the user's own raises
+        return None
 
 
 class Quarantine:
@@ -30,8 +35,8 @@ class Quarantine:
         if len(self._until) > _MOST:
             self._until.popitem(last=False)
 
-    def holds(self, print_: str, now: float) -> bool:
-        until = self._until.get(print_)
+    def holds(self, print_: str | None, now: float) -> bool:
+        until = None if print_ is None else self._until.get(print_)
         return until is not None and now < until
 
     def __len__(self) -> int:

@@ -20,7 +20,7 @@ import enum
 from batcher.cost import CostModel
 from batcher.errors import BatcherError, WorkerLost
 
-_ALONE, _POISON = 2, 3  # workers lost with it aboard
+ALONE, LOSSES_OF_A_CULPRIT = 2, 3  # workers lost with a request aboard
 
 _TIMES_PREDICTED = 10.0
 _TIMES_PROPORTIONAL = 2.0
@@ -41,19 +41,20 @@ def next_step(error: BatcherError, size: int, closing: bool) -> Step:
 
 def runs_alone(losses: int) -> bool:
     """After so many workers lost, may a request have company?"""
-    return losses >= _ALONE
+    return losses >= ALONE
 
 
 def is_poison(losses: int) -> bool:
-    return losses >= _POISON
+    return losses >= LOSSES_OF_A_CULPRIT
 
 
 def patience(cost: CostModel, size: int, tokens: int, floor: float) -> float:
     """Seconds after which a batch is taken to hang: never less than `floor`.
 
-    A batch larger than any before is given what it would take if time grew with its tokens, twice.
+    A batch larger than any before is given twice what it would take if time grew with its tokens
+    or its requests, whichever is more of them.
     """
     if not cost.observations:
         return max(floor, _COLD)
     predicted = _TIMES_PREDICTED * cost.predict(size, tokens)
-    return max(floor, predicted, _TIMES_PROPORTIONAL * cost.proportional(tokens))
+    return max(floor, predicted, _TIMES_PROPORTIONAL * cost.proportional(size, tokens))

@@ -12,14 +12,16 @@ _INTERVALS = 2.5  # without a run that went well, a replica is no longer believe
 
 
 class Replica:
-    def __init__(self, index: int, canary_interval: float | None) -> None:
+    def __init__(self, index: int) -> None:
         self.index = index
         self.state: ReplicaState = "starting"
         self.batches = 0  # taken and not ended; more than one only while one runs in halves
         self.ceiling = MemoryCeiling()
         self.last_ok: float | None = None
         self.reason = ""
-        self._canary_interval = canary_interval
+        self.canary_interval: float | None = None  # seconds; None: no canaries
+        self.condemned = 0  # requests found to be poison since a run of requests last went well
+        self._tried_at = float("-inf")  # the last canary
         self._is_untried = True  # no run yet in this life
         self._retry_at = 0.0
         self._facts: Mapping[str, object] = {}
@@ -43,6 +45,10 @@ class Replica:
         self.last_ok = now
         self._is_untried = False
 
+    def is_tried(self, now: float) -> None:
+        """By a canary, whatever comes of it."""
+        self._tried_at, self._is_untried = now, False
+
     def went_down(self, reason: str) -> None:
         self.state, self.reason = "restarting", reason
         self.restarts[reason] += 1
@@ -60,13 +66,15 @@ class Replica:
     def canary_due(self) -> float | None:
         """When a run must be made only to see it succeed. -inf: first of all, which also teaches
         the cost model what a run takes at the least."""
-        if self._canary_interval is None or self.last_ok is None:
+        if self.canary_interval is None or self.last_ok is None:
             return None
-        return float("-inf") if self._is_untried else self.last_ok + self._canary_interval
+        if self._is_untried:
+            return float("-inf")
+        return max(self.last_ok, self._tried_at) + self.canary_interval
 
     def snapshot(self, now: float) -> ReplicaSnapshot:
         age = None if self.last_ok is None else now - self.last_ok
-        interval = self._canary_interval
+        interval = self.canary_interval
         size, tokens = self.ceiling.size, self.ceiling.tokens
         return ReplicaSnapshot(
             index=self.index,

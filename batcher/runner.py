@@ -61,12 +61,30 @@ def one_each(results: Sequence[Any], expected: int) -> list[Any]:
 
 
 def as_outcome(result: Any) -> BatcherError | None:
-    """The error that a result stands for, if it is one."""
-    if isinstance(result, BatcherError):
-        return result
-    if isinstance(result, Exception):
-        return RunnerFailed(explain(result))
-    return None
+    """The error that a result stands for, if it is one. Raises nothing, whatever it is given."""
+    try:
+        if isinstance(result, BatcherError):
+            return result
+        return RunnerFailed(explain(result)) if isinstance(result, Exception) else None
+    except Exception as error:  # an object that does not even let itself be looked at
+        return RunnerFailed(f"a result that cannot be read: {explain(error)}")
+
+
+# What torch and the libraries under it say; they have no types for it that this package could name.
+_NO_MEMORY = ("out of memory", "ALLOC_FAILED", "DefaultCPUAllocator")
+_DEVICE_LOST = ("CUDA error", "HIP error")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Would a smaller batch do?"""
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _NO_MEMORY)
+
+
+def is_device_lost(error: Exception) -> bool:
+    """Once CUDA or HIP has said this, whatever the process asks of the device fails too."""
+    return isinstance(error, RuntimeError) and str(error).startswith(_DEVICE_LOST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +144,10 @@ class InlineHost:
             results = one_each(self._runner.run(payloads), len(payloads))
         except RunnerFailed:
             raise
-        except MemoryError as error:
-            raise OutOfMemory(explain(error)) from error
-        except BaseException as error:
+        except Exception as error:
+            kind = OutOfMemory if is_out_of_memory(error) else RunnerFailed
+            raise kind(explain(error)) from error
+        except BaseException as error:  # SystemExit too: the thread is the engine's
             raise RunnerFailed(explain(error)) from error
         return Reply(results, time.perf_counter() - started)
 

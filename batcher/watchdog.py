@@ -13,6 +13,7 @@ from collections.abc import Callable
 from batcher.clock import Clock
 
 _NEVER = float("inf")
+_OVERSLEPT = 0.5  # seconds
 
 
 class Watchdog:
@@ -52,7 +53,11 @@ class Watchdog:
     def _main(self) -> None:
         with self._changed:
             while not self._closing:
-                if self._until <= self._clock.now():
+                late = self._clock.now() - self._until
+                if late > _OVERSLEPT:
+                    # We were stopped ourselves, and so was whoever would have disarmed it.
+                    self._until = self._clock.now() + _OVERSLEPT
+                elif late >= 0.0:
                     self._until = _NEVER
                     self._on_late()
                 self._looks_at = self._until

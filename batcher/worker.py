@@ -7,6 +7,7 @@ into the service's log, under the worker's name.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import logging
@@ -14,6 +15,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import socket
 import struct
 import sys
 import threading
@@ -28,7 +30,15 @@ from typing import Any
 from batcher.clock import Clock, MonotonicClock
 from batcher.errors import OutOfMemory, RunnerFailed, WorkerLost
 from batcher.request import Payload
-from batcher.runner import Reply, RunnerFactory, as_outcome, explain, one_each
+from batcher.runner import (
+    Reply,
+    RunnerFactory,
+    as_outcome,
+    explain,
+    is_device_lost,
+    is_out_of_memory,
+    one_each,
+)
 from batcher.watchdog import Watchdog
 
 _STOP_TIMEOUT = 5.0  # seconds that Runner.close may take
@@ -37,8 +47,6 @@ _LAST_WORDS = 5  # lines of output that go into the error when a worker dies
 _START_TIMEOUT = 60.0  # seconds that a start may take at the least, or so many times
 _TIMES_FIRST = 10.0  # what the first one took
 _PR_SET_PDEATHSIG = 1
-# Once CUDA or HIP has said this, whatever the process asks of the device fails too.
-_DEVICE_LOST = ("CUDA error", "HIP error")
 
 # The standard library reaps whichever children have ended whenever it starts one, and of two
 # threads that reap the same child one learns nothing: so births and deaths take turns.
@@ -161,7 +169,7 @@ class ProcessHost:
     def stop(self) -> None:
         self._stopping = True
         if self._channel is not None:
-            self._channel.close()  # end of file: the worker finishes and leaves
+            _shut(self._channel)  # end of file: the worker finishes and leaves
         if self._output is not None:
             self._output.join(_STOP_TIMEOUT)
         self._reap()
@@ -182,6 +190,8 @@ class ProcessHost:
         self._why = why
         if (process := self._process) is not None:
             process.kill()
+            if self._channel is not None:
+                _shut(self._channel)
 
     def _spawn(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -208,7 +218,7 @@ class ProcessHost:
             theirs.close()
             their_output.close()
         self._output = threading.Thread(
-            target=self._read_output, args=(output, process), name=f"{self.name}-output"
+            target=self._read_output, args=(output, process, ours), name=f"{self.name}-output"
         )
         self._output.start()
 
@@ -220,6 +230,8 @@ class ProcessHost:
                 data = self._channel.recv_bytes()
             except (EOFError, OSError):
                 raise self._bury() from None
+            except (ValueError, OverflowError, MemoryError):
+                raise self._garbage("an impossible length") from None
             if len(data) < _HEAD.size or not data.startswith(_MARK):
                 raise self._garbage("what is no message")
             _, answered = _HEAD.unpack_from(data)
@@ -263,14 +275,18 @@ class ProcessHost:
             self._channel = None
 
     def _read_output(
-        self, output: Connection, process: multiprocessing.process.BaseProcess
+        self,
+        output: Connection,
+        process: multiprocessing.process.BaseProcess,
+        channel: Connection,
     ) -> None:
-        """Ends when the worker has, even if a process of its own keeps the pipe open."""
+        """Ends when the worker has, even if a process of its own keeps everything open."""
+        death = _death_of(process)
         with output:
             rest, ended = b"", False
-            while not ended and output in (ready := wait([output, process.sentinel])):
+            while not ended and output in (ready := wait([output, death])):
                 # Once it has ended, its last words are what one read of a full pipe brings.
-                ended = process.sentinel in ready
+                ended = death in ready
                 chunk = os.read(output.fileno(), _PIPE_BYTES)
                 if not chunk:
                     break
@@ -279,10 +295,13 @@ class ProcessHost:
                     lines, rest = [*lines, rest], b""
                 self._say(lines)
             self._say([rest])
-        wait([process.sentinel])
+        wait([death])
         with _family:
             process.join()
             self.lost = self._why or describe_exit(process.exitcode)
+        if death != process.sentinel:
+            os.close(death)
+        _shut(channel)
         if not self._stopping:
             self._on_death(self.lost)
 
@@ -296,6 +315,22 @@ class ProcessHost:
 
     def __repr__(self) -> str:
         return f"<ProcessHost {self.name}, pid {self._process.pid if self._process else None}>"
+
+
+def _death_of(process: multiprocessing.process.BaseProcess) -> int:
+    """A descriptor that can be read once it has ended. The sentinel is a pipe, which a child that
+    it has forked keeps open."""
+    assert process.pid is not None
+    try:
+        return os.pidfd_open(process.pid)
+    except (AttributeError, OSError):  # no Linux, or an old one
+        return process.sentinel
+
+
+def _shut(channel: Connection) -> None:
+    """Whoever sends or receives here comes back; what has arrived can still be read."""
+    with socket.socket(fileno=os.dup(channel.fileno())) as ours, contextlib.suppress(OSError):
+        ours.shutdown(socket.SHUT_RDWR)
 
 
 def describe_exit(code: int | None) -> str:
@@ -349,9 +384,10 @@ def _answer(run: Callable[[Sequence[Payload]], Sequence[Any]], data: bytes) -> _
     except Exception as error:
         traceback.print_exc()
         reason = str(error) if isinstance(error, RunnerFailed) else explain(error)
-        if any(sign in reason for sign in _DEVICE_LOST):
+        no_memory = is_out_of_memory(error)
+        if not no_memory and is_device_lost(error):
             raise SystemExit("the device has failed") from None
-        return _Failed(reason, isinstance(error, MemoryError))
+        return _Failed(reason, no_memory)
     if not hasattr(results, "dtype"):  # an array crosses faster whole than row by row
         # An exception of the model's own may pickle and yet not unpickle: it crosses as its text.
         results = [as_outcome(result) or result for result in listed]

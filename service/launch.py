@@ -136,7 +136,6 @@ class _Service:
             isolation=settings.isolation,
             request_timeout=settings.request_timeout_ms / 1e3,
             drain_timeout=settings.drain_timeout_ms / 1e3,
-            canary_interval=settings.canary_interval,
             clock=clock,
         )
         self._front = Front(settings, self._engine, clock)
@@ -184,7 +183,9 @@ class _Service:
         started = time.monotonic()
         self._front.served = await find_served(self._settings)
         canary = self._front.model().preparer.prepare("ok", truncate=True)
-        await self._engine.start(canary.payload)
+        await self._engine.start(
+            canary=canary.payload, canary_interval=self._settings.canary_interval
+        )
         self._front.client = self._engine.client  # the engine's own submit_all only forwards
         snapshot = await self._engine.snapshot()
         gc.collect()

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.fakes import Echo
+from tests.fakes import PATIENCE, Echo
 
 
 class Obedient(Echo):
@@ -62,6 +62,14 @@ class Obedient(Echo):
                     os.kill(os.getpid(), signal.SIGKILL)
             case "garbage":
                 _write_to_channel(b"\x00\x00\x00\x05hello")
+            case "length":
+                _write_to_channel(b"\xff" * 12)
+            case "fork and die":
+                # The child holds the channel open, and all else; it leaves in time.
+                if os.fork() == 0:
+                    threading.Event().wait(PATIENCE)
+                    os._exit(0)
+                os.kill(os.getpid(), signal.SIGKILL)
             case "torn":
                 _write_to_channel(b"\x00\x00\x10\x00btch")  # 4 KiB announced, four bytes sent
                 os._exit(7)
@@ -181,6 +189,15 @@ class LeavesANote(Obedient):
     def close(self) -> None:
         with open(self.path, "w") as note:
             note.write("closed")
+
+
+class BreaksOnRequests(Echo):
+    """It loads, it passes its canary, and every request kills it."""
+
+    def run(self, payloads: Sequence[Any]) -> Sequence[Any]:
+        if payloads[0] != "canary":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().run(payloads)
 
 
 class LoadsOnce(Obedient):

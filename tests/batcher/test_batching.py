@@ -195,7 +195,7 @@ def test_a_worker_that_dies_before_it_is_known_to_be_up_is_started_again(stage: 
     assert stage.collector.snapshot().replicas[0].restarts == {"signal 9": 1}
 
 
-def test_a_failed_first_start_is_reported_and_ends_the_thread(stage: Stage) -> None:
+def test_a_failed_first_start_is_reported_and_a_close_ends_the_thread(stage: Stage) -> None:
     error = RunnerFailed("no weights")
     stage.host.starts.put(raising(error))
     assert stage.start() is error

@@ -57,6 +57,7 @@ class CollectorMachine(RuleBasedStateMachine):
         self.parts: dict[int, list[Batch]] = {each: [] for each in range(replicas)}  # and then
         self.broken: set[int] = set()
         self.withdrawn: set[Request] = set()  # while they ran
+        self.condemned: Counter[int] = Counter()  # by replica, since a run there went well
         self.names = itertools.count()  # nobody else's fault keeps one out
         self.losses: Counter[Request] = Counter()  # of workers, with it aboard
         self.expected: dict[Request, str] = {}  # the outcome that each has had
@@ -194,7 +195,7 @@ class CollectorMachine(RuleBasedStateMachine):
         self.parts[replica] = []
         if replica in self.running:
             batch = self.running.pop(replica)
-            condemned = [each for each in self._still_wanted(batch) if self._lose(each)]
+            condemned = [each for each in self._still_wanted(batch) if self._lose(each, replica)]
             for each in condemned:
                 assert batch.size == 1, "an innocent was condemned"
                 self._expect(each, "failed")
@@ -206,9 +207,12 @@ class CollectorMachine(RuleBasedStateMachine):
             assert self.collector.next_batch(replica) is None
         self._take_what_is_due()
 
-    def _lose(self, each: Request) -> bool:
-        """Is this one worker too many?"""
+    def _lose(self, each: Request, replica: int) -> bool:
+        """Is this one worker too many? Not if nothing goes well there, whoever is aboard."""
+        if self.losses[each] == 2 and self.condemned[replica] == 2:
+            return False
         self.losses[each] += 1
+        self.condemned[replica] += self.losses[each] == 3
         return self.losses[each] == 3
 
     @precondition(lambda self: len(self.up) < len(self.replicas))
@@ -280,6 +284,8 @@ class CollectorMachine(RuleBasedStateMachine):
         return self.running.pop(replica)
 
     def _settled(self, batch: Batch, kinds: dict[Request, str]) -> None:
+        if "ok" in kinds.values():
+            self.condemned[batch.replica] = 0
         for each, kind in kinds.items():
             if each not in self.withdrawn:
                 self._expect(each, kind)

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from batcher import (
 )
 from batcher.collector import Collector
 from tests.batcher.runners import (
+    BreaksOnRequests,
     DiesLoading,
     DoesNotLoad,
     HangsLoading,
@@ -567,6 +569,66 @@ def test_thirty_one_mates_of_a_culprit_are_answered_within_the_bound_of_extra_ru
     run_async(main())
 
 
+def test_equal_poison_costs_three_workers_however_often_it_comes(leaves_nothing: None) -> None:
+    async def main() -> None:
+        async with Engine(Obedient, limits=Limits(max_batch_size=4)) as engine:
+            outcomes = await asyncio.gather(*ask(engine, *["exit"] * 12), return_exceptions=True)
+            assert {type(outcome) for outcome in outcomes} == {PoisonRequest}
+            assert (await engine.snapshot()).replicas[0].restarts == {"exit code 7": 3}
+
+    run_async(main())
+
+
+def test_a_replica_that_every_request_kills_is_broken_and_condemns_few(
+    leaves_nothing: None,
+) -> None:
+    async def main() -> None:
+        engine = Engine(BreaksOnRequests)
+        await engine.start(canary="canary", canary_interval=3600.0)
+        outcomes = await asyncio.gather(
+            *ask(engine, *(f"innocent {number}" for number in range(8))), return_exceptions=True
+        )
+        assert Counter(type(outcome) for outcome in outcomes) == {PoisonRequest: 2, NotReady: 6}
+        assert (await engine.snapshot()).replicas[0].state == "broken"
+        with pytest.raises(NotReady, match="signal 9"):
+            await engine.submit("one more")
+        await engine.close()
+
+    run_async(main())
+
+
+def test_a_failing_canary_without_a_process_of_its_own_is_not_tried_again_at_once() -> None:
+    runner = Fussy()
+
+    async def main() -> None:
+        engine = Engine(lambda: runner, isolation="thread")
+        await engine.start(canary="canary", canary_interval=3600.0)
+        assert await engine.submit("a") == "a"
+        assert runner.canaries == 1
+        await engine.drain()
+        await engine.close()
+
+    run_async(main())
+
+
+class Fussy(Echo):
+    canaries = 0
+
+    def run(self, payloads: Sequence[Any]) -> Sequence[Any]:
+        if payloads[0] == "canary":
+            self.canaries += 1
+            raise ValueError("no canaries")
+        return super().run(payloads)
+
+
+def test_an_engine_is_there_as_soon_as_one_replica_is(leaves_nothing: None) -> None:
+    async def main() -> None:
+        async with Engine([HangsLoading, Obedient]) as engine:
+            assert await engine.submit("a") == "a"
+
+    run_async(main())
+
+
 def test_a_worker_that_dies_while_it_loads_is_started_again_until_it_does_not(
     leaves_nothing: None, tmp_path: Path
 ) -> None:
@@ -579,8 +641,8 @@ def test_a_worker_that_dies_while_it_loads_is_started_again_until_it_does_not(
 
 def test_an_idle_replica_is_tried_and_one_that_fails_is_replaced(leaves_nothing: None) -> None:
     async def main() -> None:
-        engine = Engine(Obedient, canary_interval=3600.0)
-        await engine.start(canary="raise")
+        engine = Engine(Obedient)
+        await engine.start(canary="raise", canary_interval=3600.0)
         restarted = await asyncio.to_thread(_first_loss, engine._collector)
         assert restarted == {"canary": 1}
         await engine.close()

@@ -11,7 +11,12 @@ def test_equal_payloads_have_one_fingerprint_and_others_another() -> None:
     ids = np.arange(3, dtype=np.int32)
     assert fingerprint("poi" + "son") == fingerprint("poison") != fingerprint("Poison")
     assert fingerprint(ids) == fingerprint(ids.copy()) != fingerprint(ids + 1)
-    assert "poison" not in fingerprint("poison")
+    assert "poison" not in str(fingerprint("poison"))
+
+
+def test_what_does_not_pickle_has_none_and_is_never_held() -> None:
+    assert fingerprint(lambda: None) is None
+    assert not Quarantine().holds(None, now=0.0)
 
 
 def test_it_is_held_for_ten_minutes() -> None:

@@ -58,3 +58,9 @@ def test_a_batch_larger_than_any_before_has_as_long_as_its_tokens_may_need() -> 
     small = cost(*[(1, 10, 0.2)] * 20)
     assert small.predict(64, 16_384) < 20.0
     assert recovery.patience(small, 64, 16_384, floor=5.0) >= 2 * 0.2 * 16_384 / 10
+
+
+def test_a_batch_of_more_requests_has_as_long_as_those_may_need() -> None:
+    """However few its tokens: some models take their time by the request."""
+    long_ones = cost(*[(1, 4_096, 0.6)] * 20)
+    assert recovery.patience(long_ones, 32, 2_048, floor=5.0) >= 2 * 0.6 * 32

@@ -65,5 +65,15 @@ def test_it_looks_at_the_last_deadline_whichever_came_before(kennel: Kennel) -> 
     assert kennel.calls == 2
 
 
+def test_whoever_was_stopped_with_the_watchdog_has_a_moment_to_come_back(kennel: Kennel) -> None:
+    kennel.dog.arm(5.0)
+    kennel.clock.until_blocked(5.0)
+    kennel.clock.advance(100.0)
+    kennel.clock.until_blocked(100.5)
+    assert kennel.calls == 0
+    kennel.clock.advance(0.5)
+    kennel.late.wait()
+
+
 def test_one_that_was_never_started_can_be_stopped() -> None:
     Watchdog("worker-0-watchdog", FakeClock(), lambda: None).stop()

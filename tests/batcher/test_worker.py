@@ -462,7 +462,7 @@ def test_an_exit_is_described_by_signal_or_code() -> None:
     assert describe_exit(3) == "exit code 3"
 
 
-@pytest.mark.parametrize("payload", ["garbage", "foresight"])
+@pytest.mark.parametrize("payload", ["garbage", "foresight", "length"])
 def test_what_is_no_answer_ends_the_worker_and_its_channel(hosted: Hosted, payload: str) -> None:
     with pytest.raises(WorkerLost, match=r"worker-0 died \(garbage\)"):
         hosted.run(payload)
@@ -542,3 +542,12 @@ def test_a_restart_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path
     with pytest.raises(WorkerLost, match="hang"):
         hosted.start()
     hosted.host.stop()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_worker_that_has_forked_is_missed_all_the_same(hosted: Hosted) -> None:
+    """Its child keeps the channel open, and the pipe that tells of a process's end."""
+    with pytest.raises(WorkerLost, match="signal 9"):
+        hosted.run("fork and die")
+    hosted.start()
+    assert hosted.run("a") == ["a"]
