@@ -297,3 +297,23 @@ def test_a_drained_thread_stops_its_host_once(stage: Stage) -> None:
     assert stage.collector.drain(until=1.0)
     stage.end()
     assert stage.host.stopped == 1
+
+
+def test_what_a_worker_left_undone_comes_first_and_in_its_order(stage: Stage) -> None:
+    """A batch of eight raises; in its first half the worker dies; the other half has not run."""
+    ran: list[list[str]] = []
+
+    def run(payloads: Sequence[Any], patience: float) -> Reply:
+        ran.append(list(payloads))
+        if len(ran) == 1:
+            raise RunnerFailed("bad input")
+        if len(ran) == 2:
+            stage.die()
+        return Reply(list(payloads), 0.001)
+
+    stage.host.run = run  # type: ignore[method-assign]
+    stage.start()
+    stage.collector.submit([request(stage.sink, payload=name) for name in "abcdefgh"])
+    stage.sink.until_settled(8)
+    assert ran == [list("abcdefgh"), list("abcd"), list("abcd"), list("efgh")]
+    assert stage.collector.snapshot().ok == 8
