@@ -1,8 +1,8 @@
 """Does a rolling restart show? Two instances behind nginx, then behind HAProxy, replaced in turn.
 
-Constant load goes through the proxy meanwhile. The proxies run as deploy/ has them: they may try
-another instance only where none of the request was sent. HAProxy asks each instance whether it is
-ready. nginx (the open-source one) cannot: it is told, as an operator does, with `down` and SIGHUP.
+Constant load goes through the proxy meanwhile. The proxies run as deploy/ has them. HAProxy asks
+each instance whether it is ready, and tries another one only where none of a request was sent. nginx
+(the open-source one) cannot ask: it tries the other one on a failed connection and on a 503.
 """
 
 import argparse
@@ -66,17 +66,15 @@ def _roll(name: str, args: argparse.Namespace) -> tuple[History, list[int]]:
         ]
         front = everything.enter_context(proxied(name, free_port(), ports))
         texts = (f"request {number}" for number in itertools.count())
-        with Load(front.target, history, Plan(args.rate, texts)):
+        with Load(front, history, Plan(args.rate, texts)):
             time.sleep(CALM_SECONDS)
             for number in range(args.restarts):
                 which = number % len(ports)
-                front.take_out(which)
                 exits.append(servers[which].stop())
                 stacks[which].close()
                 servers[which] = stacks[which].enter_context(
                     running(variant, args.cpus, ports[which])
                 )
-                front.put_back()
                 time.sleep(CALM_SECONDS)
                 print(f"{name}: {number + 1} replaced, {tell(history)}", flush=True)
     return history, exits
