@@ -1,8 +1,8 @@
 """Does a rolling restart show? Two instances behind nginx, then behind HAProxy, replaced in turn.
 
 Constant load goes through the proxy meanwhile. The proxies run as deploy/ has them. HAProxy asks
-each instance whether it is ready, and tries another one only where none of a request was sent. nginx
-(the open-source one) cannot ask: it tries the other one on a failed connection and on a 503.
+each instance whether it is ready, and tries another one only where none of a request was sent. The
+open-source nginx cannot ask: it tries the other one on a failed connection and on a 503.
 """
 
 import argparse
