@@ -12,7 +12,7 @@ from batcher.pending import Pending
 # One caller may hold this many times the places that are still free: 8/9 of the queue if alone,
 # about 1/k each if k are greedy, and whoever is new finds room (Choudhury and Hahne, "Dynamic queue
 # length thresholds for shared-memory packet switches", 1998).
-_SHARE = 8
+SHARE = 8
 
 
 def refusal(
@@ -27,7 +27,7 @@ def refusal(
     free = limits.max_queue_size - len(pending)
     if asked > free:
         why = f"{len(pending)} requests wait and at most {limits.max_queue_size} may"
-    elif caller is not None and (held := pending.held_by(caller)) and held + asked > _SHARE * free:
+    elif caller is not None and (held := pending.held_by(caller)) and held + asked > SHARE * free:
         why = f"{held} requests of yours wait, which leaves too little room for other callers"
     else:
         return None

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from batcher import DeadlineExceeded, Overloaded
+from batcher.admission import SHARE
 from batcher.clock import Clock
 
 Result = TypeVar("Result")
@@ -29,21 +31,27 @@ class Aside:
         self, clock: Clock, threads: int = THREADS, max_in_flight: int = MAX_IN_FLIGHT
     ) -> None:
         self._clock = clock
-        self._room = threading.Semaphore(max_in_flight)
+        self._room = max_in_flight
+        self._held: Counter[str | None] = Counter()  # in flight, by caller
+        self._lock = threading.Lock()  # the threads give back what the event loop took
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="tokenise")
 
     async def run(
-        self, deadline: float, function: Callable[..., Result], *arguments: Any
+        self,
+        deadline: float,
+        function: Callable[..., Result],
+        *arguments: Any,
+        caller: str | None = None,
     ) -> Result:
         """What the function returns or raises. Raises Overloaded at once where too much is in
-        flight, and DeadlineExceeded. A caller that goes takes its work along, unless it runs."""
+        flight, for all or for the share of this caller, and DeadlineExceeded. A caller that goes
+        takes its work along, unless it runs."""
         remaining = deadline - self._clock.now()
         if remaining <= 0:
             raise _too_late()
-        if not self._room.acquire(blocking=False):
-            raise Overloaded("too many long inputs wait to be tokenised", retry_after=1.0)
+        self._enter(caller)
         future = self._threads.submit(function, *arguments)
-        future.add_done_callback(self._leave)
+        future.add_done_callback(lambda _: self._leave(caller))
         try:
             async with asyncio.timeout(remaining) as limit:
                 return await asyncio.wrap_future(future)
@@ -60,8 +68,20 @@ class Aside:
         """Returns at once; what runs is let finish, for nobody."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _leave(self, _future: Future[Any]) -> None:
-        self._room.release()
+    def _enter(self, caller: str | None) -> None:
+        with self._lock:
+            free = self._room - self._held.total()
+            held = 0 if caller is None else self._held[caller]
+            # The same rule as for the queue: see batcher/admission.py.
+            if free < 1 or (held and held + 1 > SHARE * free):
+                raise Overloaded("too many long inputs wait to be tokenised", retry_after=1.0)
+            self._held[caller] += 1
+
+    def _leave(self, caller: str | None) -> None:
+        with self._lock:
+            self._held[caller] -= 1
+            if not self._held[caller]:
+                del self._held[caller]
 
 
 def _too_late() -> DeadlineExceeded:

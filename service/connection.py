@@ -75,7 +75,8 @@ class Connection(HttpToolsProtocol):
         self._is_idle = False
         self._special: dict[bytes, bytes] = {}
         self._received = 0  # bytes, in the last piece
-        self._head_size = 0  # bytes, of the pieces before it that hold a part of this head
+        self._head_size = 0  # bytes, of the pieces before it that hold nothing but this head
+        self._head_begins = 0  # bytes, of the piece that it begins in, behind another request
         self._chunks = -1  # of this body; -1: it has a length
         self._framing = 0  # bytes of this body that are none of it, if it has chunks
         self._is_deaf = False  # what else comes is dropped
@@ -205,7 +206,7 @@ class Connection(HttpToolsProtocol):
         """uvicorn's own, less what is not for us: websockets, root path, its bound of requests."""
         parser, url, headers, special = self.parser, self.url, self.headers, self._special
         version = parser.get_http_version()
-        if self._head_size + self._received > head.MAX_HEAD:
+        if self._head_begins + self._head_size + self._received > head.MAX_HEAD:
             head.check_size(url, headers)
         head.check(version, url, headers, special)
         if len(self.pipeline) >= _MAX_PIPELINED:
@@ -237,7 +238,7 @@ class Connection(HttpToolsProtocol):
             False,
             self.server_state.default_headers,
             asyncio.Event(),
-            self.expect_100_continue,
+            self.expect_100_continue and version == "1.1",
             version != "1.0" and parser.should_keep_alive(),
             self.on_response_complete,
         )
@@ -301,6 +302,7 @@ class Connection(HttpToolsProtocol):
     def _await_head(self) -> None:
         self._is_timed = True
         self._head_size = 0
+        self._head_begins = self._received
         self._all.heads.add(self)
 
     def _await_rest_of_head(self) -> None:

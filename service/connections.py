@@ -117,11 +117,11 @@ class Connections:
 def _has_sent(connection: Connection) -> bool:
     """Whether there are bytes of it that the event loop has not come to yet."""
     peer = connection.transport.get_extra_info("socket")
-    with socket.socket(fileno=os.dup(peer.fileno())) as plain:
-        try:
+    try:
+        with socket.socket(fileno=os.dup(peer.fileno())) as plain:
             return bool(plain.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-        except OSError:  # nothing, or nobody
-            return False
+    except OSError:  # nothing, or nobody, or no descriptor to look with
+        return False
 
 
 def _end_of_head(connection: Connection) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import NoReturn
 
 from service import settings as table
@@ -12,8 +13,16 @@ from service.version import version
 BAD_SETTING = 2  # the exit code
 
 
+def _names_only(found: re.Match[str]) -> str:
+    words = found[0].removeprefix(found[1]).split()
+    names = [word.partition("=")[0] for word in words if word.startswith("--")]
+    return f"{found[1]} {' '.join(names) or '(a value without a flag)'}"
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        # It quotes what was typed, and behind a misspelt name that may be a key.
+        message = re.sub(r"(unrecognized arguments:) .*", _names_only, message, flags=re.DOTALL)
         self.exit(BAD_SETTING, f"batcher: {message} (--help lists all flags)\n")
 
 

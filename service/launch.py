@@ -118,9 +118,12 @@ class Server(uvicorn.Server):
             server_state=self.server_state,
             app_state=self.lifespan.state,
         )
-        with contextlib.suppress(OSError):  # there is none left
+        with contextlib.suppress(BlockingIOError):  # there is none left
             while True:
-                taken, _ = waiting.accept()
+                try:
+                    taken, _ = waiting.accept()
+                except ConnectionAbortedError:  # it has gone again
+                    continue
                 taken.setblocking(False)
                 await loop.connect_accepted_socket(make, taken)
 
@@ -145,10 +148,22 @@ class _Service:
         self._drain_delay = 0.0  # seconds
 
     async def run(self) -> int:
+        try:
+            return await self._live()
+        except Exception:
+            _log.critical("the service has failed and is ending", exc_info=True)
+            return CRASHED
+        finally:  # whatever happened: a thread or a worker that is left would keep the process
+            await self._engine.close()
+            self._front.close()
+            self._server.ours.hangups.close()
+            self._listener.close()
+
+    async def _live(self) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
-        serving = asyncio.create_task(self._server.serve([self._listener]), name="http")
+        serving = asyncio.create_task(self._serve(), name="http")
         stopping = asyncio.create_task(self._stop.wait(), name="stop")
         loading = asyncio.create_task(self._load(), name="load")
         crashing = asyncio.create_task(self._engine.crashed(), name="crash")
@@ -170,7 +185,6 @@ class _Service:
         ended_by_itself = not self._stop.is_set()
         self._server.should_exit = True
         [http_problem] = await asyncio.gather(serving, return_exceptions=True)
-        self._front.close()
         if http_problem is not None:
             _log.error("the HTTP server failed", exc_info=http_problem)
         if problem is not None:
@@ -178,6 +192,12 @@ class _Service:
             return NO_MODEL
         _log.info("ended")
         return CRASHED if ended_by_itself else OK
+
+    async def _serve(self) -> None:
+        try:
+            await self._server.serve([self._listener])
+        except SystemExit as error:  # uvicorn's, where the application does not start
+            raise RuntimeError(f"the HTTP server did not start (exit {error.code})") from None
 
     async def _load(self) -> None:
         started = time.monotonic()

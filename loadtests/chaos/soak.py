@@ -23,6 +23,7 @@ ROUND_SECONDS = 60.0
 SAMPLE_SECONDS = 5.0
 WARM_SHARE = 0.2  # Of the samples: what grows once has grown then.
 FEWEST = 6  # Samples, for a slope.
+ALLOWED = 8  # Descriptors or threads: a sample does not always meet the quietest moment of a round.
 JUDGED_MINUTES = 10.0  # Shorter soaks see the backlog of a fault come and go, not a leak.
 GROWTH_MB = 4.0  # That the front may gain, by its slope, over the soak; 1 an hour for long ones.
 MIX = Allowed(failing=is_culprit, unknown=True)
@@ -128,13 +129,15 @@ def _checked(bench: Bench, before: Counters) -> list[Violation]:
 
 
 def _gained(front: Growth) -> bool:
-    """Descriptors or threads, from the first half to the second: both come and go with load."""
+    """Descriptors or threads, from the first half to the second. Both come and go with the load:
+    what counts is how low they get, which is the same in every round if nothing is left behind."""
     half = len(front.usages) // 2
     if half < FEWEST:
         return False
     first, second = front.usages[:half], front.usages[half:]
     return any(
-        min(getattr(one, what) for one in second) > max(getattr(one, what) for one in first)
+        min(getattr(one, what) for one in second)
+        > min(getattr(one, what) for one in first) + ALLOWED
         for what in ("descriptors", "threads")
     )
 

@@ -36,7 +36,7 @@ async def read(front: Front, exchange: Exchange, receive: Receive) -> dict[str, 
     if len(data) > LARGE:
         exchange.enter("waiting")
         deadline = exchange.started + timeout(headers, front.request_timeout)
-        body = await front.aside.run(deadline, _parse, data)
+        body = await front.aside.run(deadline, _parse, data, caller=exchange.caller)
         exchange.enter("other")
         return body
     exchange.enter("other")

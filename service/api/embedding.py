@@ -43,7 +43,9 @@ async def embed_text(
     begun = now()
     if preparer.is_long(text):
         exchange.enter("waiting")
-        prepared = await front.aside.run(deadline, _prepare, served, [text], field, truncate)
+        prepared = await front.aside.run(
+            deadline, _prepare, served, [text], field, truncate, caller=exchange.caller
+        )
         payload, tokens = prepared[0]
     else:
         try:
@@ -71,7 +73,9 @@ async def embed(
     begun = now()
     if _are_long(preparer, inputs):
         exchange.enter("waiting")
-        prepared = await front.aside.run(deadline, _prepare, served, inputs, field, truncate)
+        prepared = await front.aside.run(
+            deadline, _prepare, served, inputs, field, truncate, caller=exchange.caller
+        )
     else:
         prepared = _prepare(served, inputs, field, truncate)
     tokenizing = now() - begun

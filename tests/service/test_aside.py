@@ -54,6 +54,22 @@ def test_work_is_done_in_a_thread_of_that_name(gate: Gate) -> None:
     aside.close()
 
 
+def test_one_caller_leaves_room_for_the_next(gate: Gate) -> None:
+    async def main() -> None:
+        aside = Aside(FakeClock(), threads=1, max_in_flight=18)
+        hog = [asyncio.ensure_future(aside.run(LATE, gate, caller="hog")) for _ in range(16)]
+        await gate.started.wait_async()
+        with pytest.raises(Overloaded):
+            await aside.run(LATE, gate, caller="hog")
+        new = asyncio.ensure_future(aside.run(LATE, gate, caller="new"))
+        gate.open()
+        assert await asyncio.gather(*hog, new) == ["done"] * 17
+        assert await aside.run(LATE, gate, caller="hog") == "done"  # what it held came back
+        aside.close()
+
+    run_async(main())
+
+
 def test_above_the_bound_work_is_refused_and_room_comes_back(gate: Gate) -> None:
     async def main() -> None:
         aside = Aside(FakeClock(), threads=1, max_in_flight=2)

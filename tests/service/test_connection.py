@@ -417,6 +417,21 @@ def test_pipelined_requests_are_answered_in_order() -> None:
     run(test())
 
 
+def test_a_head_on_a_connection_in_use_has_the_same_limit() -> None:
+    async def test() -> None:
+        async with serving() as site:
+            client = await site.connect()
+            client.send(GET + b"\r\n")
+            assert (await client.reply()).status == 200
+            connection = await site.connection()
+            client.send(GET + b"X: " + b"y" * 62_000)
+            await site.until(lambda: connection._in_head)
+            client.send(b"y" * 62_000 + b"\r\n\r\n")
+            assert (await client.reply()).status == 431
+
+    run(test())
+
+
 def test_a_pipeline_has_a_bound_and_what_is_within_it_is_answered() -> None:
     engine = HeldClient()
 

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 
 import pytest
 
@@ -44,18 +45,29 @@ def test_a_socket_that_is_only_bound_does_not_count_as_taken_until_one_listens()
             other.listen()
 
 
-def test_what_ends_the_http_server_is_in_the_log(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError("of uvicorn"), "of uvicorn"),
+        # What it does where the application does not start: straight through the event loop.
+        (SystemExit(3), "the HTTP server did not start (exit 3)"),
+    ],
+)
+def test_what_ends_the_http_server_is_in_the_log_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: BaseException,
+    told: str,
 ) -> None:
     async def broken(self: object, sockets: object) -> None:
-        raise RuntimeError("of uvicorn")
+        raise error
 
     monkeypatch.setattr("service.launch.Server.serve", broken)
-    told = Settings(runner="simulated", isolation="thread", port=0)
+    given = Settings(runner="simulated", port=0)
     signals = (signal.SIGTERM, signal.SIGINT)
     before = [signal.getsignal(number) for number in signals]
-    with launch._listen(told) as listener:
-        service = launch._Service(told, listener)
+    with launch._listen(given) as listener:
+        service = launch._Service(given, listener)
         try:
             assert asyncio.run(asyncio.wait_for(service.run(), 30)) == launch.CRASHED
         finally:
@@ -64,7 +76,8 @@ def test_what_ends_the_http_server_is_in_the_log(
     [record] = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert record.getMessage() == "the HTTP server failed"
     assert record.exc_info is not None
-    assert str(record.exc_info[1]) == "of uvicorn"
+    assert str(record.exc_info[1]) == told
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("batching")]
 
 
 def test_nobody_to_read_the_banner_is_no_failure(

@@ -160,3 +160,20 @@ def test_the_help_says_what_the_defaults_do() -> None:
     text = " ".join(flags.parser().format_help().split())
     assert "worker processes (default: 1 for each device listed in BATCHER_DEVICE)" in text
     assert "a run that hangs cannot be interrupted" in text
+
+
+def test_a_key_that_no_header_can_bring_refuses_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("\udcffabc", "schlüssel", "a\tb"):
+        monkeypatch.setenv("BATCHER_API_KEY", key)
+        with pytest.raises(BadSetting, match="printable ASCII") as refused:
+            settings.load({})
+        assert key not in str(refused.value)
+
+
+def test_a_mistyped_flag_is_named_without_its_value(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        flags.parser().parse_args(["--api-keys=SECRET1", "SECRET2"])
+    assert left.value.code == 2
+    told = capsys.readouterr().err
+    assert "--api-keys" in told
+    assert "SECRET" not in told
