@@ -137,9 +137,8 @@ class Settings(BaseSettings):
         if any(key != key.strip() for key in each):
             # Headers lose the white space around them, so no request could ever bring this key.
             raise PydanticCustomError("space", "no key must begin or end with white space")
-        if not all(key.isascii() and key.isprintable() for key in each):
-            # HTTP has no rule for how others would be written in a header.
-            raise PydanticCustomError("ascii", "keys must be of printable ASCII characters")
+        if not all(key.isprintable() for key in each):  # what is no UTF-8 comes as surrogates
+            raise PydanticCustomError("printable", "keys must be of printable characters")
         return keys
 
     @property

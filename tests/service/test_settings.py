@@ -163,9 +163,9 @@ def test_the_help_says_what_the_defaults_do() -> None:
 
 
 def test_a_key_that_no_header_can_bring_refuses_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    for key in ("\udcffabc", "schlüssel", "a\tb"):
+    for key in ("\udcffabc", "a\tb"):
         monkeypatch.setenv("BATCHER_API_KEY", key)
-        with pytest.raises(BadSetting, match="printable ASCII") as refused:
+        with pytest.raises(BadSetting, match="printable characters") as refused:
             settings.load({})
         assert key not in str(refused.value)
 
