@@ -72,7 +72,7 @@ class Settings(BaseSettings):
         " taken to hang: its worker is replaced",
     )
     canary_interval_ms: Milliseconds = Field(
-        60_000.0,
+        120_000.0,
         ge=0,
         le=3_600_000,
         description="a replica that has run nothing for this long runs one input of its own, to see"
