@@ -15,6 +15,7 @@ import transformers
 from numpy.typing import NDArray
 from torch import Tensor
 
+from batcher.runner import is_out_of_memory
 from service.models import RunnerConfig
 from service.models.devices import choose_device, choose_dtype, has_native_bf16
 from service.models.finite import only_finite
@@ -26,7 +27,6 @@ from service.tokenizing import TextTokenizer
 
 Ids = NDArray[np.int32]
 TASKS = ("auto", "embed")
-_NO_CPU_MEMORY = "DefaultCPUAllocator"  # torch raises a plain RuntimeError for it
 WARM_UP_SHAPES = ((1, 8), (1, 8), (8, 16), (32, 32))  # inputs, tokens
 
 
@@ -87,10 +87,8 @@ class EncoderRunner:
         sequences = [self._ids(p) if isinstance(p, str) else p for p in payloads]
         try:
             return only_finite(self._forward(pad(sequences, self._spec.pad_id, self._allocate)))
-        except torch.OutOfMemoryError as error:
-            why = str(error)
-        except RuntimeError as error:
-            if _NO_CPU_MEMORY not in str(error):
+        except RuntimeError as error:  # torch's own for a device without room is one, too
+            if not is_out_of_memory(error):
                 raise
             why = str(error)
         # Out here the tensors of the failed pass are gone, and what they held can be given back.
