@@ -6,6 +6,7 @@ import json
 
 from batcher import Snapshot
 from service.front import Front
+from service.settings import LEARNED_AT_MOST, Settings
 
 
 def banner(front: Front, snapshot: Snapshot, port: int) -> str:
@@ -20,8 +21,8 @@ def banner(front: Front, snapshot: Snapshot, port: int) -> str:
         "model": served.model,
         "runs on": f"{facts.get('device', '?')}, {facts.get('dtype', '?')}",
         "vectors": f"{dimension} numbers{length}",
-        "batches": f"up to {settings.max_batch_size} requests or {settings.max_batch_tokens}"
-        f" tokens; {settings.max_queue_size} may wait",
+        "batches": f"up to {settings.max_batch_size} requests or {_tokens(settings)};"
+        f" {settings.max_queue_size} may wait",
         "replicas": f"{up} of {len(snapshot.replicas)} up, isolation {settings.isolation}",
         "url": f"{url}  (docs: {url}/docs)",
     }
@@ -30,3 +31,9 @@ def banner(front: Front, snapshot: Snapshot, port: int) -> str:
     curl = f"curl {url}/v1/embeddings -H 'Content-Type: application/json'{key} -d '{body}'"
     lines = [f"  {name:<9} {value}" for name, value in rows.items()]
     return "\n".join(["", f"batcher {front.version} is ready", "", *lines, "", f"  {curl}", ""])
+
+
+def _tokens(settings: Settings) -> str:
+    if settings.max_batch_tokens is not None:
+        return f"{settings.max_batch_tokens} tokens"
+    return f"as many tokens as the device's profile asks for, at most {LEARNED_AT_MOST}"

@@ -39,8 +39,9 @@ def parser() -> argparse.ArgumentParser:
         "--print-config", action="store_true", help="print the effective settings and leave"
     )
     for name, field in Settings.model_fields.items():
-        default = "" if field.default is None else f" (default: {field.default})"
-        help_text = f"{field.description}{default}".replace("%", "%%")
+        default = table.default_of(name)
+        told = f" (default: {default})" if default else ""
+        help_text = f"{field.description}{told}".replace("%", "%%")
         made.add_argument(
             table.flag(name), dest=name, help=help_text, metavar="X", default=argparse.SUPPRESS
         )

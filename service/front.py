@@ -49,7 +49,7 @@ class Front:
     def __post_init__(self) -> None:
         self.timing = ServerTiming()
         self.aside = Aside(self.clock)
-        self.request_timeout = self.settings.request_timeout_ms / 1e3
+        self.request_timeout = self.settings.deadline
         self.input_limit = self.settings.client_batch_limit
         self.body_limit = self.settings.max_body_bytes
 

@@ -137,7 +137,7 @@ class _Service:
             runner_factories(settings),
             limits=settings.limits,
             isolation=settings.isolation,
-            request_timeout=settings.request_timeout_ms / 1e3,
+            request_timeout=settings.deadline,
             drain_timeout=settings.drain_timeout_ms / 1e3,
             clock=clock,
         )

@@ -17,7 +17,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from batcher import Limits
 
 PREFIX = "BATCHER_"
+LEARNED_AT_MOST = 16384  # padded tokens in one forward pass, where no bound is set
 _NOT_OURS = ("BATCHER_LOADTEST_",)  # the load tests read these
+# What it means where there is no value.
+_UNSET = {
+    "max_batch_tokens": f"learned from the device's profile, at most {LEARNED_AT_MOST}",
+    "target_latency_ms": "none but BATCHER_REQUEST_TIMEOUT_MS",
+    "replicas": "1 for each device listed in BATCHER_DEVICE",
+}
 _SECRET = ("KEY", "TOKEN", "SECRET")  # in a misspelt name: its value is shown to nobody
 
 Positive = Annotated[int, Field(ge=1)]
@@ -53,7 +60,9 @@ class Settings(BaseSettings):
     max_batch_size: Positive = Field(
         64, description="requests in one forward pass; 1 switches batching off"
     )
-    max_batch_tokens: Positive = Field(16384, description="padded tokens in one forward pass")
+    max_batch_tokens: Positive | None = Field(
+        None, description="padded tokens in one forward pass; a longer input runs alone"
+    )
     max_wait_ms: Milliseconds = Field(
         0.0,
         ge=0,
@@ -61,8 +70,20 @@ class Settings(BaseSettings):
         description="longest a waiting request holds a free replica for company, from its arrival",
     )
     max_queue_size: Positive = Field(4096, description="requests that may wait")
+    max_queue_tokens: Positive = Field(2_097_152, description="tokens of the requests that wait")
+    target_latency_ms: Milliseconds | None = Field(
+        None,
+        ge=1,
+        le=3_600_000,
+        description="what traffic is to be answered within that brings no deadline: what cannot be"
+        " gets 429 at once, or 504 before it takes device time",
+    )
     request_timeout_ms: Milliseconds = Field(
         30_000.0, ge=1, le=3_600_000, description="deadline of a request that brings none"
+    )
+    share_equal: bool = Field(True, description="equal inputs that wait or run are run once")
+    cache_bytes: int = Field(
+        0, ge=0, description="memory for finished answers, given again to equal inputs; 0: none"
     )
     hang_after_ms: Milliseconds = Field(
         5_000.0,
@@ -78,9 +99,7 @@ class Settings(BaseSettings):
         description="a replica that has run nothing for this long runs one input of its own, to see"
         " that it still can; 0: never (a runner of your own is never asked)",
     )
-    replicas: Positive | None = Field(
-        None, description="worker processes (default: 1 for each device listed in BATCHER_DEVICE)"
-    )
+    replicas: Positive | None = Field(None, description="worker processes")
     frontends: int = Field(
         1, ge=1, le=1, description="HTTP processes; this version runs exactly 1, more come later"
     )
@@ -152,11 +171,20 @@ class Settings(BaseSettings):
     def limits(self) -> Limits:
         return Limits(
             max_batch_size=self.max_batch_size,
-            max_batch_tokens=self.max_batch_tokens,
+            max_batch_tokens=self.max_batch_tokens or LEARNED_AT_MOST,
             max_wait=self.max_wait_ms / 1e3,
             max_queue_size=self.max_queue_size,
+            max_queue_tokens=self.max_queue_tokens,
+            share_equal=self.share_equal,
+            cache_bytes=self.cache_bytes,
             hang_after=self.hang_after_ms / 1e3,
         )
+
+    @property
+    def deadline(self) -> float:
+        """Seconds that a request gets which names no deadline of its own."""
+        target = self.target_latency_ms or self.request_timeout_ms
+        return min(self.request_timeout_ms, target) / 1e3
 
     @property
     def canary_interval(self) -> float | None:
@@ -206,13 +234,27 @@ def origin(settings: Settings, name: str, flags: Mapping[str, str]) -> str:
 
 
 def effective(settings: Settings, flags: Mapping[str, str]) -> list[str]:
-    """`BATCHER_PORT=8000 (default)`, one line a setting, secrets redacted."""
+    """`BATCHER_PORT=8000 (default)`, one line a setting, secrets redacted. What is unset says what
+    that means."""
     lines = []
     for name in Settings.model_fields:
         value = getattr(settings, name)
-        text = "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-        lines.append(f"{PREFIX}{name.upper()}={text} ({origin(settings, name, flags)})")
+        whence = origin(settings, name, flags)
+        if value is None and name in _UNSET:
+            whence += f": {_UNSET[name]}"
+        lines.append(f"{PREFIX}{name.upper()}={_written(value)} ({whence})")
     return lines
+
+
+def default_of(name: str) -> str:
+    """As it would be written, or what it means to leave it unset; empty: nothing."""
+    return _UNSET.get(name, "") or _written(Settings.model_fields[name].default)
+
+
+def _written(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def flag(name: str) -> str:

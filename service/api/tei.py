@@ -18,6 +18,7 @@ from service.api.vectors import LARGE, Vector, check_dimensions, scale, shorten
 from service.errors import Problem
 from service.exchange import Exchange
 from service.front import Front, Served, State
+from service.settings import LEARNED_AT_MOST
 
 
 class EmbedBody(BaseModel):
@@ -121,7 +122,7 @@ async def info(request: Request[State]) -> Response:
         "model_type": {"embedding": {"pooling": served.pooling}},
         "max_concurrent_requests": settings.max_queue_size,
         "max_input_length": served.max_length,
-        "max_batch_tokens": settings.max_batch_tokens,
+        "max_batch_tokens": settings.max_batch_tokens or LEARNED_AT_MOST,
         "max_batch_requests": settings.max_batch_size,
         "max_client_batch_size": settings.client_batch_limit,
         "auto_truncate": True,

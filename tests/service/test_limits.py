@@ -278,6 +278,18 @@ def test_the_shortest_timeout_becomes_the_deadline(
 
 
 @pytest.mark.parametrize(
+    ("headers", "seconds"), [({}, 0.2), ({"x-request-timeout-ms": "5000"}, 5.0)]
+)
+def test_the_target_is_the_deadline_of_whoever_brings_none(
+    engine: FakeClient, headers: dict[str, str], seconds: float
+) -> None:
+    front = make_front(engine, target_latency_ms=200)
+    with TestClient(create_app(front)) as http:
+        http.post("/embed", json={"inputs": "a"}, headers=headers)
+    assert engine.last.deadline == pytest.approx(front.clock.now() + seconds)
+
+
+@pytest.mark.parametrize(
     "value", ["0", "-5", "3600001", "1.5", "1e3", "nan", "", "soon", "9" * 400, "²"]
 )
 @pytest.mark.parametrize("name", ["X-Request-Timeout-Ms", "X-Envoy-Expected-Rq-Timeout-Ms"])

@@ -10,7 +10,7 @@ from service.settings import BadSetting, Settings
 
 def test_the_defaults_are_those_of_the_documentation() -> None:
     got = settings.load({})
-    assert (got.max_batch_size, got.max_batch_tokens, got.max_wait_ms) == (64, 16384, 0)
+    assert (got.max_batch_size, got.max_batch_tokens, got.max_wait_ms) == (64, None, 0)
     assert (got.max_queue_size, got.request_timeout_ms, got.drain_timeout_ms) == (4096, 3e4, 3e4)
     assert (got.host, got.port, got.max_body_bytes) == ("127.0.0.1", 8000, 2 << 20)
     assert (got.runner, got.isolation, got.max_client_batch_size) == (
@@ -18,6 +18,8 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         "process",
         256,
     )
+    assert (got.max_queue_tokens, got.target_latency_ms) == (2_097_152, None)
+    assert (got.share_equal, got.cache_bytes) == (True, 0)
     assert (got.sim_fixed_ms, got.sim_per_item_ms, got.sim_per_token_us) == (2, 0.02, 0)
     assert (got.api_key, got.replicas, got.frontends, got.threads) == (None, None, 1, "auto")
 
@@ -44,6 +46,13 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_default(
         ("BATCHER_MAX_BATCH_SIZE", "2.5", "valid integer"),
         ("BATCHER_MAX_WAIT_MS", "-1", "greater than or equal to 0"),
         ("BATCHER_MAX_WAIT_MS", "nan", "finite"),
+        ("BATCHER_MAX_BATCH_TOKENS", "0", "greater than or equal to 1"),
+        ("BATCHER_MAX_QUEUE_TOKENS", "0", "greater than or equal to 1"),
+        ("BATCHER_TARGET_LATENCY_MS", "0", "greater than or equal to 1"),
+        ("BATCHER_TARGET_LATENCY_MS", "", "valid number"),
+        ("BATCHER_SHARE_EQUAL", "maybe", "valid boolean"),
+        ("BATCHER_CACHE_BYTES", "-1", "greater than or equal to 0"),
+        ("BATCHER_CACHE_BYTES", "1e9", "valid integer"),
         ("BATCHER_REQUEST_TIMEOUT_MS", "0", "greater than or equal to 1"),
         ("BATCHER_DTYPE", "int8", "float16"),
         ("BATCHER_TASK", "rerank", "embed"),
@@ -93,6 +102,40 @@ def test_durations_are_seconds_inside() -> None:
     assert Settings(max_wait_ms=5).limits.max_wait == 0.005
 
 
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [
+        ({}, 30),
+        ({"target_latency_ms": 200}, 0.2),
+        ({"target_latency_ms": 60_000}, 30),
+        ({"target_latency_ms": 500, "request_timeout_ms": 100}, 0.1),
+    ],
+)
+def test_traffic_without_a_deadline_gets_the_target_for_one(
+    given: dict[str, Any], seconds: float
+) -> None:
+    assert Settings(**given).deadline == seconds
+
+
+def test_the_limits_of_the_engine_are_those_of_the_settings() -> None:
+    given = {"max_batch_tokens": 7, "max_queue_tokens": 8, "share_equal": False, "cache_bytes": 9}
+    limits = Settings(**given).limits
+    assert {name: getattr(limits, name) for name in given} == given
+
+
+def test_what_is_left_unset_says_what_that_means() -> None:
+    lines = settings.effective(settings.load({}), {})
+    learned = "learned from the device's profile, at most 16384"
+    assert f"BATCHER_MAX_BATCH_TOKENS= (default: {learned})" in lines
+    assert "BATCHER_TARGET_LATENCY_MS= (default: none but BATCHER_REQUEST_TIMEOUT_MS)" in lines
+    assert "BATCHER_SHARE_EQUAL=true (default)" in lines
+    text = " ".join(flags.parser().format_help().split())
+    assert f"a longer input runs alone (default: {learned})" in text
+    flags_given = {"max_batch_tokens": "512"}
+    lines = settings.effective(settings.load(flags_given), flags_given)
+    assert "BATCHER_MAX_BATCH_TOKENS=512 (flag)" in lines
+
+
 def test_a_request_may_not_bring_more_than_the_queue_holds() -> None:
     assert Settings(max_queue_size=10, max_client_batch_size=256).client_batch_limit == 10
     assert Settings(max_queue_size=999, max_client_batch_size=256).client_batch_limit == 256
@@ -119,7 +162,7 @@ def test_help_lists_every_setting_with_its_default(capsys: pytest.CaptureFixture
     for name, field in Settings.model_fields.items():
         assert f"{settings.flag(name)} X" in text
         assert " ".join(str(field.description).split()) in text
-    assert "(default: 16384)" in text
+    assert "(default: 64)" in text
 
 
 def test_print_config_prints_and_leaves(capsys: pytest.CaptureFixture[str]) -> None:
