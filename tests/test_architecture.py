@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 # A module of the engine imports only from lines above its own.
 LAYERS = [
-    {"errors", "clock", "limits", "ceiling"},
+    {"errors", "clock", "limits", "ceiling", "answers"},
     {"request", "watchdog"},
     {"cost", "pending", "quarantine", "runner", "stats", "futures"},
     {"recovery", "replica"},
@@ -118,7 +118,9 @@ def test_the_engine_never_sleeps() -> None:
             assert not (isinstance(node, ast.Attribute) and node.attr == "sleep"), path
 
 
-@pytest.mark.parametrize("module", ["policy", "pending", "admission", "cost", "simulate", "limits"])
+@pytest.mark.parametrize(
+    "module", ["policy", "pending", "admission", "cost", "simulate", "limits", "answers"]
+)
 def test_decisions_have_no_lock_no_clock_and_no_io(module: str) -> None:
     forbidden = {"threading", "asyncio", "time", "multiprocessing", "os", "logging", "socket"}
     assert packages(ROOT / "batcher" / f"{module}.py") & forbidden == set()
