@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from random import random
 
 from batcher import (
     BatcherError,
@@ -21,6 +22,8 @@ from batcher import (
 )
 
 Header = tuple[bytes, bytes]
+
+_SPREAD = 0.5  # of the wait
 
 
 class Problem(Exception):
@@ -50,11 +53,14 @@ class Problem(Exception):
     def kind(self) -> Kind:
         return kind_of(self.status)
 
-    def headers(self) -> list[Header]:
+    def headers(self, draw: Callable[[], float] = random) -> list[Header]:
+        """`draw` gives numbers from 0 to 1: clients that are refused at once come back spread out,
+        after the wait or up to half as much again."""
         headers = [(name.encode(), value.encode("latin-1")) for name, value in self.extra.items()]
         if self.retry_after is not None:
-            seconds = max(1, math.ceil(self.retry_after))
-            milliseconds = max(1, math.ceil(self.retry_after * 1e3))
+            wait = self.retry_after * (1 + _SPREAD * draw())
+            seconds = max(1, math.ceil(wait))
+            milliseconds = max(1, math.ceil(wait * 1e3))
             headers.append((b"retry-after", b"%d" % seconds))
             headers.append((b"retry-after-ms", b"%d" % milliseconds))
         if self.final:

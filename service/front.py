@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from random import random
 from typing import Literal, TypedDict
 
 from batcher import Client, NotReady
@@ -44,6 +46,7 @@ class Front:
     tally: Tally = field(default_factory=Tally)
     served: Served | None = None  # None: still looking for the model
     version: str = field(default_factory=version)
+    draw: Callable[[], float] = random  # numbers from 0 to 1, for Retry-After
     stopping: bool = False  # a signal has come: answers say `connection: close`
 
     def __post_init__(self) -> None:

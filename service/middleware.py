@@ -74,6 +74,7 @@ class ExchangeMiddleware:
 
     async def _no_result(self, exchange: Exchange, path: str, error: Exception) -> str | None:
         """Answers with the error; returns the outcome where there is nobody to answer."""
+        front = self._front
         request_id = exchange.request_id.decode()
         if isinstance(error, Disconnected):
             return "cancelled"
@@ -90,7 +91,7 @@ class ExchangeMiddleware:
             problem = internal()
         envelope = openai.envelope if path.startswith("/v1/") else tei.envelope
         body = orjson.dumps(envelope(problem, request_id))
-        await exchange.answer(body, *problem.headers(), status=problem.status)
+        await exchange.answer(body, *problem.headers(front.draw), status=problem.status)
         return None
 
 

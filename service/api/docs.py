@@ -60,7 +60,7 @@ _REQUEST_HEADERS = [
         "Priority",
         {"type": "string", "examples": ["u=1"]},
         "u=0 is soonest, u=3 the default, u=7 last (RFC 9218); anything else counts as u=3."
-        " Accepted and validated; it takes effect in a later release",
+        " u=4 to u=7 fill what u=0 to u=3 leave. The body's priority wins over it",
     ),
 ]
 

@@ -32,12 +32,18 @@ class Embedded:
 
 
 async def embed_text(
-    front: Front, exchange: Exchange, text: str, field: str, truncate: bool
+    front: Front,
+    exchange: Exchange,
+    text: str,
+    field: str,
+    truncate: bool,
+    urgency: int | None = None,
 ) -> Embedded:
     """What embed() does, for one text: the common case, at two thirds of the cost."""
     now = front.clock.now
     deadline = exchange.started + timeout(exchange.headers, front.request_timeout)
-    urgency = priority(exchange.headers)
+    if urgency is None:
+        urgency = priority(exchange.headers)
     served = front.model()
     preparer = served.preparer
     begun = now()
@@ -62,12 +68,21 @@ async def embed_text(
 
 
 async def embed(
-    front: Front, exchange: Exchange, inputs: list[Input], field: str, truncate: bool
+    front: Front,
+    exchange: Exchange,
+    inputs: list[Input],
+    field: str,
+    truncate: bool,
+    urgency: int | None = None,
 ) -> Embedded:
-    """All or none, in order. Raises Problem, or what the engine raises."""
+    """All or none, in order. Raises Problem, or what the engine raises.
+
+    `urgency`: what the body says of it; None: the header tells.
+    """
     now = front.clock.now
     deadline = exchange.started + timeout(exchange.headers, front.request_timeout)
-    urgency = priority(exchange.headers)
+    if urgency is None:
+        urgency = priority(exchange.headers)
     served = front.model()
     preparer = served.preparer
     begun = now()

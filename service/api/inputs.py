@@ -17,6 +17,12 @@ def whole(value: object) -> object:
 
 
 Count = Annotated[int, Field(ge=1), BeforeValidator(whole)]
+Priority = Annotated[int, Field(ge=0, le=7), BeforeValidator(whole)]
+
+ABOUT_PRIORITY = (
+    "an extension: 0 is soonest, 3 the default, 7 last; 4 to 7 fill what 0 to 3 leave."
+    " It wins over the Priority header"
+)
 
 SCHEMA: dict[str, Any] = {
     "description": "A text, a list of token ids, or a list of these.",

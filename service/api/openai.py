@@ -35,6 +35,7 @@ class EmbeddingsBody(BaseModel):
     truncate: bool = Field(
         True, description="an extension: false refuses a text over the model's limit with 422"
     )
+    priority: inputs.Priority | None = Field(None, description=inputs.ABOUT_PRIORITY)
 
 
 def envelope(problem: Problem, request_id: str) -> dict[str, object]:
@@ -60,10 +61,12 @@ class Embeddings:
         check_model(served, body.model)
         check_dimensions(body.dimensions, served.dimension)
         if type(body.input) is str:
-            embedded = await embed_text(front, exchange, body.input, "input", body.truncate)
+            embedded = await embed_text(
+                front, exchange, body.input, "input", body.truncate, body.priority
+            )
         else:
             texts = inputs.parse(body.input, "input", front.input_limit)
-            embedded = await embed(front, exchange, texts, "input", body.truncate)
+            embedded = await embed(front, exchange, texts, "input", body.truncate, body.priority)
         vectors = shorten(embedded.vectors, body.dimensions)
         tail = {
             "model": served.model,

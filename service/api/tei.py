@@ -40,6 +40,7 @@ class EmbedBody(BaseModel):
         json_schema_extra={"anyOf": [{"type": "null"}]},
     )
     dimensions: inputs.Count | None = Field(None, description="keep the first so many numbers")
+    priority: inputs.Priority | None = Field(None, description=inputs.ABOUT_PRIORITY)
 
 
 def envelope(problem: Problem, request_id: str) -> dict[str, object]:
@@ -71,7 +72,7 @@ class Embed:
             _check_options(front.model(), options)
             texts = inputs.parse(options.inputs, "inputs", front.input_limit, empty=400)
             truncate = options.truncate is not False
-            embedded = await embed(front, exchange, texts, "inputs", truncate)
+            embedded = await embed(front, exchange, texts, "inputs", truncate, options.priority)
         vectors = shorten(embedded.vectors, options.dimensions)
         if options.normalize and front.model().scaling == "service":
             vectors = scale(vectors)

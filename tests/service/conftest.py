@@ -94,6 +94,7 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def make_front(client: Any, **settings: Any) -> Front:
     front = Front(Settings(**{"model": "tests/tiny", **settings}), client, FakeClock(1000.0))
+    front.draw = lambda: 0.0
     front.served = Served(
         "tests/tiny", WordCounter(max_length=16), "model", 1_700_000_000, 8, 16, "mean"
     )

@@ -581,7 +581,7 @@ def test_a_new_one_is_refused_only_where_all_are_at_work() -> None:
             reply = await late.reply()
             assert reply.status == 503
             assert is_tei_error(reply.json())
-            assert reply.headers["retry-after"] == "1"
+            assert reply.headers["retry-after"] in ("1", "2")  # one second, spread out
             engine.go.set()
             for client in clients:
                 assert (await client.reply()).status == 200

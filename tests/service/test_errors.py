@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import logging
+import math
+from collections import Counter
+from random import Random
 from typing import Any
 
 import pytest
@@ -20,6 +23,7 @@ from batcher import (
 )
 from service.app import create_app
 from service.errors import Problem, problem_of
+from service.front import Front
 from tests.service.conftest import FakeClient, is_openai_error, is_tei_error, make_front
 
 ROUTES = {
@@ -212,6 +216,27 @@ def test_no_bytes_make_the_service_fail(shared: TestClient, path: str, body: byt
 
 
 def test_a_retry_after_is_a_whole_number_of_seconds_and_at_least_one() -> None:
-    headers = dict(Problem(429, "full", retry_after=0.0001).headers())
-    assert headers[b"retry-after"] == b"1"
-    assert headers[b"retry-after-ms"] == b"1"
+    for wait in (0.0, 0.0001):
+        headers = dict(Problem(429, "full", retry_after=wait).headers())
+        assert headers[b"retry-after"] == b"1"
+        assert headers[b"retry-after-ms"] == b"1"
+
+
+def test_refused_clients_are_sent_away_for_different_times(
+    http: TestClient, front: Front, engine: FakeClient
+) -> None:
+    engine.error = Overloaded("full", retry_after=2.0)
+    front.draw = Random(7).random
+    waits = []
+    for _ in range(200):
+        headers = http.post("/embed", json={"inputs": "a"}).headers
+        waits.append(int(headers["retry-after-ms"]))
+        assert int(headers["retry-after"]) == math.ceil(waits[-1] / 1000)
+    assert all(2000 <= wait <= 3000 for wait in waits)
+    quarters = Counter((wait - 2000) // 250 for wait in waits)
+    assert min(quarters[quarter] for quarter in range(4)) >= 30  # 50 on average
+
+
+def test_without_a_generator_of_the_tests_the_times_differ_too() -> None:
+    problem = Problem(429, "full", retry_after=1000.0)
+    assert len({dict(problem.headers())[b"retry-after-ms"] for _ in range(5)}) > 1

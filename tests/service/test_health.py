@@ -131,7 +131,17 @@ def test_with_a_key_the_description_says_so() -> None:
 def test_the_description_says_what_becomes_of_a_priority(http: TestClient) -> None:
     parameters = http.get("/openapi.json").json()["paths"]["/embed"]["post"]["parameters"]
     [priority] = [one for one in parameters if one["name"] == "Priority"]
-    assert "takes effect in a later release" in priority["description"]
+    assert "u=4 to u=7 fill what u=0 to u=3 leave" in priority["description"]
+
+
+@pytest.mark.parametrize("name", ["EmbeddingsBody", "EmbedBody"])
+def test_the_description_has_the_priority_of_the_body_with_its_range(
+    http: TestClient, name: str
+) -> None:
+    schemas = http.get("/openapi.json").json()["components"]["schemas"]
+    priority = schemas[name]["properties"]["priority"]
+    assert priority["anyOf"][0] == {"type": "integer", "minimum": 0, "maximum": 7}
+    assert "wins over the Priority header" in priority["description"]
 
 
 def test_the_api_description_names_the_model_and_its_dimensions(http: TestClient) -> None:

@@ -338,6 +338,53 @@ def test_an_urgency_that_is_none_is_ignored(
     assert engine.last.priority == 3
 
 
+ROUTES = {"/embed": {"inputs": "a"}, "/v1/embeddings": {"input": "a", "model": "tiny"}}
+LISTS = {"/embed": {"inputs": ["a"]}, "/v1/embeddings": {"input": ["a"], "model": "tiny"}}
+
+
+@pytest.mark.parametrize("path", ROUTES)
+@pytest.mark.parametrize("bodies", [ROUTES, LISTS], ids=["text", "list"])
+@pytest.mark.parametrize(
+    ("asked", "header", "priority"),
+    [(0, "u=5", 0), (7, "u=1", 7), (4.0, "", 4), (None, "u=5", 5), (None, "", 3)],
+)
+def test_the_priority_of_the_body_wins_over_the_header(
+    http: TestClient,
+    engine: FakeClient,
+    path: str,
+    bodies: dict[str, dict[str, Any]],
+    asked: float | None,
+    header: str,
+    priority: int,
+) -> None:
+    body = bodies[path] | {"priority": asked}
+    assert http.post(path, json=body, headers={"priority": header}).status_code == 200
+    assert engine.last.priority == priority
+
+
+@pytest.mark.parametrize("path", ROUTES)
+@pytest.mark.parametrize(
+    ("asked", "rule"),
+    [
+        (8, "less than or equal to 7"),
+        (-1, "greater than or equal to 0"),
+        (10**30, "less than or equal to 7"),
+        (1.5, "integer"),
+        ("1", "integer"),
+        (True, "integer"),
+    ],
+)
+def test_a_priority_out_of_range_is_400_and_named(
+    http: TestClient, engine: FakeClient, path: str, asked: object, rule: str
+) -> None:
+    answer = http.post(path, json=ROUTES[path] | {"priority": asked})
+    assert answer.status_code == 400
+    said = answer.json()["error"] if path == "/embed" else answer.json()["error"]["message"]
+    assert said.startswith("priority: ")
+    assert rule in said
+    assert engine.submitted == []
+
+
 def test_server_timing_tells_the_phases_in_milliseconds(http: TestClient) -> None:
     answer = http.post("/embed", json={"inputs": "a"})
     assert answer.headers["server-timing"] == (

@@ -422,7 +422,7 @@ def test_while_the_model_loads_it_listens_and_says_not_ready() -> None:
                 http.post("/embed", json={"inputs": "a"}),
             ):
                 assert answer.status_code == 503
-                assert answer.headers["retry-after"] == "1"
+                assert answer.headers["retry-after"] in ("1", "2")  # one second, spread out
         process.terminate()
         process.communicate(timeout=DEADLINE)
         assert process.returncode == 0

@@ -100,7 +100,7 @@ def test_a_body_that_is_on_its_way_is_refused_once_it_drains() -> None:
         late.sendall(POST[-1:])
         reply = answer(late)
         assert reply.startswith(b"HTTP/1.1 503")
-        for part in (b"draining", b"retry-after: 1\r\n", b"connection: close"):
+        for part in (b"draining", b"retry-after: ", b"connection: close"):
             assert part in reply
 
 
