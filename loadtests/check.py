@@ -10,11 +10,16 @@ from loadtests.checks import (
     attacks,
     batching,
     drain,
+    duplicates,
     finding,
     front,
     idle,
     isolation,
+    lanes,
+    lengths,
     mutations,
+    overload,
+    policy,
     rolling,
     saturation,
     schema,
@@ -39,6 +44,11 @@ CHECKS: dict[str, ModuleType] = {
     "survival": survival,
     "slow": slow,
     "rolling": rolling,
+    "overload": overload,
+    "lanes": lanes,
+    "duplicates": duplicates,
+    "policy": policy,
+    "lengths": lengths,
 }
 
 

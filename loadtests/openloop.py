@@ -45,12 +45,13 @@ def referee(
     *,
     grace: float = 5.0,
     during: Sequence[tuple[float, Callable[[], None]]] = (),
+    keep_bodies: bool = False,
 ) -> Run:
     """Send `requests` in turn, one at each of `times`; ends at most `grace` after `seconds`.
 
     `during`: what else to do, and when (seconds from the start), such as stopping the server.
     """
-    run: Run = uvloop.run(_drive(target, requests, times, seconds, grace, during))
+    run: Run = uvloop.run(_drive(target, requests, times, seconds, grace, during, keep_bodies))
     return run
 
 
@@ -61,8 +62,10 @@ async def _drive(
     seconds: float,
     grace: float,
     during: Sequence[tuple[float, Callable[[], None]]],
+    keep_bodies: bool,
 ) -> Run:
-    loop, pool, finished = asyncio.get_running_loop(), Pool(target), asyncio.Event()
+    loop, finished = asyncio.get_running_loop(), asyncio.Event()
+    pool = Pool(target, keep_bodies=keep_bodies)
     begin = now() + LEAD_SECONDS
     outcomes = [Outcome(begin + float(time)) for time in times]
     sent = answered = 0

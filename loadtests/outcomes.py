@@ -22,6 +22,7 @@ COLUMNS = "scheduled_s sent_s answered_s status batch queue_ms inference_ms".spl
 
 _PHASE = re.compile(rb"(tokenize|queue|inference|total);dur=([0-9.]+)")
 _BATCH_SIZE = re.compile(rb"size=(\d+)")
+_BATCH_TOKENS = re.compile(rb"tokens=(\d+)")
 
 
 class Outcome:
@@ -57,6 +58,12 @@ class Outcome:
     @property
     def batch_size(self) -> int:
         found = _BATCH_SIZE.search(self.timing)
+        return int(found[1]) if found else 0
+
+    @property
+    def batch_tokens(self) -> int:
+        """As run, padding included."""
+        found = _BATCH_TOKENS.search(self.timing)
         return int(found[1]) if found else 0
 
     def phases(self) -> dict[str, float]:

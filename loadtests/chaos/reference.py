@@ -11,7 +11,9 @@ from loadtests.workloads import built_in_sentences, texts
 from service.models.simulated import answers
 from service.words import SIMULATED_MAX_LENGTH
 
-POOL = 128  # Texts of a real model: each is asked once, alone, before anything is injected.
+# Texts of a real model: each is asked once, alone, before anything is injected. So many that no two
+# alike are in flight, not even where most are refused: equal ones would share a row.
+POOL = 512
 
 
 class Reference(Protocol):

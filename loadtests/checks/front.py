@@ -23,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(args: argparse.Namespace, record: Record) -> Measured:
-    ours = service("service", runner="simulated", sim_fixed_ms=0, sim_per_item_ms=0)
+    # wrk sends one text for ever: shared, it would be a row or two of work.
+    apart = {"share_equal": "false"}
+    ours = service("service", runner="simulated", sim_fixed_ms=0, sim_per_item_ms=0, **apart)
     rates: dict[str, list[float]] = {"service": [], "bare": []}
     busy: dict[str, list[float]] = {"service": [], "bare": []}
     lines = ["server,repeat,requests_per_s,errors,cpu_cores"]

@@ -1,0 +1,181 @@
+"""Do equal inputs in flight cost one row? The device's time with sharing and without, and answers.
+
+A repeat is exact, and comes so soon after a request with its text that this one cannot have been
+answered. At light load sharing makes batches smaller and answers quicker, and the device's time is
+that of its launches; where the device is busy it saves rows, and that is what is judged.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+
+import numpy as np
+
+from loadtests import arrivals
+from loadtests.chaos.counters import Counters, parse
+from loadtests.chaos.reference import Computed
+from loadtests.chaos.traffic import encode
+from loadtests.checks.finding import Finding, Measured
+from loadtests.checks.overload import simulated
+from loadtests.checks.saturation import ACCELERATOR
+from loadtests.checks.sharers import sharers
+from loadtests.checks.spared import none
+from loadtests.openloop import Run, referee
+from loadtests.outcomes import OK, Outcome, percentiles
+from loadtests.record import Record
+from loadtests.servers import Server, running
+from loadtests.target import count_between, number_between
+from loadtests.yardstick import exact
+
+TITLE = "Equal inputs in flight: the device's time with BATCHER_SHARE_EQUAL and without"
+WITHIN = 0.9 * ACCELERATOR.time(1)  # Seconds: no answer can be quicker than s(1).
+LESS = 0.25
+TIMEOUT = 120.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--repeated", type=number_between(0.05, 0.9), default=0.37, help="share")
+    parser.add_argument(
+        "--rho",
+        type=number_between(0.1, 1.55),
+        nargs="*",
+        default=[0.9, 1.5],
+        help="offered, in capacities; the highest is judged",
+    )
+    parser.add_argument("--seconds", type=number_between(5, 60), default=30.0, help="of each run")
+    parser.add_argument("--rounds", type=count_between(1, 100), default=10, help="of leavers")
+    parser.add_argument("--seed", type=count_between(0, 10**6), default=1)
+
+
+def measure(args: argparse.Namespace, record: Record) -> Measured:
+    findings = []
+    cost: dict[tuple[float, bool], float] = {}
+    for share in (False, True):
+        name = "shared" if share else "apart"
+        variant = simulated(name, share_equal=str(share).lower())
+        with running(variant, args.cpus) as server:
+            for rho in args.rho:
+                times = arrivals.poisson(rho * ACCELERATOR.capacity, args.seconds, args.seed)
+                numbers = repeats(times, args.repeated, WITHIN, args.seed)
+                texts = [f"{name} {rho:g} text {number}" for number in numbers]
+                before = _scrape(server)
+                run = _drive(server, texts, times, args.seconds)
+                after = _scrape(server)
+                record.raw(f"{name}-{rho:g}", run)
+                part = f"rho {rho:g}, {name}"
+                print(f"{part}: {run.summary()}", flush=True)
+                cost[rho, share], found = judged(part, run, texts, before, after)
+                findings += found
+            if share:
+                stats = json.loads(server.get("/stats")[1])
+                findings.append(Finding("requests that shared a row", stats.get("shared", 0)))
+                findings += sharers(server, args.rounds)
+    for rho in args.rho:
+        findings.append(_saved(rho, args.repeated, cost, is_judged=rho == max(args.rho)))
+    notes = (
+        f"{args.repeated:.0%} of the requests repeat a text that was sent less than "
+        f"{WITHIN * 1e3:.0f} ms before, which no answer can be quicker than. The device's time is "
+        "the sum of `batcher_inference_seconds`, over the requests answered. `ideal` is the exact "
+        "queueing model with the rows that are left. Below capacity, fewer rows make smaller "
+        "batches: callers gain, not the device."
+    )
+    return Measured(findings, notes)
+
+
+def repeats(
+    times: Sequence[float] | arrivals.Times, share: float, within: float, seed: int
+) -> list[int]:
+    """The number of each request's text: with probability `share` that of one of those that came
+    less than `within` seconds before, else a new one."""
+    rng = np.random.default_rng(seed)
+    numbers: list[int] = []
+    fresh = first = 0
+    for place, time in enumerate(times):
+        while times[first] <= time - within:
+            first += 1
+        if first < place and rng.random() < share:
+            numbers.append(numbers[int(rng.integers(first, place))])
+        else:
+            numbers.append(fresh)
+            fresh += 1
+    return numbers
+
+
+def judged(
+    part: str, run: Run, texts: Sequence[str], before: Counters, after: Counters
+) -> tuple[float, list[Finding]]:
+    """The device's seconds for each request answered, and what else there is to say."""
+    answered = [out for out in run.outcomes if out.status == OK]
+    seconds, rows = (
+        after.get(name) - before.get(name)
+        for name in ("batcher_inference_seconds_sum", "batcher_batch_size_sum")
+    )
+    each = seconds / max(1, len(answered))
+    latency = percentiles([out.latency for out in answered], (95,))[0]
+    wrong = sum(not is_own(out, text) for out, text in zip(run.outcomes, texts, strict=True))
+    return each, [
+        Finding(f"{part}: repeats in flight", 100 * in_flight(run.outcomes, texts), "%"),
+        Finding(f"{part}: the device's time for each answer", each * 1e3, "ms"),
+        Finding(f"{part}: rows for each answer", rows / max(1, len(answered))),
+        Finding(f"{part}: p95", latency * 1e3, "ms"),
+        none(f"{part}: not answered 200", len(run.outcomes) - len(answered)),
+        none(f"{part}: 200 with another's vector", wrong),
+    ]
+
+
+def in_flight(outcomes: Sequence[Outcome], texts: Sequence[str]) -> float:
+    """The share of requests that were sent while one with their text was out."""
+    out_until: dict[str, float] = {}
+    count = 0
+    for outcome, text in zip(outcomes, texts, strict=True):
+        count += out_until.get(text, 0.0) > outcome.sent
+        out_until[text] = max(out_until.get(text, 0.0), outcome.answered)
+    return count / len(texts)
+
+
+def is_own(outcome: Outcome, text: str) -> bool:
+    """Whatever is no 200 is counted elsewhere."""
+    if outcome.status != OK:
+        return True
+    try:
+        vector = np.asarray(json.loads(outcome.body), dtype=np.float64)[0]
+    except (ValueError, TypeError, IndexError):
+        return False
+    expected = Computed().answer(text)
+    return vector.shape == expected.shape and bool(np.allclose(vector, expected, atol=1e-6))
+
+
+def expected_saving(rho: float, share: float) -> float:
+    """Of the device's time, by the exact model: a row is s(b)/b where b is the mean batch."""
+    alone, left = _row(rho), _row(rho * (1 - share)) * (1 - share)
+    return 1 - left / alone
+
+
+def _row(rho: float) -> float:
+    if rho >= 0.99:
+        return ACCELERATOR.time(ACCELERATOR.limit) / ACCELERATOR.limit
+    batch = exact(rho * ACCELERATOR.capacity, ACCELERATOR).batch
+    return ACCELERATOR.fixed / batch + ACCELERATOR.each
+
+
+def _saved(
+    rho: float, share: float, cost: dict[tuple[float, bool], float], is_judged: bool
+) -> Finding:
+    saved = 1 - cost[rho, True] / cost[rho, False]
+    return Finding(
+        f"rho {rho:g}: of the device's time saved",
+        100 * saved,
+        "%",
+        ideal=100 * expected_saving(rho, share) if is_judged else None,
+        need=f">= {LESS:.0%}" if is_judged else "",
+        ok=saved >= LESS if is_judged else None,
+    )
+
+
+def _drive(server: Server, texts: Sequence[str], times: arrivals.Times, seconds: float) -> Run:
+    requests = [encode(server.target, text, TIMEOUT) for text in texts]
+    return referee(server.target, requests, times, seconds, grace=seconds, keep_bodies=True)
+
+
+def _scrape(server: Server) -> Counters:
+    return parse(server.get("/metrics")[1].decode())

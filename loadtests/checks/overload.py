@@ -1,0 +1,174 @@
+"""More than it can do, in time: what is answered in time, what is refused, and how fast?
+
+Of every request: from when it should have been sent to the answer that its caller saw.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+from loadtests import arrivals, comeback, processes
+from loadtests.chaos.traffic import encode
+from loadtests.checks.finding import Finding, Measured
+from loadtests.checks.saturation import ACCELERATOR
+from loadtests.checks.spared import at_most, none
+from loadtests.openloop import Run, referee
+from loadtests.outcomes import OK, Outcome, percentiles
+from loadtests.record import Record
+from loadtests.servers import Server, Variant, running, service
+from loadtests.target import Target, count_between, number_between
+
+TITLE = "Overload of a simulated accelerator (50 ms + 5 ms a request, max batch 32), and deadlines"
+DEADLINE = 10 * ACCELERATOR.time(1)
+SKIP = 3.0  # Seconds until the queue is what it will be.
+GRACE = 5.0
+REFUSED, EXPIRED = "429", "504"
+REFUSED_WITHIN = 0.020
+WARM_FACTOR, WARM_SECONDS = 10.0, 3.0
+GROWTH_MB = 8.0
+QUEUE = 64  # Of the service that the official client meets; a burst brings twice as many.
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--factors",
+        type=number_between(1.1, 10),
+        nargs="*",
+        default=[1.3, 3.0, 10.0],
+        help="offered, in capacities",
+    )
+    parser.add_argument("--seconds", type=number_between(5, 300), default=30.0, help="a factor")
+    parser.add_argument("--repeats", type=count_between(1, 20), default=3, help="of the burst")
+    parser.add_argument("--seed", type=count_between(0, 10**6), default=1)
+
+
+def measure(args: argparse.Namespace, record: Record) -> Measured:
+    findings = []
+    with running(simulated("overload"), args.cpus) as server:
+        _offer(server, WARM_FACTOR, WARM_SECONDS, args.seed + 1)
+        held = _resident_mb(server)
+        for factor in args.factors:
+            run = _offer(server, factor, args.seconds, args.seed)
+            record.raw(f"factor-{factor:g}", run)
+            print(f"{factor:g}x: {run.summary(SKIP)}", flush=True)
+            findings += judged(f"{factor:g}x", run, DEADLINE)
+        grown = _resident_mb(server) - held
+    findings += [
+        Finding("resident memory of the front, after a warm-up", held, "MiB"),
+        at_most("growth of it over all of that", grown, GROWTH_MB, "MiB"),
+    ]
+    with running(simulated("burst", max_queue_size=QUEUE), args.cpus) as server:
+        for repeat in range(args.repeats):
+            findings += _burst(server.target, repeat)
+    notes = (
+        f"Every request brings a deadline of {DEADLINE * 1e3:.0f} ms, ten times what a lone one "
+        "takes. Goodput: answered 200 within it, counted from one batch's end to another's. The "
+        f"burst: {2 * QUEUE} calls at once of the official OpenAI client, as it comes (two retries"
+        f" a call), to a queue of {QUEUE}."
+    )
+    return Measured(findings, notes)
+
+
+def simulated(name: str, **settings: object) -> Variant:
+    """Our service on the accelerator; settings as `service` takes them."""
+    device: dict[str, object] = {
+        "runner": "simulated",
+        "sim_fixed_ms": ACCELERATOR.fixed * 1e3,
+        "sim_per_item_ms": ACCELERATOR.each * 1e3,
+        "sim_per_token_us": 0,
+        "max_batch_size": ACCELERATOR.limit,
+    }
+    return service(name, **device | settings)
+
+
+def _offer(server: Server, factor: float, seconds: float, seed: int) -> Run:
+    times = arrivals.poisson(factor * ACCELERATOR.capacity, seconds, seed)
+    requests = [
+        encode(server.target, f"{factor:g} {seed} request {number}", DEADLINE)
+        for number in range(len(times))
+    ]
+    return referee(server.target, requests, times, seconds, grace=GRACE)
+
+
+def judged(part: str, run: Run, deadline: float) -> list[Finding]:
+    """What a caller with that deadline had of it."""
+    outcomes = [out for out in run.outcomes if out.scheduled >= run.begin + SKIP]
+    answered = [out for out in outcomes if out.status == OK]
+    refused = [out.latency for out in outcomes if out.status == REFUSED]
+    late = sum(out.latency > deadline for out in answered) / max(1, len(answered))
+    in_time = [out for out in run.outcomes if out.status == OK and out.latency <= deadline]
+    useful = rate(in_time, run.begin + SKIP, run.begin + run.seconds)
+    capacity = ACCELERATOR.capacity
+    quickly = percentiles(refused, (99,))[0]
+    told = {OK, REFUSED, EXPIRED}
+    lag = percentiles([out.sent - out.scheduled for out in outcomes], (99,))[0]
+    return [
+        Finding(
+            f"{part}: answered in time",
+            useful,
+            "/s",
+            ideal=capacity,
+            need=">= 0.97",
+            ok=useful >= 0.97 * capacity,
+        ),
+        at_most(f"{part}: of the answers late", 100 * late, 0.1, "%"),
+        Finding(
+            f"{part}: a 429 takes (p99)",
+            quickly * 1e3,
+            "ms",
+            need=f"< {REFUSED_WITHIN * 1e3:g}",
+            ok=bool(refused) and quickly < REFUSED_WITHIN,
+        ),
+        Finding(f"{part}: refused with 429", 100 * len(refused) / len(outcomes), "%"),
+        Finding(f"{part}: 504", sum(out.status == EXPIRED for out in outcomes)),
+        none(f"{part}: neither 200, 429 nor 504", sum(out.status not in told for out in outcomes)),
+        Finding(f"{part}: latency of the answers, p50", _p(answered, 50), "ms"),
+        Finding(f"{part}: latency of the answers, p99", _p(answered, 99), "ms"),
+        Finding(f"{part}: the driver was late (p99)", lag * 1e3, "ms"),
+    ]
+
+
+def rate(outcomes: Sequence[Outcome], since: float, until: float) -> float:
+    """Of these a second: from the last answer before `since` to the last before `until`.
+
+    They come in batches; from one batch's end to another's the count is exact. Where no batch ended
+    for longer than one takes, that time counts as well.
+    """
+    ends = [out.answered for out in outcomes]
+    first = max((end for end in ends if end <= since), default=since)
+    last = max((end for end in ends if end <= until), default=since)
+    if until - last > 1.5 * ACCELERATOR.time(ACCELERATOR.limit):
+        last = until
+    return sum(first < end <= last for end in ends) / (last - first) if last > first else 0.0
+
+
+def _p(outcomes: Sequence[Outcome], which: float) -> float:
+    return percentiles([out.latency for out in outcomes], (which,))[0] * 1e3
+
+
+def _resident_mb(server: Server) -> float:
+    return processes.resident_bytes([server.process.pid]) / 2**20
+
+
+def _burst(target: Target, repeat: int) -> list[Finding]:
+    calls = comeback.burst(target, [f"burst {repeat} call {n}" for n in range(2 * QUEUE)])
+    part = f"burst {repeat + 1}"
+    told = [attempt for call in calls for attempt in call.attempts if attempt.status == 429]
+    print(f"{part}: {len(told)} refusals, {sum(call.is_right for call in calls)} right", flush=True)
+    return [
+        Finding(
+            f"{part}: calls of the official client",
+            len(calls),
+            need="some are refused at first",
+            ok=bool(told),
+        ),
+        none(f"{part}: of them without their answer", sum(not call.is_right for call in calls)),
+        none(f"{part}: came back before they were told to", sum(call.was_early for call in calls)),
+        Finding(f"{part}: refusals", len(told)),
+        Finding(f"{part}: most refusals of one call", max(call.refusals for call in calls)),
+        Finding(f"{part}: told to come back in, at most", max_ms(told), "ms"),
+        Finding(f"{part}: until the last had its answer", max(c.ended for c in calls), "s"),
+    ]
+
+
+def max_ms(attempts: Sequence[comeback.Attempt]) -> float:
+    return max((attempt.retry_after for attempt in attempts), default=0.0) * 1e3
