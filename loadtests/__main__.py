@@ -2,8 +2,9 @@
 
 import argparse
 import sys
+from typing import NoReturn
 
-from loadtests import check, closedloop, compare, openloop
+from loadtests import check, closedloop, compare, openloop, tune
 from loadtests.chaos import command as chaos
 
 COMMANDS = {
@@ -11,12 +12,20 @@ COMMANDS = {
     "closedloop": (closedloop, "N callers, each waiting for its answer"),
     "compare": (compare, "our service, no batching, and the busy loop, side by side"),
     "check": (check, "measure one claim and write it to results/"),
+    "tune": (tune, "the settings that carry the highest rate within a p95"),
     "chaos": (chaos, "inject every fault that one machine can, and check every request"),
 }
 
 
+class Parser(argparse.ArgumentParser):
+    """A wrong argument gets one line; --help has the rest."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m loadtests", description=__doc__)
+    parser = Parser(prog="python -m loadtests", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (module, line) in COMMANDS.items():
         options = commands.add_parser(name, help=line, description=module.__doc__)
