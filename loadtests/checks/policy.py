@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 from statistics import median
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from batcher.collector import Collector
 from batcher.limits import Limits
-from batcher.request import Answer, Batch, BatchReport, Outcome, Request, State
+from batcher.request import Batch, Request, State
 from loadtests.checks.finding import Finding, Measured, spread
 from loadtests.checks.spared import at_most
 from loadtests.record import Record
@@ -59,8 +59,18 @@ TRAFFIC: Mapping[str, Traffic] = {
 class Nowhere:
     """A sink that hands on nothing."""
 
-    def deliver(self, settled: Sequence[tuple[Request, Outcome]]) -> None:
+    def deliver(self, settled: Sequence[object]) -> None:
         pass
+
+
+class Done(NamedTuple):
+    """What a bare queue says of an answer."""
+
+    value: object
+    queue_wait: float
+    size: int
+    tokens: int
+    useful_tokens: int
 
 
 class VirtualClock:
@@ -118,6 +128,7 @@ class Bare:
         self.clock = VirtualClock()
         self._lock = threading.Lock()
         self._waiting: deque[Request] = deque()
+        self._sink = Nowhere()
         self._batch: list[Request] = []
 
     def submit(self, request: Request) -> None:
@@ -132,18 +143,16 @@ class Bare:
         return self._batch
 
     def settle(self, inference: float) -> None:
-        longest = max(request.cost for request in self._batch)
+        tokens = LIMIT * max(request.cost for request in self._batch)
         useful = sum(request.cost for request in self._batch)
-        report = BatchReport(0, LIMIT, LIMIT * longest, useful, "full", inference, inference)
         now = self.clock.now()
-        settled = defaultdict(list)
+        settled = []
         with self._lock:
             for request in self._batch:
                 request.state = State.DONE
-                answer = Answer(request, now - request.arrival, report)
-                settled[request.sink].append((request, answer))
-        for sink, outcomes in settled.items():
-            sink.deliver(outcomes)
+                wait = now - request.arrival
+                settled.append((request, Done(request, wait, LIMIT, tokens, useful)))
+        self._sink.deliver(settled)
 
 
 @dataclass(frozen=True, slots=True)
