@@ -1,13 +1,16 @@
-"""May these requests enter the queue? The one place that refuses for lack of room."""
+"""May these requests enter the queue, and when would they be done? The one place that refuses for
+lack of room or of time."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from batcher.cost import CostModel
+from batcher.device import Device
 from batcher.errors import Overloaded
 from batcher.limits import Limits
 from batcher.pending import Pending
+from batcher.request import Request
 
 # One caller may hold this many times the places that are still free: 8/9 of the queue if alone,
 # about 1/k each if k are greedy, and whoever is new finds room (Choudhury and Hahne, "Dynamic queue
@@ -17,30 +20,60 @@ SHARE = 8
 
 def refusal(
     pending: Pending,
-    asked: int,
+    requests: Sequence[Request],
     limits: Limits,
-    cost: CostModel,
-    replicas: int,
-    caller: str | None = None,
+    devices: Sequence[Device],
+    now: float,
+    overhead: float,
 ) -> Overloaded | None:
-    """All of `asked` requests or none. None means: come in."""
+    """All of them or none. None means: come in. O(requests + devices).
+
+    `devices`: those that are up. Requests of one call have the same caller, priority and deadline.
+    """
+    asked = len(requests)
     free = limits.max_queue_size - len(pending)
+    tokens = sum([request.cost for request in requests])
+    first = requests[0]
     if asked > free:
         why = f"{len(pending)} requests wait and at most {limits.max_queue_size} may"
-    elif caller is not None and (held := pending.held_by(caller)) and held + asked > SHARE * free:
+    elif tokens > limits.max_queue_tokens - pending.tokens and pending:
+        why = f"{pending.tokens} tokens wait and at most {limits.max_queue_tokens} may"
+    elif (
+        first.caller is not None
+        and (held := pending.held_by(first.caller))
+        and held + asked > SHARE * free
+    ):
         why = f"{held} requests of yours wait, which leaves too little room for other callers"
     else:
-        return None
-    return Overloaded(why, seconds_to_drain(pending, limits, cost, replicas))
+        if first.deadline == math.inf or not (pending or all(each.batches for each in devices)):
+            # An idle engine tries whatever comes: only that can show a prediction to be wrong.
+            return None
+        rows, waiting_tokens = pending.ahead_of(first.priority)
+        finish = overhead + seconds_until(rows + asked, waiting_tokens + tokens, devices, now)
+        if now + finish <= first.deadline:
+            return None
+        why = f"it would be done in {finish:.2f} s, {now + finish - first.deadline:.2f} s too late"
+        return Overloaded(why, finish)
+    drained = seconds_until(pending.rows, pending.tokens, devices, now)
+    return Overloaded(why, drained)
 
 
-def seconds_to_drain(pending: Pending, limits: Limits, cost: CostModel, replicas: int) -> float:
-    """How long what waits now will keep `replicas` busy: whole batches at their predicted time."""
-    waiting = len(pending)
-    if not waiting:
+def seconds_until(rows: int, tokens: int, devices: Sequence[Device], now: float) -> float:
+    """How long until so many rows are done, whole batches at their predicted time, behind what runs
+    now. 0 while nothing is known of the devices."""
+    if not rows or not devices:
         return 0.0
-    mean_cost = pending.tokens / waiting
-    by_tokens = max(1, int(limits.max_batch_tokens / max(1.0, mean_cost)))
-    size = min(waiting, limits.max_batch_size, by_tokens)
-    batches = math.ceil(waiting / size)
-    return batches * cost.predict(size, round(size * mean_cost)) / max(1, replicas)
+    device = min(devices, key=_free_at)
+    wait = max(0.0, device.free_at - now)
+    mean = max(1.0, tokens / rows) * device.padding
+    size = min(device.max_batch_size, max(1, int(device.max_batch_tokens / mean)))
+    batches, rest = divmod(rows, size)
+    whole, last = device.predict(size, mean), device.predict(rest, mean) if rest else 0.0
+    if len(devices) == 1:
+        return wait + batches * whole + last
+    rounds, over = divmod(batches + bool(rest), len(devices))
+    return wait + rounds * whole + (last or whole if over else 0.0)
+
+
+def _free_at(device: Device) -> float:
+    return device.free_at

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from batcher.collector import Collector
+from batcher.equality import key_of
 from batcher.errors import BatcherError, Cancelled, DeadlineExceeded
 from batcher.futures import Call, LoopSink, Ticket
-from batcher.request import Answer, Payload, Request
+from batcher.request import LEVELS, Answer, BatchReport, Payload, Request
 from batcher.stats import Snapshot
 
 
@@ -37,13 +38,17 @@ class Client(Protocol):
         """One answer per payload, in order; all are admitted or none.
 
         `costs` are in tokens (1 each if not given), `deadline` is absolute on the engine's clock,
-        `priority` 0 (soonest) to 7 (carried, not yet used); `caller` is whose share of the queue
-        this is taken from (None: no one's). Raises Refused when nothing was accepted, and otherwise
-        the first error among the requests; their siblings are then withdrawn. Cancelling the
-        awaiting task withdraws them all.
+        `priority` 0 (soonest) to 7 (from 4 on it is bulk, which fills what the others leave);
+        `caller` is whose share of the queue this is taken from, and takes turns with the others of
+        its priority (None: nobody in particular). Raises Refused when nothing was accepted, and
+        otherwise the first error among the requests; their siblings are then withdrawn. Cancelling
+        the awaiting task withdraws them all.
         """
 
     async def snapshot(self) -> Snapshot: ...
+
+    async def recent_batches(self) -> list[BatchReport]:
+        """The last few thousand, newest last."""
 
 
 class LocalClient:
@@ -56,6 +61,8 @@ class LocalClient:
         self._loop = loop
         self._request_timeout = request_timeout
         self._sink = LoopSink(loop)
+        limits = collector.limits
+        self._shares = limits.share_equal or limits.cache_bytes > 0
 
     async def submit(
         self,
@@ -87,9 +94,22 @@ class LocalClient:
             deadline = now + self._request_timeout
         if deadline <= now:
             raise DeadlineExceeded("the deadline had passed before the request was submitted")
-        call = Call(self._loop, len(payloads))
+        if not 0 <= priority < LEVELS:
+            raise ValueError(f"priority must be from 0 to {LEVELS - 1}, not {priority}")
+        call, sink = Call(self._loop, len(payloads)), self._sink
+        key = key_of if self._shares else _no_key
         requests = [
-            Request(payload, cost, now, deadline, self._sink, Ticket(call, index), priority, caller)
+            Request(
+                payload,
+                cost,
+                now,
+                deadline,
+                sink,
+                Ticket(call, index),
+                priority,
+                caller,
+                key(payload),
+            )
             for index, (payload, cost) in enumerate(
                 zip(payloads, costs or [1] * len(payloads), strict=True)
             )
@@ -111,3 +131,10 @@ class LocalClient:
 
     async def snapshot(self) -> Snapshot:
         return self._collector.snapshot()
+
+    async def recent_batches(self) -> list[BatchReport]:
+        return self._collector.recent_batches()
+
+
+def _no_key(payload: Payload) -> None:
+    """Nothing is shared."""

@@ -1,7 +1,8 @@
-"""The queue with a lock: submit, next_batch, and settling what comes back.
+"""The schedule with a lock: submit, next_batch, and settling what comes back.
 
 Owns the only lock of the engine and every change of a request's state. Delivers outcomes outside
-the lock. Never runs a model, never touches an event loop.
+the lock. Decides nothing: `schedule` says who may come in and what goes in a batch, `recovery` what
+becomes of one that failed. Never runs a model, never touches an event loop.
 """
 
 from __future__ import annotations
@@ -10,12 +11,11 @@ import copy
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from batcher import admission, policy, recovery
+from batcher import recovery
 from batcher.clock import Clock
-from batcher.cost import CostModel
 from batcher.errors import (
     BatcherError,
     Cancelled,
@@ -26,11 +26,11 @@ from batcher.errors import (
     Refused,
 )
 from batcher.limits import Limits
-from batcher.pending import Pending
 from batcher.quarantine import Quarantine, fingerprint
 from batcher.replica import Replica
 from batcher.request import Answer, Batch, BatchReport, Outcome, Request, Sink, State
 from batcher.runner import as_outcome
+from batcher.schedule import Schedule
 from batcher.stats import Snapshot, Tally
 
 _log = logging.getLogger(__name__)
@@ -45,16 +45,16 @@ class Collector:
     def __init__(self, limits: Limits, clock: Clock, replicas: int = 1) -> None:
         self.limits = limits
         self.clock = clock
-        self.cost = CostModel()
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)  # work, a replica or the phase
         self._settled_all = threading.Condition(self._lock)  # nothing waits, nothing runs
-        # Oldest first; every request in here is WAITING.
-        self._pending = Pending()
+        self._schedule = Schedule(limits, replicas)
+        self._pending = self._schedule.pending  # every request in here is WAITING
         self._running = 0  # requests that are RUNNING
-        self._replicas = [Replica(index) for index in range(replicas)]
-        # Asked for with every request:
-        self._up = 0  # replicas that are up
+        # Where the answer to an input is on its way: a batch, and which row of it.
+        self._in_flight: dict[Hashable, tuple[Batch, int]] = {}
+        devices = self._schedule.devices
+        self._replicas = [Replica(index, device) for index, device in enumerate(devices)]
         self._is_hopeful = False  # there is one that is up or soon will be
         self._quarantine = Quarantine()
         self._leniency = 1.0  # times the patience: batches have hung, and nobody knows why
@@ -69,14 +69,20 @@ class Collector:
         # Hardly ever is anything in quarantine, and only then do requests pay for it.
         prints = [fingerprint(r.payload) for r in requests] if self._quarantine else []
         with self._lock:
-            refused = self._refusal(requests, prints)
+            now = self.clock.now()
+            refused = self._refusal(prints, now)
+            alone = self._not_in_flight(requests) if self._in_flight else requests
+            if refused is None and alone:
+                refused = self._schedule.refusal(alone, now)
             if refused is not None:
                 self._tally.refused[type(refused).__name__] += len(requests)
                 raise refused
-            for request in requests:
-                self._pending.add(request)
             self._tally.accepted += len(requests)
-            self._changed.notify()
+            if len(alone) < len(requests):
+                self._join(requests, now)
+            if alone:
+                self._schedule.add(alone, now)
+                self._changed.notify()
 
     def withdraw(self, requests: Sequence[Request], why: BatcherError) -> None:
         """The caller gives up: what waits never runs, what runs loses its result."""
@@ -184,7 +190,6 @@ class Collector:
     def snapshot(self) -> Snapshot:
         with self._lock:
             tally, pending = self._tally, self._pending
-            cut = policy.fill(pending, self.limits, float("-inf"), draining=False)
             now = self.clock.now()
             return Snapshot(
                 phase=self._phase,
@@ -196,11 +201,15 @@ class Collector:
                 refused=dict(tally.refused),
                 retried=tally.retried,
                 poison=tally.poison,
+                shared=tally.shared,
+                cached=tally.cached,
                 waiting=len(pending),
+                waiting_bulk=pending.bulk_rows,
                 waiting_tokens=pending.tokens,
                 running=self._running,
                 oldest_age=now - pending.oldest.arrival if pending else 0.0,
-                predicted_batch=self.cost.predict(max(1, len(cut.taken)), max(1, cut.tokens)),
+                predicted_batch=self._schedule.next_batch_seconds(),
+                handoff=self._schedule.handoff,
                 batches=dict(tally.batches),
                 queue_wait=tally.queue_wait.snapshot(),
                 inference=tally.inference.snapshot(),
@@ -210,32 +219,50 @@ class Collector:
                 replicas=tuple(replica.snapshot(now) for replica in self._replicas),
             )
 
+    def recent_batches(self) -> list[BatchReport]:
+        """The last few thousand, newest last."""
+        with self._lock:
+            return list(self._tally.recent)
+
     def __repr__(self) -> str:
-        busy = sum(replica.batches > 0 for replica in self._replicas)
+        busy = sum(device.batches > 0 for device in self._schedule.devices)
         return f"<Collector {self._phase}, {len(self._pending)} waiting, {busy} replicas busy>"
 
     # Under the lock
 
     def _count_replicas(self) -> None:
-        self._up = sum(replica.up for replica in self._replicas)
         self._is_hopeful = any(replica.is_hopeful for replica in self._replicas)
 
-    def _refusal(
-        self, requests: Sequence[Request], prints: Sequence[str | None]
-    ) -> Refused | PoisonRequest | None:
+    def _refusal(self, prints: Sequence[str | None], now: float) -> Refused | PoisonRequest | None:
+        """Whatever is asked for."""
         if self._phase != "open":
             return Draining("the service is shutting down", _NOT_READY_RETRY)
         if not self._is_hopeful:
             return self._not_ready()
         if prints:
-            now = self.clock.now()
             self._quarantine.let_go(now)
             if any(self._quarantine.holds(each, now) for each in prints):
                 return PoisonRequest("this input has killed several workers: it is refused")
-        caller = requests[0].caller if requests else None
-        return admission.refusal(
-            self._pending, len(requests), self.limits, self.cost, max(1, self._up), caller
-        )
+        return None
+
+    def _not_in_flight(self, requests: Sequence[Request]) -> Sequence[Request]:
+        flying = self._in_flight
+        return [each for each in requests if each.key is None or each.key not in flying]
+
+    def _join(self, requests: Sequence[Request], now: float) -> None:
+        """Those whose answer is on its way wait for that one. From here on they are RUNNING."""
+        joined = 0
+        for request in requests:
+            if request.key is None or request.key not in self._in_flight:
+                continue
+            batch, row = self._in_flight[request.key]
+            batch.twins.setdefault(row, []).append(request)
+            request.state = State.RUNNING
+            self._tally.queue_wait.observe(0.0)
+            joined += 1
+        self._running += joined
+        self._tally.shared += joined
+        self._schedule.joined(joined, now)
 
     def _not_ready(self) -> NotReady:
         waits = [replica.retry_in(self.clock.now()) for replica in self._replicas]
@@ -254,45 +281,63 @@ class Collector:
                 replica.is_tried(now)
                 if self._pending:
                     self._changed.notify()  # another one may be free for it
-                return self._batch([], replica, "canary", now, 0)
+                return self._part([], replica, "canary", now, {})
             draining = self._phase == "draining"
-            due = (
-                policy.due(self._pending, self.limits, draining, replica.ceiling)
-                if self._pending
-                else None
-            )
+            due = self._schedule.due(replica.index, draining) if self._pending else None
             if due is not None and due <= now:
                 return self._cut(replica, now, draining, settled)
             until = min((time for time in (due, canary_due) if time is not None), default=None)
             self.clock.wait(self._changed, until)
 
     def _cut(self, replica: Replica, now: float, draining: bool, settled: Settled) -> Batch | None:
-        replica.ceiling.relax(now)
-        fill = policy.fill(self._pending, self.limits, now, draining, replica.ceiling)
-        for request in fill.expired:
-            self._pending.remove(request)
-            self._finish(request, DeadlineExceeded("the deadline passed in the queue"), settled)
+        fill = self._schedule.cut(replica.index, now, draining)
+        for request in fill.late:
+            self._finish(request, _late(request, now), settled)
         if not fill.taken:
             return None
-        for request in fill.taken:
-            self._pending.remove(request)
-            request.state = State.RUNNING
-            self._tally.queue_wait.observe(now - request.arrival)
-        self._running += len(fill.taken)
+        batch = self._batch(fill.taken, replica, fill.reason, now, fill.predicted, fill.twins)
+        for row in range(batch.size):
+            for request in batch.row(row):
+                request.state = State.RUNNING
+                self._running += 1
+                self._tally.queue_wait.observe(now - request.arrival)
+        self._tally.shared += sum(map(len, fill.twins.values()))
         if self._pending:
             self._changed.notify()  # what is left over is for the next free replica
-        return self._batch(fill.taken, replica, fill.reason, now, fill.tokens)
+        return batch
+
+    def _part(
+        self,
+        requests: Sequence[Request],
+        replica: Replica,
+        reason: str,
+        now: float,
+        twins: dict[int, list[Request]],
+    ) -> Batch:
+        """A batch that was not cut from the queue."""
+        tokens = len(requests) * max((request.cost for request in requests), default=0)
+        predicted = self._schedule.began(replica.index, now, len(requests), tokens)
+        return self._batch(requests, replica, reason, now, predicted, twins)
 
     def _batch(
-        self, requests: Sequence[Request], replica: Replica, reason: str, now: float, tokens: int
+        self,
+        requests: Sequence[Request],
+        replica: Replica,
+        reason: str,
+        now: float,
+        predicted: float,
+        twins: dict[int, list[Request]],
     ) -> Batch:
-        size = len(requests)
-        replica.batches += 1
-        predicted = self.cost.predict(size, tokens)
-        patience = recovery.patience(self.cost, size, tokens, self.limits.hang_after)
-        if size > 1:
-            patience *= self._leniency
-        return Batch(requests, replica.index, reason, now, predicted, patience, self)
+        batch = Batch(requests, twins, replica.index, reason, now, predicted, self)
+        batch.patience = recovery.patience(
+            replica.device.cost, batch.size, batch.tokens, self.limits.hang_after
+        )
+        if batch.size > 1:
+            batch.patience *= self._leniency
+        for row, request in enumerate(requests):
+            if request.key is not None:
+                self._in_flight[request.key] = (batch, row)
+        return batch
 
     def _finish(self, request: Request, outcome: Outcome, settled: Settled) -> None:
         """The one step to DONE; whoever holds a WAITING request has taken it off the queue."""
@@ -313,33 +358,44 @@ class Collector:
     # What a batch ends with: see Batch
 
     def settle(self, batch: Batch, results: Sequence[Any], inference: float) -> None:
-        report = _report(batch, inference)
         # The model's own objects are looked at here, where whatever they raise holds nobody up.
         errors = [as_outcome(result) for result in results]
         settled: Settled = defaultdict(list)
         with self._lock:
-            self._ended(batch, report)
+            now = self.clock.now()
+            report = self._report(batch, inference)
+            answered = 0
+            for row, (result, error) in enumerate(zip(results, errors, strict=True)):
+                for request in batch.row(row) if batch.twins else (batch.requests[row],):
+                    if request.state is State.RUNNING:  # else its caller has gone
+                        wait = max(0.0, batch.closed - request.arrival)
+                        # Each an error of its own: whoever raises it changes it.
+                        outcome = copy.copy(error) if error else Answer(result, wait, report)
+                        self._finish(request, outcome, settled)
+                        answered += 1
+            self._ended(batch, now, report, answered)
             if inference > 0.0:
-                self.cost.observe(max(1, batch.size), max(1, batch.tokens), inference)
                 self._went_well(batch, errors)
-            for request, result, error in zip(batch.requests, results, errors, strict=True):
-                if request.state is State.RUNNING:  # else its caller has gone
-                    wait = batch.closed - request.arrival
-                    self._finish(request, error or Answer(result, wait, report), settled)
         _deliver(settled)
 
     def halve(self, batch: Batch, out_of_memory: bool) -> Sequence[Batch]:
         settled: Settled = defaultdict(list)
         with self._lock:
             now, replica = self.clock.now(), self._replicas[batch.replica]
-            self._ended(batch, _report(batch, 0.0))
+            self._ended(batch, now, self._report(batch, 0.0), 0)
             if out_of_memory:
-                replica.ceiling.failed(batch.size, batch.tokens, now)
-            live = self._still_wanted(batch, now, settled)
-            middle = (len(live) + 1) // 2
+                replica.device.ceiling.failed(batch.size, batch.tokens, now)
+            rows = self._still_wanted(batch, now, settled)
+            middle = (len(rows) + 1) // 2
             halves = [
-                self._batch(half, replica, "split", now, len(half) * max(r.cost for r in half))
-                for half in (live[:middle], live[middle:])
+                self._part(
+                    [row[0] for row in half],
+                    replica,
+                    "split",
+                    now,
+                    {place: row[1:] for place, row in enumerate(half) if len(row) > 1},
+                )
+                for half in (rows[:middle], rows[middle:])
                 if half
             ]
         _deliver(settled)
@@ -350,23 +406,24 @@ class Collector:
         poison = 0
         with self._lock:
             now, replica = self.clock.now(), self._replicas[batch.replica]
-            self._ended(batch, _report(batch, 0.0))
+            self._ended(batch, now, self._report(batch, 0.0), 0)
             if lost and replica.reason == "hang" and batch.size > 1:
                 # Perhaps it is only slow: the next one is given more time, to be told apart.
                 self._leniency = min(2 * self._leniency, _MAX_LENIENCY)
-            back = []
-            for request in self._still_wanted(batch, now, settled):
-                losses = request.losses + lost
+            back: list[Request] = []
+            for row in self._still_wanted(batch, now, settled):
+                losses = max(request.losses for request in row) + lost
+                for request in row:  # some may have joined since the last loss
+                    request.losses = min(losses, recovery.ALONE)
                 # Several in a row and nothing that went well: that is the replica, not the inputs.
                 if recovery.is_poison(losses) and replica.condemned < _MOST_CONDEMNED:
-                    request.losses = losses
                     replica.condemned += 1
-                    poison += self._condemn(request, now, settled)
+                    poison += self._condemn(row, losses, now, settled)
                     self._leniency = 1.0
                 else:
-                    request.losses = min(losses, recovery.ALONE)
-                    request.state = State.WAITING
-                    back.append(request)
+                    back += row
+            for request in back:
+                request.state = State.WAITING
             self._running -= len(back)
             self._pending.put_back(back)
             self._tally.retried += len(back)
@@ -374,45 +431,78 @@ class Collector:
         _deliver(settled)
         return poison
 
-    def _ended(self, batch: Batch, report: BatchReport) -> None:
-        self._replicas[batch.replica].batches -= 1
+    def _report(self, batch: Batch, inference: float) -> BatchReport:
+        oldest = min([request.arrival for request in batch.requests], default=batch.closed)
+        return BatchReport(
+            replica=batch.replica,
+            size=batch.size,
+            requests=batch.size + sum(map(len, batch.twins.values())),
+            tokens=batch.tokens,
+            useful_tokens=batch.useful_tokens,
+            reason=batch.reason,
+            closed=batch.closed,
+            oldest_wait=batch.closed - oldest,
+            predicted=batch.predicted,
+            inference=inference,
+        )
+
+    def _ended(self, batch: Batch, now: float, report: BatchReport, answered: int) -> None:
+        for row, request in enumerate(batch.requests):
+            if request.key is not None and self._in_flight.get(request.key) == (batch, row):
+                del self._in_flight[request.key]
+        self._schedule.ended(
+            batch.replica,
+            now,
+            # A part has waited for the parts before it.
+            began=batch.closed if batch.reason != "split" else None,
+            size=batch.size,
+            tokens=batch.tokens,
+            useful_tokens=batch.useful_tokens,
+            seconds=report.inference,
+            released=answered,
+        )
         if batch.requests:  # a canary is nobody's business but ours
             self._tally.observe(report)
 
-    def _still_wanted(self, batch: Batch, now: float, settled: Settled) -> list[Request]:
-        """Those that somebody waits for, and that can still be in time; the late ones are told."""
-        wanted = []
-        for request in batch.requests:
-            if request.state is not State.RUNNING:
-                continue
-            if request.deadline <= now:
-                late = DeadlineExceeded("the deadline passed while the request ran again")
-                self._finish(request, late, settled)
-            elif self._phase == "closed":
-                self._finish(request, Draining("the service has shut down", 1.0), settled)
-            else:
-                wanted.append(request)
-        return wanted
+    def _still_wanted(self, batch: Batch, now: float, settled: Settled) -> list[list[Request]]:
+        """By row, those that somebody waits for, and that can still be in time; the late ones are
+        told."""
+        rows = []
+        for place in range(batch.size):
+            wanted = []
+            for request in batch.row(place):
+                if request.state is not State.RUNNING:
+                    continue
+                if request.deadline <= now:
+                    late = DeadlineExceeded("the deadline passed while the request ran again")
+                    self._finish(request, late, settled)
+                elif self._phase == "closed":
+                    self._finish(request, Draining("the service has shut down", 1.0), settled)
+                else:
+                    wanted.append(request)
+            if wanted:
+                rows.append(wanted)
+        return rows
 
-    def _condemn(self, request: Request, now: float, settled: Settled) -> int:
+    def _condemn(self, row: Sequence[Request], losses: int, now: float, settled: Settled) -> int:
         """With all that wait and are like it. O(queue), once per poison. Returns how many."""
-        print_ = fingerprint(request.payload)
+        print_ = fingerprint(row[0].payload)
         assert print_ is not None, "it has been in a worker: this is a bug"
         self._quarantine.add(print_, now)
         _log.error(
             "an input was aboard when %d workers were lost, the last time alone; inputs with its"
             " fingerprint, %s, are refused for a while",
-            request.losses,
+            losses,
             print_,
         )
         alike = [each for each in self._pending if fingerprint(each.payload) == print_]
         for each in alike:
             self._pending.remove(each)
-        for each in (request, *alike):
+        for each in (*row, *alike):
             why = PoisonRequest("this input has killed several workers, the last one alone")
             self._finish(each, why, settled)
-        self._tally.poison += 1 + len(alike)
-        return 1 + len(alike)
+        self._tally.poison += len(row) + len(alike)
+        return len(row) + len(alike)
 
     def _went_well(self, batch: Batch, errors: Sequence[BatcherError | None]) -> None:
         replica = self._replicas[batch.replica]
@@ -424,16 +514,10 @@ class Collector:
                 self._leniency = 1.0
 
 
-def _report(batch: Batch, inference: float) -> BatchReport:
-    return BatchReport(
-        replica=batch.replica,
-        size=batch.size,
-        tokens=batch.tokens,
-        useful_tokens=batch.useful_tokens,
-        reason=batch.reason,
-        predicted=batch.predicted,
-        inference=inference,
-    )
+def _late(request: Request, now: float) -> DeadlineExceeded:
+    if request.deadline <= now:
+        return DeadlineExceeded("the deadline passed in the queue")
+    return DeadlineExceeded("the answer would have come after the deadline: it was not run")
 
 
 def _deliver(settled: Settled) -> None:

@@ -61,3 +61,18 @@ class CostModel:
             f"<CostModel {fixed * 1e3:.2f} ms + {per_request * 1e3:.3f} ms/request"
             f" + {per_token * 1e6:.2f} us/token>"
         )
+
+    # STUB until the real one lands
+    @property
+    def weights(self) -> tuple[float, float, float]:
+        f, p, t = (max(0.0, w * s) for w, s in zip(self._weights, _SCALES, strict=True))
+        return f, p, t
+
+    def seed(self, points: object) -> None:
+        for _ in range(3):
+            for size, tokens, seconds in points:  # type: ignore
+                self.observe(size, tokens, seconds)
+
+    def token_budget(self) -> int:
+        f, p, t = self.weights
+        return int(19 * f / t) if t else 1 << 30

@@ -16,7 +16,7 @@ from batcher.clock import Clock, MonotonicClock
 from batcher.collector import Collector
 from batcher.errors import BatcherError, Draining, RunnerFailed
 from batcher.limits import Limits
-from batcher.request import Answer, Payload
+from batcher.request import Answer, BatchReport, Payload
 from batcher.runner import Host, InlineHost, RunnerFactory
 from batcher.stats import Snapshot
 from batcher.worker import ProcessHost
@@ -170,6 +170,10 @@ class Engine:
 
     async def snapshot(self) -> Snapshot:
         return self._collector.snapshot()
+
+    async def recent_batches(self) -> list[BatchReport]:
+        """See Client.recent_batches."""
+        return self._collector.recent_batches()
 
     @property
     def client(self) -> LocalClient:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class Limits:
     max_batch_size: int = 64  # requests in one forward pass; 1 switches batching off
-    max_batch_tokens: int = 16384  # padded tokens in one forward pass; a longer input runs alone
+    # Padded tokens in one forward pass; a longer input runs alone. None: as many as the device
+    # was measured to need to be efficient, at most 16,384.
+    max_batch_tokens: int | None = None
     max_wait: float = 0.0  # how long a request may hold a free replica, counted from its arrival
     max_queue_size: int = 4096  # waiting requests
     max_queue_tokens: int = 2_097_152  # tokens of the waiting requests
@@ -18,7 +20,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name in ("max_batch_size", "max_batch_tokens", "max_queue_size", "max_queue_tokens"):
-            if getattr(self, name) < 1:
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0.0 <= self.max_wait < float("inf"):
             raise ValueError(f"max_wait must be 0 or more seconds, not {self.max_wait}")

@@ -1,64 +1,197 @@
-"""The queue as plain data. No lock, no clock, no I/O: the collector brings those."""
+"""The queue as plain data, in the order of service. No lock, no clock, no I/O: the collector brings
+those.
+
+The more urgent level comes first. Within a level callers take turns by tokens: each request gets
+the place in virtual time at which a fair server would start it (start-time fair queueing, Goyal,
+Vin and Cheng, SIGCOMM 1996), so that one caller's requests stay in the order of their arrival.
+"""
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from operator import attrgetter
 
-from batcher.request import Request
+from batcher.request import LEVELS, Request, is_bulk
+
+_rank = attrgetter("rank")
+_PUT_BACK = -1  # the level of what has been in a batch already: before all others
+
+
+class _Flow:
+    """What one caller has waiting at one level."""
+
+    __slots__ = ("count", "finish")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.finish = 0.0  # in virtual time: where its next request may start
 
 
 class Pending:
-    """Requests that wait, oldest first; what is put back is older than all the rest."""
+    """Requests that wait. O(log n) each, and a shift of the list behind."""
 
     def __init__(self) -> None:
+        self._line: list[Request] = []  # by rank, which is in the order of service
         # An OrderedDict and not a dict: taking the first of a dict that is emptied from the
         # front walks over the holes it left.
-        self._requests: OrderedDict[Request, None] = OrderedDict()
-        self.tokens = 0  # unpadded, over all that wait
+        self._by_age: OrderedDict[Request, None] = OrderedDict()
         self._held: Counter[str] = Counter()  # requests by caller; nobody is in here with none
+        self._flows: dict[tuple[int, str | None], _Flow] = {}
+        self._virtual = [0.0] * LEVELS  # the virtual time of each level
+        self._added = 0
+        self._put_back = 0
+        # By lane, interactive and bulk. Equal requests are one row, and counted once.
+        self._equal: tuple[dict[Hashable, list[Request]], dict[Hashable, list[Request]]] = ({}, {})
+        self._rows = [0, 0]
+        self._tokens = [0, 0]  # unpadded
 
     def add(self, request: Request) -> None:
-        self._requests[request] = None
-        self.tokens += request.cost
-        if request.caller is not None:
-            self._held[request.caller] += 1
+        level, caller = request.priority, request.caller
+        flow = self._flows.get((level, caller))
+        if flow is None:
+            flow = self._flows[level, caller] = _Flow()
+        start = max(self._virtual[level], flow.finish)
+        flow.finish = start + request.cost
+        flow.count += 1
+        self._added += 1
+        request.rank = (level, start, self._added)
+        if not self._line or self._line[-1].rank < request.rank:
+            self._line.append(request)
+        else:
+            insort(self._line, request, key=_rank)
+        self._enter(request)
 
     def put_back(self, requests: Sequence[Request]) -> None:
-        """To the front, in this order. O(len(requests))."""
+        """To the front, in this order; they count as older than all the rest. O(queue)."""
+        self._put_back -= len(requests)
+        for place, request in enumerate(requests):
+            request.rank = (_PUT_BACK, float(self._put_back + place), 0)
+            self._enter(request)
+        self._line[:0] = requests
         for request in reversed(requests):
-            self.add(request)
-            self._requests.move_to_end(request, last=False)
+            self._by_age.move_to_end(request, last=False)
 
     def remove(self, request: Request) -> None:
-        del self._requests[request]
-        self.tokens -= request.cost
-        if request.caller is not None:
-            self._held[request.caller] -= 1
-            if not self._held[request.caller]:
-                del self._held[request.caller]
+        self._leave(request)
+        del self._line[bisect_left(self._line, request.rank, key=_rank)]
+
+    def take(self, requests: Sequence[Request]) -> None:
+        """Removes them for service: virtual time goes on to the last of them. O(how far back the
+        last of them is)."""
+        for request in requests:
+            level, start, _ = request.rank
+            if level != _PUT_BACK and start > self._virtual[level]:
+                self._virtual[level] = start
+            self._leave(request)
+        left, taken = len(requests), set(requests)
+        kept, reached = [], 0
+        while left:
+            request = self._line[reached]
+            reached += 1
+            if request in taken:
+                left -= 1
+            else:
+                kept.append(request)
+        self._line[:reached] = kept
 
     def clear(self) -> list[Request]:
-        """Empties the queue and returns what was in it."""
-        removed = list(self._requests)
-        self._requests.clear()
-        self.tokens = 0
-        self._held.clear()
+        """Empties the queue and returns what was in it, in the order of service."""
+        removed = list(self._line)
+        self.__init__()  # type: ignore[misc]  # as new: nothing outlives its requests
         return removed
+
+    def equal_to(self, request: Request) -> list[Request]:
+        """Those that wait and have the same input, in order of arrival, with the request itself if
+        it waits."""
+        if request.key is None:
+            return [request]
+        interactive, bulk = self._equal
+        return [*interactive.get(request.key, ()), *bulk.get(request.key, ())]
 
     def held_by(self, caller: str) -> int:
         """How many requests of this caller wait."""
         return self._held[caller]
 
+    def ahead_of(self, priority: int) -> tuple[int, int]:
+        """Rows and tokens that wait in the same or the more urgent lane."""
+        if is_bulk(priority):
+            return self._rows[0] + self._rows[1], self._tokens[0] + self._tokens[1]
+        return self._rows[0], self._tokens[0]
+
+    @property
+    def rows(self) -> int:
+        """Requests, equal ones counted once in each lane."""
+        return self._rows[0] + self._rows[1]
+
+    @property
+    def bulk_rows(self) -> int:
+        return self._rows[1]
+
+    @property
+    def tokens(self) -> int:
+        """Of all rows, unpadded."""
+        return self._tokens[0] + self._tokens[1]
+
+    @property
+    def is_retry(self) -> bool:
+        """Is whoever comes first one that was put back?"""
+        return bool(self._line) and self._line[0].rank[0] == _PUT_BACK
+
     @property
     def oldest(self) -> Request:
-        return next(iter(self._requests))
+        return next(iter(self._by_age))
+
+    def by_age(self) -> Iterator[Request]:
+        """Oldest first; what was put back is older than all the rest."""
+        return iter(self._by_age)
 
     def __iter__(self) -> Iterator[Request]:
-        return iter(self._requests)
+        """In the order of service."""
+        return iter(self._line)
 
     def __len__(self) -> int:
-        return len(self._requests)
+        """Requests, each counted."""
+        return len(self._line)
 
     def __repr__(self) -> str:
         return f"<Pending {len(self)} requests, {self.tokens} tokens>"
+
+    def _enter(self, request: Request) -> None:
+        self._by_age[request] = None
+        if request.caller is not None:
+            self._held[request.caller] += 1
+        lane = is_bulk(request.priority)
+        if request.key is not None:
+            alike = self._equal[lane].get(request.key)
+            if alike is not None:
+                alike.append(request)
+                return
+            self._equal[lane][request.key] = [request]
+        self._rows[lane] += 1
+        self._tokens[lane] += request.cost
+
+    def _leave(self, request: Request) -> None:
+        del self._by_age[request]
+        if request.caller is not None:
+            self._held[request.caller] -= 1
+            if not self._held[request.caller]:
+                del self._held[request.caller]
+        if request.rank[0] != _PUT_BACK:
+            self._leave_flow(request)
+        lane = is_bulk(request.priority)
+        if request.key is not None:
+            alike = self._equal[lane][request.key]
+            alike.remove(request)  # O(equal ones)
+            if alike:
+                return
+            del self._equal[lane][request.key]
+        self._rows[lane] -= 1
+        self._tokens[lane] -= request.cost
+
+    def _leave_flow(self, request: Request) -> None:
+        flow = self._flows[request.priority, request.caller]
+        flow.count -= 1
+        if not flow.count:  # who has nothing waiting has no debt either
+            del self._flows[request.priority, request.caller]

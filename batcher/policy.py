@@ -3,93 +3,201 @@
 Take-all, bound late: a free replica takes everything that waits, up to the limits. Under Poisson
 arrivals that is within 0.65 % of the best control limit on mean latency, so max_wait is 0 unless
 the user says otherwise, and it counts from the arrival of the oldest request.
+
+Two things are left for a later batch: what differs so much in length that padding would cost more
+than a batch of its own, and bulk work that would hold up interactive work for long. Neither for
+ever: whoever has been passed over a few times is what the next batch is built around.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 
-from batcher.ceiling import MemoryCeiling
+from batcher.device import Device
+from batcher.lengths import neighbours
 from batcher.limits import Limits
 from batcher.pending import Pending
 from batcher.recovery import runs_alone
-from batcher.request import Request
+from batcher.request import Request, is_bulk
 
 NOW = float("-inf")
-_NO_CEILING = MemoryCeiling()
+WINDOW = 128  # requests, first in order, among which a batch is looked for
+MOST_PASSED = 8  # times that a request may be passed over
+_SLACK = 1.5  # bulk may make a batch with interactive work in it so many times as long
+_WASTE = 0.05  # of its time may go into padding before lengths are looked at
 
 
 @dataclass(slots=True)
 class Fill:
-    """What a batch cut at this instant would hold, and what it would leave behind for good."""
+    """What a batch cut at this instant would hold, and whom it would leave behind."""
 
-    taken: list[Request]
-    expired: list[Request]
-    reason: str
+    taken: list[Request] = field(default_factory=list)  # one for each row
+    twins: dict[int, list[Request]] = field(default_factory=dict)  # by row: who waits for the same
+    late: list[Request] = field(default_factory=list)  # they cannot be in time, and never run
+    passed: list[Request] = field(default_factory=list)  # whose turn it was, and who are not taken
+    reason: str = ""
     tokens: int = 0  # as run, padding included
+    predicted: float = 0.0  # seconds
 
 
-def due(
-    pending: Pending, limits: Limits, draining: bool, ceiling: MemoryCeiling = _NO_CEILING
-) -> float:
-    """The time at which a free replica should cut a batch; NOW for at once. Never on empty."""
-    if draining or limits.max_wait == 0.0 or len(pending) >= limits.max_batch_size:
-        return NOW
-    if pending.oldest.losses or _room_used_up(pending, limits, ceiling):
-        return NOW
-    return pending.oldest.arrival + limits.max_wait
+def due(pending: Pending, limits: Limits, device: Device, hold: float = NOW) -> float:
+    """The time at which a free replica should cut a batch; NOW for at once. Never on empty.
 
-
-def fill(
-    pending: Pending,
-    limits: Limits,
-    now: float,
-    draining: bool,
-    ceiling: MemoryCeiling = _NO_CEILING,
-) -> Fill:
-    """Oldest first, until the size or the padded tokens are used up. Removes nothing. O(batch).
-
-    Requests that a worker was lost with share a batch only with their like: whoever is in the
-    queue for the first time must not be drawn into what they may do again.
+    `hold`: until then it may wait for callers that come back.
     """
-    result = Fill([], [], "drain" if draining else "max_wait" if limits.max_wait else "idle")
-    longest = losses = 0
-    for request in pending:
+    if pending.rows >= device.max_batch_size or pending.is_retry:
+        return NOW
+    time = max(hold, pending.oldest.arrival + limits.max_wait) if limits.max_wait else hold
+    return NOW if time == NOW or _room_used_up(pending, device) else time
+
+
+def fill(pending: Pending, device: Device, now: float, overhead: float = 0.0) -> Fill:
+    """Chooses a batch and removes nothing. O(WINDOW log WINDOW), and O(batch) where lengths do not
+    matter; more only where many are late.
+
+    Whoever would get the answer too late, `overhead` seconds after the batch has run, is left out
+    and their place is filled. But if that were to leave nobody, those who came first run all the
+    same: the device has nothing better to do, and only a run can show that it is faster than
+    predicted.
+    """
+    late: dict[Request, None] = {}
+    first: Fill | None = None
+    while True:
+        chosen = _choose(pending, device, now, late)
+        if not chosen.taken:
+            break
+        first = first or chosen
+        finish = now + chosen.predicted + overhead
+        hopeless = [request for request in chosen.taken if request.deadline < finish]
+        if not hopeless:
+            chosen.late = list(late)
+            return chosen
+        late.update(dict.fromkeys(hopeless))
+    if first is None:
+        return Fill(late=list(late))
+    first.late = [request for request in late if request.deadline <= now]
+    return first
+
+
+def _choose(pending: Pending, device: Device, now: float, late: dict[Request, None]) -> Fill:
+    """One batch without those who are late, to whom it adds those whose deadline has passed."""
+    is_aged = pending.oldest.passed >= MOST_PASSED
+    line = _in_time(pending.by_age() if is_aged else pending, now, late)
+    window = list(islice(line, device.max_batch_size))
+    if not window:
+        return Fill()
+    if window[0].losses:
+        return _again(window, device)
+    mixed = is_aged or is_bulk(window[0].priority)
+    own = window if mixed else [each for each in window if not is_bulk(each.priority)]
+    result = _in_order(own, device)
+    anchor = next((at for at, each in enumerate(result.taken) if each.passed >= MOST_PASSED), 0)
+    if anchor or _is_wasteful(result, device):
+        if len(window) < WINDOW:
+            window += islice(line, WINDOW - len(window))
+        own = window if mixed else [each for each in window if not is_bulk(each.priority)]
+        by_length = _of_like_length(own, anchor, device)
+        taken = set(by_length.taken)
+        by_length.passed = [each for each in result.taken if each not in taken]
+        result = by_length
+    if len(own) < len(window):
+        _add_bulk(result, window, device)
+    result.predicted = device.cost.predict(len(result.taken), result.tokens)
+    return result
+
+
+def _in_time(line: Iterable[Request], now: float, late: dict[Request, None]) -> Iterator[Request]:
+    """Of equal ones the first: they share a row."""
+    seen: set[Hashable] = set()
+    for request in line:
         if request.deadline <= now:
-            result.expired.append(request)
-            continue
-        if len(result.taken) == limits.max_batch_size:
-            break
+            late[request] = None
+        elif not (late and request in late) and request.key not in seen:
+            if request.key is not None:
+                seen.add(request.key)
+            yield request
+
+
+def _in_order(line: Sequence[Request], device: Device) -> Fill:
+    """Until the size, the padded tokens or the memory are used up."""
+    result = Fill()
+    longest = 0
+    for request in line:
         size = len(result.taken) + 1
-        padded = max(longest, request.cost) * size
-        if not result.taken:
-            losses = request.losses
-        elif request.losses != losses or runs_alone(losses):
-            break
-        elif padded > limits.max_batch_tokens:
-            result.reason = "tokens"
-            break
-        elif not ceiling.allows(size, padded):
-            result.reason = "memory"
+        longer = request.cost if request.cost > longest else longest
+        if size > 1 and not device.fits(size, longer * size):
+            result.reason = device.misfit(longer * size)
             break
         result.taken.append(request)
-        longest = max(longest, request.cost)
-    result.tokens = longest * len(result.taken)
-    if losses:
-        result.reason = "retry"
-    elif len(result.taken) == limits.max_batch_size:
+        longest = longer
+    return _closed(result, longest, device)
+
+
+def _again(line: Sequence[Request], device: Device) -> Fill:
+    """Requests that a worker was lost with share a batch only with their like: whoever is in the
+    queue for the first time must not be drawn into what they may do again."""
+    losses = line[0].losses
+    like = line[:1] if runs_alone(losses) else [each for each in line if each.losses == losses]
+    result = _in_order(like, device)
+    result.reason = "retry"
+    result.predicted = device.cost.predict(len(result.taken), result.tokens)
+    return result
+
+
+def _of_like_length(line: Sequence[Request], anchor: int, device: Device) -> Fill:
+    costs = [request.cost for request in line]
+    places = neighbours(costs, anchor, device.cost.weights, device.max_batch_size, device.fits)
+    result = Fill([line[place] for place in places])
+    if len(places) < len(line):
+        result.reason = "lengths"
+    return _closed(result, costs[places[-1]], device)
+
+
+def _add_bulk(result: Fill, window: Sequence[Request], device: Device) -> None:
+    """As long as it does not hold up those that are in already."""
+    cost = device.cost
+    longest = result.tokens // len(result.taken)
+    patience = _SLACK * cost.predict(len(result.taken), result.tokens)
+    for request in window:
+        size = len(result.taken) + 1
+        if size > device.max_batch_size:
+            break
+        if is_bulk(request.priority):
+            tokens = max(longest, request.cost) * size
+            if device.fits(size, tokens) and cost.predict(size, tokens) <= patience:
+                result.taken.append(request)
+                longest = max(longest, request.cost)
+            else:
+                result.reason = result.reason or "lanes"
+    _closed(result, longest, device)
+
+
+def _closed(result: Fill, longest: int, device: Device) -> Fill:
+    size = len(result.taken)
+    result.tokens = size * longest
+    if size == device.max_batch_size:
         result.reason = "full"
-    elif result.taken and longest * (len(result.taken) + 1) > limits.max_batch_tokens:
+    elif result.tokens + longest > device.max_batch_tokens:
         result.reason = "tokens"
     return result
 
 
-def _room_used_up(pending: Pending, limits: Limits, ceiling: MemoryCeiling) -> bool:
-    """Is there no room for one more, however short? O(batch), and only asked under a max_wait."""
+def _is_wasteful(result: Fill, device: Device) -> bool:
+    """Does padding take more of its time than looking for something better is worth?"""
+    padding = result.tokens - sum(request.cost for request in result.taken)
+    if not padding:
+        return False
+    per_token = device.cost.weights[2]
+    return per_token * padding > _WASTE * device.cost.predict(len(result.taken), result.tokens)
+
+
+def _room_used_up(pending: Pending, device: Device) -> bool:
+    """Is there no room for one more, however short? O(batch), and only asked before a wait."""
     longest = 0
-    for count, request in enumerate(pending, start=1):
+    for count, request in enumerate(islice(pending, device.max_batch_size), start=1):
         longest = max(longest, request.cost)
-        padded = longest * (count + 1)
-        if padded > limits.max_batch_tokens or not ceiling.allows(count + 1, padded):
+        if not device.fits(count + 1, longest * (count + 1)):
             return True
     return False

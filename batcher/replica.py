@@ -1,22 +1,21 @@
-"""Replica: what the collector knows of one. Guarded by the collector's lock."""
+"""Replica: the life of one, as the collector knows it. Guarded by the collector's lock."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
 
-from batcher.ceiling import MemoryCeiling
+from batcher.device import Device
 from batcher.stats import ReplicaSnapshot, ReplicaState
 
 _INTERVALS = 2.5  # without a run that went well, a replica is no longer believed to be
 
 
 class Replica:
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int, device: Device) -> None:
         self.index = index
+        self.device = device
         self.state: ReplicaState = "starting"
-        self.batches = 0  # taken and not ended; more than one only while one runs in halves
-        self.ceiling = MemoryCeiling()
         self.last_ok: float | None = None
         self.reason = ""
         self.canary_interval: float | None = None  # seconds; None: no canaries
@@ -38,6 +37,7 @@ class Replica:
 
     def came_up(self, facts: Mapping[str, object], now: float) -> None:
         self.state, self._facts = "up", facts
+        self.device.came_up(facts.get("profile"))
         self.last_ok = now  # its warm-up did
         self._is_untried = True
 
@@ -51,6 +51,7 @@ class Replica:
 
     def went_down(self, reason: str) -> None:
         self.state, self.reason = "restarting", reason
+        self.device.is_up = False
         self.restarts[reason] += 1
 
     def waits(self, until: float, reason: str, is_broken: bool) -> None:
@@ -75,11 +76,12 @@ class Replica:
     def snapshot(self, now: float) -> ReplicaSnapshot:
         age = None if self.last_ok is None else now - self.last_ok
         interval = self.canary_interval
-        size, tokens = self.ceiling.size, self.ceiling.tokens
+        device = self.device
+        size, tokens = device.ceiling.size, device.ceiling.tokens
         return ReplicaSnapshot(
             index=self.index,
             state=self.state,
-            busy=self.batches > 0,
+            busy=device.batches > 0,
             facts=dict(self._facts),
             restarts=dict(self.restarts),
             reason=self.reason,
@@ -88,4 +90,6 @@ class Replica:
             fresh=interval is None or (age is not None and age <= _INTERVALS * interval),
             safe_size=None if size == float("inf") else int(size),
             safe_tokens=None if tokens == float("inf") else int(tokens),
+            max_batch_tokens=device.max_batch_tokens,
+            cost=device.cost.weights,
         )

@@ -7,9 +7,8 @@ back to the first. The collector makes every move, under its lock.
 
 from __future__ import annotations
 
-import copy
 import enum
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -17,6 +16,14 @@ from batcher.errors import BatcherError
 
 Payload = Any
 """What the runner takes: the engine never looks inside."""
+
+LEVELS = 8  # of priority; 0 is the most urgent
+_FIRST_BULK = 4
+
+
+def is_bulk(priority: int) -> bool:
+    """The lane: bulk work fills what interactive work leaves."""
+    return priority >= _FIRST_BULK
 
 
 class State(enum.Enum):
@@ -30,10 +37,13 @@ class BatchReport:
     """How one batch went, told with every answer that came out of it. Times in seconds."""
 
     replica: int
-    size: int
+    size: int  # rows, as run
+    requests: int  # that had a row, or shared one
     tokens: int  # as run, padding included: size x the longest
     useful_tokens: int
-    reason: str  # why it closed: full, tokens, memory, idle, max_wait, drain, split, retry
+    reason: str  # why it closed: full, tokens, memory, lengths, lanes, regroup, max_wait, idle, …
+    closed: float  # on the clock
+    oldest_wait: float
     predicted: float
     inference: float  # 0.0: it failed
 
@@ -70,9 +80,12 @@ class Request:
     deadline: float
     sink: Sink
     ticket: object = None  # the sink's own note of whose request this is
-    priority: int = 3  # 0 (soonest) to 7; carried, not yet used
+    priority: int = 3  # 0 (soonest) to 7; from 4 on it is bulk
     caller: str | None = None  # who is asking, for a fair share of the queue; None: exempt
+    key: Hashable | None = None  # equal for equal inputs, which share a row; None: shares with none
     losses: int = 0  # workers lost with it aboard
+    passed: int = 0  # batches that were cut without it when it was its turn
+    rank: tuple[int, float, int] = (0, 0.0, 0)  # its place in the queue: see Pending
     state: State = State.WAITING
 
 
@@ -88,19 +101,20 @@ class BatchOwner(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """Fixed once closed. Taken by the thread that runs it, and ended by it, once: by settle(), the
-    only way out for its requests, or by halve() or requeue(), which hand them on.
+    """Its rows are fixed once closed. Taken by the thread that runs it, and ended by it, once: by
+    settle(), the only way out for its requests, or by halve() or requeue(), which hand them on.
 
     One without requests is a canary: a run of the engine's own, to see that the replica answers.
     """
 
-    requests: Sequence[Request]
+    requests: Sequence[Request]  # one for each row
+    twins: dict[int, list[Request]]  # by row: who else waits for its result; more may join
     replica: int
     reason: str
     closed: float
     predicted: float  # seconds
-    patience: float  # seconds; not answered by then, its worker is taken to hang
     owner: BatchOwner
+    patience: float = 0.0  # seconds; not answered by then, its worker is taken to hang
     tokens: int = field(init=False)
     useful_tokens: int = field(init=False)
     ended: bool = field(default=False, init=False)
@@ -112,26 +126,30 @@ class Batch:
 
     @property
     def size(self) -> int:
+        """Rows."""
         return len(self.requests)
+
+    def row(self, place: int) -> list[Request]:
+        """All who wait for the result of that row."""
+        return [self.requests[place], *self.twins.get(place, ())]
 
     @property
     def payloads(self) -> list[Payload]:
         return [request.payload for request in self.requests]
 
     def settle(self, results: Sequence[Any], inference: float = 0.0) -> None:
-        """Gives each request its outcome: one result per request, in order.
+        """Gives each request its outcome: one result per row, in order.
 
-        A result that is an Exception fails its own request. A request whose caller has already
-        gone is skipped. `inference` is the time in the runner, in seconds.
+        A result that is an Exception fails the requests of its own row. A request whose caller has
+        already gone is skipped. `inference` is the time in the runner, in seconds.
         """
-        assert len(results) == self.size, "not one result per request: this is a bug"
+        assert len(results) == self.size, "not one result per row: this is a bug"
         self._end()
         self.owner.settle(self, results, inference)
 
     def fail(self, error: BatcherError) -> None:
-        """The same error for every request, each with one of its own: whoever raises it changes
-        it."""
-        self.settle([copy.copy(error) for _ in self.requests])
+        """The same error for every request."""
+        self.settle([error] * self.size)
 
     def halve(self, out_of_memory: bool = False) -> Sequence[Batch]:
         """Up to two batches of those whose callers still wait, in order; the others are settled."""

@@ -1,4 +1,4 @@
-"""The service's own policy and queue in virtual time: a trace in, its batches out.
+"""The service's own schedule in virtual time: a trace in, its batches out.
 
 What the collector does with threads and a lock, done with a loop and a heap; on the same trace
 both form the same batches, which a test holds them to.
@@ -7,16 +7,18 @@ both form the same batches, which a test holds them to.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Sequence
+from bisect import insort
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from batcher import policy
 from batcher.limits import Limits
-from batcher.pending import Pending
 from batcher.request import Outcome, Request
+from batcher.schedule import Schedule
 
 FOREVER = float("inf")
+Point = tuple[int, int, float]
+"""Size, padded tokens and seconds of a batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,17 +26,32 @@ class Arrival:
     at: float
     cost: int = 1
     deadline: float = FOREVER
+    priority: int = 3
+    caller: str | None = None
+    key: Hashable | None = None  # equal for equal inputs
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SimulatedBatch:
-    """`members` are places in the trace. Times are absolute, in seconds."""
+    """`members` are places in the trace; of `size` rows, as equal inputs share one. Times are
+    absolute, in seconds."""
 
     start: float
     finish: float
     replica: int
     reason: str
-    members: tuple[int, ...]
+    members: list[int]
+    size: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """Each place of the trace is in one of the three."""
+
+    batches: list[SimulatedBatch]
+    refused: list[int]  # at the door
+    late: list[int]  # dropped before they ran
 
 
 class _Nowhere:
@@ -47,48 +64,123 @@ def simulate(
     limits: Limits,
     service_time: Callable[[int, int], float],
     replicas: int = 1,
-) -> list[SimulatedBatch]:
-    """Runs the trace, which is in order of time, until every request is served or has expired.
+    profile: Sequence[Point] = (),
+) -> Simulation:
+    """Runs the trace, which is in order of time, until each of it is served, refused or late.
 
-    `service_time` gives seconds for (size, padded tokens). Requests whose deadline passes in the
-    queue are in no batch. O(n log replicas).
+    `service_time` gives seconds for (size, padded tokens). The scheduler knows of it what the
+    `profile` says, and learns the rest. O(n log n).
     """
-    trace = list(arrivals)
-    pending = Pending()
-    idle = list(range(replicas))  # lowest number first
-    busy: list[tuple[float, int]] = []  # (finish, replica)
-    batches: list[SimulatedBatch] = []
-    upcoming = 0
-    sink = _Nowhere()
-    now = float("-inf")
-    while True:
-        due = FOREVER
-        while idle and pending:
-            due = policy.due(pending, limits, draining=False)
-            if due > now:
-                break
-            fill = policy.fill(pending, limits, now, draining=False)
-            for request in (*fill.expired, *fill.taken):
-                pending.remove(request)
-            if fill.taken:
-                replica = heapq.heappop(idle)
-                finish = now + service_time(len(fill.taken), fill.tokens)
-                members = tuple(cast(int, request.ticket) for request in fill.taken)
-                batches.append(SimulatedBatch(now, finish, replica, fill.reason, members))
-                heapq.heappush(busy, (finish, replica))
+    return _Simulator(list(arrivals), limits, service_time, replicas, profile).run()
+
+
+class _Simulator:
+    def __init__(
+        self,
+        trace: Sequence[Arrival],
+        limits: Limits,
+        service_time: Callable[[int, int], float],
+        replicas: int,
+        profile: Sequence[Point],
+    ) -> None:
+        self._trace = trace
+        self._service_time = service_time
+        self._schedule = Schedule(limits, replicas)
+        for device in self._schedule.devices:
+            device.came_up(profile)
+        self._idle = list(range(replicas))  # lowest number first
+        # When it ends, on which replica, the batch, its useful tokens and its seconds.
+        self._busy: list[tuple[float, int, SimulatedBatch, int, float]] = []
+        self._in_flight: dict[Hashable, SimulatedBatch] = {}
+        self._result = Simulation([], [], [])
+        self._sink = _Nowhere()
+
+    def run(self) -> Simulation:
+        trace, pending, busy = self._trace, self._schedule.pending, self._busy
+        upcoming, now = 0, -FOREVER
+        while True:
             due = FOREVER
-        arrives = trace[upcoming].at if upcoming < len(trace) else FOREVER
-        now = min(due, arrives, busy[0][0] if busy else FOREVER)
-        if now == FOREVER:
-            return batches
-        while busy and busy[0][0] <= now:
-            heapq.heappush(idle, heapq.heappop(busy)[1])
-        while upcoming < len(trace) and trace[upcoming].at <= now:
-            arrival = trace[upcoming]
-            pending.add(
-                Request(arrival.at, arrival.cost, arrival.at, arrival.deadline, sink, upcoming)
-            )
-            upcoming += 1
+            while self._idle and pending:
+                due, replica = min((self._schedule.due(each, False), each) for each in self._idle)
+                if due > now:
+                    break
+                self._cut(replica, now)
+                due = FOREVER
+            arrives = trace[upcoming].at if upcoming < len(trace) else FOREVER
+            now = min(due, arrives, busy[0][0] if busy else FOREVER)
+            if now == FOREVER:
+                return self._result
+            while upcoming < len(trace) and trace[upcoming].at <= now:
+                self._arrive(upcoming, trace[upcoming])
+                upcoming += 1
+            while busy and busy[0][0] <= now:
+                self._finish(*heapq.heappop(busy))
+
+    def _arrive(self, place: int, arrival: Arrival) -> None:
+        running = None if arrival.key is None else self._in_flight.get(arrival.key)
+        if running is not None:
+            running.members.append(place)
+            self._schedule.joined(1, arrival.at)
+            return
+        request = Request(
+            None,
+            arrival.cost,
+            arrival.at,
+            arrival.deadline,
+            self._sink,
+            place,
+            arrival.priority,
+            arrival.caller,
+            arrival.key,
+        )
+        if self._schedule.refusal([request], arrival.at) is None:
+            self._schedule.add([request], arrival.at)
+        else:
+            self._result.refused.append(place)
+
+    def _cut(self, replica: int, now: float) -> None:
+        fill = self._schedule.cut(replica, now, draining=False)
+        self._result.late.extend(cast(int, request.ticket) for request in fill.late)
+        if not fill.taken:
+            return
+        self._idle.remove(replica)
+        members = []
+        for row, request in enumerate(fill.taken):
+            members += [each.ticket for each in (request, *fill.twins.get(row, ()))]
+        seconds = self._service_time(len(fill.taken), fill.tokens)
+        finish = now + seconds
+        batch = SimulatedBatch(
+            now,
+            finish,
+            replica,
+            fill.reason,
+            cast(list[int], members),
+            len(fill.taken),
+            fill.tokens,
+        )
+        for request in fill.taken:
+            if request.key is not None:
+                self._in_flight[request.key] = batch
+        useful = sum(request.cost for request in fill.taken)
+        self._result.batches.append(batch)
+        heapq.heappush(self._busy, (finish, replica, batch, useful, seconds))
+
+    def _finish(
+        self, now: float, replica: int, batch: SimulatedBatch, useful: int, seconds: float
+    ) -> None:
+        for place in batch.members:
+            self._in_flight.pop(self._trace[place].key, None)
+        self._schedule.ended(
+            replica,
+            now,
+            began=batch.start,
+            size=batch.size,
+            tokens=batch.tokens,
+            useful_tokens=useful,
+            seconds=seconds,
+            released=len(batch.members),
+        )
+        insort(self._idle, replica)
 
 
 def latencies(arrivals: Sequence[Arrival], batches: Iterable[SimulatedBatch]) -> list[float]:

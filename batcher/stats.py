@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -19,6 +19,7 @@ SECONDS = _geometric(0.0005, 1.6, 24)  # 0.5 ms to about 25 s
 SIZES = tuple(float(2**power) for power in range(11))  # 1 to 1,024
 TOKENS = tuple(float(2**power) for power in range(2, 18))  # 4 to 131,072
 RATIOS = tuple(step / 20 for step in range(20))
+RECENT = 4096  # batches that are kept to be looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,8 @@ class ReplicaSnapshot:
     fresh: bool  # that is not long ago, or nobody asked for canaries
     safe_size: int | None  # a batch of more requests than this, and
     safe_tokens: int | None  # of more tokens than this, does not fit the memory; None: not met yet
+    max_batch_tokens: int  # as set, or as this device was measured to need
+    cost: tuple[float, float, float]  # seconds of a batch, of each row, of each padded token
 
     @property
     def up(self) -> bool:
@@ -93,11 +96,15 @@ class Snapshot:
     refused: Mapping[str, int]  # requests turned away at the door, by error name
     retried: int  # times that a request went back to the queue
     poison: int  # requests that failed as poison
+    shared: int  # requests that got the row of an equal one
+    cached: int  # requests that were answered at the door, from memory
     waiting: int
+    waiting_bulk: int  # of them, in the lane for bulk, equal ones counted once
     waiting_tokens: int
     running: int
     oldest_age: float  # seconds
     predicted_batch: float  # seconds that a batch of all that waits would take, were it cut now
+    handoff: float  # seconds that a batch takes beside its time in the runner, recently
     batches: Mapping[str, int]  # by closing reason
     queue_wait: HistogramSnapshot
     inference: HistogramSnapshot
@@ -119,13 +126,17 @@ class Tally:
     batches: Counter[str] = field(default_factory=Counter)
     retried: int = 0
     poison: int = 0
+    shared: int = 0
+    cached: int = 0
     queue_wait: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     inference: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     batch_size: Histogram = field(default_factory=lambda: Histogram(SIZES))
     batch_tokens: Histogram = field(default_factory=lambda: Histogram(TOKENS))
     batch_padding: Histogram = field(default_factory=lambda: Histogram(RATIOS))
+    recent: deque[BatchReport] = field(default_factory=lambda: deque(maxlen=RECENT))
 
     def observe(self, report: BatchReport) -> None:
+        self.recent.append(report)
         self.batches[report.reason] += 1
         if report.inference > 0.0:  # else it failed
             self.inference.observe(report.inference)

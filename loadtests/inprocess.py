@@ -23,7 +23,7 @@ from service.models.simulated import answers
 from service.settings import load
 from service.words import WordCounter
 
-_REPORT = BatchReport(0, 1, 1, 1, "idle", 0.0, 0.0)
+_REPORT = BatchReport(0, 1, 1, 1, 1, "idle", 0.0, 0.0, 0.0, 0.0)
 _SHOWN = 20  # violations; one is enough to look into
 
 

@@ -9,12 +9,12 @@ import itertools
 import logging
 import os
 import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from batcher.collector import Collector
-from batcher.request import Outcome, Request
+from batcher.request import BatchReport, Outcome, Request
 
 PATIENCE = 30.0  # seconds; a wait that takes this long has failed
 
@@ -206,9 +206,35 @@ def request(
     arrival: float = 0.0,
     deadline: float = float("inf"),
     ticket: object = None,
+    priority: int = 3,
     caller: str | None = None,
+    key: Hashable | None = None,
 ) -> Request:
-    return Request(payload, cost, arrival, deadline, sink or RecordingSink(), ticket, caller=caller)
+    to = sink or RecordingSink()
+    return Request(payload, cost, arrival, deadline, to, ticket, priority, caller, key)
+
+
+def report(
+    *,
+    size: int = 1,
+    tokens: int = 1,
+    useful_tokens: int = 1,
+    reason: str = "idle",
+    predicted: float = 0.0,
+    inference: float = 0.0,
+) -> BatchReport:
+    return BatchReport(
+        replica=0,
+        size=size,
+        requests=size,
+        tokens=tokens,
+        useful_tokens=useful_tokens,
+        reason=reason,
+        closed=0.0,
+        oldest_wait=0.0,
+        predicted=predicted,
+        inference=inference,
+    )
 
 
 def join(thread: threading.Thread) -> None:

@@ -14,11 +14,13 @@ ROOT = Path(__file__).parents[1]
 
 # A module of the engine imports only from lines above its own.
 LAYERS = [
-    {"errors", "clock", "limits", "ceiling", "answers"},
+    {"errors", "clock", "limits", "ceiling", "lengths", "regroup", "answers"},
     {"request", "watchdog"},
-    {"cost", "pending", "quarantine", "runner", "stats", "futures"},
-    {"recovery", "replica"},
+    {"cost", "pending", "equality", "quarantine", "runner", "stats", "futures"},
+    {"recovery", "device"},
+    {"replica"},
     {"policy", "admission"},
+    {"schedule"},
     {"collector", "simulate", "worker"},
     {"client"},
     {"batching"},

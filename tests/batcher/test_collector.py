@@ -239,7 +239,7 @@ def test_a_wrong_number_of_results_is_a_bug_that_settles_nobody() -> None:
     bench = Bench()
     requests = bench.submit(1, 1)
     batch = bench.take()
-    with pytest.raises(AssertionError, match="one result per request"):
+    with pytest.raises(AssertionError, match="one result per row"):
         batch.settle(["a"])
     assert bench.sink.outcomes == []
     batch.fail(RunnerFailed("so the thread can still give everyone an answer"))
@@ -512,7 +512,7 @@ def test_a_failed_batch_teaches_the_cost_model_nothing() -> None:
     bench = Bench()
     bench.submit()
     bench.take().fail(RunnerFailed("no"))
-    assert bench.collector.cost.observations == 0
+    assert bench.collector._schedule.devices[0].cost.observations == 0
     assert bench.collector.snapshot().inference.count == 0
 
 

@@ -337,7 +337,7 @@ class CollectorMachine(RuleBasedStateMachine):
     def _is_known_full(self, batch: Batch) -> bool:
         """One more, however short, would have gone over what the memory is known to hold."""
         longest = max(each.cost for each in batch.requests)
-        ceiling = self.collector._replicas[batch.replica].ceiling
+        ceiling = self.collector._replicas[batch.replica].device.ceiling
         return not ceiling.allows(batch.size + 1, (batch.size + 1) * longest)
 
     def _expire_what_was_dropped(self) -> list[Request]:
@@ -368,7 +368,7 @@ class CollectorMachine(RuleBasedStateMachine):
         longer = [*batch.requests, *left]
         padded = len(longer) * max(each.cost for each in longer)
         full = batch.size == limits.max_batch_size
-        ceiling = self.collector._replicas[batch.replica].ceiling
+        ceiling = self.collector._replicas[batch.replica].device.ceiling
         too_large = not ceiling.allows(len(longer), padded)
         other_kind = any(self.losses[each] not in losses or losses == {2} for each in left)
         assert not left or full or padded > limits.max_batch_tokens or too_large or other_kind

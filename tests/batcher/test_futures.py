@@ -12,12 +12,10 @@ import pytest
 
 from batcher.errors import RunnerFailed
 from batcher.futures import Call, LoopSink, Ticket
-from batcher.request import Answer, BatchReport, Outcome, Request
-from tests.fakes import join, request, run_async
+from batcher.request import Answer, Outcome, Request
+from tests.fakes import join, report, request, run_async
 
-REPORT = BatchReport(
-    replica=0, size=1, tokens=1, useful_tokens=1, reason="idle", predicted=0.0, inference=0.0
-)
+REPORT = report()
 
 
 def answer(value: Any) -> Answer:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from batcher.errors import Draining, NotReady, Overloaded, Refused, RunnerFailed
-from batcher.request import Batch, BatchReport
-from tests.fakes import request
+from batcher.request import Batch
+from tests.fakes import report, request
 
 
 class Owner:
@@ -31,7 +31,7 @@ class Owner:
 
 def batch(*costs: int, owner: Owner | None = None) -> Batch:
     requests = [request(payload=f"text of {cost}", cost=cost) for cost in costs]
-    return Batch(requests, 0, "full", 0.0, predicted=0.0, patience=1.0, owner=owner or Owner())
+    return Batch(requests, {}, 0, "full", 0.0, predicted=0.0, owner=owner or Owner())
 
 
 def test_a_batch_counts_its_tokens_with_and_without_padding() -> None:
@@ -61,20 +61,8 @@ def test_ending_twice_is_a_bug_and_changes_nothing(end: Callable[[Batch], Any]) 
     assert owner.settled == [(["first"], 0.5)]
 
 
-def test_fail_gives_every_request_an_error_of_its_own() -> None:
-    owner = Owner()
-    batch(1, 1, 1, owner=owner).fail(NotReady("no worker", 2.5))
-    ((errors, inference),) = owner.settled
-    assert [(type(e), str(e), e.retry_after) for e in errors] == [(NotReady, "no worker", 2.5)] * 3
-    assert len({id(error) for error in errors}) == 3  # raising one writes its traceback into it
-    assert inference == 0.0
-
-
 def test_padding_is_the_part_of_the_tokens_that_nobody_sent() -> None:
-    report = BatchReport(
-        replica=0, size=2, tokens=20, useful_tokens=15, reason="full", predicted=0.0, inference=0.1
-    )
-    assert report.padding_ratio == 0.25
+    assert report(size=2, tokens=20, useful_tokens=15).padding_ratio == 0.25
 
 
 @pytest.mark.parametrize("kind", [Refused, Overloaded, NotReady, Draining])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from batcher.request import BatchReport
 from batcher.stats import RATIOS, SECONDS, SIZES, TOKENS, Histogram, HistogramSnapshot, Tally
+from tests.fakes import report
 
 
 @pytest.mark.parametrize("bounds", [SECONDS, SIZES, TOKENS, RATIOS])
@@ -42,11 +42,7 @@ def test_a_snapshot_does_not_change_when_the_histogram_does() -> None:
 
 def test_a_batch_counts_once_in_each_of_its_histograms() -> None:
     tally = Tally()
-    tally.observe(
-        BatchReport(
-            replica=0, size=4, tokens=40, useful_tokens=30, reason="full", predicted=0, inference=2
-        )
-    )
+    tally.observe(report(size=4, tokens=40, useful_tokens=30, reason="full", inference=2))
     assert tally.batches == {"full": 1}
     sums = {
         "inference": tally.inference.snapshot().sum,

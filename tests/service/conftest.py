@@ -12,24 +12,16 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from batcher import Answer, BatchReport, Snapshot
+from batcher import Answer, Snapshot
 from batcher.collector import Collector
 from batcher.limits import Limits
 from service.app import create_app
 from service.front import Front, Served
 from service.settings import Settings
 from service.words import WordCounter
-from tests.fakes import FakeClock
+from tests.fakes import FakeClock, report
 
-REPORT = BatchReport(
-    replica=0,
-    size=12,
-    tokens=480,
-    useful_tokens=300,
-    reason="idle",
-    predicted=0.004,
-    inference=0.005,
-)
+REPORT = report(size=12, tokens=480, useful_tokens=300, predicted=0.004, inference=0.005)
 
 
 def vector_of(payload: object) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -1,0 +1,87 @@
+"""Regroup: do callers come straight back after a batch, and how long is it worth waiting for them?
+
+Callers that send their next request when they have their answer split into two groups under
+take-all: one runs while the other waits, and every batch is half of what it could be. Waiting a
+moment after a batch for those it has released puts them into one. Nobody else waits: whether they
+come back is seen by counting arrivals after the end of each batch, waited for or not, in excess of
+what comes at any other time. Pure: no clock, no lock.
+"""
+
+from __future__ import annotations
+
+import math
+
+_CAP = 0.1  # of the time of the next batch: never wait longer
+_ENOUGH = 0.5  # of those released come back: then it pays
+_LEARNING = 0.2  # the weight of the last batch
+_NEARLY_ALL = 0.9
+_SPARE = 1.5  # times the delay of nearly all
+
+
+class Regroup:
+    def __init__(self) -> None:
+        self._share = 1.0  # of those released, who came straight back; optimistic at first
+        self._delay: float | None = None  # seconds in which nearly all of them did
+        self._between = (0.0, 0.0)  # arrivals and seconds outside the windows, decaying
+        # The window after the last batch
+        self._replica: int | None = None
+        self._began = 0.0
+        self._ends = 0.0
+        self._released = 0
+        self._returned = 0
+        self._seen_delay: float | None = None
+        self._later = 0  # arrivals after it
+
+    def arrived(self, now: float, count: int) -> None:
+        if self._replica is None:
+            return
+        if now > self._ends:
+            self._later += count
+            return
+        self._returned += count
+        nearly_all = math.ceil(_NEARLY_ALL * self._released)
+        if self._seen_delay is None and self._returned >= nearly_all:
+            self._seen_delay = now - self._began
+
+    def released(self, replica: int, now: float, count: int, next_batch: float) -> None:
+        """A batch has ended and so many have their answers; the next takes `next_batch` seconds."""
+        self._learn(now)
+        self._replica, self._began, self._ends = replica, now, now + _CAP * next_batch
+        self._released, self._returned, self._later = count, 0, 0
+        self._seen_delay = None
+
+    def until(self, replica: int) -> float:
+        """The time until which that replica waits for company; -inf: it does not."""
+        if replica != self._replica or self._share <= _ENOUGH or self._returned >= self._released:
+            return -math.inf
+        if self._delay is None:
+            return self._ends
+        return min(self._ends, self._began + _SPARE * self._delay)
+
+    def has_waited(self, replica: int, now: float) -> bool:
+        """Is a batch cut at this moment one that was, or could have been, held back?"""
+        return (
+            replica == self._replica and self._share > _ENOUGH and self._began < now <= self._ends
+        )
+
+    def _learn(self, now: float) -> None:
+        """From the window that another batch has now closed."""
+        if self._replica is None or not self._released:
+            return
+        window = self._ends - self._began
+        if now < self._ends:  # cut short: it says nothing of the rest
+            return
+        arrivals, seconds = self._between
+        keep = 1.0 - _LEARNING
+        arrivals, seconds = keep * arrivals + self._later, keep * seconds + now - self._ends
+        self._between = (arrivals, seconds)
+        usual = window * arrivals / seconds if seconds > 0.0 else 0.0
+        share = min(1.0, max(0.0, (self._returned - usual) / self._released))
+        self._share += _LEARNING * (share - self._share)
+        delay = window if self._seen_delay is None else self._seen_delay
+        self._delay = (
+            delay if self._delay is None else self._delay + _LEARNING * (delay - self._delay)
+        )
+
+    def __repr__(self) -> str:
+        return f"<Regroup {self._share:.0%} come straight back>"

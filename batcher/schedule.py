@@ -1,0 +1,140 @@
+"""Schedule: what waits, what is known of the devices, and every decision about the two. No lock, no
+clock, no I/O.
+
+The collector runs it with threads and real time, the simulator with a heap and virtual time: the
+same calls at the same times form the same batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from batcher import admission, policy
+from batcher.device import Device
+from batcher.errors import Overloaded
+from batcher.limits import Limits
+from batcher.pending import Pending
+from batcher.policy import Fill
+from batcher.regroup import Regroup
+from batcher.request import Request
+
+_LEARNING = 0.1  # the weight of the last batch
+_MOST_OVERHEAD = 0.1  # seconds; more was no hand-over, but a machine that stood still
+
+
+class Schedule:
+    def __init__(self, limits: Limits, devices: int = 1) -> None:
+        self.limits = limits
+        self.pending = Pending()
+        self.devices = [Device(limits) for _ in range(devices)]
+        self.handoff = 0.0  # seconds that a batch takes beside its time in the runner
+        self._regroup = Regroup()
+
+    def refusal(self, requests: Sequence[Request], now: float) -> Overloaded | None:
+        """All of these or none: None means that they may be added."""
+        up = [device for device in self.devices if device.is_up]
+        return admission.refusal(self.pending, requests, self.limits, up, now, self.handoff)
+
+    def add(self, requests: Sequence[Request], now: float) -> None:
+        for request in requests:
+            self.pending.add(request)
+        self._regroup.arrived(now, len(requests))
+
+    def joined(self, count: int, now: float) -> None:
+        """So many found their answer on its way, and will not wait in the queue."""
+        self._regroup.arrived(now, count)
+
+    def due(self, device: int, draining: bool) -> float:
+        """The time at which that one, which is free, should cut a batch; policy.NOW for at once.
+
+        Never on an empty queue.
+        """
+        if draining:
+            return policy.NOW
+        its = self.devices[device]
+        hold = policy.NOW if self._is_another_idle(its) else self._regroup.until(device)
+        return policy.due(self.pending, self.limits, its, hold)
+
+    def cut(self, device: int, now: float, draining: bool) -> Fill:
+        """Takes a batch off the queue, and those who are late with it. Empty if all were late."""
+        its = self.devices[device]
+        its.ceiling.relax(now)
+        oldest = self.pending.oldest
+        fill = policy.fill(self.pending, its, now, self.handoff)
+        for request in fill.late:
+            self.pending.remove(request)
+        if not fill.taken:
+            return fill
+        for request in fill.passed:
+            request.passed += 1
+        self._take(fill)
+        if self.pending and self.pending.oldest is oldest and oldest not in fill.passed:
+            oldest.passed += 1
+        if not fill.reason:
+            fill.reason = self._reason(device, now, draining)
+        its.began(now, fill.predicted)
+        return fill
+
+    def _is_another_idle(self, device: Device) -> bool:
+        """Then that one would start at once, and waiting is in vain."""
+        return len(self.devices) > 1 and any(
+            each.is_up and not each.batches for each in self.devices if each is not device
+        )
+
+    def _take(self, fill: Fill) -> None:
+        """With everybody who waits for the same as one of them."""
+        everybody = []
+        for row, request in enumerate(fill.taken):
+            everybody.append(request)
+            if request.key is not None:
+                alike = self.pending.equal_to(request)
+                if len(alike) > 1:
+                    fill.twins[row] = [each for each in alike if each is not request]
+                    everybody += fill.twins[row]
+        self.pending.take(everybody)
+
+    def _reason(self, device: int, now: float, draining: bool) -> str:
+        if draining:
+            return "drain"
+        if self._regroup.has_waited(device, now):
+            return "regroup"
+        return "max_wait" if self.limits.max_wait else "idle"
+
+    def began(self, device: int, now: float, size: int, tokens: int) -> float:
+        """A batch that was not cut: a part of one that failed, or a canary. Returns its predicted
+        seconds."""
+        its = self.devices[device]
+        predicted = its.cost.predict(size, tokens)
+        its.began(now, predicted)
+        return predicted
+
+    def ended(
+        self,
+        device: int,
+        now: float,
+        *,
+        began: float | None,
+        size: int,
+        tokens: int,
+        useful_tokens: int,
+        seconds: float,
+        released: int,
+    ) -> None:
+        """A batch. `seconds` in the runner, 0 if it failed; `released`: how many got an answer;
+        `began`: when it was cut (None: it did not run right then)."""
+        its = self.devices[device]
+        its.ended(size, tokens, useful_tokens, seconds)
+        if seconds <= 0.0:
+            return
+        if began is not None:
+            overhead = min(_MOST_OVERHEAD, max(0.0, now - began - seconds))
+            self.handoff += _LEARNING * (overhead - self.handoff)
+        if released:
+            rows = min(its.max_batch_size, self.pending.rows + released)
+            self._regroup.released(device, now, released, its.predict(rows, tokens / size))
+
+    def next_batch_seconds(self) -> float:
+        """As predicted, were one cut of all that waits."""
+        its, rows = self.devices[0], max(1, self.pending.rows)
+        size = min(rows, its.max_batch_size)
+        return its.predict(size, max(1.0, self.pending.tokens / rows))
