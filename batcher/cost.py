@@ -74,5 +74,5 @@ class CostModel:
                 self.observe(size, tokens, seconds)
 
     def token_budget(self) -> int:
-        f, p, t = self.weights
+        f, _, t = self.weights
         return int(19 * f / t) if t else 1 << 30

@@ -42,6 +42,9 @@ class AtOnce:
     async def snapshot(self) -> Snapshot:
         return self._collector.snapshot()
 
+    async def recent_batches(self) -> list[BatchReport]:
+        return self._collector.recent_batches()
+
 
 @dataclass
 class Tried:

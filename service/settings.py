@@ -171,7 +171,7 @@ class Settings(BaseSettings):
     def limits(self) -> Limits:
         return Limits(
             max_batch_size=self.max_batch_size,
-            max_batch_tokens=self.max_batch_tokens or LEARNED_AT_MOST,
+            max_batch_tokens=self.max_batch_tokens,
             max_wait=self.max_wait_ms / 1e3,
             max_queue_size=self.max_queue_size,
             max_queue_tokens=self.max_queue_tokens,

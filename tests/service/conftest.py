@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from batcher import Answer, Snapshot
+from batcher import Answer, BatchReport, Snapshot
 from batcher.collector import Collector
 from batcher.limits import Limits
 from service.app import create_app
@@ -71,6 +71,9 @@ class FakeClient:
         if self.up:
             self.collector.replica_up(0, {"pid": 1, "device": "cpu", "dtype": "float32"})
         return self.collector.snapshot()
+
+    async def recent_batches(self) -> list[BatchReport]:
+        return self.collector.recent_batches()
 
     @property
     def last(self) -> Submitted:
