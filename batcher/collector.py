@@ -15,6 +15,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from batcher import recovery
+from batcher.answers import Answers
 from batcher.clock import Clock
 from batcher.errors import (
     BatcherError,
@@ -38,6 +39,8 @@ _MAX_LENIENCY = 64.0
 _MOST_CONDEMNED = 2  # in a row, with nothing between that went well
 _NOT_READY_RETRY = 1.0  # seconds; nobody knows how long a model takes to load
 
+_FROM_MEMORY = BatchReport(-1, 0, 0, 0, 0, "cache", 0.0, 0.0, 0.0, 0.0)
+
 Settled = dict[Sink, list[tuple[Request, Outcome]]]
 
 
@@ -57,6 +60,7 @@ class Collector:
         self._replicas = [Replica(index, device) for index, device in enumerate(devices)]
         self._is_hopeful = False  # there is one that is up or soon will be
         self._quarantine = Quarantine()
+        self._answers = Answers(limits.cache_bytes) if limits.cache_bytes else None
         self._leniency = 1.0  # times the patience: batches have hung, and nobody knows why
         self._phase = "open"  # then draining, then closed
         self._tally = Tally()
@@ -68,21 +72,26 @@ class Collector:
         raised."""
         # Hardly ever is anything in quarantine, and only then do requests pay for it.
         prints = [fingerprint(r.payload) for r in requests] if self._quarantine else []
+        settled: Settled = defaultdict(list)
         with self._lock:
             now = self.clock.now()
             refused = self._refusal(prints, now)
-            alone = self._not_in_flight(requests) if self._in_flight else requests
+            known = self._known(requests) if self._answers is not None else {}
+            alone = self._alone(requests, known) if self._in_flight or known else requests
             if refused is None and alone:
                 refused = self._schedule.refusal(alone, now)
             if refused is not None:
                 self._tally.refused[type(refused).__name__] += len(requests)
                 raise refused
             self._tally.accepted += len(requests)
-            if len(alone) < len(requests):
+            if known:
+                self._answer(known, settled)
+            if len(alone) + len(known) < len(requests):
                 self._join(requests, now)
             if alone:
                 self._schedule.add(alone, now)
                 self._changed.notify()
+        _deliver(settled)
 
     def withdraw(self, requests: Sequence[Request], why: BatcherError) -> None:
         """The caller gives up: what waits never runs, what runs loses its result."""
@@ -245,15 +254,35 @@ class Collector:
                 return PoisonRequest("this input has killed several workers: it is refused")
         return None
 
-    def _not_in_flight(self, requests: Sequence[Request]) -> Sequence[Request]:
+    def _known(self, requests: Sequence[Request]) -> dict[Request, Any]:
+        """With the finished answers that are kept in memory."""
+        assert self._answers is not None
+        found = {}
+        for request in requests:
+            if request.key is not None and (value := self._answers.get(request.key)) is not None:
+                found[request] = value
+        return found
+
+    def _alone(self, requests: Sequence[Request], known: Mapping[Request, Any]) -> list[Request]:
+        """Those who need a row of their own."""
         flying = self._in_flight
-        return [each for each in requests if each.key is None or each.key not in flying]
+        return [
+            each
+            for each in requests
+            if each.key is None or (each.key not in flying and each not in known)
+        ]
+
+    def _answer(self, known: Mapping[Request, Any], settled: Settled) -> None:
+        self._tally.cached += len(known)
+        for request, value in known.items():
+            self._finish(request, Answer(value, 0.0, _FROM_MEMORY), settled)
 
     def _join(self, requests: Sequence[Request], now: float) -> None:
         """Those whose answer is on its way wait for that one. From here on they are RUNNING."""
         joined = 0
         for request in requests:
-            if request.key is None or request.key not in self._in_flight:
+            is_alone = request.key is None or request.key not in self._in_flight
+            if is_alone or request.state is State.DONE:
                 continue
             batch, row = self._in_flight[request.key]
             batch.twins.setdefault(row, []).append(request)
@@ -373,6 +402,9 @@ class Collector:
                         outcome = copy.copy(error) if error else Answer(result, wait, report)
                         self._finish(request, outcome, settled)
                         answered += 1
+                key = batch.requests[row].key
+                if self._answers is not None and key is not None and error is None:
+                    self._answers.put(key, result)
             self._ended(batch, now, report, answered)
             if inference > 0.0:
                 self._went_well(batch, errors)
