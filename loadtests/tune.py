@@ -44,7 +44,7 @@ LEAST_SECONDS, MOST_SECONDS = 1.5, 30.0
 # Shares of the time; the rest is for the comparison. A slow start must leave the default its looks.
 DEFAULT_UNTIL, RIVALS_UNTIL, DEFAULT_LEAST = 0.22, 0.6, 0.08
 TOKENIZED = 256
-PLANNING_SECONDS = 90.0
+PLANNING = 0.12  # Share of the time, at the end.
 
 HOLDS, CANNOT = 0, 1
 
@@ -148,7 +148,7 @@ class Tuner:
         repeats, count = (2, 2) if quick else (3, 3)
         for each in pair:
             self.bench.ready(each)
-        left = self._seconds * (1 - self._spent())
+        left = self._seconds * (1 - PLANNING - self._spent())
         seconds = min(MOST_SECONDS, max(LEAST_SECONDS, left / (2 * repeats * count) - 0.3))
         self._say(f"{challenger.name} against the default, {repeats} times {seconds:.1f} s a rate")
         tuned.final = {each: [] for each in pair}
@@ -179,17 +179,18 @@ class Tuner:
         return looks
 
     def _predict(self, tuned: Tuned, lengths: Sequence[int]) -> None:
-        """The first failure is the last: the reason would be the same."""
-        give_up = time.monotonic() + PLANNING_SECONDS
-        for candidate in tuned.final:
-            facts = self.bench.facts(candidate)
-            size, tokens = int(facts["max_batch_requests"]), facts.get("max_batch_tokens")
-            for rate in tuned.rates:
-                if time.monotonic() > give_up:
+        """For both at the lowest rate, and at the others while there is time.
+
+        The first failure is the last: the reason would be the same.
+        """
+        facts = {candidate: self.bench.facts(candidate) for candidate in tuned.final}
+        for rate in tuned.rates:
+            for candidate, known in facts.items():
+                if rate != tuned.rates[0] and self._spent() > 1:
                     return
-                said = predict(
-                    self.bench.settings(candidate), size, tokens, lengths, rate, self._target_ms
-                )
+                size, tokens = int(known["max_batch_requests"]), known["max_batch_tokens"]
+                settings = self.bench.settings(candidate)
+                said = predict(settings, size, tokens, lengths, rate, self._target_ms)
                 tuned.predictions[candidate, rate] = said
                 planned = f"{said.p95_ms:.1f} ms" if isinstance(said, Prediction) else said
                 self._say(f"{candidate.name}: {rate:.4g}/s: planned p95: {planned}")

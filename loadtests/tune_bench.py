@@ -148,7 +148,10 @@ class Bench:
         stats = json.loads(server.get("/stats")[1])
         replicas = stats.get("replicas") or [{}]
         info = json.loads(server.get("/info")[1])
-        return {**info, **stats, "facts": replicas[0].get("facts") or {}}
+        # As learned on this device; /info has what was set, or the most that can be learned.
+        budget = replicas[0].get("max_batch_tokens") or info.get("max_batch_tokens")
+        facts = replicas[0].get("facts") or {}
+        return {**info, **stats, "facts": facts, "max_batch_tokens": budget}
 
     def keep_few(self, device: str) -> None:
         if device not in ("cpu", "simulated"):

@@ -16,7 +16,8 @@ PLAN_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """At one rate, and the highest rate within the target, if it names one."""
+    """At one rate (infinite: the queue grows, or too many are refused), and the highest rate within
+    the target, if it names one."""
 
     p95_ms: float
     limit: float | None
@@ -60,12 +61,13 @@ def predict(
 
 
 def read(output: str, errors: str) -> Prediction | str:
-    """From the planner's JSON. It has no p95 where too many got no answer, or nothing can help."""
+    """From the planner's JSON; its p95 is null where too many get no answer."""
     try:
         said = json.loads(output)
     except ValueError:
         lines = errors.strip().splitlines()
         return lines[-1] if lines else "the planner gave no answer"
-    if said.get("p95_ms") is None:
-        return str(said.get("reason") or "the queue grows without end")
-    return Prediction(float(said["p95_ms"]), said.get("rate_within_target"))
+    if "p95_ms" not in said:
+        return str(said.get("reason", "the planner named no p95"))
+    p95 = said["p95_ms"]
+    return Prediction(float("inf" if p95 is None else p95), said.get("rate_within_target"))

@@ -1,5 +1,6 @@
 """The tuner's answer in words, tables and a plot. Nothing is measured here."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -108,7 +109,9 @@ def _final_table(tuned: Tuned) -> str:
             measured = [summary.p95_ms for summary in found]
             planned = tuned.predictions.get((candidate, rate))
             shown = ["", ""]
-            if isinstance(planned, Prediction):
+            if isinstance(planned, Prediction) and math.isinf(planned.p95_ms):
+                shown = ["without end", ""]
+            elif isinstance(planned, Prediction):
                 shown = [f"{planned.p95_ms:.1f}", f"{planned.p95_ms / median(measured):.2f}"]
             batch = median(summary.mean_batch for summary in found)
             lines.append(

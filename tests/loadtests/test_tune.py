@@ -73,7 +73,8 @@ def test_the_planners_answer_or_its_reason():
     said = json.dumps({"p95_ms": 41.5, "rate_within_target": 310.0})
     assert read(said, "") == Prediction(41.5, 310.0)
     assert read('{"kept": false, "reason": "too slow alone"}', "") == "too slow alone"
-    assert read('{"p95_ms": null}', "") == "the queue grows without end"
+    overloaded = '{"p95_ms": null, "rate_within_target": 206.0}'
+    assert read(overloaded, "") == Prediction(float("inf"), 206.0)
     assert read("", "planning\nbatcher: no profile yet") == "batcher: no profile yet"
 
 
@@ -118,6 +119,12 @@ def test_the_prediction_stands_beside_the_measurement():
     assert "Planned limits: default 99/s, max_batch_size=8 105/s." in body(tuned(100, 100))
 
 
+def test_a_planned_overload_has_no_ratio():
+    found = tuned(100, 100)
+    found.predictions[DEFAULT, 110] = Prediction(float("inf"), 99.0)
+    assert "| 110 | default | 55 (55 to 55) | without end |  |" in body(found)
+
+
 def test_the_plot_is_drawn(tmp_path: Path):
     plot(tmp_path / "results" / "tune.png", tuned(95, 108))
     assert (tmp_path / "results" / "tune.png").stat().st_size > 10_000
@@ -139,7 +146,7 @@ def tune(tmp_path: Path, *arguments: str, fixed_ms: str) -> subprocess.Completed
         env=kept | {"BATCHER_SIM_FIXED_MS": fixed_ms},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
 
 
