@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 Times = NDArray[np.float64]
 
 MAX_REQUESTS = 1_000_000
+BURST = 8  # Requests of one burst,
+BURST_SECONDS = 0.001  # all within this: one page that asks for eight things at once.
 
 
 def poisson(rate: float, seconds: float, seed: int) -> Times:
@@ -26,6 +28,14 @@ def constant(rate: float, seconds: float) -> Times:
     _check(rate, seconds)
     times: Times = np.arange(round(rate * seconds), dtype=np.float64) / rate
     return times
+
+
+def bursts(rate: float, seconds: float, seed: int) -> Times:
+    """`rate` requests a second in bursts of 8: starts are Poisson, each burst is over in 1 ms."""
+    starts = poisson(rate / BURST, seconds, seed)
+    offsets = np.random.default_rng([seed, BURST]).uniform(0, BURST_SECONDS, (len(starts), BURST))
+    times: Times = np.sort((starts[:, np.newaxis] + offsets).ravel())
+    return times[times < seconds]
 
 
 def replay(trace: Sequence[float], rate: float, seconds: float, seed: int) -> Times:

@@ -121,7 +121,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--arrivals",
         default="poisson",
-        metavar="poisson|constant|FILE",
+        metavar="poisson|constant|bursts|FILE",
         help="FILE is a CSV with a TIMESTAMP column, replayed at --rate",
     )
     parser.add_argument("--texts", choices=workloads.KINDS, default="short")
@@ -138,6 +138,8 @@ def run(args: argparse.Namespace) -> int:
         times = arrivals.poisson(args.rate, args.seconds, args.seed)
     elif args.arrivals == "constant":
         times = arrivals.constant(args.rate, args.seconds)
+    elif args.arrivals == "bursts":
+        times = arrivals.bursts(args.rate, args.seconds, args.seed)
     else:
         trace = arrivals.read_trace(Path(args.arrivals))
         times = arrivals.replay(trace, args.rate, args.seconds, args.seed)

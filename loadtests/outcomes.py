@@ -23,6 +23,7 @@ COLUMNS = "scheduled_s sent_s answered_s status batch queue_ms inference_ms".spl
 _PHASE = re.compile(rb"(tokenize|queue|inference|total);dur=([0-9.]+)")
 _BATCH_SIZE = re.compile(rb"size=(\d+)")
 _BATCH_TOKENS = re.compile(rb"tokens=(\d+)")
+_REASON = re.compile(rb"reason=(\w+)")
 
 
 class Outcome:
@@ -65,6 +66,12 @@ class Outcome:
         """As run, padding included."""
         found = _BATCH_TOKENS.search(self.timing)
         return int(found[1]) if found else 0
+
+    @property
+    def batch_reason(self) -> str:
+        """Why the batch was closed; empty where the server does not say."""
+        found = _REASON.search(self.timing)
+        return found[1].decode() if found else ""
 
     def phases(self) -> dict[str, float]:
         """Milliseconds by phase, from the answer's Server-Timing."""

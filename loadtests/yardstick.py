@@ -29,6 +29,10 @@ class Accelerator:
         """Requests a second when every batch is full."""
         return self.limit / self.time(self.limit)
 
+    def two_groups(self, callers: int) -> float:
+        """Requests a second of take-all: half of the callers wait while the other half runs."""
+        return callers / (2 * self.fixed + self.each * callers)
+
     def one_group(self, callers: int, turnaround: float = 0.0) -> float:
         """Requests a second when all of N <= limit closed-loop callers share one batch."""
         return callers / (self.time(callers) + turnaround)
@@ -69,24 +73,63 @@ def exact(rate: float, accelerator: Accelerator) -> Expected:
     )
 
 
+def identity(rate: float, batch: float, accelerator: Accelerator) -> float:
+    """Mean latency under take-all when batches hold `batch` requests in the mean.
+
+    Exact for Poisson arrivals where batches never reach the limit (SCHEDULING A2.3): from
+    b' = max(1, Poisson(rate * s(b))). A service whose latency is above this at its own mean batch
+    adds delay that the policy does not ask for.
+    """
+    fixed, each = accelerator.fixed, accelerator.each
+    busy = rate * each
+    if not 0 <= busy < 1:
+        raise ValueError(f"{rate:g}/s is not below {1 / each:g}/s, where no batch is large enough")
+    alone = rate * fixed**2 / batch
+    spread = (1 + 2 * rate * busy * fixed + rate * alone) / (1 - busy**2)
+    return each * (1 + busy / 2) * spread + fixed * (1 + busy) + alone / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """Arrivals as a policy without overhead would have served them."""
+
+    latencies: Vector
+    batches: int
+
+    @property
+    def batch(self) -> float:
+        """Requests a batch, in the mean."""
+        return len(self.latencies) / self.batches
+
+
 def take_all(arrivals: Sequence[float], accelerator: Accelerator) -> Vector:
     """The latency of each of these arrivals (rising times), were the service nothing but s(b).
 
     The same arrivals measured and computed share their luck: the difference of the two means has
     none of the sampling noise of either.
     """
-    finished = np.empty(len(arrivals))
+    return usual_loop(arrivals, accelerator, max_wait=0.0).latencies
+
+
+def usual_loop(arrivals: Sequence[float], accelerator: Accelerator, max_wait: float) -> Played:
+    """The loop of most batching servers: pick up the first, then fill for `max_wait` from there.
+
+    A batch closes `max_wait` after the accelerator is free and something waits, or when it is
+    full: however long the first has waited before, it waits again. Without a wait it is take-all.
+    """
     times = np.asarray(arrivals, dtype=np.float64)
-    free, first = 0.0, 0
+    finished = np.empty(len(times))
+    free, first, batches = 0.0, 0, 0
     while first < len(times):
-        start = max(free, float(times[first]))
-        there = int(np.searchsorted(times, start, side="right"))
-        last = min(there, first + accelerator.limit)
+        picked_up = max(free, float(times[first]))
+        full = first + accelerator.limit
+        fills = float(times[full - 1]) if full <= len(times) else float("inf")
+        start = max(picked_up, min(fills, picked_up + max_wait))
+        last = min(int(np.searchsorted(times, start, side="right")), full)
         free = start + accelerator.time(last - first)
         finished[first:last] = free
-        first = last
-    latencies: Vector = finished - times
-    return latencies
+        first, batches = last, batches + 1
+    return Played(finished - times, batches)
 
 
 def _transitions(rate: float, accelerator: Accelerator, waiting: int) -> Vector:

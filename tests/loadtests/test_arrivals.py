@@ -25,13 +25,15 @@ def test_poisson_gaps_have_the_rate_and_the_spread_of_an_exponential():
 
 @settings(deadline=None)  # The machine may be busy; the claim is not about time.
 @given(
-    st.floats(0.5, 2000), st.floats(0.1, 20), st.integers(0, 1000), st.sampled_from(["p", "c", "t"])
+    st.floats(0.5, 2000), st.floats(0.1, 20), st.integers(0, 1000), st.sampled_from("pcbt")
 )
 def test_times_rise_and_stay_inside_the_run(rate: float, seconds: float, seed: int, kind: str):
     if kind == "p":
         times = arrivals.poisson(rate, seconds, seed)
     elif kind == "c":
         times = arrivals.constant(rate, seconds)
+    elif kind == "b":
+        times = arrivals.bursts(rate, seconds, seed)
     else:
         times = arrivals.replay([0, 0.5, 0.6, 3, 3.1], rate, seconds, seed)
     assert np.all(np.diff(times) >= 0)
@@ -41,6 +43,14 @@ def test_times_rise_and_stay_inside_the_run(rate: float, seconds: float, seed: i
 def test_one_seed_is_one_pattern_at_every_rate():
     slow, fast = arrivals.poisson(10, 20, seed=7), arrivals.poisson(20, 10, seed=7)
     assert slow == pytest.approx(fast * 2)
+
+
+def test_bursts_are_eight_within_a_millisecond_at_the_rate():
+    times = arrivals.bursts(80, 1000, seed=3)
+    assert len(times) / 1000 == pytest.approx(80, rel=0.03)
+    starts = arrivals.poisson(10, 1000, seed=3)
+    for start in starts[:100]:
+        assert np.sum((times >= start) & (times < start + 0.001)) >= 8
 
 
 def test_constant_arrivals_are_evenly_spaced_from_zero():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from loadtests import arrivals
-from loadtests.yardstick import Accelerator, exact, take_all
+from loadtests.yardstick import Accelerator, exact, identity, take_all, usual_loop
 
 OVERHEAD = Accelerator(0.005, 0.0001, 32)
 BALANCED = Accelerator(0.005, 0.0005, 32)
@@ -51,6 +51,41 @@ def test_take_all_serves_what_waits_when_it_is_free():
     # 0 alone until 1; then 0.1 and 0.2 together until 2; then 0.3 until 3; 5 finds it idle.
     latencies = take_all([0.0, 0.1, 0.2, 0.3, 5.0], accelerator)
     assert latencies == pytest.approx([1.0, 1.9, 1.8, 2.7, 1.0])
+
+
+@pytest.mark.parametrize(("accelerator", "rho"), [(OVERHEAD, 0.5), (BALANCED, 0.3), (COMPUTE, 0.7)])
+def test_identity_is_exact_where_batches_do_not_reach_the_limit(accelerator, rho):
+    rate = rho * accelerator.capacity
+    expected = exact(rate, accelerator)
+    assert identity(rate, expected.batch, accelerator) == pytest.approx(expected.latency, rel=1e-4)
+
+
+def test_identity_falls_as_batches_grow():
+    rate = 0.5 * BALANCED.capacity
+    values = [identity(rate, batch, BALANCED) for batch in (4, 6, 8)]
+    assert values == sorted(values, reverse=True)
+
+
+def test_identity_refuses_a_rate_that_no_batch_can_carry():
+    with pytest.raises(ValueError, match="not below 2000/s"):
+        identity(2000, 32, BALANCED)
+
+
+def test_usual_loop_counts_its_wait_from_pick_up_again_and_again():
+    accelerator = Accelerator(1.0, 0.0, limit=3)
+    # 0 waits until 0.5 and takes 0.4; 0.6 is picked up at 1.5, though it has waited 0.9 already;
+    # the last three fill a batch, which closes at once.
+    played = usual_loop([0.0, 0.4, 0.6, 5.0, 5.1, 5.2], accelerator, max_wait=0.5)
+    assert played.latencies == pytest.approx([1.5, 1.1, 2.4, 1.2, 1.1, 1.0])
+    assert (played.batches, played.batch) == (3, 2)
+
+
+# Means in ms by wait in ms, at half of the capacity: computed independently of this project.
+@pytest.mark.parametrize(("wait_ms", "mean_ms"), [(0, 12.8), (2, 15.6), (5, 19.8), (10, 26.9)])
+def test_usual_loop_agrees_with_the_reference_table(wait_ms, mean_ms):
+    times = arrivals.poisson(0.5 * BALANCED.capacity, 60, seed=1)
+    played = usual_loop(times.tolist(), BALANCED, wait_ms / 1e3)
+    assert played.latencies.mean() * 1e3 == pytest.approx(mean_ms, rel=0.015)
 
 
 def test_mean_of_take_all_approaches_exact():
