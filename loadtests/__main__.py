@@ -6,6 +6,7 @@ from typing import NoReturn
 
 from loadtests import check, closedloop, compare, openloop, tune
 from loadtests.chaos import command as chaos
+from loadtests.yardsticks import command as yardsticks
 
 COMMANDS = {
     "openloop": (openloop, "the referee: send on schedule, whatever the server does"),
@@ -13,6 +14,7 @@ COMMANDS = {
     "compare": (compare, "our service, no batching, and the busy loop, side by side"),
     "check": (check, "measure one claim and write it to results/"),
     "tune": (tune, "the settings that carry the highest rate within a p95"),
+    "yardsticks": (yardsticks, "how near the best possible: ideal, measured, ratio, verdict"),
     "chaos": (chaos, "inject every fault that one machine can, and check every request"),
 }
 

@@ -65,7 +65,12 @@ def texts(kind: str, sentences: Iterable[str], seed: int, count: int = 4096) -> 
     if kind != "mixed":
         return list(itertools.islice(endless, count))
     words = (word for sentence in endless for word in sentence.split())
-    return [" ".join(itertools.islice(words, _mixed_words(rng))) for _ in range(count)]
+    chosen: dict[str, None] = {}
+    for _ in range(2 * count):  # One word, or two, may be a text already; a pool of one word ends.
+        chosen[" ".join(itertools.islice(words, _mixed_words(rng)))] = None
+        if len(chosen) == count:
+            break
+    return list(itertools.islice(itertools.cycle(chosen), count))
 
 
 def _mixed_words(rng: random.Random) -> int:

@@ -29,8 +29,12 @@ class Measured:
     notes: str = ""
 
 
-def table(findings: Sequence[Finding]) -> str:
-    lines = ["| what | ideal | measured | ratio | needed | verdict |", "|---|---|---|---|---|---|"]
+def table(findings: Sequence[Finding], what: str = "what") -> str:
+    """Markdown; `what` heads the first column."""
+    lines = [
+        f"| {what} | ideal | measured | ratio | needed | verdict |",
+        "|---|---|---|---|---|---|",
+    ]
     for finding in findings:
         ideal = "" if finding.ideal is None else f"{finding.ideal:.5g} {finding.unit}"
         ratio = "" if finding.ratio is None else f"{finding.ratio:.3f}"

@@ -16,12 +16,13 @@ UVICORN_TICKS = 10.0  # A second, on the main thread of an HTTP process.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=number_between(1, 600), default=60.0, help="of idleness")
+    parser.add_argument("--runner", default="transformers", help="default: of the default model")
     parser.add_argument("--load-seconds", type=number_between(1, 60), default=5.0)
 
 
 def measure(args: argparse.Namespace, record: Record) -> Measured:
     texts = workloads.texts("short", workloads.load_sentences(args.sentences), seed=1)
-    with running(service("service"), args.cpus) as server:
+    with running(service("service", runner=args.runner), args.cpus) as server:
         requests = [server.target.post("/embed", workloads.embed_body(text)) for text in texts]
         closedloop.drive(server.target, requests, 16, args.load_seconds)
         time.sleep(SETTLE_SECONDS)

@@ -24,9 +24,7 @@ def test_poisson_gaps_have_the_rate_and_the_spread_of_an_exponential():
 
 
 @settings(deadline=None)  # The machine may be busy; the claim is not about time.
-@given(
-    st.floats(0.5, 2000), st.floats(0.1, 20), st.integers(0, 1000), st.sampled_from("pcbt")
-)
+@given(st.floats(0.5, 2000), st.floats(0.1, 20), st.integers(0, 1000), st.sampled_from("pcbt"))
 def test_times_rise_and_stay_inside_the_run(rate: float, seconds: float, seed: int, kind: str):
     if kind == "p":
         times = arrivals.poisson(rate, seconds, seed)

@@ -38,6 +38,7 @@ def test_built_in_sentences_differ_so_that_equal_inputs_are_never_in_flight_toge
 
 def test_mixed_texts_have_median_16_and_one_in_twenty_over_60_words():
     texts = workloads.texts("mixed", workloads.built_in_sentences(), seed=1, count=20_000)
+    assert len(set(texts)) == len(texts)
     words = np.array([len(text.split()) for text in texts])
     assert np.median(words) == pytest.approx(16, abs=1)
     assert np.mean(words > 60) == pytest.approx(0.05, abs=0.01)
@@ -61,3 +62,9 @@ def test_unknown_kind_is_refused_with_the_kinds_there_are():
 def test_body_survives_quotes_and_accents():
     text = 'She said "déjà vu"\n'
     assert json.loads(workloads.embed_body(text)) == {"inputs": text}
+
+
+def test_pool_too_small_for_different_texts_repeats_them_late():
+    texts = workloads.texts("mixed", ["one"], seed=1, count=300)
+    assert len(texts) == 300
+    assert max(len(text.split()) for text in texts) <= 240

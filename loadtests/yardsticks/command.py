@@ -1,0 +1,164 @@
+"""Y1 to Y9: starts what it needs, measures, and prints ideal, measured, ratio and verdict.
+
+Without names everything that this release can do is measured. Default sizes take about half an
+hour; --quick takes two minutes and shows that it works, not how well.
+"""
+
+import argparse
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from loadtests import check
+from loadtests.checks.finding import Finding, Measured, holds, table
+from loadtests.record import Record
+from loadtests.target import count_between
+from loadtests.yardsticks import closed, policies, queueing, replicas
+from loadtests.yardsticks.bench import Bench, Sizes, late_drivers, say
+from loadtests.yardsticks.borrowed import BORROWED
+
+QUICK = Sizes(
+    alone=1.5,
+    saturated=4.0,
+    poisson=3.0,
+    closed=3.0,
+    replicas=2.0,
+    pattern=2.0,
+    virtual=100.0,
+    rhos=(0.3, 0.7),
+    callers=(2, 32),
+)
+WAITS_MS, QUICK_WAITS_MS = (5.0, 50.0), (50.0,)  # Of the usual loop.
+START_SECONDS = 3.0  # Of one server; an estimate, for the announcement only.
+BASELINES = "baselines"
+
+Yardstick = Callable[[Bench], list[Finding]]
+ON_THE_BENCH: dict[str, Yardstick] = {
+    "Y1": queueing.y1,
+    "Y2": queueing.y2,
+    "Y3": queueing.y3,
+    "Y4": queueing.y4,
+    "Y5": closed.y5,
+    "Y7": replicas.y7,
+}
+NAMES = (*sorted({*ON_THE_BENCH, *BORROWED}), BASELINES)
+
+NOTES = (
+    "Luck is taken out of Y2 to Y5: the ideal accelerator plays the same arrivals. Y2 is measured "
+    "less the computed mean of the same arrivals plus the exact mean; in Y4 it is the computed "
+    "value of the identity that is taken off and put back. `overhead` is the second line of Y2. "
+    "The turnaround of Y5 is a caller's cycle less the `total` of Server-Timing."
+)
+
+
+def yardstick_argument(text: str) -> str:
+    """`y1` → Y1. Raises ArgumentTypeError for what is none, or not in this release."""
+    name = text if text == BASELINES else text.upper()
+    if name not in NAMES:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of {' '.join(NAMES)}")
+    if name not in available():
+        raise argparse.ArgumentTypeError(f"{name} is not in this release")
+    return name
+
+
+def available() -> list[str]:
+    """Those that this release can measure, in order."""
+    return [name for name in NAMES if name not in BORROWED or BORROWED[name].there()]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    check.add_common_arguments(parser)
+    parser.add_argument(
+        "names",
+        nargs="*",
+        type=yardstick_argument,
+        metavar="Y1 … Y9 baselines",
+        help="default: all that this release can measure",
+    )
+    parser.add_argument("--quick", action="store_true", help="two minutes, to see that it works")
+    parser.add_argument(
+        "--arrivals-folder",
+        type=Path,
+        metavar="DIR",
+        help="traces to replay beside Poisson and bursts: CSV files with a TIMESTAMP column",
+    )
+    parser.add_argument("--seed", type=count_between(0, 10**6), default=1)
+
+
+def run(args: argparse.Namespace) -> int:
+    """The command: returns 0 when everything that is judged holds."""
+    names = [name for name in available() if name in args.names or not args.names]
+    record = Record(args.out, args.name or "yardsticks", check.configuration(args))
+    say(f"{' '.join(names)}: about {estimate(names, args) / 60:.0f} minutes")
+    findings, notes = [], [NOTES]
+    with Bench(record, QUICK if args.quick else Sizes(), args.seed, args.cpus) as bench:
+        for name in names:
+            started = time.monotonic()
+            measured = attempt(name, args, bench)
+            found = [prefixed(name, finding) for finding in measured.findings]
+            findings += found
+            if measured.notes:
+                notes.append(f"### {name}\n\n{measured.notes}")
+            say(f"\n{table(found, 'yardstick')}\n{name}: {time.monotonic() - started:.0f} s\n")
+        notes += late_drivers(bench.runs)
+    missing = [name for name in NAMES if name not in available()]
+    if missing:
+        notes.append(f"Not in this release: {', '.join(missing)}.")
+    body = f"{table(findings, 'yardstick')}\n\n" + "\n\n".join(notes)
+    record.finish("How near the best possible", body, {"findings": findings})
+    return 0 if holds(findings) else 1
+
+
+def attempt(name: str, args: argparse.Namespace, bench: Bench) -> Measured:
+    """One that fails is a miss with its reason, and does not cost what the others measured."""
+    try:
+        return measure(name, args, bench)
+    except (RuntimeError, OSError, ValueError) as error:
+        bench.stop()
+        reason = str(error).splitlines()[0] if str(error) else repr(error)
+        return Measured([Finding(f"not measured: {reason}", math.nan, ok=False)], str(error))
+
+
+def measure(name: str, args: argparse.Namespace, bench: Bench) -> Measured:
+    if name in ON_THE_BENCH:
+        return Measured(ON_THE_BENCH[name](bench))
+    bench.stop()  # What follows brings servers of its own, and wants the cores.
+    if name == BASELINES:
+        waits_ms = QUICK_WAITS_MS if args.quick else WAITS_MS
+        return policies.baselines(bench, args.arrivals_folder, waits_ms)
+    return BORROWED[name].measure(args, bench.record)
+
+
+def prefixed(name: str, finding: Finding) -> Finding:
+    return Finding(
+        f"{name} {finding.what}",
+        finding.measured,
+        finding.unit,
+        finding.ideal,
+        finding.need,
+        finding.ok,
+    )
+
+
+def estimate(names: Sequence[str], args: argparse.Namespace) -> float:
+    """Seconds, roughly."""
+    sizes = QUICK if args.quick else Sizes()
+    waits_ms = QUICK_WAITS_MS if args.quick else WAITS_MS
+    seconds = 0.0
+    if {"Y1", "Y2", "Y3", "Y4", "Y5"} & set(names):
+        seconds += START_SECONDS
+    if {"Y1", "Y5"} & set(names):
+        seconds += sizes.saturated
+    if {"Y2", "Y3", "Y4"} & set(names):
+        seconds += sizes.alone + len(sizes.rhos) * sizes.poisson
+    if "Y5" in names:
+        seconds += (len(sizes.callers) + 1) * sizes.closed
+    if "Y7" in names:
+        seconds += START_SECONDS + len(replicas.RHOS) * sizes.replicas
+    if BASELINES in names:
+        patterns = 2 if args.arrivals_folder is None else 4
+        each = START_SECONDS + patterns * sizes.pattern + sizes.closed
+        seconds += (1 + len(waits_ms)) * each
+    borrowed = [BORROWED[name] for name in names if name in BORROWED]
+    return seconds + sum(16.0 if args.quick else one.seconds for one in borrowed)
