@@ -225,6 +225,9 @@ class Collector:
                 batch_size=tally.batch_size.snapshot(),
                 batch_tokens=tally.batch_tokens.snapshot(),
                 batch_padding=tally.batch_padding.snapshot(),
+                batch_oldest_wait=tally.batch_oldest_wait.snapshot(),
+                batch_predicted=tally.batch_predicted.snapshot(),
+                batch_prediction_error=tally.batch_prediction_error.snapshot(),
                 replicas=tuple(replica.snapshot(now) for replica in self._replicas),
             )
 

@@ -19,6 +19,7 @@ SECONDS = _geometric(0.0005, 1.6, 24)  # 0.5 ms to about 25 s
 SIZES = tuple(float(2**power) for power in range(11))  # 1 to 1,024
 TOKENS = tuple(float(2**power) for power in range(2, 18))  # 4 to 131,072
 RATIOS = tuple(step / 20 for step in range(20))
+ERRORS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0)
 RECENT = 4096  # batches that are kept to be looked at
 
 
@@ -111,6 +112,9 @@ class Snapshot:
     batch_size: HistogramSnapshot
     batch_tokens: HistogramSnapshot
     batch_padding: HistogramSnapshot
+    batch_oldest_wait: HistogramSnapshot
+    batch_predicted: HistogramSnapshot
+    batch_prediction_error: HistogramSnapshot  # |predicted - inference| / inference
     replicas: tuple[ReplicaSnapshot, ...]
 
     @property
@@ -133,6 +137,9 @@ class Tally:
     batch_size: Histogram = field(default_factory=lambda: Histogram(SIZES))
     batch_tokens: Histogram = field(default_factory=lambda: Histogram(TOKENS))
     batch_padding: Histogram = field(default_factory=lambda: Histogram(RATIOS))
+    batch_oldest_wait: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+    batch_predicted: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+    batch_prediction_error: Histogram = field(default_factory=lambda: Histogram(ERRORS))
     recent: deque[BatchReport] = field(default_factory=lambda: deque(maxlen=RECENT))
 
     def observe(self, report: BatchReport) -> None:
@@ -140,6 +147,10 @@ class Tally:
         self.batches[report.reason] += 1
         if report.inference > 0.0:  # else it failed
             self.inference.observe(report.inference)
+            error = abs(report.predicted - report.inference) / report.inference
+            self.batch_prediction_error.observe(error)
         self.batch_size.observe(report.size)
         self.batch_tokens.observe(report.tokens)
         self.batch_padding.observe(report.padding_ratio)
+        self.batch_oldest_wait.observe(report.oldest_wait)
+        self.batch_predicted.observe(report.predicted)
