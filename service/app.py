@@ -46,6 +46,7 @@ def create_app(front: Front) -> Starlette:
         Route("/health", health.ready),
         Route("/metrics", health.metrics_page),
         Route("/stats", health.stats),
+        Route("/stats/batches", health.batches),
         Route("/info", tei.info),
         Route("/openapi.json", docs.openapi),
         Route("/docs", docs.page),

@@ -21,7 +21,7 @@ def banner(front: Front, snapshot: Snapshot, port: int) -> str:
         "model": served.model,
         "runs on": f"{facts.get('device', '?')}, {facts.get('dtype', '?')}",
         "vectors": f"{dimension} numbers{length}",
-        "batches": f"up to {settings.max_batch_size} requests or {_tokens(settings)};"
+        "batches": f"up to {settings.max_batch_size} requests or {_tokens(settings, snapshot)};"
         f" {settings.max_queue_size} may wait",
         "replicas": f"{up} of {len(snapshot.replicas)} up, isolation {settings.isolation}",
         "url": f"{url}  (docs: {url}/docs)",
@@ -33,7 +33,8 @@ def banner(front: Front, snapshot: Snapshot, port: int) -> str:
     return "\n".join(["", f"batcher {front.version} is ready", "", *lines, "", f"  {curl}", ""])
 
 
-def _tokens(settings: Settings) -> str:
+def _tokens(settings: Settings, snapshot: Snapshot) -> str:
     if settings.max_batch_tokens is not None:
         return f"{settings.max_batch_tokens} tokens"
-    return f"as many tokens as the device's profile asks for, at most {LEARNED_AT_MOST}"
+    learned = " / ".join(sorted({str(each.max_batch_tokens) for each in snapshot.replicas}))
+    return f"{learned} tokens (by the device's profile, at most {LEARNED_AT_MOST})"

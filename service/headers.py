@@ -77,7 +77,9 @@ class ServerTiming:
             self._batch = batch
             self._of_batch = (
                 f"inference;dur={batch.inference * 1e3:.3f}",
-                f'batch;desc="size={batch.size} tokens={batch.tokens} reason={batch.reason}"',
+                f'batch;desc="size={batch.size} tokens={batch.tokens} reason={batch.reason}'
+                f" padding={batch.padding_ratio:.2f} oldest={batch.oldest_wait * 1e3:.1f}"
+                f' predicted={batch.predicted * 1e3:.1f}"',
             )
         inference, description = self._of_batch
         return (

@@ -117,7 +117,22 @@ class _Collector:
             "Inputs that failed because worker after worker was lost with them.",
             [((), now.poison)],
         )
+        yield _counter(
+            "inputs_shared",
+            "Inputs that were given the result of an equal one that waited or ran.",
+            [((), now.shared)],
+        )
+        yield _counter(
+            "inputs_cached",
+            "Inputs that were answered at the door, with what an equal one had got before.",
+            [((), now.cached)],
+        )
         yield _gauge("queue_depth", "Inputs that wait.", [((), now.waiting)])
+        yield _gauge(
+            "queue_depth_bulk",
+            "Inputs that wait in the lane for bulk (priority 4 to 7), equal ones counted once.",
+            [((), now.waiting_bulk)],
+        )
         yield _gauge("queue_tokens", "Tokens of the inputs that wait.", [((), now.waiting_tokens)])
         yield _gauge("inputs_running", "Inputs in a batch that runs.", [((), now.running)])
         yield _gauge(
@@ -127,6 +142,11 @@ class _Collector:
             "predicted_batch_seconds",
             "How long a batch of all that waits would take, were it cut now.",
             [((), now.predicted_batch)],
+        )
+        yield _gauge(
+            "handoff_seconds",
+            "What a batch has taken beside its time in the model, recently.",
+            [((), now.handoff)],
         )
         yield _gauge("ready", "1 while new work is taken.", [((), int(now.ready))])
 
@@ -144,6 +164,21 @@ class _Collector:
             ("batch_size", "Inputs in a batch.", now.batch_size),
             ("batch_tokens", "Tokens in a batch as run, padding included.", now.batch_tokens),
             ("batch_padding_ratio", "Share of a batch that is padding.", now.batch_padding),
+            (
+                "batch_oldest_wait_seconds",
+                "How long the first input of each batch had waited.",
+                now.batch_oldest_wait,
+            ),
+            (
+                "batch_predicted_seconds",
+                "Time in the model that was predicted for each batch.",
+                now.batch_predicted,
+            ),
+            (
+                "batch_prediction_error_ratio",
+                "How far off that was, as a share of the real time.",
+                now.batch_prediction_error,
+            ),
         ):
             family = HistogramMetricFamily(f"batcher_{name}", help_text)
             _add(family, histogram, ())

@@ -12,6 +12,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
 from starlette.responses import Response
 
+from batcher.stats import RECENT
 from service.api import shapes
 from service.api.openai import EmbeddingsBody
 from service.api.tei import EmbedBody, dimension
@@ -161,6 +162,28 @@ def _paths() -> dict[str, Any]:
             "get": _operation("For Prometheus", _TEXT, _ANY_ROUTE, "", media="text/plain")
         },
         "/stats": {"get": _operation("The engine at this instant", _OBJECT, _ANY_ROUTE, "")},
+        "/stats/batches": {
+            "get": _operation(
+                "The last batches, newest first",
+                {"type": "array", "items": _ref(shapes.BatchTold)},
+                (*_ANY_ROUTE, 400),
+                "",
+            ),
+            "parameters": [
+                {
+                    "name": "limit",
+                    "in": "query",
+                    "required": False,
+                    "schema": {
+                        "type": "integer",
+                        "minimum": 1,
+                        "maximum": RECENT,
+                        "default": 100,
+                    },
+                    "description": "so many at most",
+                }
+            ],
+        },
         "/openapi.json": {"get": _operation("This document", _OBJECT, _ANY_ROUTE, "")},
         "/docs": {"get": page | {"security": []}},
     }

@@ -8,8 +8,10 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from batcher import ReplicaSnapshot, Snapshot
+from batcher import BatchReport, ReplicaSnapshot, Snapshot
+from batcher.stats import RECENT
 from service import metrics
+from service.errors import Problem, quote
 from service.exchange import Exchange
 from service.front import Front, State
 
@@ -59,6 +61,44 @@ async def stats(request: Request[State]) -> Response:
             "http": routes,
         }
     )
+
+
+async def batches(request: Request[State]) -> Response:
+    """The last batches, newest first."""
+    front = request.state["front"]
+    limit = _limit(request.query_params.get("limit"))
+    recent = await front.client.recent_batches()
+    now = front.clock.now()
+    return _json([_told(report, now) for report in recent[: -limit - 1 : -1]])
+
+
+def _limit(given: str | None) -> int:
+    if given is None:
+        return 100
+    is_number = given.isascii() and given.isdigit() and len(given) <= 4
+    if not is_number or not 1 <= int(given) <= RECENT:
+        raise Problem(
+            400,
+            f"limit: must be a whole number from 1 to {RECENT}, not {quote(given)}",
+            param="limit",
+        )
+    return int(given)
+
+
+def _told(report: BatchReport, now: float) -> dict[str, object]:
+    return {
+        "replica": report.replica,
+        "size": report.size,
+        "requests": report.requests,
+        "tokens": report.tokens,
+        "useful_tokens": report.useful_tokens,
+        "padding_ratio": round(report.padding_ratio, 4),
+        "reason": report.reason,
+        "oldest_wait_ms": round(report.oldest_wait * 1e3, 3),
+        "predicted_ms": round(report.predicted * 1e3, 3),
+        "inference_ms": round(report.inference * 1e3, 3),
+        "closed": round(now - report.closed, 3),
+    }
 
 
 def _why_not(front: Front, snapshot: Snapshot) -> str | None:

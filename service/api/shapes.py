@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Shape(BaseModel):
@@ -67,6 +67,20 @@ class Health(Shape):
     request_id: str | None = None  # with a reason
     replicas_up: int | None = None
     replicas: int | None = None
+
+
+class BatchTold(Shape):
+    replica: int
+    size: int = Field(description="rows that the device ran")
+    requests: int = Field(description="inputs that were answered; equal ones share a row")
+    tokens: int = Field(description="as run, padding included")
+    useful_tokens: int
+    padding_ratio: float
+    reason: str = Field(description="why it closed")
+    oldest_wait_ms: float
+    predicted_ms: float
+    inference_ms: float = Field(description="0: it failed")
+    closed: float = Field(description="so many seconds ago")
 
 
 class Pooling(Shape):

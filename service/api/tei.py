@@ -123,7 +123,9 @@ async def info(request: Request[State]) -> Response:
         "model_type": {"embedding": {"pooling": served.pooling}},
         "max_concurrent_requests": settings.max_queue_size,
         "max_input_length": served.max_length,
-        "max_batch_tokens": settings.max_batch_tokens or LEARNED_AT_MOST,
+        "max_batch_tokens": min(
+            (replica.max_batch_tokens for replica in snapshot.replicas), default=LEARNED_AT_MOST
+        ),
         "max_batch_requests": settings.max_batch_size,
         "max_client_batch_size": settings.client_batch_limit,
         "auto_truncate": True,

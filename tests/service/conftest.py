@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,10 @@ from service.settings import Settings
 from service.words import WordCounter
 from tests.fakes import FakeClock, report
 
-REPORT = report(size=12, tokens=480, useful_tokens=300, predicted=0.004, inference=0.005)
+REPORT = dataclasses.replace(
+    report(size=12, tokens=480, useful_tokens=300, predicted=0.004, inference=0.005),
+    oldest_wait=0.0031,
+)
 
 
 def vector_of(payload: object) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -45,6 +49,7 @@ class FakeClient:
 
     error: Exception | None = None
     up: bool = True
+    recent: list[BatchReport] = field(default_factory=list)
     submitted: list[Submitted] = field(default_factory=list)
     collector: Collector = field(default_factory=lambda: Collector(Limits(), FakeClock()))
 
@@ -67,13 +72,13 @@ class FakeClient:
             raise self.error
         return [Answer(vector_of(payload), 0.002, REPORT) for payload in payloads]
 
+    async def recent_batches(self) -> list[BatchReport]:
+        return self.recent
+
     async def snapshot(self) -> Snapshot:
         if self.up:
             self.collector.replica_up(0, {"pid": 1, "device": "cpu", "dtype": "float32"})
         return self.collector.snapshot()
-
-    async def recent_batches(self) -> list[BatchReport]:
-        return self.collector.recent_batches()
 
     @property
     def last(self) -> Submitted:

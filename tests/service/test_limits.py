@@ -389,5 +389,5 @@ def test_server_timing_tells_the_phases_in_milliseconds(http: TestClient) -> Non
     answer = http.post("/embed", json={"inputs": "a"})
     assert answer.headers["server-timing"] == (
         "tokenize;dur=0.000, queue;dur=2.000, inference;dur=5.000, total;dur=0.000, "
-        'batch;desc="size=12 tokens=480 reason=idle"'
+        'batch;desc="size=12 tokens=480 reason=idle padding=0.38 oldest=3.1 predicted=4.0"'
     )

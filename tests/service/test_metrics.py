@@ -23,7 +23,14 @@ NAMES = {
     "batcher_batch_size",
     "batcher_batch_tokens",
     "batcher_batch_padding_ratio",
+    "batcher_batch_oldest_wait_seconds",
+    "batcher_batch_predicted_seconds",
+    "batcher_batch_prediction_error_ratio",
     "batcher_batches",
+    "batcher_inputs_shared",
+    "batcher_inputs_cached",
+    "batcher_handoff_seconds",
+    "batcher_queue_depth_bulk",
     "batcher_queue_depth",
     "batcher_queue_oldest_age_seconds",
     "batcher_worker_up",
@@ -104,7 +111,12 @@ def test_a_real_engine_adds_up(route: str) -> None:
         assert http.portal is not None
         http.portal.call(engine.start)
         try:
-            for text in ("a", ["b b b", "c"], "fault:raise", ["d"] * 64):
+            for text in (
+                "a",
+                ["b b b", "c"],
+                "fault:raise",
+                [f"d {number}" for number in range(64)],
+            ):
                 http.post(
                     route, json={field: text, **({"model": "tiny"} if field == "input" else {})}
                 )
@@ -116,6 +128,14 @@ def test_a_real_engine_adds_up(route: str) -> None:
     assert found['batcher_inputs_total{outcome="failed"}'] == 1
     assert found["batcher_queue_depth"] == found["batcher_inputs_running"] == 0
     assert found["batcher_queue_wait_seconds_count"] == 68
+    ran = found["batcher_batch_predicted_seconds_count"]
+    assert ran == found["batcher_batch_oldest_wait_seconds_count"]
+    assert ran == sum(value for name, value in found.items() if "batcher_batches_total" in name)
+    timed = found["batcher_inference_seconds_count"]
+    assert found["batcher_batch_prediction_error_ratio_count"] == timed
+    assert found["batcher_inputs_shared_total"] == found["batcher_inputs_cached_total"] == 0
+    assert found["batcher_queue_depth_bulk"] == 0
+    assert found["batcher_handoff_seconds"] >= 0
     assert found["batcher_batch_size_sum"] in (67, 68)  # a batch that raised may have no timing
     assert found['batcher_worker_up{replica="0"}'] == 1
     assert found["batcher_ready"] == 1
