@@ -25,10 +25,12 @@ def refusal(
     devices: Sequence[Device],
     now: float,
     overhead: float,
+    rate: float,
 ) -> Overloaded | None:
     """All of them or none. None means: come in. O(requests + devices).
 
-    `devices`: those that are up. Requests of one call have the same caller, priority and deadline.
+    `devices`: those that are up; `rate`: of arrivals, a second. Requests of one call have the same
+    caller, priority and deadline.
     """
     asked = len(requests)
     free = limits.max_queue_size - len(pending)
@@ -49,7 +51,8 @@ def refusal(
             # An idle engine tries whatever comes: only that can show a prediction to be wrong.
             return None
         rows, waiting_tokens = pending.ahead_of(first.priority)
-        finish = overhead + seconds_until(rows + asked, waiting_tokens + tokens, devices, now)
+        rows, waiting_tokens = rows + asked, waiting_tokens + tokens
+        finish = overhead + seconds_until(rows, waiting_tokens, devices, now, rate)
         if now + finish <= first.deadline:
             return None
         why = f"it would be done in {finish:.2f} s, {now + finish - first.deadline:.2f} s too late"
@@ -58,9 +61,12 @@ def refusal(
     return Overloaded(why, drained)
 
 
-def seconds_until(rows: int, tokens: int, devices: Sequence[Device], now: float) -> float:
+def seconds_until(
+    rows: int, tokens: int, devices: Sequence[Device], now: float, rate: float = 0.0
+) -> float:
     """How long until so many rows are done, whole batches at their predicted time, behind what runs
-    now. 0 while nothing is known of the devices."""
+    now. Whoever comes until the last batch is cut, at `rate`, is in it. 0 while nothing is known of
+    the devices."""
     if not rows or not devices:
         return 0.0
     device = min(devices, key=_free_at)
@@ -68,11 +74,12 @@ def seconds_until(rows: int, tokens: int, devices: Sequence[Device], now: float)
     mean = max(1.0, tokens / rows) * device.padding
     size = min(device.max_batch_size, max(1, int(device.max_batch_tokens / mean)))
     batches, rest = divmod(rows, size)
-    whole, last = device.predict(size, mean), device.predict(rest, mean) if rest else 0.0
-    if len(devices) == 1:
-        return wait + batches * whole + last
-    rounds, over = divmod(batches + bool(rest), len(devices))
-    return wait + rounds * whole + (last or whole if over else 0.0)
+    whole = device.predict(size, mean)
+    rounds, over = divmod(batches, len(devices))
+    start = wait + rounds * whole
+    if not rest:
+        return start + whole if over else start
+    return start + device.predict(min(size, rest + int(rate * start)), mean)
 
 
 def _free_at(device: Device) -> float:

@@ -29,11 +29,17 @@ class Schedule:
         self.devices = [Device(limits) for _ in range(devices)]
         self.handoff = 0.0  # seconds that a batch takes beside its time in the runner
         self._regroup = Regroup()
+        self._rate = 0.0  # arrivals a second, recently
+        self._arrived = 0  # since the last cut
+        self._cut_at: float | None = None
 
     def refusal(self, requests: Sequence[Request], now: float) -> Overloaded | None:
         """All of these or none: None means that they may be added."""
+        self._arrived += len(requests)
         up = [device for device in self.devices if device.is_up]
-        return admission.refusal(self.pending, requests, self.limits, up, now, self.handoff)
+        return admission.refusal(
+            self.pending, requests, self.limits, up, now, self.handoff, self._rate
+        )
 
     def add(self, requests: Sequence[Request], now: float) -> None:
         for request in requests:
@@ -57,6 +63,7 @@ class Schedule:
 
     def cut(self, device: int, now: float, draining: bool) -> Fill:
         """Takes a batch off the queue, and those who are late with it. Empty if all were late."""
+        self._count(now)
         its = self.devices[device]
         its.ceiling.relax(now)
         oldest = self.pending.oldest
@@ -74,6 +81,12 @@ class Schedule:
             fill.reason = self._reason(device, now, draining)
         its.began(now, fill.predicted)
         return fill
+
+    def _count(self, now: float) -> None:
+        if self._cut_at is not None and now > self._cut_at:
+            rate = self._arrived / (now - self._cut_at)
+            self._rate += _LEARNING * (rate - self._rate)
+        self._arrived, self._cut_at = 0, now
 
     def _is_another_idle(self, device: Device) -> bool:
         """Then that one would start at once, and waiting is in vain."""
