@@ -10,7 +10,7 @@ from batcher.device import Device
 from batcher.errors import Overloaded
 from batcher.limits import Limits
 from batcher.pending import Pending
-from batcher.request import Request
+from batcher.request import Request, is_bulk
 
 # One caller may hold this many times the places that are still free: 8/9 of the queue if alone,
 # about 1/k each if k are greedy, and whoever is new finds room (Choudhury and Hahne, "Dynamic queue
@@ -32,14 +32,15 @@ def refusal(
     `devices`: those that are up; `rate`: of arrivals, a second. Requests of one call have the same
     caller, priority and deadline.
     """
-    asked = len(requests)
-    free = limits.max_queue_size - len(pending)
+    asked, first = len(requests), requests[0]
     tokens = sum([request.cost for request in requests])
-    first = requests[0]
+    free = limits.max_queue_size - len(pending)
     if asked > free:
         why = f"{len(pending)} requests wait and at most {limits.max_queue_size} may"
-    elif tokens > limits.max_queue_tokens - pending.tokens and pending:
+    elif pending and tokens > limits.max_queue_tokens - pending.tokens:
         why = f"{pending.tokens} tokens wait and at most {limits.max_queue_tokens} may"
+    elif is_bulk(first.priority) and pending.bulk + asked > max(asked, limits.max_queue_size // 2):
+        why = f"{pending.bulk} requests of low priority wait, which may take half of the queue"
     elif (
         first.caller is not None
         and (held := pending.held_by(first.caller))

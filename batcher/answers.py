@@ -7,10 +7,9 @@ from __future__ import annotations
 import sys
 from collections import OrderedDict
 from collections.abc import Hashable
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import Any
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from batcher.arrays import is_array
 
 _ENTRY = 224  # bytes; what one takes beside its key and value, as measured
 _ARRAY, _AXIS = 96, 16  # bytes; of an array beside its numbers
@@ -67,7 +66,7 @@ class Answers:
 
 def _size_of(value: Any) -> int | None:
     """None: not to be kept."""
-    if _is_array(value):
+    if is_array(value):
         # Less than all of an array of objects would be counted, and they could be changed.
         if value.dtype.hasobject:
             return None
@@ -81,14 +80,8 @@ def _size_of_key(key: Hashable) -> int:
 
 
 def _frozen(value: Any) -> Any:
-    if not _is_array(value):
+    if not is_array(value):
         return value
     own = value.copy()
     own.flags.writeable = False
     return own
-
-
-def _is_array(value: Any) -> TypeGuard[NDArray[Any]]:
-    """Asked so that an engine whose models answer with something else needs no numpy."""
-    kind = type(value)
-    return kind.__name__ == "ndarray" and kind.__module__ == "numpy"

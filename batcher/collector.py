@@ -213,7 +213,7 @@ class Collector:
                 shared=tally.shared,
                 cached=tally.cached,
                 waiting=len(pending),
-                waiting_bulk=pending.bulk_rows,
+                waiting_bulk=pending.bulk,
                 waiting_tokens=pending.tokens,
                 running=self._running,
                 oldest_age=now - pending.oldest.arrival if pending else 0.0,

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-import numpy as np
-
+from batcher.arrays import is_array
 from batcher.request import Payload
 
 
@@ -19,6 +18,6 @@ def key_of(payload: Payload) -> Hashable | None:
     kind = type(payload)
     if kind is str or kind is bytes:
         return payload  # type: ignore[no-any-return]  # it is one of the two
-    if kind is np.ndarray and payload.dtype.kind in "biufc":
+    if is_array(payload) and payload.dtype.kind in "biufc":
         return (payload.dtype.str, payload.shape, payload.tobytes())
     return None

@@ -44,6 +44,7 @@ class Pending:
         self._put_back = 0
         # By lane, interactive and bulk. Equal requests are one row, and counted once.
         self._equal: tuple[dict[Hashable, list[Request]], dict[Hashable, list[Request]]] = ({}, {})
+        self._requests = [0, 0]
         self._rows = [0, 0]
         self._tokens = [0, 0]  # unpadded
 
@@ -126,8 +127,9 @@ class Pending:
         return self._rows[0] + self._rows[1]
 
     @property
-    def bulk_rows(self) -> int:
-        return self._rows[1]
+    def bulk(self) -> int:
+        """Requests in the lane for bulk."""
+        return self._requests[1]
 
     @property
     def tokens(self) -> int:
@@ -163,6 +165,7 @@ class Pending:
         if request.caller is not None:
             self._held[request.caller] += 1
         lane = is_bulk(request.priority)
+        self._requests[lane] += 1
         if request.key is not None:
             alike = self._equal[lane].get(request.key)
             if alike is not None:
@@ -181,6 +184,7 @@ class Pending:
         if request.rank[0] != _PUT_BACK:
             self._leave_flow(request)
         lane = is_bulk(request.priority)
+        self._requests[lane] -= 1
         if request.key is not None:
             alike = self._equal[lane][request.key]
             alike.remove(request)  # O(equal ones)

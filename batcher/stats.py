@@ -100,7 +100,7 @@ class Snapshot:
     shared: int  # requests that got the row of an equal one
     cached: int  # requests that were answered at the door, from memory
     waiting: int
-    waiting_bulk: int  # of them, in the lane for bulk, equal ones counted once
+    waiting_bulk: int  # of them, in the lane for bulk
     waiting_tokens: int
     running: int
     oldest_age: float  # seconds

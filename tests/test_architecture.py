@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 
 # A module of the engine imports only from lines above its own.
 LAYERS = [
-    {"errors", "clock", "limits", "ceiling", "lengths", "regroup", "answers"},
-    {"request", "watchdog"},
+    {"errors", "clock", "limits", "ceiling", "lengths", "regroup", "arrays"},
+    {"request", "watchdog", "answers"},
     {"cost", "pending", "equality", "quarantine", "runner", "stats", "futures"},
     {"recovery", "device"},
     {"replica"},
