@@ -41,12 +41,14 @@ def _virtual(bench: Bench, rho: float) -> Finding:
 def policy_mean(times: list[float]) -> float:
     """Seconds. Of the service's own policy, were it and HTTP without overhead."""
     trace = [Arrival(at) for at in times]
-    batches = simulate(
+    played = simulate(
         trace,
         Limits(max_batch_size=ACCELERATOR.limit),
         lambda size, tokens: ACCELERATOR.time(size),
     )
-    return float(np.mean(latencies(trace, batches)))
+    if played.refused or played.late:
+        raise RuntimeError("the policy refused requests below capacity: their mean says nothing")
+    return float(np.mean(latencies(trace, played.batches)))
 
 
 def _measured(bench: Bench, rho: float) -> list[Finding]:

@@ -125,7 +125,8 @@ def test_lingering_costs_the_policy_at_most_a_hundredth_on_poisson_arrivals():
     for rho in (0.1, 0.5, 0.9):
         times = arrivals.poisson(rho * ACCELERATOR.capacity, 60, seed=2).tolist()
         best = float(take_all(times, ACCELERATOR).mean())
-        assert best <= linger.policy_mean(times) * 1.001 <= 1.01 * best
+        # Who knew every arrival to come could save an eighth; nobody can save more.
+        assert 0.875 * best <= linger.policy_mean(times) <= 1.01 * best
 
 
 # The baselines.
