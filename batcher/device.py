@@ -43,6 +43,11 @@ class Device:
         """Tokens with their padding. (A request alone goes whatever this says.)"""
         return tokens <= self.max_batch_tokens and self.ceiling.allows(size, tokens)
 
+    @property
+    def safe_tokens(self) -> float:
+        """What always fits, with its padding."""
+        return min(self.max_batch_tokens, self.ceiling.tokens)
+
     def misfit(self, tokens: int) -> str:
         """What there is too little of."""
         return "tokens" if tokens > self.max_batch_tokens else "memory"

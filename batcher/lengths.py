@@ -9,7 +9,8 @@ oldest and with the pool filled up between batches, this gives as much useful wo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from itertools import accumulate
 
 
@@ -18,48 +19,44 @@ def neighbours(
     anchor: int,
     weights: tuple[float, float, float],
     max_size: int,
-    fits: Callable[[int, int], bool],
+    max_tokens: float,
 ) -> list[int]:
     """Places in `costs`, the anchor among them, in order of length.
 
     `costs` are tokens, in the order of service; `weights` are seconds per batch, per member and per
-    padded token; `fits` says whether so many members with so many padded tokens may go together.
-    Of equals the first in order go. O(n log n).
+    padded token; `max_tokens` are with their padding. Of equals the first in order go. A loop for
+    every length above the anchor's over those below it: O(n log n) in practice.
     """
     fixed, per_member, per_token = weights
     order = sorted(range(len(costs)), key=costs.__getitem__)  # stable: equals stay in order
-    sorted_costs = [costs[place] for place in order]
+    lengths = [costs[place] for place in order]
     pivot = order.index(anchor)
     share = per_member + fixed / max_size
-    work = [0.0, *accumulate(share + per_token * cost for cost in sorted_costs)]
+    work = [0.0, *accumulate([share + per_token * length for length in lengths])]
     best, span = 0.0, (pivot, pivot)
-    last = min(len(order), pivot + max_size)
-    for right in range(pivot, last):
-        longest = sorted_costs[right]
-        left, size = pivot, right - pivot + 1
-        if size > 1 and not fits(size, size * longest):
+    end = min(len(order), pivot + max_size)
+    for right in range(pivot, end):
+        longest = lengths[right]
+        size = right - pivot + 1
+        most = min(max_size, int(max_tokens / longest))
+        if size > max(1, most):
             break
-        is_followed = right + 1 < last and sorted_costs[right + 1] == longest
-        if is_followed and fits(size + 1, (size + 1) * longest):
+        if size < most and right + 1 < end and lengths[right + 1] == longest:
             continue  # taking one of a length and leaving its equal never pays
         each = per_member + per_token * longest
-        value = work[right + 1] - work[left]
-        rate = value / (fixed + each * size)
-        while left > 0 and size < max_size:
+        left, done = pivot, work[right + 1]
+        rate = (done - work[left]) / (fixed + each * size)
+        while left and size < most:
             # Shorter and shorter: once one of them lowers the rate, all the rest would.
-            more = value + work[left] - work[left - 1]
-            better = more / (fixed + each * (size + 1))
-            if better < rate or not fits(size + 1, (size + 1) * longest):
+            better = (done - work[left - 1]) / (fixed + each * (size + 1))
+            if better < rate:
                 break
-            left, size, value, rate = left - 1, size + 1, more, better
+            left, size, rate = left - 1, size + 1, better
         if rate > best:
             best, span = rate, (left, right)
     left, right = span
     # The shortest length may be there in part: its first in order go, not its last.
-    first = left
-    while first > 0 and sorted_costs[first - 1] == sorted_costs[left] and first - 1 != pivot:
-        first -= 1
-    part = left
-    while part < pivot and sorted_costs[part] == sorted_costs[left]:
-        part += 1
+    shortest = lengths[left]
+    first = bisect_left(lengths, shortest, 0, left)
+    part = bisect_right(lengths, shortest, left, pivot)
     return order[first : first + part - left] + order[part : right + 1]

@@ -127,6 +127,13 @@ class Pending:
         return self._rows[0] + self._rows[1]
 
     @property
+    def has_equals(self) -> bool:
+        """Does anybody wait who could share a row?"""
+        return self._rows[0] + self._rows[1] < len(self._line) or bool(
+            self._equal[0] and self._equal[1]
+        )
+
+    @property
     def bulk(self) -> int:
         """Requests in the lane for bulk."""
         return self._requests[1]

@@ -11,7 +11,7 @@ ever: whoever has been passed over a few times is what the next batch is built a
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -84,8 +84,8 @@ def fill(pending: Pending, device: Device, now: float, overhead: float = 0.0) ->
 def _choose(pending: Pending, device: Device, now: float, late: dict[Request, None]) -> Fill:
     """One batch without those who are late, to whom it adds those whose deadline has passed."""
     is_aged = pending.oldest.passed >= MOST_PASSED
-    line = _in_time(pending.by_age() if is_aged else pending, now, late)
-    window = list(islice(line, device.max_batch_size))
+    line = pending.by_age() if is_aged else iter(pending)
+    window = _in_time(line, device.max_batch_size, pending, now, late)
     if not window:
         return Fill()
     if window[0].losses:
@@ -95,8 +95,7 @@ def _choose(pending: Pending, device: Device, now: float, late: dict[Request, No
     result = _in_order(own, device)
     anchor = next((at for at, each in enumerate(result.taken) if each.passed >= MOST_PASSED), 0)
     if anchor or _is_wasteful(result, device):
-        if len(window) < WINDOW:
-            window += islice(line, WINDOW - len(window))
+        window += _in_time(line, WINDOW - len(window), pending, now, late, window)
         own = window if mixed else [each for each in window if not is_bulk(each.priority)]
         by_length = _of_like_length(own, anchor, device)
         taken = set(by_length.taken)
@@ -108,16 +107,40 @@ def _choose(pending: Pending, device: Device, now: float, late: dict[Request, No
     return result
 
 
-def _in_time(line: Iterable[Request], now: float, late: dict[Request, None]) -> Iterator[Request]:
-    """Of equal ones the first: they share a row."""
-    seen: set[Hashable] = set()
-    for request in line:
-        if request.deadline <= now:
-            late[request] = None
-        elif not (late and request in late) and request.key not in seen:
-            if request.key is not None:
-                seen.add(request.key)
-            yield request
+def _in_time(
+    line: Iterator[Request],
+    count: int,
+    pending: Pending,
+    now: float,
+    late: dict[Request, None],
+    before: Sequence[Request] = (),
+) -> list[Request]:
+    """The next `count` of the line that can be in time; of equals the first, whose row they share."""
+    found: list[Request] = []
+    seen = {request.key for request in before} if pending.has_equals else None
+    while len(found) < count:
+        some = list(islice(line, count - len(found)))
+        if not some:
+            break
+        expired = [request for request in some if request.deadline <= now]
+        if expired:
+            late.update(dict.fromkeys(expired))
+        if late:
+            some = [request for request in some if request not in late]
+        if seen is not None:
+            some = [request for request in some if _is_first(request.key, seen)]
+        found += some
+    return found
+
+
+def _is_first(key: Hashable, seen: set[Hashable]) -> bool:
+    """Of its equals; those without a key have none."""
+    if key is None:
+        return True
+    if key in seen:
+        return False
+    seen.add(key)
+    return True
 
 
 def _in_order(line: Sequence[Request], device: Device) -> Fill:
@@ -148,7 +171,9 @@ def _again(line: Sequence[Request], device: Device) -> Fill:
 
 def _of_like_length(line: Sequence[Request], anchor: int, device: Device) -> Fill:
     costs = [request.cost for request in line]
-    places = neighbours(costs, anchor, device.cost.weights, device.max_batch_size, device.fits)
+    places = neighbours(
+        costs, anchor, device.cost.weights, device.max_batch_size, device.safe_tokens
+    )
     result = Fill([line[place] for place in places])
     if len(places) < len(line):
         result.reason = "lengths"
