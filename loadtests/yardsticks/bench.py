@@ -91,10 +91,16 @@ class Bench(contextlib.AbstractContextManager["Bench"]):
         self._stack.close()
 
     @functools.cached_property
-    def overhead(self) -> float:
-        """Seconds from an unloaded request to its answer, above s(1): HTTP and hand-over."""
+    def alone(self) -> Run:
+        """One caller, who never waits for anybody."""
         run = closedloop.drive(*self._target(), 1, self.sizes.alone)
         self.record.raw("alone", run)
+        return run
+
+    @functools.cached_property
+    def overhead(self) -> float:
+        """Seconds from an unloaded request to its answer, above s(1): HTTP and hand-over."""
+        run = self.alone
         median_ms = run.summary(skip=0.5).p50_ms
         overhead = median_ms / 1e3 - ACCELERATOR.time(1)
         say(f"alone: p50 {median_ms:.2f} ms, overhead {overhead * 1e3:.2f} ms")

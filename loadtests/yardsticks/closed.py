@@ -21,7 +21,7 @@ def y5(bench: Bench) -> list[Finding]:
 
 def _group(bench: Bench, callers: int) -> Finding:
     run = bench.closed(callers)
-    rate, turn = closedloop.throughput(run, bench.skip), turnaround(run, bench.skip)
+    rate, turn = closedloop.throughput(run, bench.skip), turnaround(bench.alone, skip=0.5)
     ideal = ACCELERATOR.one_group(callers, turn)
     return Finding(
         f"{callers} callers, turnaround {turn * 1e3:.2f} ms"
@@ -39,8 +39,10 @@ def turnaround(run: Run, skip: float) -> float:
 
     A caller's cycle, from one send to its next, less the server's own `total` of Server-Timing:
     both ways over the loopback, reading the answer and writing the next request. Our callers send
-    in the same turn of their loop in which they read the answer, so a cycle is a latency. All that
-    `total` contains, from the request's arrival to its answer's encoding, is the server's to lose.
+    in the same turn of their loop in which they read the answer, so a cycle is a latency.
+
+    To be measured with one caller. With many, a request also waits in its socket while the server
+    is busy with the others; that would pass for the caller's time, and it is the server's to lose.
     """
     chosen = [
         outcome
