@@ -52,13 +52,14 @@ def measure(args: argparse.Namespace, record: Record) -> Measured:
         record.raw("alone", alone)
         print(f"interactive alone: {alone.summary(SKIP)}", flush=True)
         beside, lanes = _offer(server, args.seconds, {INTERACTIVE: urgent, BULK: flood})
-        record.raw("beside", beside)
     high, low = (
         [out for out, lane in zip(beside.outcomes, lanes, strict=True) if lane == wanted]
         for wanted in (INTERACTIVE, BULK)
     )
     for lane, outcomes in ((INTERACTIVE, high), (BULK, low)):
-        print(f"{lane}: {Run(outcomes, beside.begin, beside.seconds).summary(SKIP)}", flush=True)
+        run = Run(outcomes, beside.begin, beside.seconds)
+        record.raw(f"beside-{lane}", run)
+        print(f"{lane}: {run.summary(SKIP)}", flush=True)
     notes = (
         f"Interactive: Priority u=1, {args.interactive:g} of the capacity of {capacity:.0f}/s; "
         f"bulk: u=6, {args.bulk:g} times it; each with its own key; a queue of {args.queue}. "

@@ -1,43 +1,38 @@
-"""What does deciding cost? CPU time of the collector, in this process, with no model and no HTTP.
+"""What does deciding cost? CPU time of one thread, with no model and no HTTP.
 
 Requests are submitted one by one, batches are cut from a standing backlog and settled with results
-that are there already. The policy's own part is what that takes beyond a bare queue of the same
-requests under the same lock: admission, when a batch is due, what goes in it, and learning.
+that are there already. Judged is the schedule alone: equal inputs, admission, the queue, when a
+batch is due, what goes in it, and learning. Beside it the whole collector (lock, states, outcomes,
+statistics), and a bare queue under a lock, which is the least that any engine does.
 """
 
 import argparse
 import gc
-import threading
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 from statistics import median
-from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from batcher.collector import Collector
-from batcher.limits import Limits
-from batcher.request import Batch, Request, State
+from batcher.request import Request
 from loadtests.checks.finding import Finding, Measured, spread
 from loadtests.checks.spared import at_most
+from loadtests.checks.subjects import DEVICE, LIMIT, Bare, Deciding, Nowhere, Subject, Whole
 from loadtests.record import Record
 from loadtests.target import count_between
 
 TITLE = "CPU time of the scheduling policy, for each request"
 MOST_US = 10.0
-LIMIT = 32  # Of a batch.
 BACKLOG = 256  # More than the policy looks at for one batch.
 DEADLINE = 30.0
-DEVICE_S = (0.050, 0.0, 40e-6)  # Fixed, for each request, for each padded token.
-# What a warm-up would have measured: size, padded tokens, seconds.
-PROFILE = [
-    [size, size * longest, DEVICE_S[0] + DEVICE_S[2] * size * longest]
-    for size in (1, 4, 16, 32)
-    for longest in (8, 32, 128)
-]
+SUBJECTS: Mapping[str, Callable[[], Subject]] = {
+    "schedule": Deciding,
+    "collector": Whole,
+    "bare queue": Bare,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,105 +49,6 @@ TRAFFIC: Mapping[str, Traffic] = {
     "64 callers, lengths 5 to 128": Traffic(64, range(5, 129), (3,)),
     "… in two lanes": Traffic(64, range(5, 129), (1, 6)),
 }
-
-
-class Nowhere:
-    """A sink that hands on nothing."""
-
-    def deliver(self, settled: Sequence[object]) -> None:
-        pass
-
-
-class Done(NamedTuple):
-    """What a bare queue says of an answer."""
-
-    value: object
-    queue_wait: float
-    size: int
-    tokens: int
-    useful_tokens: int
-
-
-class VirtualClock:
-    """Stands still while work is done; waiting takes no time at all."""
-
-    def __init__(self) -> None:
-        self.time = 0.0
-
-    def now(self) -> float:
-        return self.time
-
-    def wait(self, condition: threading.Condition, until: float | None) -> None:
-        assert until is not None, "it would wait for ever: this is a bug"
-        self.time = max(self.time, until)
-
-
-class Subject(Protocol):
-    """What is measured."""
-
-    clock: VirtualClock
-
-    def submit(self, request: Request) -> None: ...
-
-    def next_batch(self) -> Sequence[Request]: ...
-
-    def settle(self, inference: float) -> None: ...
-
-
-class Ours:
-    """The collector, with one replica that is up and has its profile."""
-
-    def __init__(self) -> None:
-        self.clock = VirtualClock()
-        self._collector = Collector(Limits(max_batch_size=LIMIT), self.clock)
-        self._collector.replica_up(0, {"profile": PROFILE})
-        self._batch: Batch | None = None
-
-    def submit(self, request: Request) -> None:
-        self._collector.submit((request,))
-
-    def next_batch(self) -> Sequence[Request]:
-        self._batch = self._collector.next_batch(0)
-        assert self._batch is not None, "no batch where a backlog waits: this is a bug"
-        return self._batch.requests
-
-    def settle(self, inference: float) -> None:
-        assert self._batch is not None, "settled before it was cut: this is a bug"
-        self._batch.settle(self._batch.requests, inference)
-
-
-class Bare:
-    """A queue under a lock, in order of arrival: the least that any engine does."""
-
-    def __init__(self) -> None:
-        self.clock = VirtualClock()
-        self._lock = threading.Lock()
-        self._waiting: deque[Request] = deque()
-        self._sink = Nowhere()
-        self._batch: list[Request] = []
-
-    def submit(self, request: Request) -> None:
-        with self._lock:
-            self._waiting.append(request)
-
-    def next_batch(self) -> Sequence[Request]:
-        with self._lock:
-            self._batch = [self._waiting.popleft() for _ in range(LIMIT)]
-            for request in self._batch:
-                request.state = State.RUNNING
-        return self._batch
-
-    def settle(self, inference: float) -> None:
-        tokens = LIMIT * max(request.cost for request in self._batch)
-        useful = sum(request.cost for request in self._batch)
-        now = self.clock.now()
-        settled = []
-        with self._lock:
-            for request in self._batch:
-                request.state = State.DONE
-                wait = now - request.arrival
-                settled.append((request, Done(request, wait, LIMIT, tokens, useful)))
-        self._sink.deliver(settled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,21 +73,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def measure(args: argparse.Namespace, record: Record) -> Measured:
     findings, notes = [], []
     lines = ["traffic,subject,repeat,submit_us,next_batch_us,settle_us"]
-    subjects: Mapping[str, Callable[[], Subject]] = {"bare": Bare, "ours": Ours}
     for what, traffic in TRAFFIC.items():
         costs: dict[str, list[Cost]] = defaultdict(list)
         for repeat in range(args.repeats):
-            for name, subject in subjects.items():
+            for name, subject in SUBJECTS.items():
                 cost = spent(subject(), requests(traffic, args.seed + repeat), args.requests)
                 costs[name].append(cost)
                 lines.append(
                     f'"{what}",{name},{repeat},{cost.submit},{cost.next_batch},{cost.settle}'
                 )
-        ours, bare = (median(cost.total for cost in costs[name]) for name in ("ours", "bare"))
-        print(f"{what}: {ours:.2f} us, of that a bare queue {bare:.2f}", flush=True)
+        totals = {name: median(cost.total for cost in each) for name, each in costs.items()}
+        print(f"{what}: {totals}", flush=True)
         findings += [
-            at_most(f"{what}: the policy's own part", ours - bare, MOST_US, "us"),
-            Finding(f"{what}: submit, next_batch and settle", ours, "us"),
+            at_most(f"{what}: deciding", totals["schedule"], MOST_US, "us"),
+            Finding(f"{what}: the whole collector", totals["collector"], "us"),
+            Finding(f"{what}: a bare queue", totals["bare queue"], "us"),
         ]
         notes += [
             f"- {what}, {name}: {spread([cost.total for cost in each])} us; submit "
@@ -238,7 +134,7 @@ def spent(subject: Subject, made: Iterator[Callable[[float], Request]], many: in
         batch = subject.next_batch()
         cut = time.thread_time_ns()
         size, longest = len(batch), max(request.cost for request in batch)
-        inference = DEVICE_S[0] + DEVICE_S[2] * size * longest
+        inference = DEVICE.time(size, longest)
         subject.clock.time += inference
         ran = time.thread_time_ns()
         subject.settle(inference)

@@ -187,10 +187,10 @@ def test_sharing_saves_the_device_nothing_below_capacity_and_a_third_of_it_beyon
 # Cost of the policy
 
 
-@pytest.mark.parametrize("subject", [policy.Ours, policy.Bare])
-def test_backlog_stays_and_every_request_is_counted(subject: type[policy.Subject]):
+@pytest.mark.parametrize("name", list(policy.SUBJECTS))
+def test_each_subject_is_driven_the_same_way(name: str):
     made = policy.requests(policy.TRAFFIC["64 callers, lengths 5 to 128"], seed=1)
-    cost = policy.spent(subject(), made, many=2000)
+    cost = policy.spent(policy.SUBJECTS[name](), made, many=2000)
     assert cost.total > 0
     assert min(cost.submit, cost.next_batch, cost.settle) > 0
 
