@@ -3,6 +3,11 @@
 if __name__ == "__main__":
     import sys
 
+    if sys.argv[1:2] == ["plan"]:
+        from service.plan.command import main
+
+        sys.exit(main(sys.argv[2:]))
+
     from service.launch import main
 
     sys.exit(main(sys.argv[1:]))

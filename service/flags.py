@@ -19,15 +19,15 @@ def _names_only(found: re.Match[str]) -> str:
     return f"{found[1]} {' '.join(names) or '(a value without a flag)'}"
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         # It quotes what was typed, and behind a misspelt name that may be a key.
         message = re.sub(r"(unrecognized arguments:) .*", _names_only, message, flags=re.DOTALL)
         self.exit(BAD_SETTING, f"batcher: {message} (--help lists all flags)\n")
 
 
-def parser() -> argparse.ArgumentParser:
-    made = _Parser(
+def parser() -> Parser:
+    made = Parser(
         prog="python -m service",
         description="An inference service that batches requests.",
         epilog="Each is also an environment variable: --max-batch-size is BATCHER_MAX_BATCH_SIZE."
@@ -38,6 +38,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--print-config", action="store_true", help="print the effective settings and leave"
     )
+    add_settings(made)
+    return made
+
+
+def add_settings(made: argparse._ActionsContainer) -> None:
+    """A flag for every setting; what is not typed is not in the result."""
     for name, field in Settings.model_fields.items():
         default = table.default_of(name)
         told = f" (default: {default})" if default else ""
@@ -45,4 +51,3 @@ def parser() -> argparse.ArgumentParser:
         made.add_argument(
             table.flag(name), dest=name, help=help_text, metavar="X", default=argparse.SUPPRESS
         )
-    return made

@@ -17,7 +17,7 @@ LAYERS = [
     {"errors", "clock", "limits", "ceiling", "lengths", "regroup", "arrays"},
     {"request", "watchdog", "answers"},
     {"cost", "pending", "equality", "quarantine", "runner", "stats", "futures"},
-    {"recovery", "device", "sharing"},
+    {"recovery", "device"},
     {"replica"},
     {"policy", "admission"},
     {"schedule"},
