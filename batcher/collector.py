@@ -11,11 +11,10 @@ import copy
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from batcher import recovery
-from batcher.answers import Answers
 from batcher.clock import Clock
 from batcher.errors import (
     BatcherError,
@@ -32,6 +31,7 @@ from batcher.replica import Replica
 from batcher.request import Answer, Batch, BatchReport, Outcome, Request, Sink, State
 from batcher.runner import as_outcome
 from batcher.schedule import Schedule
+from batcher.sharing import Sharing, Sorted, join
 from batcher.stats import Snapshot, Tally
 
 _log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ _MAX_LENIENCY = 64.0
 _MOST_CONDEMNED = 2  # in a row, with nothing between that went well
 _NOT_READY_RETRY = 1.0  # seconds; nobody knows how long a model takes to load
 
-_FROM_MEMORY = BatchReport(-1, 0, 0, 0, 0, "cache", 0.0, 0.0, 0.0, 0.0)
+_FROM_CACHE = BatchReport(-1, 0, 0, 0, 0, "cache", 0.0, 0.0, 0.0, 0.0)
 
 Settled = dict[Sink, list[tuple[Request, Outcome]]]
 
@@ -54,13 +54,11 @@ class Collector:
         self._schedule = Schedule(limits, replicas)
         self._pending = self._schedule.pending  # every request in here is WAITING
         self._running = 0  # requests that are RUNNING
-        # Where the answer to an input is on its way: a batch, and which row of it.
-        self._in_flight: dict[Hashable, tuple[Batch, int]] = {}
+        self._sharing = Sharing(limits.cache_bytes)
         devices = self._schedule.devices
         self._replicas = [Replica(index, device) for index, device in enumerate(devices)]
         self._is_hopeful = False  # there is one that is up or soon will be
         self._quarantine = Quarantine()
-        self._answers = Answers(limits.cache_bytes) if limits.cache_bytes else None
         self._leniency = 1.0  # times the patience: batches have hung, and nobody knows why
         self._phase = "open"  # then draining, then closed
         self._tally = Tally()
@@ -76,20 +74,17 @@ class Collector:
         with self._lock:
             now = self.clock.now()
             refused = self._refusal(prints, now)
-            known = self._known(requests) if self._answers is not None else {}
-            alone = self._alone(requests, known) if self._in_flight or known else requests
-            if refused is None and alone:
-                refused = self._schedule.refusal(alone, now)
+            found = self._sharing.sort(requests)
+            if refused is None and found.alone:
+                refused = self._schedule.refusal(found.alone, now)
             if refused is not None:
                 self._tally.refused[type(refused).__name__] += len(requests)
                 raise refused
             self._tally.accepted += len(requests)
-            if known:
-                self._answer(known, settled)
-            if len(alone) + len(known) < len(requests):
-                self._join(requests, now)
-            if alone:
-                self._schedule.add(alone, now)
+            if found.known or found.joining:
+                self._share(found, now, settled)
+            if found.alone:
+                self._schedule.add(found.alone, now)
                 self._changed.notify()
         _deliver(settled)
 
@@ -257,44 +252,16 @@ class Collector:
                 return PoisonRequest("this input has killed several workers: it is refused")
         return None
 
-    def _known(self, requests: Sequence[Request]) -> dict[Request, Any]:
-        """With the finished answers that are kept in memory."""
-        assert self._answers is not None
-        found = {}
-        for request in requests:
-            if request.key is not None and (value := self._answers.get(request.key)) is not None:
-                found[request] = value
-        return found
-
-    def _alone(self, requests: Sequence[Request], known: Mapping[Request, Any]) -> list[Request]:
-        """Those who need a row of their own."""
-        flying = self._in_flight
-        return [
-            each
-            for each in requests
-            if each.key is None or (each.key not in flying and each not in known)
-        ]
-
-    def _answer(self, known: Mapping[Request, Any], settled: Settled) -> None:
-        self._tally.cached += len(known)
-        for request, value in known.items():
-            self._finish(request, Answer(value, 0.0, _FROM_MEMORY), settled)
-
-    def _join(self, requests: Sequence[Request], now: float) -> None:
-        """Those whose answer is on its way wait for that one. From here on they are RUNNING."""
-        joined = 0
-        for request in requests:
-            is_alone = request.key is None or request.key not in self._in_flight
-            if is_alone or request.state is State.DONE:
-                continue
-            batch, row = self._in_flight[request.key]
-            batch.twins.setdefault(row, []).append(request)
-            request.state = State.RUNNING
+    def _share(self, found: Sorted, now: float, settled: Settled) -> None:
+        self._tally.cached += len(found.known)
+        for request, value in found.known:
+            self._finish(request, Answer(value, 0.0, _FROM_CACHE), settled)
+        for request, batch, row in found.joining:
+            join(request, batch, row)
             self._tally.queue_wait.observe(0.0)
-            joined += 1
-        self._running += joined
-        self._tally.shared += joined
-        self._schedule.joined(joined, now)
+        self._running += len(found.joining)
+        self._tally.shared += len(found.joining)
+        self._schedule.joined(len(found.joining), now)
 
     def _not_ready(self) -> NotReady:
         waits = [replica.retry_in(self.clock.now()) for replica in self._replicas]
@@ -366,9 +333,7 @@ class Collector:
         )
         if batch.size > 1:
             batch.patience *= self._leniency
-        for row, request in enumerate(requests):
-            if request.key is not None:
-                self._in_flight[request.key] = (batch, row)
+        self._sharing.runs(batch)
         return batch
 
     def _finish(self, request: Request, outcome: Outcome, settled: Settled) -> None:
@@ -395,7 +360,7 @@ class Collector:
         settled: Settled = defaultdict(list)
         with self._lock:
             now = self.clock.now()
-            report = self._report(batch, inference)
+            report = batch.report(inference)
             answered = 0
             for row, (result, error) in enumerate(zip(results, errors, strict=True)):
                 for request in batch.row(row) if batch.twins else (batch.requests[row],):
@@ -405,9 +370,8 @@ class Collector:
                         outcome = copy.copy(error) if error else Answer(result, wait, report)
                         self._finish(request, outcome, settled)
                         answered += 1
-                key = batch.requests[row].key
-                if self._answers is not None and key is not None and error is None:
-                    self._answers.put(key, result)
+                if error is None:
+                    self._sharing.keep(batch.requests[row], result)
             self._ended(batch, now, report, answered)
             if inference > 0.0:
                 self._went_well(batch, errors)
@@ -417,7 +381,7 @@ class Collector:
         settled: Settled = defaultdict(list)
         with self._lock:
             now, replica = self.clock.now(), self._replicas[batch.replica]
-            self._ended(batch, now, self._report(batch, 0.0), 0)
+            self._ended(batch, now, batch.report(0.0), 0)
             if out_of_memory:
                 replica.device.ceiling.failed(batch.size, batch.tokens, now)
             rows = self._still_wanted(batch, now, settled)
@@ -441,7 +405,7 @@ class Collector:
         poison = 0
         with self._lock:
             now, replica = self.clock.now(), self._replicas[batch.replica]
-            self._ended(batch, now, self._report(batch, 0.0), 0)
+            self._ended(batch, now, batch.report(0.0), 0)
             if lost and replica.reason == "hang" and batch.size > 1:
                 # Perhaps it is only slow: the next one is given more time, to be told apart.
                 self._leniency = min(2 * self._leniency, _MAX_LENIENCY)
@@ -466,25 +430,8 @@ class Collector:
         _deliver(settled)
         return poison
 
-    def _report(self, batch: Batch, inference: float) -> BatchReport:
-        oldest = min([request.arrival for request in batch.requests], default=batch.closed)
-        return BatchReport(
-            replica=batch.replica,
-            size=batch.size,
-            requests=batch.size + sum(map(len, batch.twins.values())),
-            tokens=batch.tokens,
-            useful_tokens=batch.useful_tokens,
-            reason=batch.reason,
-            closed=batch.closed,
-            oldest_wait=batch.closed - oldest,
-            predicted=batch.predicted,
-            inference=inference,
-        )
-
     def _ended(self, batch: Batch, now: float, report: BatchReport, answered: int) -> None:
-        for row, request in enumerate(batch.requests):
-            if request.key is not None and self._in_flight.get(request.key) == (batch, row):
-                del self._in_flight[request.key]
+        self._sharing.ended(batch)
         self._schedule.ended(
             batch.replica,
             now,

@@ -115,7 +115,7 @@ def _in_time(
     late: dict[Request, None],
     before: Sequence[Request] = (),
 ) -> list[Request]:
-    """The next `count` of the line that can be in time; of equals the first, whose row they share."""
+    """The next `count` of the line that can be in time; of equals the first: they share a row."""
     found: list[Request] = []
     seen = {request.key for request in before} if pending.has_equals else None
     while len(found) < count:

@@ -137,6 +137,22 @@ class Batch:
     def payloads(self) -> list[Payload]:
         return [request.payload for request in self.requests]
 
+    def report(self, inference: float) -> BatchReport:
+        """`inference` in seconds; 0: it failed."""
+        oldest = min([request.arrival for request in self.requests], default=self.closed)
+        return BatchReport(
+            replica=self.replica,
+            size=self.size,
+            requests=self.size + sum(map(len, self.twins.values())),
+            tokens=self.tokens,
+            useful_tokens=self.useful_tokens,
+            reason=self.reason,
+            closed=self.closed,
+            oldest_wait=self.closed - oldest,
+            predicted=self.predicted,
+            inference=inference,
+        )
+
     def settle(self, results: Sequence[Any], inference: float = 0.0) -> None:
         """Gives each request its outcome: one result per row, in order.
 

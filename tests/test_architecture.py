@@ -17,7 +17,7 @@ LAYERS = [
     {"errors", "clock", "limits", "ceiling", "lengths", "regroup", "arrays"},
     {"request", "watchdog", "answers"},
     {"cost", "pending", "equality", "quarantine", "runner", "stats", "futures"},
-    {"recovery", "device"},
+    {"recovery", "device", "sharing"},
     {"replica"},
     {"policy", "admission"},
     {"schedule"},

@@ -118,6 +118,13 @@ def _paths() -> dict[str, Any]:
     numbers = {"type": "array", "items": {"type": "number"}}
     vectors = {"type": "array", "items": numbers}
     model_id = {"name": "model", "in": "path", "required": True, "schema": _TEXT}
+    limit = {
+        "name": "limit",
+        "in": "query",
+        "required": False,
+        "schema": {"type": "integer", "minimum": 1, "maximum": RECENT, "default": 100},
+        "description": "so many at most",
+    }
     health = {
         "get": _operation("Is new work taken?", _ref(shapes.Health), (405,), "") | {"security": []}
     }
@@ -168,21 +175,8 @@ def _paths() -> dict[str, Any]:
                 {"type": "array", "items": _ref(shapes.BatchTold)},
                 (*_ANY_ROUTE, 400),
                 "",
-            ),
-            "parameters": [
-                {
-                    "name": "limit",
-                    "in": "query",
-                    "required": False,
-                    "schema": {
-                        "type": "integer",
-                        "minimum": 1,
-                        "maximum": RECENT,
-                        "default": 100,
-                    },
-                    "description": "so many at most",
-                }
-            ],
+            )
+            | {"parameters": [limit]}
         },
         "/openapi.json": {"get": _operation("This document", _OBJECT, _ANY_ROUTE, "")},
         "/docs": {"get": page | {"security": []}},

@@ -87,5 +87,5 @@ def test_it_is_described_as_it_answers(http: TestClient) -> None:
     described = document["components"]["schemas"]["BatchTold"]["properties"]
     [told] = http.get("/stats/batches?limit=1").json()
     assert set(told) == set(described)
-    [limit] = path["parameters"]
+    [limit] = path["get"]["parameters"]
     assert (limit["schema"]["minimum"], limit["schema"]["maximum"]) == (1, 4096)
