@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 # A module of the engine imports only from lines above its own.
 LAYERS = [
-    {"errors", "clock", "limits", "ceiling", "lengths", "regroup", "arrays"},
+    {"errors", "clock", "limits", "ceiling", "fit", "lengths", "regroup", "arrays"},
     {"request", "watchdog", "answers"},
     {"cost", "pending", "equality", "quarantine", "runner", "stats", "futures"},
     {"recovery", "device", "sharing"},
@@ -121,7 +121,7 @@ def test_the_engine_never_sleeps() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["policy", "pending", "admission", "cost", "simulate", "limits", "answers"]
+    "module", ["policy", "pending", "admission", "cost", "fit", "simulate", "limits", "answers"]
 )
 def test_decisions_have_no_lock_no_clock_and_no_io(module: str) -> None:
     forbidden = {"threading", "asyncio", "time", "multiprocessing", "os", "logging", "socket"}
