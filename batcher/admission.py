@@ -33,7 +33,7 @@ def refusal(
     caller, priority and deadline.
     """
     asked, first = len(requests), requests[0]
-    tokens = sum([request.cost for request in requests])
+    tokens = first.cost if asked == 1 else sum([request.cost for request in requests])
     free = limits.max_queue_size - len(pending)
     if asked > free:
         why = f"{len(pending)} requests wait and at most {limits.max_queue_size} may"
@@ -51,36 +51,39 @@ def refusal(
         if first.deadline == math.inf or not (pending or all(each.batches for each in devices)):
             # An idle engine tries whatever comes: only that can show a prediction to be wrong.
             return None
-        rows, waiting_tokens = pending.ahead_of(first.priority)
-        rows, waiting_tokens = rows + asked, waiting_tokens + tokens
-        finish = overhead + seconds_until(rows, waiting_tokens, devices, now, rate)
+        ahead = pending.ahead_of(first.priority)
+        finish = overhead + seconds_until(ahead + asked, devices, now, rate)
+        finish += _longer_than_usual(asked, tokens, devices)
         if now + finish <= first.deadline:
             return None
         why = f"it would be done in {finish:.2f} s, {now + finish - first.deadline:.2f} s too late"
         return Overloaded(why, finish)
-    drained = seconds_until(pending.rows, pending.tokens, devices, now)
-    return Overloaded(why, drained)
+    return Overloaded(why, seconds_until(pending.rows, devices, now))
 
 
-def seconds_until(
-    rows: int, tokens: int, devices: Sequence[Device], now: float, rate: float = 0.0
-) -> float:
+def seconds_until(rows: int, devices: Sequence[Device], now: float, rate: float = 0.0) -> float:
     """How long until so many rows are done, whole batches at their predicted time, behind what runs
     now. Whoever comes until the last batch is cut, at `rate`, is in it. 0 while nothing is known of
     the devices."""
     if not rows or not devices:
         return 0.0
-    device = min(devices, key=_free_at)
-    wait = max(0.0, device.free_at - now)
-    mean = max(1.0, tokens / rows) * device.padding
-    size = min(device.max_batch_size, max(1, int(device.max_batch_tokens / mean)))
-    batches, rest = divmod(rows, size)
-    whole = device.predict(size, mean)
+    device = devices[0] if len(devices) == 1 else min(devices, key=_free_at)
+    pace = device.pace
+    start = max(0.0, device.free_at - now)
+    batches, rest = divmod(rows, pace.size)
     rounds, over = divmod(batches, len(devices))
-    start = wait + rounds * whole
-    if not rest:
-        return start + whole if over else start
-    return start + device.predict(min(size, rest + int(rate * start)), mean)
+    start += rounds * pace.whole
+    if rest:
+        return start + pace.seconds(min(pace.size, rest + int(rate * start)))
+    return start + pace.whole if over else start
+
+
+def _longer_than_usual(asked: int, tokens: int, devices: Sequence[Device]) -> float:
+    """Seconds that these take beyond what so many of the usual length would."""
+    if not devices:
+        return 0.0
+    pace = devices[0].pace
+    return max(0.0, tokens - asked * pace.tokens) * pace.per_token
 
 
 def _free_at(device: Device) -> float:

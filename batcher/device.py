@@ -11,8 +11,28 @@ from batcher.ceiling import MemoryCeiling
 from batcher.cost import CostModel
 from batcher.limits import Limits
 
-_MOST_TOKENS = 16384  # in a batch, unless the user says otherwise
+# Padded tokens in a batch, unless the user says otherwise: as many as make it efficient, and not so
+# few that a fixed cost too small to be measured switches batching off.
+_LEAST_TOKENS, _MOST_TOKENS = 1024, 16384
 _LEARNING = 0.1  # the weight of the last batch
+
+
+class Pace:
+    """How fast a device works through a queue of the usual kind. Times in seconds."""
+
+    __slots__ = ("each", "fixed", "per_token", "size", "tokens", "whole")
+
+    def __init__(
+        self, size: int, fixed: float, each: float, tokens: float, per_token: float
+    ) -> None:
+        self.size = size  # rows in a whole batch
+        self.fixed, self.each = fixed, each  # of a batch, and of each row in it
+        self.whole = self.seconds(size)
+        self.tokens = tokens  # of a row, unpadded
+        self.per_token = per_token
+
+    def seconds(self, rows: int) -> float:
+        return self.fixed + self.each * rows
 
 
 class Device:
@@ -25,6 +45,7 @@ class Device:
         self.is_up = False
         self.batches = 0  # taken and not ended; more than one only while one runs in halves
         self.free_at = -math.inf  # as predicted; of the past once it is overdue
+        self.pace = Pace(self.max_batch_size, 0.0, 0.0, 1.0, 0.0)
         self.padding = 1.0  # tokens as run for each useful one, in recent batches
 
     def came_up(self, profile: object) -> None:
@@ -32,12 +53,13 @@ class Device:
         anything else teaches nothing."""
         self.is_up = True
         points = _points(profile)
-        if not points:
+        if not points or self.cost.observations:  # in a later life what has been learned stays
             return
-        self.cost = CostModel()
         self.cost.seed(points)
         if self._learns_budget:
-            self.max_batch_tokens = min(_MOST_TOKENS, max(1, self.cost.token_budget()))
+            budget = self.cost.token_budget()
+            self.max_batch_tokens = min(_MOST_TOKENS, max(_LEAST_TOKENS, budget))
+        self.set_pace(min(tokens / size for size, tokens, _ in points))  # until one has run
 
     def fits(self, size: int, tokens: int) -> bool:
         """Tokens with their padding. (A request alone goes whatever this says.)"""
@@ -52,9 +74,13 @@ class Device:
         """What there is too little of."""
         return "tokens" if tokens > self.max_batch_tokens else "memory"
 
-    def predict(self, size: int, mean_tokens: float) -> float:
-        """Seconds for so many requests with so many tokens each, padding included."""
-        return self.cost.predict(size, round(size * mean_tokens))
+    def set_pace(self, mean_tokens: float) -> None:
+        """For requests of so many tokens each. Once for each batch: admission is asked more often,
+        and has no time for more than a multiplication."""
+        fixed, each, per_token = self.cost.weights
+        tokens = mean_tokens * self.padding
+        size = min(self.max_batch_size, max(1, int(self.max_batch_tokens / tokens)))
+        self.pace = Pace(size, fixed, each + per_token * tokens, mean_tokens, per_token)
 
     def began(self, now: float, predicted: float) -> None:
         self.batches += 1

@@ -46,7 +46,7 @@ class Pending:
         self._equal: tuple[dict[Hashable, list[Request]], dict[Hashable, list[Request]]] = ({}, {})
         self._requests = [0, 0]
         self._rows = [0, 0]
-        self._tokens = [0, 0]  # unpadded
+        self.tokens = 0  # of all rows, unpadded
 
     def add(self, request: Request) -> None:
         level, caller = request.priority, request.caller
@@ -115,11 +115,9 @@ class Pending:
         """How many requests of this caller wait."""
         return self._held[caller]
 
-    def ahead_of(self, priority: int) -> tuple[int, int]:
-        """Rows and tokens that wait in the same or the more urgent lane."""
-        if is_bulk(priority):
-            return self._rows[0] + self._rows[1], self._tokens[0] + self._tokens[1]
-        return self._rows[0], self._tokens[0]
+    def ahead_of(self, priority: int) -> int:
+        """Rows that wait in the same or the more urgent lane."""
+        return self._rows[0] + self._rows[1] if is_bulk(priority) else self._rows[0]
 
     @property
     def rows(self) -> int:
@@ -137,11 +135,6 @@ class Pending:
     def bulk(self) -> int:
         """Requests in the lane for bulk."""
         return self._requests[1]
-
-    @property
-    def tokens(self) -> int:
-        """Of all rows, unpadded."""
-        return self._tokens[0] + self._tokens[1]
 
     @property
     def is_retry(self) -> bool:
@@ -180,7 +173,7 @@ class Pending:
                 return
             self._equal[lane][request.key] = [request]
         self._rows[lane] += 1
-        self._tokens[lane] += request.cost
+        self.tokens += request.cost
 
     def _leave(self, request: Request) -> None:
         del self._by_age[request]
@@ -199,7 +192,7 @@ class Pending:
                 return
             del self._equal[lane][request.key]
         self._rows[lane] -= 1
-        self._tokens[lane] -= request.cost
+        self.tokens -= request.cost
 
     def _leave_flow(self, request: Request) -> None:
         flow = self._flows[request.priority, request.caller]

@@ -182,20 +182,23 @@ def _of_like_length(line: Sequence[Request], anchor: int, device: Device) -> Fil
 
 def _add_bulk(result: Fill, window: Sequence[Request], device: Device) -> None:
     """As long as it does not hold up those that are in already."""
-    cost = device.cost
+    fixed, each, per_token = device.cost.weights
     longest = result.tokens // len(result.taken)
-    patience = _SLACK * cost.predict(len(result.taken), result.tokens)
+    patience = _SLACK * (fixed + each * len(result.taken) + per_token * result.tokens)
     for request in window:
+        if not is_bulk(request.priority):
+            continue
         size = len(result.taken) + 1
-        if size > device.max_batch_size:
-            break
-        if is_bulk(request.priority):
-            tokens = max(longest, request.cost) * size
-            if device.fits(size, tokens) and cost.predict(size, tokens) <= patience:
-                result.taken.append(request)
-                longest = max(longest, request.cost)
-            else:
-                result.reason = result.reason or "lanes"
+        if size > device.max_batch_size or (fixed + (each + per_token * longest) * size > patience):
+            result.reason = result.reason or "lanes"
+            break  # not even one as short as the others
+        longer = max(longest, request.cost)
+        tokens = longer * size
+        if fixed + each * size + per_token * tokens <= patience and device.fits(size, tokens):
+            result.taken.append(request)
+            longest = longer
+        else:
+            result.reason = result.reason or "lanes"
     _closed(result, longest, device)
 
 

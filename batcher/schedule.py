@@ -80,6 +80,8 @@ class Schedule:
         if not fill.reason:
             fill.reason = self._reason(device, now, draining)
         its.began(now, fill.predicted)
+        if self.pending:
+            its.set_pace(self.pending.tokens / self.pending.rows)
         return fill
 
     def _count(self, now: float) -> None:
@@ -139,15 +141,17 @@ class Schedule:
         its.ended(size, tokens, useful_tokens, seconds)
         if seconds <= 0.0:
             return
+        rows = self.pending.rows
+        mean = self.pending.tokens / rows if rows else useful_tokens / max(1, size)
+        its.set_pace(max(1.0, mean))
         if began is not None:
             overhead = min(_MOST_OVERHEAD, max(0.0, now - began - seconds))
             self.handoff += _LEARNING * (overhead - self.handoff)
         if released:
-            rows = min(its.max_batch_size, self.pending.rows + released)
-            self._regroup.released(device, now, released, its.predict(rows, tokens / size))
+            rows = min(its.pace.size, rows + released)
+            self._regroup.released(device, now, released, its.pace.seconds(rows))
 
     def next_batch_seconds(self) -> float:
         """As predicted, were one cut of all that waits."""
-        its, rows = self.devices[0], max(1, self.pending.rows)
-        size = min(rows, its.max_batch_size)
-        return its.predict(size, max(1.0, self.pending.tokens / rows))
+        pace = self.devices[0].pace
+        return pace.seconds(min(pace.size, max(1, self.pending.rows)))
