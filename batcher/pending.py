@@ -187,8 +187,10 @@ class Pending:
         self._requests[lane] -= 1
         if request.key is not None:
             alike = self._equal[lane][request.key]
+            before = alike[0].cost  # the row has that of its first, whatever the others say
             alike.remove(request)  # O(equal ones)
             if alike:
+                self.tokens += alike[0].cost - before
                 return
             del self._equal[lane][request.key]
         self._rows[lane] -= 1
