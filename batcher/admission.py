@@ -53,7 +53,7 @@ def refusal(
             return None
         ahead = pending.ahead_of(first.priority)
         finish = overhead + seconds_until(ahead + asked, devices, now, rate)
-        finish += _longer_than_usual(asked, tokens, devices)
+        finish += _unusual(asked, tokens, devices)
         if now + finish <= first.deadline:
             return None
         why = f"it would be done in {finish:.2f} s, {now + finish - first.deadline:.2f} s too late"
@@ -78,12 +78,13 @@ def seconds_until(rows: int, devices: Sequence[Device], now: float, rate: float 
     return start + pace.whole if over else start
 
 
-def _longer_than_usual(asked: int, tokens: int, devices: Sequence[Device]) -> float:
-    """Seconds that these take beyond what so many of the usual length would."""
+def _unusual(asked: int, tokens: int, devices: Sequence[Device]) -> float:
+    """Seconds for what is longer than usual, and for a batch that takes longer than predicted."""
     if not devices:
         return 0.0
     pace = devices[0].pace
-    return max(0.0, tokens - asked * pace.tokens) * pace.per_token
+    longer = max(0.0, tokens - asked * pace.tokens) * pace.per_token
+    return longer + devices[0].cost.margin * pace.whole
 
 
 def _free_at(device: Device) -> float:

@@ -57,8 +57,8 @@ def fill(pending: Pending, device: Device, now: float, overhead: float = 0.0) ->
     """Chooses a batch and removes nothing. O(WINDOW log WINDOW), and O(batch) where lengths do not
     matter; more only where many are late.
 
-    Whoever would get the answer too late, `overhead` seconds after the batch has run, is left out
-    and their place is filled. But if that were to leave nobody, those who came first run all the
+    Whoever would get the answer too late, `overhead` seconds after the batch has run, with a chance
+    that counts, is left out and their place is filled. But if that were to leave nobody, those who came first run all the
     same: the device has nothing better to do, and only a run can show that it is faster than
     predicted.
     """
@@ -69,7 +69,7 @@ def fill(pending: Pending, device: Device, now: float, overhead: float = 0.0) ->
         if not chosen.taken:
             break
         first = first or chosen
-        finish = now + chosen.predicted + overhead
+        finish = now + chosen.predicted * (1.0 + device.cost.margin) + overhead
         hopeless = [request for request in chosen.taken if request.deadline < finish]
         if not hopeless:
             chosen.late = list(late)

@@ -19,7 +19,6 @@ from batcher.regroup import Regroup
 from batcher.request import Request
 
 _LEARNING = 0.1  # the weight of the last batch
-_MOST_OVERHEAD = 0.1  # seconds; more was no hand-over, but a machine that stood still
 
 
 class Schedule:
@@ -145,7 +144,8 @@ class Schedule:
         mean = self.pending.tokens / rows if rows else useful_tokens / max(1, size)
         its.set_pace(max(1.0, mean))
         if began is not None:
-            overhead = min(_MOST_OVERHEAD, max(0.0, now - began - seconds))
+            # One that took long was a machine that stood still: it counts for little.
+            overhead = min(2.0 * self.handoff + 0.001, max(0.0, now - began - seconds))
             self.handoff += _LEARNING * (overhead - self.handoff)
         if released:
             rows = min(its.pace.size, rows + released)
