@@ -67,6 +67,8 @@ def runner_factories(settings: Settings) -> list[functools.partial[Runner]]:
                 sim_fixed_ms=settings.sim_fixed_ms,
                 sim_per_item_ms=settings.sim_per_item_ms,
                 sim_per_token_us=settings.sim_per_token_us,
+                profile=True,
+                cache_dir=settings.cache_folder,
             ),
         )
         for replica in range(replicas)

@@ -23,6 +23,7 @@ _NOT_OURS = ("BATCHER_LOADTEST_",)  # the load tests read these
 _UNSET = {
     "max_batch_tokens": f"learned from the device's profile, at most {LEARNED_AT_MOST}",
     "target_latency_ms": "none but BATCHER_REQUEST_TIMEOUT_MS",
+    "cache_dir": "batcher in $XDG_CACHE_HOME, else in ~/.cache",
     "replicas": "1 for each device listed in BATCHER_DEVICE",
 }
 _SECRET = ("KEY", "TOKEN", "SECRET")  # in a misspelt name: its value is shown to nobody
@@ -136,6 +137,11 @@ class Settings(BaseSettings):
         description="how long SIGTERM goes on serving, not ready, before it drains;"
         " load balancers learn of it in that time",
     )
+    cache_dir: str | None = Field(
+        None,
+        description="folder for what a start has measured of the model, so that the next one need"
+        " not; empty: nothing is saved",
+    )
     sim_fixed_ms: Milliseconds = Field(
         2.0, ge=0, le=3_600_000, description="simulated accelerator: time of a batch"
     )
@@ -192,6 +198,15 @@ class Settings(BaseSettings):
         knows."""
         is_ours = self.runner in ("transformers", "simulated")
         return self.canary_interval_ms / 1e3 if is_ours and self.canary_interval_ms else None
+
+    @property
+    def cache_folder(self) -> str:
+        """Empty: nothing is saved."""
+        if self.cache_dir is not None:
+            return self.cache_dir
+        # As the XDG Base Directory Specification says; a path that is not absolute is ignored.
+        base = os.environ.get("XDG_CACHE_HOME", "")
+        return os.path.join(base if os.path.isabs(base) else "~/.cache", "batcher")
 
     @property
     def client_batch_limit(self) -> int:

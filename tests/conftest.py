@@ -20,6 +20,14 @@ EFFORT = 20 if _PROFILE == "explore" else 1
 _LONGEST_TEST = 120.0 * EFFORT  # seconds
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _nothing_is_saved_at_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """And the first service that starts measures the model for all that follow."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BATCHER_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _no_test_hangs() -> Iterator[None]:
     """A test that hangs ends the run, with the stack of every thread, instead of blocking it."""

@@ -1,7 +1,8 @@
 """The runners that come with the service, by name. Imports no torch: a runner does, in its worker.
 
 Reading order: folder.py (where a model is) · spec.py (what its files say) · encoder.py (the forward
-pass) · padding.py · finite.py · devices.py and threads.py (what it runs on) · simulated.py.
+pass) · padding.py · finite.py · profiling.py (how long it takes) · devices.py and threads.py (what
+it runs on) · simulated.py.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ class RunnerConfig:
     sim_fixed_ms: float = 2.0
     sim_per_item_ms: float = 0.02
     sim_per_token_us: float = 0.0
+    profile: bool = False  # measure how long batches take, before the first one
+    cache_dir: str = ""  # for what was measured; empty: nothing is saved
 
 
 class RunnerNotFound(ValueError):

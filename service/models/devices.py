@@ -55,6 +55,25 @@ def choose_dtype(wanted: str, device_type: str, native_bf16: bool) -> torch.dtyp
     return DTYPES[wanted]
 
 
+def full_name(device: torch.device) -> str:
+    """The kind of hardware, whichever of several it is: `cuda (NVIDIA H200)`."""
+    if device.type == "cuda":
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    try:
+        return f"cpu ({cpu_model(CPUINFO.read_text())})"
+    except OSError:
+        return "cpu"
+
+
+def cpu_model(cpuinfo: str) -> str:
+    """The first model name in the text of /proc/cpuinfo; Arm's has none."""
+    for line in cpuinfo.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            return value.strip()
+    return "unnamed"
+
+
 def has_native_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         # Compute capability 8: torch's own check also says yes where bf16 is emulated.

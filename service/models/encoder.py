@@ -17,12 +17,14 @@ from torch import Tensor
 
 from batcher.runner import is_out_of_memory
 from service.models import RunnerConfig
-from service.models.devices import choose_device, choose_dtype, has_native_bf16
+from service.models.devices import choose_device, choose_dtype, full_name, has_native_bf16
 from service.models.finite import only_finite
 from service.models.folder import find_model
 from service.models.padding import Matrix, Padded, pad, plain
+from service.models.profiling import measure
 from service.models.spec import EncoderSpec, ModelNotSupported, Pooling, read_spec
 from service.models.threads import available_cores, default_threads
+from service.profile import Point, ProfileKey, content_of, load_profile, save_profile
 from service.tokenizing import TextTokenizer
 
 Ids = NDArray[np.int32]
@@ -61,9 +63,12 @@ class EncoderRunner:
         loaded = time.perf_counter()
         _say(f"loaded in {loaded - started:.1f} s; warming up …")
         self._exercise()
+        profile, source = self._profile(device, dtype) if config.profile else ([], "")
         warm = time.perf_counter()
         _say(f"warm after {warm - loaded:.1f} s")
+        facts = {"profile": [list(point) for point in profile], "profile_source": source}
         return {
+            **(facts if profile else {}),
             "model": config.model,
             "task": "embed",
             "device": _device_name(device),
@@ -121,8 +126,39 @@ class EncoderRunner:
         for inputs, tokens in WARM_UP_SHAPES:
             length = min(tokens, self._spec.max_length)
             # One input shorter than the rest, so that the masked path is taken too.
-            rows = [np.full(length, self._spec.vocab_size // 2, dtype=np.int32)] * (inputs - 1)
-            self.run([*rows, np.full(max(1, length // 2), 1, dtype=np.int32)])
+            self.run([*self._rows(inputs - 1, length), *self._rows(1, max(1, length // 2))])
+
+    def _profile(self, device: torch.device, dtype: torch.dtype) -> tuple[list[Point], str]:
+        """The points, and whether they are of the cache or measured just now."""
+        key = ProfileKey(
+            model=self._config.model,
+            content=content_of(self._spec.folder),
+            device=full_name(device),
+            dtype=_name(dtype),
+            threads=torch.get_num_threads(),
+            torch=str(torch.__version__),
+            transformers=str(transformers.__version__),
+        )
+        saved, why = load_profile(self._config.cache_dir, key)
+        if saved is not None:
+            return saved, "cache"
+        if why:
+            _say(f"{why}; measuring again …")
+        points = measure(self._time, self._spec.max_length, _say)
+        if points and (why := save_profile(self._config.cache_dir, key, points)):
+            _say(why)
+        return points, "measured"
+
+    def _time(self, inputs: int, length: int) -> float:
+        """Seconds of one batch, padded as most are: one input is shorter than the rest."""
+        shorter = max(1, length - 1) if inputs > 1 else length
+        rows = [*self._rows(inputs - 1, length), *self._rows(1, shorter)]
+        started = time.perf_counter()
+        self.run(rows)
+        return time.perf_counter() - started
+
+    def _rows(self, inputs: int, length: int) -> list[Ids]:
+        return [np.full(length, self._spec.vocab_size // 2, dtype=np.int32)] * inputs
 
 
 def pool(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:

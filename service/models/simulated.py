@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from service.models import RunnerConfig
 from service.models.finite import as_rows, only_finite
+from service.models.profiling import LENGTHS, grid
 
 DIMENSION = 8
 OOM_FROM = 5  # inputs in a batch
@@ -46,6 +47,8 @@ class SimulatedRunner:
             "fixed_ms": self._fixed * 1e3,
             "per_item_ms": self._per_item * 1e3,
             "per_token_us": self._per_token * 1e6,
+            "profile": self._profile(),
+            "profile_source": "analytic",
         }
 
     def run(self, payloads: Sequence[str]) -> Sequence[Any]:
@@ -70,6 +73,13 @@ class SimulatedRunner:
             longest = max((count_words(text) for text in payloads), default=0)
             seconds += self._per_token * n * longest
         return seconds
+
+    def _profile(self) -> list[list[float]]:
+        times = [
+            (n, n * length, self._fixed + self._per_item * n + self._per_token * n * length)
+            for n, length in grid(max(LENGTHS))
+        ]
+        return [list(point) for point in times if point[2] > 0.0]
 
     def close(self) -> None:
         pass

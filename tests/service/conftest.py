@@ -88,7 +88,7 @@ class FakeClient:
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in os.environ:
-        if variable.upper().startswith("BATCHER_"):
+        if variable.startswith("BATCHER_") and variable != "BATCHER_CACHE_DIR":
             monkeypatch.delenv(variable)
 
 

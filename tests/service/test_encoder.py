@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from service.models import RunnerConfig, create_runner
+from service.models import RunnerConfig, create_runner, encoder, profiling
 from service.models.finite import NotFinite
 from service.models.folder import find_model
 from service.models.spec import ModelNotSupported, read_spec
@@ -32,6 +32,7 @@ from service.models.devices import (
     cpu_has_bf16,
 )
 from service.models.encoder import EncoderRunner
+from service.profile import latest_profile
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 SENTENCE = "The service gathers many small requests into few large ones. "
@@ -331,3 +332,27 @@ def test_the_front_imports_neither_torch_nor_transformers() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_the_profile_is_measured_once_and_then_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profiling, "SIZES", (1, 2))
+    monkeypatch.setattr(profiling, "LENGTHS", (8,))
+    config = RunnerConfig(
+        MINILM, device="cpu", dtype="float32", profile=True, cache_dir=str(tmp_path)
+    )
+    first = EncoderRunner(config).warm_up()
+    assert first["profile_source"] == "measured"
+    monkeypatch.setattr(encoder, "measure", None)  # whoever calls it fails
+    second = EncoderRunner(config).warm_up()
+    assert second["profile_source"] == "cache"
+    assert second["profile"] == first["profile"]
+    assert [point[:2] for point in second["profile"]] == [[1, 8], [2, 16]]  # type: ignore[attr-defined]
+    found = latest_profile(str(tmp_path), MINILM, device="cpu")
+    assert found is not None
+    assert [list(point) for point in found.points] == first["profile"]
+
+
+def test_nothing_is_measured_unless_asked_for(minilm: EncoderRunner) -> None:
+    assert "profile" not in minilm.warm_up()

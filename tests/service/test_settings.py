@@ -224,3 +224,15 @@ def test_a_mistyped_flag_is_named_without_its_value(capsys: pytest.CaptureFixtur
     told = capsys.readouterr().err
     assert "--api-keys" in told
     assert "SECRET" not in told
+
+
+def test_measurements_are_saved_where_caches_belong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BATCHER_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
+    assert Settings().cache_folder == "/caches/batcher"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert Settings().cache_folder == "~/.cache/batcher"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert Settings().cache_folder == "~/.cache/batcher"
+    monkeypatch.setenv("BATCHER_CACHE_DIR", "")
+    assert Settings().cache_folder == ""
