@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from batcher.simulate import Point
+from service.profile import latest_profile
 from service.settings import Settings
 
 MIDDLE = 16  # tokens of a request where nothing says more
@@ -107,6 +108,16 @@ def find_device(settings: Settings, by_hand: tuple[float, float, float] | None) 
             settings.sim_per_token_us / 1e6,
             source="the simulated accelerator's settings",
         )
+    saved = latest_profile(
+        settings.cache_folder,
+        settings.model,
+        device=settings.device,
+        dtype=settings.dtype,
+        threads=0 if settings.threads == "auto" else settings.threads,
+    )
+    if saved is not None and settings.runner == "transformers":
+        key = saved.key
+        return Measured(saved.points, source=f"the profile saved on {key.device}, {key.dtype}")
     raise NoSpeed(
         f"no profile of {settings.model_id} is saved: run `python -m service` once until it is"
         " ready (it measures the model and saves that in BATCHER_CACHE_DIR), or give --fixed-ms,"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from service.plan.device import Linear, Measured, find_device
+from service.plan.device import Linear, Measured, NoSpeed, find_device
+from service.profile import ProfileKey, save_profile
 from service.settings import Settings
 
 # Sizes 1 and 8, lengths 16 and 64.
@@ -42,3 +45,15 @@ def test_what_is_given_by_hand_comes_first_then_the_simulated_accelerator() -> N
     found = find_device(simulated, None)
     assert found.seconds(10, 500) == pytest.approx(0.005 + 0.010 + 0.001)
     assert isinstance(found, Linear)
+
+
+def test_a_saved_profile_says_how_fast_the_model_is(tmp_path: Path) -> None:
+    key = ProfileKey("some/model", "c0ffee", "cpu (Chip)", "float32", 2, "2", "5")
+    points = [(1, 8, 0.002), (1, 64, 0.009), (8, 64, 0.010), (8, 512, 0.066)]
+    assert save_profile(str(tmp_path), key, points) == ""
+    found = find_device(Settings(model="some/model", cache_dir=str(tmp_path)), None)
+    assert found.points == points
+    assert found.seconds(8, 64) == 0.010
+    assert "cpu (Chip)" in found.source
+    with pytest.raises(NoSpeed, match="no profile of some/other is saved"):
+        find_device(Settings(model="some/other", cache_dir=str(tmp_path)), None)
