@@ -30,7 +30,9 @@ def neighbours(
     fixed, per_member, per_token = weights
     order = sorted(range(len(costs)), key=costs.__getitem__)  # stable: equals stay in order
     lengths = [costs[place] for place in order]
-    pivot = order.index(anchor)
+    pivot = bisect_left(lengths, costs[anchor])
+    order.remove(anchor)
+    order.insert(pivot, anchor)  # before its equals: those of them that go are then the first
     share = per_member + fixed / max_size
     work = [0.0, *accumulate([share + per_token * length for length in lengths])]
     best, span = 0.0, (pivot, pivot)

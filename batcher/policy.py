@@ -88,7 +88,7 @@ def _choose(pending: Pending, device: Device, now: float, late: dict[Request, No
     window = _in_time(line, device.max_batch_size, pending, now, late)
     if not window:
         return Fill()
-    if window[0].losses:
+    if pending.is_retry:
         return _again(window, device)
     mixed = is_aged or is_bulk(window[0].priority)
     own = window if mixed else [each for each in window if not is_bulk(each.priority)]
@@ -159,8 +159,8 @@ def _in_order(line: Sequence[Request], device: Device) -> Fill:
 
 
 def _again(line: Sequence[Request], device: Device) -> Fill:
-    """Requests that a worker was lost with share a batch only with their like: whoever is in the
-    queue for the first time must not be drawn into what they may do again."""
+    """Requests that a worker was lost with share a batch only with their like: whoever was not
+    aboard must not be drawn into what they may do again."""
     losses = line[0].losses
     like = line[:1] if runs_alone(losses) else [each for each in line if each.losses == losses]
     result = _in_order(like, device)
@@ -224,7 +224,8 @@ def _is_wasteful(result: Fill, device: Device) -> bool:
 def _room_used_up(pending: Pending, device: Device) -> bool:
     """Is there no room for one more, however short? O(batch), and only asked before a wait."""
     longest = 0
-    for count, request in enumerate(islice(pending, device.max_batch_size), start=1):
+    rows = islice(_in_time(pending, NOW, {}), device.max_batch_size)
+    for count, request in enumerate(rows, start=1):
         longest = max(longest, request.cost)
         if not device.fits(count + 1, longest * (count + 1)):
             return True

@@ -1,11 +1,12 @@
-"""The one bound on the queue, and how long it will take to empty."""
+"""The one place that refuses for lack of room or of time, and how long the queue takes to empty."""
 
 from __future__ import annotations
 
 import pytest
 
 from batcher import admission
-from batcher.cost import CostModel
+from batcher.device import Device
+from batcher.errors import Overloaded
 from batcher.limits import Limits
 from batcher.pending import Pending
 from tests.fakes import request
@@ -13,114 +14,222 @@ from tests.fakes import request
 FIXED, PER_REQUEST, PER_TOKEN = 0.005, 0.0005, 0.00001
 
 
-@pytest.fixture(scope="module")
-def cost() -> CostModel:
-    """Knows batches that take 5 ms + 0.5 ms a request + 10 us a token."""
-    model = CostModel()
+def device(limits: Limits | None = None) -> Device:
+    """Knows that batches take 5 ms + 0.5 ms a request + 10 us a token."""
+    known = Device(limits or Limits())
     for turn in range(300):
         size = 1 + turn % 32
         tokens = size * (8 + turn % 7)
-        model.observe(size, tokens, FIXED + PER_REQUEST * size + PER_TOKEN * tokens)
-    return model
+        known.cost.observe(size, tokens, FIXED + PER_REQUEST * size + PER_TOKEN * tokens)
+    known.is_up = True
+    return known
 
 
-def waiting(count: int, cost: int = 10) -> Pending:
+def waiting(count: int, cost: int = 10, priority: int = 3, caller: str | None = None) -> Pending:
     pending = Pending()
     for _ in range(count):
-        pending.add(request(cost=cost))
+        pending.add(request(cost=cost, priority=priority, caller=caller))
     return pending
 
 
-def test_the_last_free_place_is_given_and_the_next_request_refused(cost: CostModel) -> None:
+def ask(
+    pending: Pending,
+    limits: Limits,
+    count: int = 1,
+    *,
+    caller: str | None = None,
+    cost: int = 10,
+    priority: int = 3,
+    deadline: float = float("inf"),
+    devices: list[Device] | None = None,
+    overhead: float = 0.0,
+) -> Overloaded | None:
+    requests = [
+        request(cost=cost, caller=caller, priority=priority, deadline=deadline)
+        for _ in range(count)
+    ]
+    known = [device(limits)] if devices is None else devices
+    return admission.refusal(pending, requests, limits, known, 0.0, overhead)
+
+
+# Room
+
+
+def test_the_last_free_place_is_given_and_the_next_request_refused() -> None:
     limits = Limits(max_queue_size=4)
-    assert admission.refusal(waiting(3), 1, limits, cost, 1) is None
-    refused = admission.refusal(waiting(4), 1, limits, cost, 1)
-    assert refused is not None
+    assert ask(waiting(3), limits) is None
+    refused = ask(waiting(4), limits)
     assert str(refused) == "4 requests wait and at most 4 may"
 
 
-def test_several_requests_enter_together_or_not_at_all(cost: CostModel) -> None:
+def test_several_requests_enter_together_or_not_at_all() -> None:
     limits = Limits(max_queue_size=4)
-    assert admission.refusal(waiting(2), 2, limits, cost, 1) is None
-    assert admission.refusal(waiting(2), 3, limits, cost, 1) is not None
+    assert ask(waiting(2), limits, 2) is None
+    assert ask(waiting(2), limits, 3) is not None
 
 
-def test_a_refused_caller_is_told_when_the_queue_will_have_emptied(cost: CostModel) -> None:
+def test_tokens_are_bounded_too() -> None:
+    limits = Limits(max_queue_tokens=100)
+    assert ask(waiting(9), limits, 1, cost=10) is None
+    refused = ask(waiting(9), limits, 1, cost=11)
+    assert str(refused) == "90 tokens wait and at most 100 may"
+
+
+def test_more_tokens_than_may_wait_can_still_come_alone() -> None:
+    limits = Limits(max_queue_tokens=100)
+    assert ask(Pending(), limits, 1, cost=1000) is None
+    assert ask(waiting(1), limits, 1, cost=1000) is not None
+
+
+def test_a_refused_caller_is_told_when_the_queue_will_have_emptied() -> None:
     # 64 wait, in two batches of 32 requests of 10 tokens: 2 x (5 + 16 + 3.2) ms
-    limits = Limits(max_batch_size=32, max_queue_size=64)
-    refused = admission.refusal(waiting(64), 1, limits, cost, 1)
+    refused = ask(waiting(64), Limits(max_batch_size=32, max_queue_size=64))
     assert refused is not None
     assert refused.retry_after == pytest.approx(2 * 0.0242, rel=1e-3)
 
 
-def test_a_batch_that_is_not_full_counts_as_one(cost: CostModel) -> None:
+# How long it takes
+
+
+def seconds(
+    rows: int, tokens: int, limits: Limits | None = None, replicas: int = 1, now: float = 0.0
+) -> float:
+    return admission.seconds_until(rows, tokens, [device(limits)] * replicas, now)
+
+
+def test_a_last_batch_that_is_not_full_takes_as_long_as_its_own_size() -> None:
     limits = Limits(max_batch_size=32)
-    one = admission.seconds_to_drain(waiting(32), limits, cost, 1)
-    assert admission.seconds_to_drain(waiting(33), limits, cost, 1) == pytest.approx(2 * one)
+    one = seconds(32, 320, limits)
+    last = FIXED + PER_REQUEST + 10 * PER_TOKEN
+    assert seconds(33, 330, limits) == pytest.approx(one + last, rel=1e-3)
 
 
-def test_replicas_share_the_work(cost: CostModel) -> None:
+def test_replicas_share_the_work() -> None:
     limits = Limits(max_batch_size=8)
-    alone = admission.seconds_to_drain(waiting(64), limits, cost, 1)
-    assert admission.seconds_to_drain(waiting(64), limits, cost, 4) == pytest.approx(alone / 4)
+    alone = seconds(64, 640, limits)
+    assert seconds(64, 640, limits, replicas=4) == pytest.approx(alone / 4)
 
 
-def test_long_requests_make_smaller_batches(cost: CostModel) -> None:
+def test_a_round_that_does_not_need_every_replica_takes_as_long_as_one_that_does() -> None:
+    limits = Limits(max_batch_size=8)
+    one = seconds(8, 80, limits)
+    assert seconds(24, 240, limits, replicas=2) == pytest.approx(2 * one)
+
+
+def test_long_requests_make_smaller_batches() -> None:
     # 400 tokens of 100 each: four at a time, so 16 in four batches of 5 + 2 + 4 ms
     limits = Limits(max_batch_size=32, max_batch_tokens=400)
-    seconds = admission.seconds_to_drain(waiting(16, cost=100), limits, cost, 1)
-    assert seconds == pytest.approx(4 * 0.011, rel=1e-2)
+    assert seconds(16, 1600, limits) == pytest.approx(4 * 0.011, rel=1e-2)
 
 
-def test_requests_above_the_token_budget_are_counted_one_at_a_time(cost: CostModel) -> None:
+def test_requests_above_the_token_budget_are_counted_one_at_a_time() -> None:
     limits = Limits(max_batch_tokens=50)
-    seconds = admission.seconds_to_drain(waiting(3, cost=200), limits, cost, 1)
-    assert seconds == pytest.approx(3 * cost.predict(1, 200))
+    assert seconds(3, 600, limits) == pytest.approx(3 * device().cost.predict(1, 200))
 
 
-def test_an_empty_queue_takes_no_time(cost: CostModel) -> None:
-    assert admission.seconds_to_drain(waiting(0), Limits(), cost, 1) == 0.0
+def test_the_padding_that_recent_batches_had_is_expected_of_the_next() -> None:
+    padded = device()
+    padded.padding = 2.0
+    assert admission.seconds_until(8, 80, [padded], 0.0) == pytest.approx(
+        padded.cost.predict(8, 160)
+    )
+
+
+def test_what_runs_now_comes_first() -> None:
+    busy = device()
+    busy.began(1.0, predicted=0.5)
+    alone = seconds(4, 40)
+    assert admission.seconds_until(4, 40, [busy], 1.2) == pytest.approx(0.3 + alone)
+    assert admission.seconds_until(4, 40, [busy], 9.0) == pytest.approx(alone)  # overdue
+    assert admission.seconds_until(4, 40, [busy, device()], 1.2) == pytest.approx(alone)
+
+
+def test_an_empty_queue_takes_no_time() -> None:
+    assert seconds(0, 0) == 0.0
 
 
 def test_before_the_first_batch_nothing_is_predicted_and_nothing_breaks() -> None:
-    assert admission.seconds_to_drain(waiting(9), Limits(), CostModel(), 0) == 0.0
+    assert admission.seconds_until(9, 90, [Device(Limits())], 0.0) == 0.0
+    assert admission.seconds_until(9, 90, [], 0.0) == 0.0
 
 
-def held(count: int, caller: str | None) -> Pending:
-    pending = Pending()
-    for _ in range(count):
-        pending.add(request(caller=caller))
-    return pending
+# Time
 
 
-def test_a_caller_alone_leaves_a_ninth_of_the_queue_to_whoever_comes(cost: CostModel) -> None:
-    limits = Limits(max_queue_size=90)
-    assert admission.refusal(held(79, "hog"), 1, limits, cost, 1, "hog") is None
-    refused = admission.refusal(held(80, "hog"), 1, limits, cost, 1, "hog")
+def test_who_would_be_done_after_the_deadline_is_refused_and_told_by_how_much() -> None:
+    # Two full batches of 24.2 ms wait, and the newcomer is a third of 5.6 ms: 54 ms in all.
+    limits = Limits(max_batch_size=32)
+    assert ask(waiting(64), limits, deadline=0.055) is None
+    refused = ask(waiting(64), limits, deadline=0.044)
     assert refused is not None
-    assert "80 requests of yours wait" in str(refused)
-    assert admission.refusal(held(80, "hog"), 10, limits, cost, 1, "new") is None
+    assert str(refused) == "it would be done in 0.05 s, 0.01 s too late"
+    assert refused.retry_after == pytest.approx(0.054, rel=1e-2)
 
 
-def test_callers_without_a_name_share_with_nobody(cost: CostModel) -> None:
+def test_the_hand_over_counts_against_the_deadline() -> None:
+    limits = Limits(max_batch_size=32)
+    assert ask(waiting(64), limits, deadline=0.055, overhead=0.002) is not None
+
+
+def test_all_of_a_call_must_be_in_time_or_none_enters() -> None:
+    limits = Limits(max_batch_size=32)
+    assert ask(waiting(32), limits, 1, deadline=0.035) is None
+    assert ask(waiting(32), limits, 32, deadline=0.035) is not None
+
+
+def test_interactive_work_does_not_queue_behind_bulk() -> None:
+    limits = Limits(max_batch_size=32)
+    flood = waiting(640, priority=6)
+    assert ask(flood, limits, deadline=0.01, priority=0) is None
+    assert ask(flood, limits, deadline=0.01, priority=4) is not None
+
+
+def test_an_idle_engine_takes_whatever_comes() -> None:
+    """It would be late as far as anybody knows, but only a run can show that to be wrong."""
+    idle, busy = device(), device()
+    busy.began(0.0, predicted=1.0)
+    assert ask(Pending(), Limits(), deadline=0.001, devices=[idle]) is None
+    assert ask(Pending(), Limits(), deadline=0.001, devices=[busy, idle]) is None
+    assert ask(Pending(), Limits(), deadline=0.001, devices=[busy]) is not None
+
+
+def test_without_a_deadline_only_room_counts() -> None:
+    assert ask(waiting(4000), Limits()) is None
+
+
+def test_until_a_device_is_up_nobody_is_refused_for_time() -> None:
+    assert ask(waiting(64), Limits(), deadline=0.001, devices=[]) is None
+
+
+# Fair shares
+
+
+def test_a_caller_alone_leaves_a_ninth_of_the_queue_to_whoever_comes() -> None:
     limits = Limits(max_queue_size=90)
-    assert admission.refusal(held(89, None), 1, limits, cost, 1) is None
+    assert ask(waiting(79, caller="hog"), limits, caller="hog") is None
+    refused = ask(waiting(80, caller="hog"), limits, caller="hog")
+    assert "80 requests of yours wait" in str(refused)
+    assert ask(waiting(80, caller="hog"), limits, 10, caller="new") is None
 
 
-def test_several_greedy_callers_end_with_about_the_same_share(cost: CostModel) -> None:
-    limits, pending = Limits(max_queue_size=900), Pending()
+def test_callers_without_a_name_share_with_nobody() -> None:
+    assert ask(waiting(89), Limits(max_queue_size=90)) is None
+
+
+def test_several_greedy_callers_end_with_about_the_same_share() -> None:
+    limits, pending, known = Limits(max_queue_size=900), Pending(), [device()]
     callers = ("a", "b", "c")
-    while any(admission.refusal(pending, 1, limits, cost, 1, each) is None for each in callers):
-        for each in callers:
-            if admission.refusal(pending, 1, limits, cost, 1, each) is None:
-                pending.add(request(caller=each))
+
+    def enters(caller: str) -> bool:
+        return ask(pending, limits, caller=caller, devices=known) is None
+
+    while any(map(enters, callers)):
+        for each in filter(enters, callers):
+            pending.add(request(caller=each))
     shares = [pending.held_by(each) for each in callers]
     assert sum(shares) == pytest.approx(900 * 24 / 25, abs=3)
     assert max(shares) - min(shares) <= 1
 
 
-def test_one_large_request_of_a_caller_who_holds_nothing_needs_only_the_room(
-    cost: CostModel,
-) -> None:
-    limits = Limits(max_queue_size=4)
-    assert admission.refusal(Pending(), 4, limits, cost, 1, "anyone") is None
+def test_one_large_request_of_a_caller_who_holds_nothing_needs_only_the_room() -> None:
+    assert ask(Pending(), Limits(max_queue_size=4), 4, caller="anyone") is None

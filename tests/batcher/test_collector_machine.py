@@ -1,7 +1,9 @@
 """The collector under everything that callers, workers and operators can do, in any order.
 
-A plain list stands beside it as the model. Replicas behave as batching threads do: an idle one
-sits in next_batch, so what is due is taken at the instant it is due, before anything else happens.
+A plain list stands beside it as the model: it knows who waits, who shares whose row, who may be
+dropped or refused and why a batch may close, and leaves to the policy only which of those that wait
+go together. Replicas behave as batching threads do: an idle one sits in next_batch, so what is due
+is taken at the instant it is due, before anything else happens.
 """
 
 from __future__ import annotations
@@ -22,96 +24,157 @@ from batcher.errors import (
     Draining,
     NotReady,
     Overloaded,
+    PoisonRequest,
     RunnerFailed,
 )
 from batcher.limits import Limits
-from batcher.request import Answer, Batch, Request
+from batcher.policy import MOST_PASSED
+from batcher.request import Answer, Batch, Request, is_bulk
 from tests.batcher.conftest import examples
 from tests.fakes import OutOfEvents, RecordingSink, VirtualClock, request
 
 TICK = 1 / 1024
 FOREVER = float("inf")
+SHARE = 8  # of the free places, to one caller
+TOKENS_OF = {"x": 4, "y": 4, "z": 25}  # by key: equal inputs are equally long
 
 limits_of_all_kinds = st.builds(
     Limits,
     max_batch_size=st.integers(1, 5),
-    max_batch_tokens=st.integers(1, 60),
+    max_batch_tokens=st.integers(1, 90),
     max_wait=st.sampled_from([0, 0, 4, 16]).map(lambda ticks: ticks * TICK),
-    max_queue_size=st.integers(1, 12),
+    max_queue_size=st.integers(1, 16),
+    max_queue_tokens=st.sampled_from([60, 4096, 4096]),
 )
-work = st.lists(
-    st.tuples(st.integers(1, 30), st.sampled_from([1, 6, 40, None, None])), min_size=1, max_size=6
-)
+# A device: ticks of a batch, of a row, of a token.
+speeds = st.sampled_from([(1, 0, 0.0), (80, 2, 0.0), (2, 0, 0.25), (10, 1, 0.5)])
+work = st.lists(st.one_of(st.integers(1, 30), st.sampled_from("xyz")), min_size=1, max_size=6)
 pick = st.integers(0, 1000)  # of whatever there is
 
 
 class CollectorMachine(RuleBasedStateMachine):
-    @initialize(limits=limits_of_all_kinds, replicas=st.integers(1, 3))
-    def begin(self, limits: Limits, replicas: int) -> None:
+    @initialize(
+        limits=limits_of_all_kinds,
+        replicas=st.integers(1, 3),
+        speed=speeds,
+        is_known=st.booleans(),
+    )
+    def begin(
+        self, limits: Limits, replicas: int, speed: tuple[int, int, float], is_known: bool
+    ) -> None:
         self.limits = limits
+        self.speed = speed
         self.clock = VirtualClock(horizon=0.0)
         self.collector = Collector(limits, self.clock, replicas)
         self.sink = RecordingSink()
         self.waiting: list[Request] = []  # oldest first
+        self.left_behind: Counter[Request] = Counter()  # batches, while it was the oldest
         self.running: dict[int, Batch] = {}  # by replica: what runs now
         self.parts: dict[int, list[Batch]] = {each: [] for each in range(replicas)}  # and then
+        self.rows: dict[Batch, list[list[Request]]] = {}  # who waits for which result
         self.broken: set[int] = set()
-        self.withdrawn: set[Request] = set()  # while they ran
         self.condemned: Counter[int] = Counter()  # by replica, since a run there went well
-        self.names = itertools.count()  # nobody else's fault keeps one out
+        self.poison: set[str] = set()  # keys
+        self.names = itertools.count()  # without a key: nobody else's fault keeps one out
         self.losses: Counter[Request] = Counter()  # of workers, with it aboard
+        self.shared = 0
+        self.last_ended: int | None = None  # the replica whose batch was answered last, and when
+        self.ended_at = -FOREVER
         self.expected: dict[Request, str] = {}  # the outcome that each has had
         self.accepted: list[Request] = []
         self.refused: Counter[str] = Counter()
         self.up: set[int] = set()
         self.phase = "open"
-        for replica in range(replicas):
-            self.collector.replica_up(replica, {})
-            self.up.add(replica)
         self.replicas = range(replicas)
+        points = [
+            (size, size * long, self._seconds(size, size * long))
+            for size in (1, 4)
+            for long in (1, 8, 30)
+        ]
+        for replica in self.replicas:
+            self.collector.replica_up(replica, {"profile": points} if is_known else {})
+            self.up.add(replica)
 
     # What happens from outside
 
-    @rule(work=work)
-    def submit(self, work: list[tuple[int, int | None]]) -> None:
+    @rule(
+        work=work,
+        ticks=st.sampled_from([1, 6, 40, 300, None, None]),
+        priority=st.sampled_from([3, 3, 0, 6]),
+        caller=st.sampled_from([None, None, "a", "b"]),
+    )
+    def submit(
+        self, work: list[int | str], ticks: int | None, priority: int, caller: str | None
+    ) -> None:
         now = self.clock.now()
         requests = [
             request(
                 self.sink,
-                payload=next(self.names),
-                cost=cost,
+                payload=each if isinstance(each, str) else next(self.names),
+                cost=TOKENS_OF[each] if isinstance(each, str) else each,
                 arrival=now,
                 deadline=FOREVER if ticks is None else now + ticks * TICK,
+                priority=priority,
+                caller=caller,
+                key=each if isinstance(each, str) else None,
             )
-            for cost, ticks in work
+            for each in work
         ]
-        refusal = self._refusal(len(requests))
-        if refusal is None:
-            self.collector.submit(requests)
-            self.accepted += requests
-            self.waiting += requests
-            self._take_what_is_due()
-            return
+        flying = self._in_flight()
+        alone = [each for each in requests if each.key not in flying]
+        refusal = self._refusal(requests, alone)
         before = self.collector.snapshot()
-        with pytest.raises(refusal):
+        refused: BatcherError | None = None
+        try:
             self.collector.submit(requests)
-        self.refused[refusal.__name__] += len(requests)
-        after = self.collector.snapshot()
-        assert (after.accepted, after.waiting, after.waiting_tokens, after.running) == (
-            before.accepted,
-            before.waiting,
-            before.waiting_tokens,
-            before.running,
-        )
+        except BatcherError as error:
+            refused = error
+        if refused is not None:
+            if refusal is None:  # the model leaves it to the collector to know who is too late
+                assert "it would be done in" in str(refused)
+                assert isinstance(refused, Overloaded)
+                assert alone
+                assert ticks is not None
+                assert refused.retry_after > ticks * TICK
+                assert self.waiting or len(self.running) >= len(self.up), "it was idle"
+            else:
+                assert type(refused) is refusal
+            self.refused[type(refused).__name__] += len(requests)
+            after = self.collector.snapshot()
+            assert (after.accepted, after.waiting, after.waiting_tokens, after.running) == (
+                before.accepted,
+                before.waiting,
+                before.waiting_tokens,
+                before.running,
+            )
+            return
+        assert refusal is None, refusal
+        self.accepted += requests
+        self.waiting += alone
+        for each in requests:
+            if each.key in flying:
+                batch, row = flying[each.key]
+                self.rows[batch][row].append(each)
+                self.shared += 1
+        self._take_what_is_due()
 
-    def _refusal(self, asked: int) -> type[BatcherError] | None:
+    def _refusal(self, requests: list[Request], alone: list[Request]) -> type[BatcherError] | None:
         if self.phase != "open":
             return Draining
         if len(self.broken) == len(self.replicas):
             return NotReady
-        return Overloaded if len(self.waiting) + asked > self.limits.max_queue_size else None
+        if any(each.key in self.poison for each in requests):
+            return PoisonRequest
+        if not alone:
+            return None
+        free = self.limits.max_queue_size - len(self.waiting)
+        tokens = self._tokens() + sum(each.cost for each in alone)
+        caller = alone[0].caller
+        held = sum(each.caller == caller for each in self.waiting) if caller else 0
+        no_room = len(alone) > free or (self.waiting and tokens > self.limits.max_queue_tokens)
+        return Overloaded if no_room or (held and held + len(alone) > SHARE * free) else None
 
-    @rule(ticks=st.sampled_from([1, 2, 3, 5, 8, 30]))
+    @rule(ticks=st.sampled_from([1, 2, 3, 5, 8, 30, 120]))
     def advance(self, ticks: int) -> None:
         self.clock.horizon = self.clock.now() + ticks * TICK
         self._take_what_is_due()
@@ -131,8 +194,6 @@ class CollectorMachine(RuleBasedStateMachine):
                 continue  # it had its outcome: nothing changes
             if each in self.waiting:
                 self.waiting.remove(each)
-            else:
-                self.withdrawn.add(each)
             self._expect(each, "expired" if expiry else "cancelled")
         self._take_what_is_due()
 
@@ -141,38 +202,31 @@ class CollectorMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.running)
     @rule(which=pick)
     def finish(self, which: int) -> None:
-        batch = self._batch(which)
-        batch.settle([f"result of {id(each)}" for each in batch.requests], inference=TICK)
-        self._settled(batch, dict.fromkeys(batch.requests, "ok"))
+        self._settle(self._batch(which), set())
 
     @precondition(lambda self: self.running)
     @rule(which=pick, places=st.sets(pick, min_size=1, max_size=3), ours=st.booleans())
     def fail_some(self, which: int, places: set[int], ours: bool) -> None:
         batch = self._batch(which)
-        results: list[Any] = [f"result of {id(each)}" for each in batch.requests]
-        kinds = dict.fromkeys(batch.requests, "ok")
-        for place in places:
-            place %= batch.size
-            results[place] = RunnerFailed("bad") if ours else ValueError("bad")
-            kinds[batch.requests[place]] = "failed"
-        batch.settle(results, inference=TICK)
-        self._settled(batch, kinds)
+        self._settle(batch, {place % batch.size for place in places}, ours)
 
     @precondition(lambda self: self.running)
     @rule(which=pick)
     def fail_all(self, which: int) -> None:
         batch = self._batch(which)
         batch.fail(RunnerFailed("no memory"))
-        self._settled(batch, dict.fromkeys(batch.requests, "failed"))
+        self._settled(batch, set(range(batch.size)))
 
     @precondition(lambda self: self.running)
     @rule(which=pick, out_of_memory=st.booleans())
     def run_in_halves(self, which: int, out_of_memory: bool) -> None:
         replica = sorted(self.running)[which % len(self.running)]
         batch = self.running.pop(replica)
-        live = self._still_wanted(batch)
+        live = self._still_wanted(self.rows.pop(batch))
         halves = batch.halve(out_of_memory)
-        assert [each for half in halves for each in half.requests] == live
+        for half in halves:
+            self.rows[half] = [half.row(place) for place in range(half.size)]
+        assert [row for half in halves for row in self.rows[half]] == live
         assert all(half.reason == "split" for half in halves)
         assert len(halves) == min(2, len(live))
         if len(halves) == 2:
@@ -188,32 +242,39 @@ class CollectorMachine(RuleBasedStateMachine):
         replica = sorted(self.up)[which % len(self.up)]
         self.collector.replica_down(replica, "signal 9")
         self.up.remove(replica)
-        back: list[Request] = []
         for part in reversed(self.parts[replica]):
-            back = [*self._still_wanted(part), *back]
-            assert part.requeue(lost=False) == 0
+            assert self._put_back(part, lost=False) == part.requeue(lost=False) == 0
         self.parts[replica] = []
         if replica in self.running:
             batch = self.running.pop(replica)
-            condemned = [each for each in self._still_wanted(batch) if self._lose(each, replica)]
-            for each in condemned:
-                assert batch.size == 1, "an innocent was condemned"
-                self._expect(each, "failed")
-            wanted = [each for each in self._still_wanted(batch) if each not in condemned]
-            back = [*wanted, *back]
-            assert batch.requeue(lost=True) == len(condemned)
-        self.waiting = [*back, *self.waiting]
+            assert self._put_back(batch, lost=True) == batch.requeue(lost=True)
         if self.phase != "closed":
             assert self.collector.next_batch(replica) is None
         self._take_what_is_due()
 
-    def _lose(self, each: Request, replica: int) -> bool:
-        """Is this one worker too many? Not if nothing goes well there, whoever is aboard."""
-        if self.losses[each] == 2 and self.condemned[replica] == 2:
-            return False
-        self.losses[each] += 1
-        self.condemned[replica] += self.losses[each] == 3
-        return self.losses[each] == 3
+    def _put_back(self, batch: Batch, lost: bool) -> int:
+        """Returns how many were poison."""
+        back: list[Request] = []
+        poison = 0
+        for row in self._still_wanted(self.rows.pop(batch)):
+            losses = max(self.losses[each] for each in row) + lost
+            # Is this one worker too many? Not if nothing goes well there, whoever is aboard.
+            if losses == 3 and self.condemned[batch.replica] < 2:
+                assert batch.size == 1, "an innocent was condemned"
+                self.condemned[batch.replica] += 1
+                key = row[0].key
+                alike = [each for each in self.waiting if key is not None and each.key == key]
+                self.waiting = [each for each in self.waiting if each not in alike]
+                if isinstance(key, str):
+                    self.poison.add(key)
+                for each in (*row, *alike):
+                    self._expect(each, "failed")
+                    poison += 1
+            else:
+                self.losses.update({each: min(losses, 2) - self.losses[each] for each in row})
+                back += row
+        self.waiting = [*back, *self.waiting]
+        return poison
 
     @precondition(lambda self: len(self.up) < len(self.replicas))
     @rule(which=pick, is_broken=st.booleans())
@@ -261,18 +322,33 @@ class CollectorMachine(RuleBasedStateMachine):
 
     # The model
 
-    def _still_wanted(self, batch: Batch) -> list[Request]:
+    def _seconds(self, size: int, tokens: int) -> float:
+        fixed, per_row, per_token = self.speed
+        return (fixed + per_row * size + per_token * tokens) * TICK
+
+    def _longest_prediction(self, replica: int) -> float:
+        """Of any batch that may be cut: a prediction is linear, so it is at one of the corners."""
+        device = self.collector._schedule.devices[replica]
+        tokens = max(self.limits.max_batch_tokens or 0, 30)
+        corners = itertools.product((1, self.limits.max_batch_size), (1, tokens))
+        return max(device.cost.predict(*corner) for corner in corners)
+
+    def _still_wanted(self, rows: list[list[Request]]) -> list[list[Request]]:
         """And the others are told, if nobody has done that yet."""
         wanted = []
-        for each in batch.requests:
-            if each in self.expected:
-                continue
-            if each.deadline <= self.clock.now():
-                self._expect(each, "expired")
-            elif self.phase == "closed":
-                self._expect(each, "failed")
-            else:
-                wanted.append(each)
+        for row in rows:
+            left = []
+            for each in row:
+                if each in self.expected:
+                    continue
+                if each.deadline <= self.clock.now():
+                    self._expect(each, "expired")
+                elif self.phase == "closed":
+                    self._expect(each, "failed")
+                else:
+                    left.append(each)
+            if left:
+                wanted.append(left)
         return wanted
 
     def _run_next_part(self, replica: int) -> None:
@@ -283,12 +359,21 @@ class CollectorMachine(RuleBasedStateMachine):
         replica = sorted(self.running)[which % len(self.running)]
         return self.running.pop(replica)
 
-    def _settled(self, batch: Batch, kinds: dict[Request, str]) -> None:
-        if "ok" in kinds.values():
+    def _settle(self, batch: Batch, failed: set[int], ours: bool = False) -> None:
+        results: list[Any] = [f"result of {payload}" for payload in batch.payloads]
+        for place in failed:
+            results[place] = RunnerFailed("bad") if ours else ValueError("bad")
+        batch.settle(results, self._seconds(batch.size, batch.tokens))
+        self.last_ended, self.ended_at = batch.replica, self.clock.now()
+        self._settled(batch, failed)
+
+    def _settled(self, batch: Batch, failed: set[int]) -> None:
+        if len(failed) < batch.size:
             self.condemned[batch.replica] = 0
-        for each, kind in kinds.items():
-            if each not in self.withdrawn:
-                self._expect(each, kind)
+        for place, row in enumerate(self.rows.pop(batch)):
+            for each in row:
+                if each not in self.expected:  # else its caller has gone
+                    self._expect(each, "failed" if place in failed else "ok")
         with pytest.raises(AssertionError, match="ended twice"):
             batch.fail(RunnerFailed("again"))
         self._run_next_part(batch.replica)
@@ -301,10 +386,27 @@ class CollectorMachine(RuleBasedStateMachine):
     def _answerable(self) -> list[Request]:
         return [
             each
-            for batch in [*self.running.values(), *itertools.chain(*self.parts.values())]
-            for each in batch.requests
+            for row in itertools.chain(*self.rows.values())
+            for each in row
             if each not in self.expected
         ]
+
+    def _in_flight(self) -> dict[Any, tuple[Batch, int]]:
+        """By key."""
+        return {
+            request.key: (batch, row)
+            for batch in self.rows
+            for row, request in enumerate(batch.requests)
+            if request.key is not None
+        }
+
+    def _distinct(self) -> list[Request]:
+        """Those that wait, one of each input in each lane."""
+        by_input = {(is_bulk(each.priority), each.payload): each for each in reversed(self.waiting)}
+        return list(by_input.values())
+
+    def _tokens(self) -> int:
+        return sum(each.cost for each in self._distinct())
 
     def _idle(self) -> list[int]:
         return [replica for replica in sorted(self.up) if replica not in self.running]
@@ -320,75 +422,102 @@ class CollectorMachine(RuleBasedStateMachine):
             if self._finished():
                 assert all(self.collector.next_batch(replica) is None for replica in idle)
                 return
+            handoff = self.collector.snapshot().handoff
             try:
                 batch = self.collector.next_batch(idle[0])
             except OutOfEvents:
-                self._expire_what_was_dropped()
+                assert all(each.deadline <= self.clock.now() for each in self._dropped())
                 return
-            assert batch is None or batch.replica == idle[0]
-            dropped = self._expire_what_was_dropped()
             if batch is None:
+                assert all(each.deadline <= self.clock.now() for each in self._dropped())
                 assert self._finished()
                 return
-            self._check(batch, dropped)
+            assert batch.replica == idle[0]
+            oldest = self.waiting[0]
+            dropped = self._dropped()
+            self._check_drops(batch, dropped, handoff)
+            self._check(batch, oldest, dropped)
             self.running[batch.replica] = batch
-            del self.waiting[: batch.size]
 
-    def _is_known_full(self, batch: Batch) -> bool:
-        """One more, however short, would have gone over what the memory is known to hold."""
-        longest = max(each.cost for each in batch.requests)
-        ceiling = self.collector._replicas[batch.replica].device.ceiling
-        return not ceiling.allows(batch.size + 1, (batch.size + 1) * longest)
-
-    def _expire_what_was_dropped(self) -> list[Request]:
-        """Whoever was dropped from the queue had to be late; each is told so at that moment."""
+    def _dropped(self) -> list[Request]:
+        """Off the queue without a batch; each was told so at that moment."""
         answered = {whose for whose, _ in self.sink.outcomes}
         dropped = [each for each in self.waiting if each in answered]
         for each in dropped:
-            assert each.deadline <= self.clock.now()
             self.waiting.remove(each)
             self._expect(each, "expired")
         return dropped
 
-    def _check(self, batch: Batch, dropped: list[Request]) -> None:
+    def _check_drops(self, batch: Batch, dropped: list[Request], handoff: float) -> None:
+        """Whoever cannot be in time does not run, unless nobody can be: the device would idle."""
+        now = self.clock.now()
+        soonest = now + batch.predicted + handoff
+        latest = now + self._longest_prediction(batch.replica) + handoff
+        assert all(each.deadline <= now or each.deadline < latest for each in dropped)
+        if any(each.deadline < soonest for each in batch.requests):
+            assert all(each.deadline <= now for each in dropped)
+        assert all(each.deadline > now for each in batch.requests)
+
+    def _check(self, batch: Batch, oldest: Request, dropped: list[Request]) -> None:
         now, limits = self.clock.now(), self.limits
         assert batch.closed == now
-        # First in, first out: it is the oldest of what waits, and nothing in it is late.
-        assert list(batch.requests) == self.waiting[: batch.size]
-        assert all(each.deadline > now for each in batch.requests)
+        # Everybody in it waited, and one input is in it once, with all that wait for it.
+        rows = [batch.row(place) for place in range(batch.size)]
+        aboard = [each for row in rows for each in row]
+        assert len(aboard) == len(set(aboard))
+        assert set(aboard) <= set(self.waiting)
+        first = self.waiting[0]
+        self.waiting = [each for each in self.waiting if each not in aboard]
+        left = self.waiting
+        assert all(len({each.payload for each in row}) == 1 for row in rows)
+        assert len(set(batch.payloads)) == batch.size
+        assert not set(batch.payloads) & {each.payload for each in left}
         # Within the limits, but for one that is too long for any batch.
+        ceiling = self.collector._replicas[batch.replica].device.ceiling
+        assert limits.max_batch_tokens is not None
         assert 1 <= batch.size <= limits.max_batch_size
-        assert batch.tokens <= limits.max_batch_tokens or batch.size == 1
+        if batch.size > 1:
+            assert batch.tokens <= limits.max_batch_tokens
+            assert ceiling.allows(batch.size, batch.tokens)
         # Never with those who have lost another number of workers, and from the second on alone.
-        losses = {self.losses[each] for each in batch.requests}
+        losses = {max(self.losses[each] for each in row) for row in rows}
         assert len(losses) == 1
         assert batch.size == 1 or losses != {2}
-        # As large as it could be.
-        left = self.waiting[batch.size : batch.size + 1]
-        longer = [*batch.requests, *left]
-        padded = len(longer) * max(each.cost for each in longer)
-        full = batch.size == limits.max_batch_size
-        ceiling = self.collector._replicas[batch.replica].device.ceiling
-        too_large = not ceiling.allows(len(longer), padded)
-        other_kind = any(self.losses[each] not in losses or losses == {2} for each in left)
-        assert not left or full or padded > limits.max_batch_tokens or too_large or other_kind
-        assert batch.size == 1 or ceiling.allows(batch.size, batch.tokens)
-        # Not before its time.
-        no_room = (batch.size + 1) * max(each.cost for each in batch.requests)
+        # Nobody is left behind for ever.
+        if oldest in left:
+            self.left_behind[oldest] += 1
+            assert self.left_behind[oldest] <= MOST_PASSED
+        # Not before its time, and as large as it could be.
+        longest = max(each.cost for each in batch.requests)
+        one_more = [
+            (batch.size + 1) * max(longest, cost) for cost in (1, *(each.cost for each in left))
+        ]
+        memory = [each for each in one_more if not ceiling.allows(batch.size + 1, each)]
         # Those who are late still count when it is asked whether a batch is due: one may have made
         # it full, or been the one whose wait was up, and be dropped at this very moment.
-        waited = now - batch.requests[0].arrival
+        waited = now - oldest.arrival
+        in_both_lanes = any(len({is_bulk(each.priority) for each in row}) > 1 for row in rows)
+        interactive = [each for each in batch.requests if not is_bulk(each.priority)]
+        cap = 0.1 * self._longest_prediction(batch.replica)
         reasons = {
-            "full": full,
-            "tokens": padded > limits.max_batch_tokens or no_room > limits.max_batch_tokens,
-            "idle": limits.max_wait == 0,
+            "full": batch.size == limits.max_batch_size,
+            "tokens": max(one_more) > limits.max_batch_tokens,
+            "memory": bool(memory),
+            "retry": losses != {0} or first in aboard or bool(dropped),
+            "lengths": bool(left) and len({each.cost for each in (*left, *batch.requests)}) > 1,
+            "lanes": bool(interactive) and any(is_bulk(each.priority) for each in left),
+            "drain": self.phase == "draining" and not left,
+            "idle": limits.max_wait == 0 and not left,
             "max_wait": limits.max_wait > 0
-            and (waited >= limits.max_wait or bool(dropped) or self._is_known_full(batch)),
-            "drain": self.phase == "draining",
-            "memory": too_large,
-            "retry": losses != {0},
+            and (waited >= limits.max_wait or bool(dropped) or bool(memory) or in_both_lanes)
+            and not left,
+            "regroup": self.last_ended == batch.replica
+            and self.ended_at < now <= self.ended_at + cap + TICK
+            and not left,
         }
         assert reasons[batch.reason], batch.reason
+        self.rows[batch] = [list(row) for row in rows]
+        self.shared += len(aboard) - batch.size
 
     # What is true after every step
 
@@ -406,7 +535,9 @@ class CollectorMachine(RuleBasedStateMachine):
         assert snapshot.refused == self.refused
         assert {kind: getattr(snapshot, kind) for kind in counts} == dict(counts)
         assert snapshot.waiting == len(self.waiting)
-        assert snapshot.waiting_tokens == sum(each.cost for each in self.waiting)
+        assert snapshot.waiting_tokens == self._tokens()
+        assert snapshot.waiting_bulk == sum(is_bulk(each.priority) for each in self._distinct())
+        assert snapshot.shared == self.shared
         assert snapshot.running == len(self._answerable())
         assert snapshot.accepted == (
             snapshot.ok
@@ -422,12 +553,21 @@ class CollectorMachine(RuleBasedStateMachine):
         assert snapshot.phase == self.phase
 
     @invariant()
-    def nobody_waits_beyond_max_wait_for_a_replica_that_is_free(self) -> None:
-        if self._idle() and not self._finished() and self.waiting:
-            assert self.limits.max_wait > 0
-            assert not self.losses[self.waiting[0]]
-            assert self.phase == "open"
-            assert self.clock.now() - self.waiting[0].arrival < self.limits.max_wait
+    def whoever_has_the_same_input_waits_for_the_same_row(self) -> None:
+        for batch, rows in self.rows.items():
+            assert [batch.row(place) for place in range(batch.size)] == rows
+
+    @invariant()
+    def nobody_waits_for_a_replica_that_is_free_but_for_max_wait_and_company(self) -> None:
+        idle = self._idle()
+        if not idle or self._finished() or not self.waiting:
+            return
+        now, oldest = self.clock.now(), self.waiting[0]
+        assert not self.losses[oldest]
+        assert self.phase == "open"
+        if now - oldest.arrival >= self.limits.max_wait:  # it is for those just answered, then
+            assert idle == [self.last_ended]
+            assert now <= self.ended_at + 0.1 * self._longest_prediction(idle[0]) + TICK
 
     def teardown(self) -> None:
         """In the end, whatever happened, everybody has been answered."""
@@ -445,7 +585,7 @@ class CollectorMachine(RuleBasedStateMachine):
         assert set(self.expected) == set(self.accepted)
         for whose, outcome in self.sink.outcomes:
             if isinstance(outcome, Answer):
-                assert outcome.value == f"result of {id(whose)}"
+                assert outcome.value == f"result of {whose.payload}"
 
 
 TestCollectorMachine = CollectorMachine.TestCase

@@ -148,6 +148,20 @@ def test_a_queue_of_nothing_but_expired_requests_gives_an_empty_batch() -> None:
     assert (fill.taken, fill.tokens, len(fill.late)) == ([], 0, 1)
 
 
+def test_whoever_is_new_is_not_drawn_into_what_lost_a_worker_wherever_that_stands() -> None:
+    new, innocent, suspect = request(), request(), request()
+    suspect.losses = 2
+    pending = queue(new)
+    pending.put_back([innocent, suspect])  # a part that never ran was put back later
+    assert fill_of(pending, Limits()).taken == [innocent, new]
+
+
+def test_equal_inputs_are_one_row_when_it_is_asked_whether_there_is_room() -> None:
+    limits = Limits(max_batch_tokens=12, max_wait=0.5)
+    assert due(queue(request(cost=6, key="a"), request(cost=6, key="a")), limits) == 0.5
+    assert due(queue(request(cost=6, key="a"), request(cost=6, key="b")), limits) == policy.NOW
+
+
 @given(
     waiting=st.lists(st.tuples(st.integers(1, 40), st.booleans()), min_size=1, max_size=20),
     size=st.integers(1, 6),

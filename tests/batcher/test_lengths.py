@@ -1,0 +1,112 @@
+"""Which neighbours in length make the best batch: against every run there is, and by example."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batcher.lengths import neighbours
+from tests.batcher.conftest import examples
+
+Weights = tuple[float, float, float]
+
+
+def within(max_tokens: float, max_size: float = float("inf")) -> Callable[[int, int], bool]:
+    return lambda size, tokens: tokens <= max_tokens and size <= max_size
+
+
+def rate(costs: list[int], weights: Weights, max_size: int) -> float:
+    """Work for its time, as the module defines it."""
+    fixed, per_member, per_token = weights
+    work = sum(per_member + fixed / max_size + per_token * cost for cost in costs)
+    return work / (fixed + (per_member + per_token * max(costs)) * len(costs))
+
+
+def best_rate(
+    costs: list[int],
+    anchor: int,
+    weights: Weights,
+    max_size: int,
+    fits: Callable[[int, int], bool],
+) -> float:
+    """Of every run of the sorted costs that holds the anchor, which is the first of its equals."""
+    ordered = sorted(costs)
+    pivot = ordered.index(costs[anchor])  # equals are as good as each other
+    best = rate([costs[anchor]], weights, max_size)  # a request alone goes whatever fits says
+    for left in range(pivot + 1):
+        for right in range(pivot, min(len(ordered), left + max_size)):
+            run = ordered[left : right + 1]
+            if fits(len(run), len(run) * run[-1]):
+                best = max(best, rate(run, weights, max_size))
+    return best
+
+
+weights = st.tuples(
+    st.sampled_from([0.0, 1.0, 20.0]), st.sampled_from([0.0, 0.5]), st.sampled_from([0.01, 0.25])
+)
+
+
+@examples(400)
+@given(data=st.data(), costs=st.lists(st.integers(1, 12), min_size=1, max_size=9))
+def test_no_run_of_neighbours_with_the_anchor_does_more_work_for_its_time(
+    data: Any, costs: list[int]
+) -> None:
+    anchor = data.draw(st.integers(0, len(costs) - 1))
+    weighed, max_size = data.draw(weights), data.draw(st.integers(1, 6))
+    fits = within(data.draw(st.sampled_from([10, 30, 1000])), data.draw(st.integers(1, 9)))
+    places = neighbours(costs, anchor, weighed, max_size, fits)
+    chosen = [costs[place] for place in places]
+    assert rate(chosen, weighed, max_size) == pytest.approx(
+        best_rate(costs, anchor, weighed, max_size, fits)
+    )
+
+
+@examples(400)
+@given(data=st.data(), costs=st.lists(st.integers(1, 12), min_size=1, max_size=12))
+def test_whatever_it_chooses_may_go_together_and_skips_nobody_for_an_equal(
+    data: Any, costs: list[int]
+) -> None:
+    anchor = data.draw(st.integers(0, len(costs) - 1))
+    max_size = data.draw(st.integers(1, 6))
+    fits = within(data.draw(st.sampled_from([10, 30, 1000])))
+    places = neighbours(costs, anchor, data.draw(weights), max_size, fits)
+    chosen = [costs[place] for place in places]
+    assert anchor in places
+    assert len(set(places)) == len(places) <= max_size
+    assert chosen == sorted(chosen)
+    assert len(places) == 1 or fits(len(places), len(places) * chosen[-1])
+    left = set(range(len(costs))) - set(places)
+    assert not any(chosen[0] < costs[each] < chosen[-1] for each in left)
+    for place in set(places) - {anchor}:  # which goes before others of its length
+        assert all(each > place for each in left if costs[each] == costs[place])
+
+
+def test_all_of_one_length_are_taken_in_order_as_far_as_they_fit() -> None:
+    assert neighbours([8] * 10, 0, (1.0, 0.0, 0.1), 4, within(1000)) == [0, 1, 2, 3]
+    assert neighbours([8] * 10, 0, (1.0, 0.0, 0.1), 9, within(40)) == [0, 1, 2, 3, 4]
+
+
+def test_the_anchor_goes_before_its_equals_wherever_it_stands() -> None:
+    places = neighbours([8] * 10, 7, (1.0, 0.0, 0.1), 3, within(1000))
+    assert sorted(places) == [0, 1, 7]
+
+
+def test_two_lengths_far_apart_make_two_batches() -> None:
+    costs = [10, 500, 12, 501, 11, 499]
+    chosen = neighbours(costs, 0, (0.001, 0.0, 0.0001), 64, within(16384))
+    assert sorted(chosen) == [0, 2, 4]
+    chosen = neighbours(costs, 1, (0.001, 0.0, 0.0001), 64, within(16384))
+    assert sorted(chosen) == [1, 3, 5]
+
+
+def test_where_a_batch_costs_much_and_tokens_little_everybody_goes_together() -> None:
+    costs = [10, 500, 12, 510, 11, 490]
+    assert len(neighbours(costs, 0, (1.0, 0.0, 1e-6), 64, within(16384))) == 6
+
+
+def test_one_too_long_for_any_batch_goes_alone() -> None:
+    assert neighbours([10, 999, 10], 1, (1.0, 0.0, 0.1), 64, within(500)) == [1]
