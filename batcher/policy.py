@@ -58,9 +58,9 @@ def fill(pending: Pending, device: Device, now: float, overhead: float = 0.0) ->
     matter; more only where many are late.
 
     Whoever would get the answer too late, `overhead` seconds after the batch has run, with a chance
-    that counts, is left out and their place is filled. But if that were to leave nobody, those who came first run all the
-    same: the device has nothing better to do, and only a run can show that it is faster than
-    predicted.
+    that counts, is left out and their place is filled. But if that were to leave nobody, those who
+    came first run all the same: the device has nothing better to do, and only a run can show that
+    it is faster than predicted.
     """
     late: dict[Request, None] = {}
     first: Fill | None = None
@@ -224,7 +224,7 @@ def _is_wasteful(result: Fill, device: Device) -> bool:
 def _room_used_up(pending: Pending, device: Device) -> bool:
     """Is there no room for one more, however short? O(batch), and only asked before a wait."""
     longest = 0
-    rows = islice(_in_time(pending, NOW, {}), device.max_batch_size)
+    rows = _in_time(iter(pending), device.max_batch_size, pending, NOW, {})
     for count, request in enumerate(rows, start=1):
         longest = max(longest, request.cost)
         if not device.fits(count + 1, longest * (count + 1)):

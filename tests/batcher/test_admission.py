@@ -14,14 +14,16 @@ from tests.fakes import request
 FIXED, PER_REQUEST, PER_TOKEN = 0.005, 0.0005, 0.00001
 
 
-def device(limits: Limits | None = None) -> Device:
-    """Knows that batches take 5 ms + 0.5 ms a request + 10 us a token."""
+def seconds_of(size: int, tokens: int) -> float:
+    return FIXED + PER_REQUEST * size + PER_TOKEN * tokens
+
+
+def device(limits: Limits | None = None, usual: float = 10.0) -> Device:
+    """Knows that batches take 5 ms + 0.5 ms a request + 10 us a token, and requests of that length
+    to be the usual ones."""
     known = Device(limits or Limits())
-    for turn in range(300):
-        size = 1 + turn % 32
-        tokens = size * (8 + turn % 7)
-        known.cost.observe(size, tokens, FIXED + PER_REQUEST * size + PER_TOKEN * tokens)
-    known.is_up = True
+    known.came_up([(n, n * long, seconds_of(n, n * long)) for n in (1, 8, 32) for long in (4, 64)])
+    known.set_pace(usual)
     return known
 
 
@@ -43,13 +45,14 @@ def ask(
     deadline: float = float("inf"),
     devices: list[Device] | None = None,
     overhead: float = 0.0,
+    rate: float = 0.0,
 ) -> Overloaded | None:
     requests = [
         request(cost=cost, caller=caller, priority=priority, deadline=deadline)
         for _ in range(count)
     ]
     known = [device(limits)] if devices is None else devices
-    return admission.refusal(pending, requests, limits, known, 0.0, overhead)
+    return admission.refusal(pending, requests, limits, known, 0.0, overhead, rate)
 
 
 # Room
@@ -92,65 +95,78 @@ def test_a_refused_caller_is_told_when_the_queue_will_have_emptied() -> None:
 
 
 def seconds(
-    rows: int, tokens: int, limits: Limits | None = None, replicas: int = 1, now: float = 0.0
+    rows: int,
+    limits: Limits | None = None,
+    *,
+    replicas: int = 1,
+    rate: float = 0.0,
+    usual: float = 10.0,
 ) -> float:
-    return admission.seconds_until(rows, tokens, [device(limits)] * replicas, now)
+    devices = [device(limits, usual) for _ in range(replicas)]
+    return admission.seconds_until(rows, devices, 0.0, rate)
 
 
 def test_a_last_batch_that_is_not_full_takes_as_long_as_its_own_size() -> None:
     limits = Limits(max_batch_size=32)
-    one = seconds(32, 320, limits)
-    last = FIXED + PER_REQUEST + 10 * PER_TOKEN
-    assert seconds(33, 330, limits) == pytest.approx(one + last, rel=1e-3)
+    one = seconds(32, limits)
+    assert one == pytest.approx(seconds_of(32, 320), rel=1e-3)
+    assert seconds(33, limits) == pytest.approx(one + seconds_of(1, 10), rel=1e-3)
 
 
 def test_replicas_share_the_work() -> None:
     limits = Limits(max_batch_size=8)
-    alone = seconds(64, 640, limits)
-    assert seconds(64, 640, limits, replicas=4) == pytest.approx(alone / 4)
+    alone = seconds(64, limits)
+    assert seconds(64, limits, replicas=4) == pytest.approx(alone / 4)
 
 
 def test_a_round_that_does_not_need_every_replica_takes_as_long_as_one_that_does() -> None:
     limits = Limits(max_batch_size=8)
-    one = seconds(8, 80, limits)
-    assert seconds(24, 240, limits, replicas=2) == pytest.approx(2 * one)
+    one = seconds(8, limits)
+    assert seconds(24, limits, replicas=2) == pytest.approx(2 * one)
 
 
 def test_long_requests_make_smaller_batches() -> None:
     # 400 tokens of 100 each: four at a time, so 16 in four batches of 5 + 2 + 4 ms
     limits = Limits(max_batch_size=32, max_batch_tokens=400)
-    assert seconds(16, 1600, limits) == pytest.approx(4 * 0.011, rel=1e-2)
+    assert seconds(16, limits, usual=100) == pytest.approx(4 * 0.011, rel=1e-2)
 
 
 def test_requests_above_the_token_budget_are_counted_one_at_a_time() -> None:
     limits = Limits(max_batch_tokens=50)
-    assert seconds(3, 600, limits) == pytest.approx(3 * device().cost.predict(1, 200))
+    assert seconds(3, limits, usual=200) == pytest.approx(3 * seconds_of(1, 200), rel=1e-3)
 
 
 def test_the_padding_that_recent_batches_had_is_expected_of_the_next() -> None:
     padded = device()
     padded.padding = 2.0
-    assert admission.seconds_until(8, 80, [padded], 0.0) == pytest.approx(
-        padded.cost.predict(8, 160)
-    )
+    padded.set_pace(10.0)
+    expected = seconds_of(8, 160)
+    assert admission.seconds_until(8, [padded], 0.0) == pytest.approx(expected, rel=1e-3)
 
 
 def test_what_runs_now_comes_first() -> None:
     busy = device()
     busy.began(1.0, predicted=0.5)
-    alone = seconds(4, 40)
-    assert admission.seconds_until(4, 40, [busy], 1.2) == pytest.approx(0.3 + alone)
-    assert admission.seconds_until(4, 40, [busy], 9.0) == pytest.approx(alone)  # overdue
-    assert admission.seconds_until(4, 40, [busy, device()], 1.2) == pytest.approx(alone)
+    alone = seconds(4)
+    assert admission.seconds_until(4, [busy], 1.2) == pytest.approx(0.3 + alone)
+    assert admission.seconds_until(4, [busy], 9.0) == pytest.approx(alone)  # overdue
+    assert admission.seconds_until(4, [busy, device()], 1.2) == pytest.approx(alone)
+
+
+def test_whoever_comes_before_the_last_batch_is_cut_will_be_in_it() -> None:
+    limits = Limits(max_batch_size=32)
+    first = seconds(32, limits)
+    assert seconds(33, limits, rate=10 / first) == pytest.approx(first + seconds_of(11, 110))
+    assert seconds(33, limits, rate=1e6) == pytest.approx(2 * first)  # and no more than fit
 
 
 def test_an_empty_queue_takes_no_time() -> None:
-    assert seconds(0, 0) == 0.0
+    assert seconds(0) == 0.0
 
 
 def test_before_the_first_batch_nothing_is_predicted_and_nothing_breaks() -> None:
-    assert admission.seconds_until(9, 90, [Device(Limits())], 0.0) == 0.0
-    assert admission.seconds_until(9, 90, [], 0.0) == 0.0
+    assert admission.seconds_until(9, [Device(Limits())], 0.0) == 0.0
+    assert admission.seconds_until(9, [], 0.0) == 0.0
 
 
 # Time
@@ -169,6 +185,23 @@ def test_who_would_be_done_after_the_deadline_is_refused_and_told_by_how_much() 
 def test_the_hand_over_counts_against_the_deadline() -> None:
     limits = Limits(max_batch_size=32)
     assert ask(waiting(64), limits, deadline=0.055, overhead=0.002) is not None
+
+
+def test_so_does_a_text_longer_than_the_usual() -> None:
+    limits = Limits(max_batch_size=32)
+    assert ask(waiting(64), limits, deadline=0.055, cost=400) is not None
+
+
+def test_so_does_what_batches_take_beyond_the_prediction_one_time_in_twenty() -> None:
+    limits = Limits(max_batch_size=32)
+    known = device(limits)
+    known.cost.margin = 0.1
+    assert ask(waiting(64), limits, deadline=0.055, devices=[known]) is not None
+
+
+def test_so_do_those_who_will_have_come_by_then() -> None:
+    limits = Limits(max_batch_size=32)
+    assert ask(waiting(64), limits, deadline=0.055, rate=200.0) is not None
 
 
 def test_all_of_a_call_must_be_in_time_or_none_enters() -> None:
@@ -199,6 +232,15 @@ def test_without_a_deadline_only_room_counts() -> None:
 
 def test_until_a_device_is_up_nobody_is_refused_for_time() -> None:
     assert ask(waiting(64), Limits(), deadline=0.001, devices=[]) is None
+
+
+def test_bulk_takes_half_of_the_queue_at_most() -> None:
+    limits = Limits(max_queue_size=8)
+    assert ask(waiting(3, priority=6), limits, priority=6) is None
+    refused = ask(waiting(4, priority=6), limits, priority=6)
+    assert "4 requests of low priority wait" in str(refused)
+    assert ask(waiting(4, priority=6), limits, 4, priority=3) is None
+    assert ask(Pending(), limits, 8, priority=6) is None  # a call of its own size can always come
 
 
 # Fair shares

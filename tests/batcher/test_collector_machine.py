@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from batcher.collector import Collector
+from batcher.device import Device
 from batcher.errors import (
     BatcherError,
     Cancelled,
@@ -171,8 +172,14 @@ class CollectorMachine(RuleBasedStateMachine):
         tokens = self._tokens() + sum(each.cost for each in alone)
         caller = alone[0].caller
         held = sum(each.caller == caller for each in self.waiting) if caller else 0
-        no_room = len(alone) > free or (self.waiting and tokens > self.limits.max_queue_tokens)
-        return Overloaded if no_room or (held and held + len(alone) > SHARE * free) else None
+        bulk = sum(is_bulk(each.priority) for each in self.waiting) + len(alone)
+        is_full = [
+            len(alone) > free,
+            self.waiting and tokens > self.limits.max_queue_tokens,
+            is_bulk(alone[0].priority) and bulk > max(len(alone), self.limits.max_queue_size // 2),
+            held and held + len(alone) > SHARE * free,
+        ]
+        return Overloaded if any(is_full) else None
 
     @rule(ticks=st.sampled_from([1, 2, 3, 5, 8, 30, 120]))
     def advance(self, ticks: int) -> None:
@@ -326,12 +333,21 @@ class CollectorMachine(RuleBasedStateMachine):
         fixed, per_row, per_token = self.speed
         return (fixed + per_row * size + per_token * tokens) * TICK
 
-    def _longest_prediction(self, replica: int) -> float:
-        """Of any batch that may be cut: a prediction is linear, so it is at one of the corners."""
-        device = self.collector._schedule.devices[replica]
-        tokens = max(self.limits.max_batch_tokens or 0, 30)
-        corners = itertools.product((1, self.limits.max_batch_size), (1, tokens))
-        return max(device.cost.predict(*corner) for corner in corners)
+    def _longest_prediction(self, replica: int, tokens: int) -> float:
+        """Of any batch with so many padded tokens at most."""
+        return self._device(replica).cost.predict(self.limits.max_batch_size, tokens)
+
+    def _longest_company(self, replica: int) -> float:
+        """How long it may wait for those it has just answered."""
+        padding = 30 * self.limits.max_batch_size  # of one that is padded as badly as can be
+        return 0.1 * self._longest_prediction(replica, max(self._most_tokens, padding)) + TICK / 64
+
+    @property
+    def _most_tokens(self) -> int:
+        return max(self.limits.max_batch_tokens or 0, 30)
+
+    def _device(self, replica: int) -> Device:
+        return self.collector._schedule.devices[replica]
 
     def _still_wanted(self, rows: list[list[Request]]) -> list[list[Request]]:
         """And the others are told, if nobody has done that yet."""
@@ -450,9 +466,9 @@ class CollectorMachine(RuleBasedStateMachine):
 
     def _check_drops(self, batch: Batch, dropped: list[Request], handoff: float) -> None:
         """Whoever cannot be in time does not run, unless nobody can be: the device would idle."""
-        now = self.clock.now()
-        soonest = now + batch.predicted + handoff
-        latest = now + self._longest_prediction(batch.replica) + handoff
+        now, safe = self.clock.now(), 1.0 + self._device(batch.replica).cost.margin
+        soonest = now + batch.predicted * safe + handoff
+        latest = now + self._longest_prediction(batch.replica, self._most_tokens) * safe + handoff
         assert all(each.deadline <= now or each.deadline < latest for each in dropped)
         if any(each.deadline < soonest for each in batch.requests):
             assert all(each.deadline <= now for each in dropped)
@@ -473,7 +489,7 @@ class CollectorMachine(RuleBasedStateMachine):
         assert len(set(batch.payloads)) == batch.size
         assert not set(batch.payloads) & {each.payload for each in left}
         # Within the limits, but for one that is too long for any batch.
-        ceiling = self.collector._replicas[batch.replica].device.ceiling
+        ceiling = self._device(batch.replica).ceiling
         assert limits.max_batch_tokens is not None
         assert 1 <= batch.size <= limits.max_batch_size
         if batch.size > 1:
@@ -498,7 +514,6 @@ class CollectorMachine(RuleBasedStateMachine):
         waited = now - oldest.arrival
         in_both_lanes = any(len({is_bulk(each.priority) for each in row}) > 1 for row in rows)
         interactive = [each for each in batch.requests if not is_bulk(each.priority)]
-        cap = 0.1 * self._longest_prediction(batch.replica)
         reasons = {
             "full": batch.size == limits.max_batch_size,
             "tokens": max(one_more) > limits.max_batch_tokens,
@@ -512,7 +527,7 @@ class CollectorMachine(RuleBasedStateMachine):
             and (waited >= limits.max_wait or bool(dropped) or bool(memory) or in_both_lanes)
             and not left,
             "regroup": self.last_ended == batch.replica
-            and self.ended_at < now <= self.ended_at + cap + TICK
+            and self.ended_at < now <= self.ended_at + self._longest_company(batch.replica)
             and not left,
         }
         assert reasons[batch.reason], batch.reason
@@ -536,7 +551,7 @@ class CollectorMachine(RuleBasedStateMachine):
         assert {kind: getattr(snapshot, kind) for kind in counts} == dict(counts)
         assert snapshot.waiting == len(self.waiting)
         assert snapshot.waiting_tokens == self._tokens()
-        assert snapshot.waiting_bulk == sum(is_bulk(each.priority) for each in self._distinct())
+        assert snapshot.waiting_bulk == sum(is_bulk(each.priority) for each in self.waiting)
         assert snapshot.shared == self.shared
         assert snapshot.running == len(self._answerable())
         assert snapshot.accepted == (
@@ -567,7 +582,7 @@ class CollectorMachine(RuleBasedStateMachine):
         assert self.phase == "open"
         if now - oldest.arrival >= self.limits.max_wait:  # it is for those just answered, then
             assert idle == [self.last_ended]
-            assert now <= self.ended_at + 0.1 * self._longest_prediction(idle[0]) + TICK
+            assert now <= self.ended_at + self._longest_company(idle[0])
 
     def teardown(self) -> None:
         """In the end, whatever happened, everybody has been answered."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,10 +12,6 @@ from batcher.lengths import neighbours
 from tests.batcher.conftest import examples
 
 Weights = tuple[float, float, float]
-
-
-def within(max_tokens: float, max_size: float = float("inf")) -> Callable[[int, int], bool]:
-    return lambda size, tokens: tokens <= max_tokens and size <= max_size
 
 
 def rate(costs: list[int], weights: Weights, max_size: int) -> float:
@@ -31,16 +26,16 @@ def best_rate(
     anchor: int,
     weights: Weights,
     max_size: int,
-    fits: Callable[[int, int], bool],
+    max_tokens: float,
 ) -> float:
     """Of every run of the sorted costs that holds the anchor, which is the first of its equals."""
     ordered = sorted(costs)
     pivot = ordered.index(costs[anchor])  # equals are as good as each other
-    best = rate([costs[anchor]], weights, max_size)  # a request alone goes whatever fits says
+    best = rate([costs[anchor]], weights, max_size)  # a request alone goes whatever its length
     for left in range(pivot + 1):
         for right in range(pivot, min(len(ordered), left + max_size)):
             run = ordered[left : right + 1]
-            if fits(len(run), len(run) * run[-1]):
+            if len(run) * run[-1] <= max_tokens:
                 best = max(best, rate(run, weights, max_size))
     return best
 
@@ -57,11 +52,11 @@ def test_no_run_of_neighbours_with_the_anchor_does_more_work_for_its_time(
 ) -> None:
     anchor = data.draw(st.integers(0, len(costs) - 1))
     weighed, max_size = data.draw(weights), data.draw(st.integers(1, 6))
-    fits = within(data.draw(st.sampled_from([10, 30, 1000])), data.draw(st.integers(1, 9)))
-    places = neighbours(costs, anchor, weighed, max_size, fits)
+    max_tokens = data.draw(st.sampled_from([10, 30, 1000]))
+    places = neighbours(costs, anchor, weighed, max_size, max_tokens)
     chosen = [costs[place] for place in places]
     assert rate(chosen, weighed, max_size) == pytest.approx(
-        best_rate(costs, anchor, weighed, max_size, fits)
+        best_rate(costs, anchor, weighed, max_size, max_tokens)
     )
 
 
@@ -72,13 +67,13 @@ def test_whatever_it_chooses_may_go_together_and_skips_nobody_for_an_equal(
 ) -> None:
     anchor = data.draw(st.integers(0, len(costs) - 1))
     max_size = data.draw(st.integers(1, 6))
-    fits = within(data.draw(st.sampled_from([10, 30, 1000])))
-    places = neighbours(costs, anchor, data.draw(weights), max_size, fits)
+    max_tokens = data.draw(st.sampled_from([10, 30, 1000]))
+    places = neighbours(costs, anchor, data.draw(weights), max_size, max_tokens)
     chosen = [costs[place] for place in places]
     assert anchor in places
     assert len(set(places)) == len(places) <= max_size
     assert chosen == sorted(chosen)
-    assert len(places) == 1 or fits(len(places), len(places) * chosen[-1])
+    assert len(places) == 1 or len(places) * chosen[-1] <= max_tokens
     left = set(range(len(costs))) - set(places)
     assert not any(chosen[0] < costs[each] < chosen[-1] for each in left)
     for place in set(places) - {anchor}:  # which goes before others of its length
@@ -86,27 +81,27 @@ def test_whatever_it_chooses_may_go_together_and_skips_nobody_for_an_equal(
 
 
 def test_all_of_one_length_are_taken_in_order_as_far_as_they_fit() -> None:
-    assert neighbours([8] * 10, 0, (1.0, 0.0, 0.1), 4, within(1000)) == [0, 1, 2, 3]
-    assert neighbours([8] * 10, 0, (1.0, 0.0, 0.1), 9, within(40)) == [0, 1, 2, 3, 4]
+    assert neighbours([8] * 10, 0, (1.0, 0.0, 0.1), 4, 1000) == [0, 1, 2, 3]
+    assert neighbours([8] * 10, 0, (1.0, 0.0, 0.1), 9, 40) == [0, 1, 2, 3, 4]
 
 
 def test_the_anchor_goes_before_its_equals_wherever_it_stands() -> None:
-    places = neighbours([8] * 10, 7, (1.0, 0.0, 0.1), 3, within(1000))
+    places = neighbours([8] * 10, 7, (1.0, 0.0, 0.1), 3, 1000)
     assert sorted(places) == [0, 1, 7]
 
 
 def test_two_lengths_far_apart_make_two_batches() -> None:
     costs = [10, 500, 12, 501, 11, 499]
-    chosen = neighbours(costs, 0, (0.001, 0.0, 0.0001), 64, within(16384))
+    chosen = neighbours(costs, 0, (0.001, 0.0, 0.0001), 64, 16384)
     assert sorted(chosen) == [0, 2, 4]
-    chosen = neighbours(costs, 1, (0.001, 0.0, 0.0001), 64, within(16384))
+    chosen = neighbours(costs, 1, (0.001, 0.0, 0.0001), 64, 16384)
     assert sorted(chosen) == [1, 3, 5]
 
 
 def test_where_a_batch_costs_much_and_tokens_little_everybody_goes_together() -> None:
     costs = [10, 500, 12, 510, 11, 490]
-    assert len(neighbours(costs, 0, (1.0, 0.0, 1e-6), 64, within(16384))) == 6
+    assert len(neighbours(costs, 0, (1.0, 0.0, 1e-6), 64, 16384)) == 6
 
 
 def test_one_too_long_for_any_batch_goes_alone() -> None:
-    assert neighbours([10, 999, 10], 1, (1.0, 0.0, 0.1), 64, within(500)) == [1]
+    assert neighbours([10, 999, 10], 1, (1.0, 0.0, 0.1), 64, 500) == [1]
