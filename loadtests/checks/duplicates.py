@@ -16,7 +16,6 @@ from loadtests.chaos.counters import Counters, parse
 from loadtests.chaos.reference import Computed
 from loadtests.chaos.traffic import encode
 from loadtests.checks.finding import Finding, Measured
-from loadtests.checks.overload import simulated
 from loadtests.checks.saturation import ACCELERATOR
 from loadtests.checks.sharers import sharers
 from loadtests.checks.spared import none
@@ -26,6 +25,7 @@ from loadtests.record import Record
 from loadtests.servers import Server, running
 from loadtests.target import count_between, number_between
 from loadtests.yardstick import exact
+from loadtests.yardsticks.bench import simulated
 
 TITLE = "Equal inputs in flight: the device's time with BATCHER_SHARE_EQUAL and without"
 WITHIN = 0.9 * ACCELERATOR.time(1)  # Seconds: no answer can be quicker than s(1).

@@ -14,8 +14,9 @@ from loadtests.checks.spared import at_most, none
 from loadtests.openloop import Run, referee
 from loadtests.outcomes import OK, Outcome, percentiles
 from loadtests.record import Record
-from loadtests.servers import Server, Variant, running, service
+from loadtests.servers import Server, running
 from loadtests.target import Target, count_between, number_between
+from loadtests.yardsticks.bench import simulated
 
 TITLE = "Overload of a simulated accelerator (50 ms + 5 ms a request, max batch 32), and deadlines"
 DEADLINE = 10 * ACCELERATOR.time(1)
@@ -66,18 +67,6 @@ def measure(args: argparse.Namespace, record: Record) -> Measured:
         f" a call), to a queue of {QUEUE}."
     )
     return Measured(findings, notes)
-
-
-def simulated(name: str, **settings: object) -> Variant:
-    """Our service on the accelerator; settings as `service` takes them."""
-    device: dict[str, object] = {
-        "runner": "simulated",
-        "sim_fixed_ms": ACCELERATOR.fixed * 1e3,
-        "sim_per_item_ms": ACCELERATOR.each * 1e3,
-        "sim_per_token_us": 0,
-        "max_batch_size": ACCELERATOR.limit,
-    }
-    return service(name, **device | settings)
 
 
 def _offer(server: Server, factor: float, seconds: float, seed: int) -> Run:

@@ -124,25 +124,50 @@ def interactive(latency: float, status: str = "200") -> list[Outcome]:
     return [outcome(0.1 * number, latency, status) for number in range(200)]
 
 
-@pytest.mark.parametrize(("beside", "holds"), [(0.28, True), (0.30, False)])
-def test_interactive_may_wait_for_one_full_batch_more(beside: float, holds: bool):
-    alone, high, low = interactive(0.08), interactive(beside), batches(20)
-    found = lanes.judged(run_of(alone), run_of(high, low), high, low)
-    verdicts = {each.what: each.ok for each in found}
-    assert verdicts["interactive beside bulk: p95"] is holds
-    assert verdicts["bulk: answers in the worst 5 s"]
+def misses(high: list[Outcome], low: list[Outcome], queue: int = lanes.DEFAULT_QUEUE) -> set[str]:
+    found = lanes.judged(queue, run_of(interactive(0.08)), run_of(high, low), high, low)
+    return {name for name, each in by_name(found).items() if each.ok is False}
 
 
-def test_interactive_that_is_refused_counts_as_slow_and_bulk_that_starves_is_missed():
-    alone, low = interactive(0.08), [out for out in batches(20) if out.answered < 14]
-    high = [*interactive(0.1)[:180], *interactive(0.001, "429")[180:]]
-    found = lanes.judged(run_of(alone), run_of(high, low), high, low)
-    missed = {each.what for each in found if each.ok is False}
-    assert missed == {
-        "interactive beside bulk: p95",
-        "interactive: not answered 200",
-        "bulk: answers in the worst 5 s",
+def test_interactive_may_wait_for_one_full_batch_more():
+    assert misses(interactive(0.28), batches(20)) == set()
+    assert misses(interactive(0.30), batches(20)) == {"interactive beside bulk, p95"}
+
+
+def test_interactive_that_is_refused_counts_as_slow():
+    refused = [*interactive(0.1)[:180], *interactive(0.001, "429")[180:]]
+    assert misses(refused, batches(20)) == {
+        "interactive beside bulk, p95",
+        "interactive not answered 200",
     }
+
+
+def test_bulk_that_starves_is_missed_whether_it_stops_or_trickles():
+    stops = [out for out in batches(20) if out.answered < 14]
+    assert misses(interactive(0.1), stops) == {
+        "answers to bulk in the worst 5 s",
+        "answers to both",
+    }
+    trickles = [out for number, out in enumerate(batches(20)) if number % 3 == 0]
+    assert misses(interactive(0.1), trickles) == {"answers to both"}
+    nothing = [outcome(0.05 * number, 0.002, "429") for number in range(400)]
+    assert misses(interactive(0.1), nothing) == {
+        "answers to bulk in the worst 5 s",
+        "answers to both",
+    }
+
+
+@pytest.mark.parametrize(
+    ("queue", "late", "holds"),
+    [(4096, 20, True), (4096, 40, False), (64, 2, True), (64, 20, False)],
+)
+def test_few_of_bulk_may_wait_in_vain_and_fewer_in_a_short_queue(
+    queue: int, late: int, holds: bool
+):
+    low = batches(20)  # About 3,000.
+    expired = [outcome(5.0, 10.0, "504") for _ in range(late)]
+    missed = misses(interactive(0.1), [*low, *expired], queue)
+    assert missed == (set() if holds else {"bulk ended in 504"})
 
 
 # Repeats
