@@ -23,12 +23,14 @@ TIMEOUT = 60.0
 
 @dataclass(slots=True)
 class Attempt:
-    """One HTTP request. `retry_after` is what its answer said, in seconds; 0: nothing."""
+    """One HTTP request. `retry_after` is what its answer said, in seconds; 0: nothing. `header` is
+    the coarser of the two ways to say it, as written."""
 
     sent: float
     answered: float = 0.0
     status: int = 0
     retry_after: float = 0.0
+    header: str | None = None
 
 
 @dataclass(slots=True)
@@ -60,7 +62,7 @@ def burst(target: Target, texts: Sequence[str]) -> list[Call]:
 
 
 async def _burst(target: Target, texts: Sequence[str]) -> list[Call]:
-    import openai  # Slow to import, and of the test extra: only where it is needed.
+    import openai  # Slow to import, and not needed to serve: only where it is used.
 
     calls = {text: Call(text) for text in texts}
 
@@ -71,6 +73,7 @@ async def _burst(target: Target, texts: Sequence[str]) -> list[Call]:
         attempt = calls[_text(response.request)].attempts[-1]
         attempt.answered, attempt.status = now(), response.status_code
         attempt.retry_after = _retry_after(response)
+        attempt.header = response.headers.get("retry-after")
 
     began = now()
     async with openai.AsyncOpenAI(

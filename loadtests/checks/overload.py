@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from loadtests import arrivals, comeback, processes
 from loadtests.chaos.traffic import encode
 from loadtests.checks.finding import Finding, Measured
+from loadtests.checks.hopeless import hopeless, is_whole
 from loadtests.checks.saturation import ACCELERATOR
 from loadtests.checks.spared import at_most, none
 from loadtests.openloop import Run, referee
@@ -24,6 +25,7 @@ SKIP = 3.0  # Seconds until the queue is what it will be.
 GRACE = 5.0
 REFUSED, EXPIRED = "429", "504"
 REFUSED_WITHIN = 0.020
+MOST_EXPIRED = 2.0  # Percent of all: who waits in vain had better been told at once.
 WARM_FACTOR, WARM_SECONDS = 10.0, 3.0
 GROWTH_MB = 8.0
 QUEUE = 64  # Of the service that the official client meets; a burst brings twice as many.
@@ -43,8 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(args: argparse.Namespace, record: Record) -> Measured:
-    findings = []
+    findings: list[Finding] = []
     with running(simulated("overload"), args.cpus) as server:
+        findings += hopeless(server)
         _offer(server, WARM_FACTOR, WARM_SECONDS, args.seed + 1)
         held = _resident_mb(server)
         for factor in args.factors:
@@ -88,6 +91,7 @@ def judged(part: str, run: Run, deadline: float) -> list[Finding]:
     useful = rate(in_time, run.begin + SKIP, run.begin + run.seconds)
     capacity = ACCELERATOR.capacity
     quickly = percentiles(refused, (99,))[0]
+    expired = sum(out.status == EXPIRED for out in outcomes)
     told = {OK, REFUSED, EXPIRED}
     lag = percentiles([out.sent - out.scheduled for out in outcomes], (99,))[0]
     return [
@@ -108,7 +112,7 @@ def judged(part: str, run: Run, deadline: float) -> list[Finding]:
             ok=bool(refused) and quickly < REFUSED_WITHIN,
         ),
         Finding(f"{part}: refused with 429", 100 * len(refused) / len(outcomes), "%"),
-        Finding(f"{part}: 504", sum(out.status == EXPIRED for out in outcomes)),
+        at_most(f"{part}: ended in 504", 100 * expired / len(outcomes), MOST_EXPIRED, "%"),
         none(f"{part}: neither 200, 429 nor 504", sum(out.status not in told for out in outcomes)),
         Finding(f"{part}: latency of the answers, p50", _p(answered, 50), "ms"),
         Finding(f"{part}: latency of the answers, p99", _p(answered, 99), "ms"),
@@ -153,6 +157,10 @@ def _burst(target: Target, repeat: int) -> list[Finding]:
         none(f"{part}: of them without their answer", sum(not call.is_right for call in calls)),
         none(f"{part}: came back before they were told to", sum(call.was_early for call in calls)),
         Finding(f"{part}: refusals", len(told)),
+        none(
+            f"{part}: refusals without a whole Retry-After of 1 or more",
+            sum(not is_whole(attempt.header) for attempt in told),
+        ),
         Finding(f"{part}: most refusals of one call", max(call.refusals for call in calls)),
         Finding(f"{part}: told to come back in, at most", max_ms(told), "ms"),
         Finding(f"{part}: until the last had its answer", max(c.ended for c in calls), "s"),

@@ -8,7 +8,7 @@ import pytest
 
 from loadtests import arrivals, lengths
 from loadtests.chaos.reference import Computed
-from loadtests.checks import duplicates, lanes, overload, padded, policy
+from loadtests.checks import duplicates, hopeless, lanes, overload, padded, policy
 from loadtests.checks.finding import Finding
 from loadtests.checks.saturation import ACCELERATOR
 from loadtests.comeback import Attempt, Call
@@ -71,11 +71,11 @@ def test_overload_that_nothing_is_refused_of_is_missed():
     assert by_name(overload.judged("x", slow, 0.55))["a 429 takes (p99)"].ok is False
 
 
-def test_neither_answer_nor_refusal_is_missed_and_504_is_not():
+def test_neither_answer_nor_refusal_is_missed_and_a_504_is_not():
     run = Run([*batches(20), outcome(5.0, 0.55, "504")], 0.0, 20.0)
     found = by_name(overload.judged("x", run, 0.55))
     assert found["neither 200, 429 nor 504"].ok
-    assert found["504"].measured == 1
+    assert found["ended in 504"].ok
     lost = Run([*batches(20), outcome(5.0, 5.0, "lost")], 0.0, 20.0)
     assert by_name(overload.judged("x", lost, 0.55))["neither 200, 429 nor 504"].ok is False
 
@@ -85,6 +85,27 @@ def test_client_that_comes_back_before_it_may_is_early():
     assert not Call("a", [refused, Attempt(1.41, 1.6, 200)]).was_early
     assert Call("a", [refused, Attempt(1.3, 1.6, 200)]).was_early
     assert Call("a", [refused, refused, Attempt(1.3)]).refusals == 2
+
+
+def test_many_who_waited_in_vain_are_missed():
+    vain = [outcome(5.0, 0.55, "504") for _ in range(100)]  # Of about 2,700.
+    run = Run([*batches(20), *vain], 0.0, 20.0)
+    assert by_name(overload.judged("x", run, 0.55))["ended in 504"].ok is False
+
+
+def test_idle_service_that_runs_what_it_cannot_keep_is_missed():
+    refused, ran = hopeless.Told(429, "1"), hopeless.Told(504, None)
+    assert all(found.ok for found in hopeless.judged([ran, ran, *[refused] * 18], 2))
+    counts = [found.ok for found in hopeless.judged([ran] * 20, 20)]
+    assert counts == [False, False, True]
+    secretly = hopeless.judged([refused] * 20, 3)
+    assert [found.ok for found in secretly] == [False, True, True]
+
+
+@pytest.mark.parametrize("header", [None, "", "0", "1.5", "-1", "soon", "²"])
+def test_retry_after_that_is_no_whole_number_of_seconds_is_missed(header: str | None):
+    told = [*[hopeless.Told(429, "2")] * 19, hopeless.Told(429, header)]
+    assert hopeless.judged(told, 0)[2].ok is False
 
 
 # Lengths
