@@ -13,7 +13,7 @@ from batcher.limits import Limits
 
 # Padded tokens in a batch, unless the user says otherwise: as many as make it efficient, and not so
 # few that a fixed cost too small to be measured switches batching off.
-_LEAST_TOKENS, _MOST_TOKENS = 1024, 16384
+_LEAST_TOKENS, MOST_TOKENS = 1024, 16384
 _LEARNING = 0.1  # the weight of the last batch
 
 
@@ -38,7 +38,7 @@ class Pace:
 class Device:
     def __init__(self, limits: Limits) -> None:
         self.max_batch_size = limits.max_batch_size
-        self.max_batch_tokens = limits.max_batch_tokens or _MOST_TOKENS
+        self.max_batch_tokens = limits.max_batch_tokens or MOST_TOKENS
         self._learns_budget = limits.max_batch_tokens is None
         self.cost = CostModel()
         self.ceiling = MemoryCeiling()
@@ -58,7 +58,7 @@ class Device:
         self.cost.seed(points)
         if self._learns_budget:
             budget = self.cost.token_budget()
-            self.max_batch_tokens = min(_MOST_TOKENS, max(_LEAST_TOKENS, budget))
+            self.max_batch_tokens = min(MOST_TOKENS, max(_LEAST_TOKENS, budget))
         self.set_pace(min(tokens / size for size, tokens, _ in points))  # until one has run
 
     def fits(self, size: int, tokens: int) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 from batcher import Snapshot
+from batcher.device import MOST_TOKENS
 from service.front import Front
-from service.settings import LEARNED_AT_MOST, Settings
+from service.settings import Settings
 
 
 def banner(front: Front, snapshot: Snapshot, port: int) -> str:
@@ -37,4 +38,4 @@ def _tokens(settings: Settings, snapshot: Snapshot) -> str:
     if settings.max_batch_tokens is not None:
         return f"{settings.max_batch_tokens} tokens"
     learned = " / ".join(sorted({str(each.max_batch_tokens) for each in snapshot.replicas}))
-    return f"{learned} tokens (by the device's profile, at most {LEARNED_AT_MOST})"
+    return f"{learned} tokens (by the device's profile, at most {MOST_TOKENS})"

@@ -15,13 +15,13 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from batcher import Limits
+from batcher.device import MOST_TOKENS
 
 PREFIX = "BATCHER_"
-LEARNED_AT_MOST = 16384  # padded tokens in one forward pass, where no bound is set
 _NOT_OURS = ("BATCHER_LOADTEST_",)  # the load tests read these
 # What it means where there is no value.
 _UNSET = {
-    "max_batch_tokens": f"learned from the device's profile, at most {LEARNED_AT_MOST}",
+    "max_batch_tokens": f"learned from the device's profile, at most {MOST_TOKENS}",
     "target_latency_ms": "none but BATCHER_REQUEST_TIMEOUT_MS",
     "cache_dir": "batcher in $XDG_CACHE_HOME, else in ~/.cache",
     "replicas": "1 for each device listed in BATCHER_DEVICE",

@@ -97,7 +97,7 @@ def _told(report: BatchReport, now: float) -> dict[str, object]:
         "oldest_wait_ms": round(report.oldest_wait * 1e3, 3),
         "predicted_ms": round(report.predicted * 1e3, 3),
         "inference_ms": round(report.inference * 1e3, 3),
-        "closed": round(now - report.closed, 3),
+        "closed_ago_s": round(now - report.closed, 3),
     }
 
 

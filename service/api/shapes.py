@@ -80,7 +80,7 @@ class BatchTold(Shape):
     oldest_wait_ms: float
     predicted_ms: float
     inference_ms: float = Field(description="0: it failed")
-    closed: float = Field(description="so many seconds ago")
+    closed_ago_s: float
 
 
 class Pooling(Shape):

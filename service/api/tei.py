@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from batcher.device import MOST_TOKENS
 from service.api import inputs
 from service.api.body import fields, read
 from service.api.embedding import embed, embed_text
@@ -18,7 +19,6 @@ from service.api.vectors import LARGE, Vector, check_dimensions, scale, shorten
 from service.errors import Problem
 from service.exchange import Exchange
 from service.front import Front, Served, State
-from service.settings import LEARNED_AT_MOST
 
 
 class EmbedBody(BaseModel):
@@ -124,7 +124,7 @@ async def info(request: Request[State]) -> Response:
         "max_concurrent_requests": settings.max_queue_size,
         "max_input_length": served.max_length,
         "max_batch_tokens": min(
-            (replica.max_batch_tokens for replica in snapshot.replicas), default=LEARNED_AT_MOST
+            (replica.max_batch_tokens for replica in snapshot.replicas), default=MOST_TOKENS
         ),
         "max_batch_requests": settings.max_batch_size,
         "max_client_batch_size": settings.client_batch_limit,

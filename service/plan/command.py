@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 
+from batcher.device import MOST_TOKENS
 from batcher.device import Device as Replica
 from batcher.limits import Limits
 from service import settings as table
@@ -19,7 +20,12 @@ from service.plan.traffic import Lengths, Traffic
 
 OK, NOT_KEPT = 0, 1
 SIZES = tuple(2**power for power in range(9))  # 1 to 256
-BUDGETS = (16384, 8192, 4096, 2048)  # tokens of a batch that are tried beside the starting point
+BUDGETS = (
+    MOST_TOKENS,
+    8192,
+    4096,
+    2048,
+)  # tokens of a batch that are tried beside the starting point
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -41,7 +41,7 @@ def test_a_batch_tells_all_there_is_to_know_of_it(http: TestClient) -> None:
             "oldest_wait_ms": 3.1,
             "predicted_ms": 4.0,
             "inference_ms": 5.0,
-            "closed": 0.5,
+            "closed_ago_s": 0.5,
         }
     ]
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from batcher import Limits
-from batcher.device import Device
+from batcher.device import MOST_TOKENS, Device
 from service import flags, launch, settings
 from service.settings import BadSetting, Settings
 
@@ -126,7 +126,7 @@ def test_the_limits_of_the_engine_are_those_of_the_settings() -> None:
 
 
 def test_what_is_left_unset_says_what_that_means() -> None:
-    assert Device(Limits()).max_batch_tokens == settings.LEARNED_AT_MOST == 16384
+    assert Device(Limits()).max_batch_tokens == MOST_TOKENS == 16384
     assert Settings().limits.max_batch_tokens is None
     lines = settings.effective(settings.load({}), {})
     learned = "learned from the device's profile, at most 16384"
