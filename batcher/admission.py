@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from batcher.device import Device
 from batcher.errors import Overloaded
@@ -16,6 +17,18 @@ from batcher.request import Request, is_bulk
 # about 1/k each if k are greedy, and whoever is new finds room (Choudhury and Hahne, "Dynamic queue
 # length thresholds for shared-memory packet switches", 1998).
 SHARE = 8
+_MOST_TAKEN = 0.9  # of the devices' time by interactive work, as reckoned for bulk
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """A second, recently."""
+
+    interactive: float = 0.0
+    all: float = 0.0
+
+
+_NONE = Arrivals()
 
 
 def refusal(
@@ -25,21 +38,23 @@ def refusal(
     devices: Sequence[Device],
     now: float,
     overhead: float,
-    rate: float,
+    arrivals: Arrivals,
 ) -> Overloaded | None:
     """All of them or none. None means: come in. O(requests + devices).
 
-    `devices`: those that are up; `rate`: of arrivals, a second. Requests of one call have the same
-    caller, priority and deadline.
+    `devices`: those that are up; `overhead`: seconds that an answer takes beside its batch.
+    Requests of one call have the same caller, priority and deadline.
     """
     asked, first = len(requests), requests[0]
     tokens = first.cost if asked == 1 else sum([request.cost for request in requests])
-    free = limits.max_queue_size - len(pending)
+    waiting = len(pending)
+    free = limits.max_queue_size - waiting
+    bulk = is_bulk(first.priority)
     if asked > free:
-        why = f"{len(pending)} requests wait and at most {limits.max_queue_size} may"
-    elif pending and tokens > limits.max_queue_tokens - pending.tokens:
+        why = f"{waiting} requests wait and at most {limits.max_queue_size} may"
+    elif waiting and tokens > limits.max_queue_tokens - pending.tokens:
         why = f"{pending.tokens} tokens wait and at most {limits.max_queue_tokens} may"
-    elif is_bulk(first.priority) and pending.bulk + asked > max(asked, limits.max_queue_size // 2):
+    elif bulk and pending.bulk + asked > max(asked, limits.max_queue_size // 2):
         why = f"{pending.bulk} requests of low priority wait, which may take half of the queue"
     elif (
         first.caller is not None
@@ -48,23 +63,30 @@ def refusal(
     ):
         why = f"{held} requests of yours wait, which leaves too little room for other callers"
     else:
-        if first.deadline == math.inf or not (pending or all(each.batches for each in devices)):
-            # An idle engine tries whatever comes: only that can show a prediction to be wrong.
+        if first.deadline == math.inf or not devices:
             return None
-        ahead = pending.ahead_of(first.priority)
-        finish = overhead + seconds_until(ahead + asked, devices, now, rate)
-        finish += _unusual(asked, tokens, devices)
+        if not waiting and any(device.is_untried(now) for device in devices):
+            return None  # only a run can show that a prediction was wrong
+        rows = pending.ahead_of(first.priority) + asked
+        finish = overhead + seconds_until(rows, devices, now, arrivals, bulk)
+        finish += devices[0].pace.longer(asked, tokens)
         if now + finish <= first.deadline:
             return None
         why = f"it would be done in {finish:.2f} s, {now + finish - first.deadline:.2f} s too late"
         return Overloaded(why, finish)
-    return Overloaded(why, seconds_until(pending.rows, devices, now))
+    return Overloaded(why, seconds_until(pending.rows, devices, now, arrivals, bulk))
 
 
-def seconds_until(rows: int, devices: Sequence[Device], now: float, rate: float = 0.0) -> float:
-    """How long until so many rows are done, whole batches at their predicted time, behind what runs
-    now. Whoever comes until the last batch is cut, at `rate`, is in it. 0 while nothing is known of
-    the devices."""
+def seconds_until(
+    rows: int,
+    devices: Sequence[Device],
+    now: float,
+    arrivals: Arrivals = _NONE,
+    bulk: bool = False,
+) -> float:
+    """How long until so many rows are done: whole batches at their predicted time behind what runs
+    now, the last with its margin. Whoever comes until that one is cut is in it; and interactive
+    arrivals go before bulk. 0 while nothing is known of the devices."""
     if not rows or not devices:
         return 0.0
     device = devices[0] if len(devices) == 1 else min(devices, key=_free_at)
@@ -73,18 +95,12 @@ def seconds_until(rows: int, devices: Sequence[Device], now: float, rate: float 
     batches, rest = divmod(rows, pace.size)
     rounds, over = divmod(batches, len(devices))
     start += rounds * pace.whole
+    if bulk and pace.whole:
+        taken = arrivals.interactive * pace.whole / (pace.size * len(devices))
+        start /= 1.0 - min(_MOST_TAKEN, taken)
     if rest:
-        return start + pace.seconds(min(pace.size, rest + int(rate * start)))
-    return start + pace.whole if over else start
-
-
-def _unusual(asked: int, tokens: int, devices: Sequence[Device]) -> float:
-    """Seconds for what is longer than usual, and for a batch that takes longer than predicted."""
-    if not devices:
-        return 0.0
-    pace = devices[0].pace
-    longer = max(0.0, tokens - asked * pace.tokens) * pace.per_token
-    return longer + devices[0].cost.margin * pace.whole
+        return start + pace.at_most(min(pace.size, rest + int(arrivals.all * start)))
+    return start + (pace.at_most(pace.size) if over else pace.margin * pace.whole)
 
 
 def _free_at(device: Device) -> float:

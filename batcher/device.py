@@ -6,6 +6,7 @@ Knows no lock and no clock: the schedule brings the time.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from batcher.ceiling import MemoryCeiling
 from batcher.cost import CostModel
@@ -15,24 +16,33 @@ from batcher.limits import Limits
 # few that a fixed cost too small to be measured switches batching off.
 _LEAST_TOKENS, MOST_TOKENS = 1024, 16384
 _LEARNING = 0.1  # the weight of the last batch
+_TRY_AFTER = 1.0  # seconds
 
 
+@dataclass(frozen=True, slots=True)
 class Pace:
     """How fast a device works through a queue of the usual kind. Times in seconds."""
 
-    __slots__ = ("each", "fixed", "per_token", "size", "tokens", "whole")
+    size: int  # rows in a whole batch
+    fixed: float = 0.0  # of a batch
+    each: float = 0.0  # of a row in it
+    tokens: float = 1.0  # of a row, unpadded
+    per_token: float = 0.0
+    margin: float = 0.0  # share of its time by which a batch may well be late
 
-    def __init__(
-        self, size: int, fixed: float, each: float, tokens: float, per_token: float
-    ) -> None:
-        self.size = size  # rows in a whole batch
-        self.fixed, self.each = fixed, each  # of a batch, and of each row in it
-        self.whole = self.seconds(size)
-        self.tokens = tokens  # of a row, unpadded
-        self.per_token = per_token
+    @property
+    def whole(self) -> float:
+        return self.fixed + self.each * self.size
 
     def seconds(self, rows: int) -> float:
         return self.fixed + self.each * rows
+
+    def at_most(self, rows: int) -> float:
+        return self.seconds(rows) * (1.0 + self.margin)
+
+    def longer(self, rows: int, tokens: int) -> float:
+        """What so many rows take beyond the usual because of their length."""
+        return max(0.0, tokens - rows * self.tokens) * self.per_token
 
 
 class Device:
@@ -45,7 +55,8 @@ class Device:
         self.is_up = False
         self.batches = 0  # taken and not ended; more than one only while one runs in halves
         self.free_at = -math.inf  # as predicted; of the past once it is overdue
-        self.pace = Pace(self.max_batch_size, 0.0, 0.0, 1.0, 0.0)
+        self.pace = Pace(self.max_batch_size)
+        self.ran_at = -math.inf  # the end of the last batch that ran
         self.padding = 1.0  # tokens as run for each useful one, in recent batches
 
     def came_up(self, profile: object) -> None:
@@ -80,16 +91,22 @@ class Device:
         fixed, each, per_token = self.cost.weights
         tokens = mean_tokens * self.padding
         size = min(self.max_batch_size, max(1, int(self.max_batch_tokens / tokens)))
-        self.pace = Pace(size, fixed, each + per_token * tokens, mean_tokens, per_token)
+        each += per_token * tokens
+        self.pace = Pace(size, fixed, each, mean_tokens, per_token, self.cost.margin)
 
     def began(self, now: float, predicted: float) -> None:
         self.batches += 1
         self.free_at = max(now, self.free_at) + predicted if self.batches > 1 else now + predicted
 
-    def ended(self, size: int, tokens: int, useful_tokens: int, seconds: float) -> None:
+    def is_untried(self, now: float) -> bool:
+        """Is it idle, and has it been for so long that one more run would say something new?"""
+        return not self.batches and now - self.ran_at >= _TRY_AFTER
+
+    def ended(self, now: float, size: int, tokens: int, useful_tokens: int, seconds: float) -> None:
         """`seconds`: in the runner; 0: it failed."""
         self.batches -= 1
         if seconds > 0.0:
+            self.ran_at = now
             self.cost.observe(max(1, size), max(1, tokens), seconds)
             if useful_tokens:
                 self.padding += _LEARNING * (tokens / useful_tokens - self.padding)

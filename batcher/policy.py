@@ -25,7 +25,6 @@ from batcher.request import Request, is_bulk
 NOW = float("-inf")
 WINDOW = 128  # requests, first in order, among which a batch is looked for
 MOST_PASSED = 8  # times that a request may be passed over
-_SLACK = 1.5  # bulk may make a batch with interactive work in it so many times as long
 _WASTE = 0.05  # of its time may go into padding before lengths are looked at
 
 
@@ -57,10 +56,10 @@ def fill(pending: Pending, device: Device, now: float, overhead: float = 0.0) ->
     """Chooses a batch and removes nothing. O(WINDOW log WINDOW), and O(batch) where lengths do not
     matter; more only where many are late.
 
-    Whoever would get the answer too late, `overhead` seconds after the batch has run, with a chance
-    that counts, is left out and their place is filled. But if that were to leave nobody, those who
-    came first run all the same: the device has nothing better to do, and only a run can show that
-    it is faster than predicted.
+    Whoever would get the answer too late, `overhead` seconds after the batch and with its margin,
+    is left out and their place is filled. But if that leaves nobody, and the device has run nothing
+    for a while, those who came first run all the same: only a run can show that it is faster than
+    predicted.
     """
     late: dict[Request, None] = {}
     first: Fill | None = None
@@ -75,7 +74,7 @@ def fill(pending: Pending, device: Device, now: float, overhead: float = 0.0) ->
             chosen.late = list(late)
             return chosen
         late.update(dict.fromkeys(hopeless))
-    if first is None:
+    if first is None or not device.is_untried(now):
         return Fill(late=list(late))
     first.late = [request for request in late if request.deadline <= now]
     return first
@@ -102,7 +101,7 @@ def _choose(pending: Pending, device: Device, now: float, late: dict[Request, No
         by_length.passed = [each for each in result.taken if each not in taken]
         result = by_length
     if len(own) < len(window):
-        _add_bulk(result, window, device)
+        _add_bulk(result, window, device, now)
     result.predicted = device.cost.predict(len(result.taken), result.tokens)
     return result
 
@@ -180,11 +179,14 @@ def _of_like_length(line: Sequence[Request], anchor: int, device: Device) -> Fil
     return _closed(result, costs[places[-1]], device)
 
 
-def _add_bulk(result: Fill, window: Sequence[Request], device: Device) -> None:
-    """As long as it does not hold up those that are in already."""
+def _add_bulk(result: Fill, window: Sequence[Request], device: Device, now: float) -> None:
+    """As long as nobody who is in already gets the answer later than one whole batch after they
+    would have had it from a free device: that is what bulk may cost interactive work."""
     fixed, each, per_token = device.cost.weights
     longest = result.tokens // len(result.taken)
-    patience = _SLACK * (fixed + each * len(result.taken) + per_token * result.tokens)
+    waited = now - min([request.arrival for request in result.taken])
+    alone = fixed + each * len(result.taken) + per_token * result.tokens
+    patience = max(alone, alone + device.pace.whole - waited)
     for request in window:
         if not is_bulk(request.priority):
             continue

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from batcher import admission, policy
+from batcher.admission import Arrivals
 from batcher.device import Device
 from batcher.errors import Overloaded
 from batcher.limits import Limits
 from batcher.pending import Pending
 from batcher.policy import Fill
 from batcher.regroup import Regroup
-from batcher.request import Request
+from batcher.request import Request, is_bulk
 
 _LEARNING = 0.1  # the weight of the last batch
 
@@ -28,16 +29,16 @@ class Schedule:
         self.devices = [Device(limits) for _ in range(devices)]
         self.handoff = 0.0  # seconds that a batch takes beside its time in the runner
         self._regroup = Regroup()
-        self._rate = 0.0  # arrivals a second, recently
-        self._arrived = 0  # since the last cut
+        self._arrivals = Arrivals()
+        self._arrived = [0, 0]  # since the last cut, by lane
         self._cut_at: float | None = None
 
     def refusal(self, requests: Sequence[Request], now: float) -> Overloaded | None:
         """All of these or none: None means that they may be added."""
-        self._arrived += len(requests)
+        self._arrived[is_bulk(requests[0].priority)] += len(requests)
         up = [device for device in self.devices if device.is_up]
         return admission.refusal(
-            self.pending, requests, self.limits, up, now, self.handoff, self._rate
+            self.pending, requests, self.limits, up, now, self.handoff, self._arrivals
         )
 
     def add(self, requests: Sequence[Request], now: float) -> None:
@@ -85,9 +86,14 @@ class Schedule:
 
     def _count(self, now: float) -> None:
         if self._cut_at is not None and now > self._cut_at:
-            rate = self._arrived / (now - self._cut_at)
-            self._rate += _LEARNING * (rate - self._rate)
-        self._arrived, self._cut_at = 0, now
+            seconds = now - self._cut_at
+            interactive, bulk = self._arrived
+            before, keep, new = self._arrivals, 1.0 - _LEARNING, _LEARNING / seconds
+            self._arrivals = Arrivals(
+                keep * before.interactive + new * interactive,
+                keep * before.all + new * (interactive + bulk),
+            )
+        self._arrived, self._cut_at = [0, 0], now
 
     def _is_another_idle(self, device: Device) -> bool:
         """Then that one would start at once, and waiting is in vain."""
@@ -137,7 +143,7 @@ class Schedule:
         """A batch. `seconds` in the runner, 0 if it failed; `released`: how many got an answer;
         `began`: when it was cut (None: it did not run right then)."""
         its = self.devices[device]
-        its.ended(size, tokens, useful_tokens, seconds)
+        its.ended(now, size, tokens, useful_tokens, seconds)
         if seconds <= 0.0:
             return
         rows = self.pending.rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from batcher import admission
+from batcher.admission import Arrivals
 from batcher.device import Device
 from batcher.errors import Overloaded
 from batcher.limits import Limits
@@ -52,7 +53,7 @@ def ask(
         for _ in range(count)
     ]
     known = [device(limits)] if devices is None else devices
-    return admission.refusal(pending, requests, limits, known, 0.0, overhead, rate)
+    return admission.refusal(pending, requests, limits, known, 0.0, overhead, Arrivals(all=rate))
 
 
 # Room
@@ -103,7 +104,7 @@ def seconds(
     usual: float = 10.0,
 ) -> float:
     devices = [device(limits, usual) for _ in range(replicas)]
-    return admission.seconds_until(rows, devices, 0.0, rate)
+    return admission.seconds_until(rows, devices, 0.0, Arrivals(all=rate))
 
 
 def test_a_last_batch_that_is_not_full_takes_as_long_as_its_own_size() -> None:
@@ -196,7 +197,9 @@ def test_so_does_what_batches_take_beyond_the_prediction_one_time_in_twenty() ->
     limits = Limits(max_batch_size=32)
     known = device(limits)
     known.cost.margin = 0.1
-    assert ask(waiting(64), limits, deadline=0.055, devices=[known]) is not None
+    known.set_pace(10.0)
+    assert ask(waiting(64), limits, deadline=0.0545) is None
+    assert ask(waiting(64), limits, deadline=0.0545, devices=[known]) is not None
 
 
 def test_so_do_those_who_will_have_come_by_then() -> None:
@@ -217,13 +220,16 @@ def test_interactive_work_does_not_queue_behind_bulk() -> None:
     assert ask(flood, limits, deadline=0.01, priority=4) is not None
 
 
-def test_an_idle_engine_takes_whatever_comes() -> None:
+def test_an_engine_that_has_run_nothing_for_a_second_takes_whatever_comes() -> None:
     """It would be late as far as anybody knows, but only a run can show that to be wrong."""
     idle, busy = device(), device()
     busy.began(0.0, predicted=1.0)
     assert ask(Pending(), Limits(), deadline=0.001, devices=[idle]) is None
     assert ask(Pending(), Limits(), deadline=0.001, devices=[busy, idle]) is None
     assert ask(Pending(), Limits(), deadline=0.001, devices=[busy]) is not None
+    idle.began(-1.0, predicted=0.1)
+    idle.ended(-0.9, 1, 10, 10, 0.1)
+    assert ask(Pending(), Limits(), deadline=0.001, devices=[idle]) is not None
 
 
 def test_without_a_deadline_only_room_counts() -> None:
