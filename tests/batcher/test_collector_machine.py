@@ -137,7 +137,9 @@ class CollectorMachine(RuleBasedStateMachine):
                 assert alone
                 assert ticks is not None
                 assert refused.retry_after > ticks * TICK
-                assert self.waiting or len(self.running) >= len(self.up), "it was idle"
+                now = self.clock.now()
+                untried = any(self._device(each).is_untried(now) for each in self.up)
+                assert self.waiting or not untried, "only a run could have told"
             else:
                 assert type(refused) is refusal
             self.refused[type(refused).__name__] += len(requests)
@@ -442,10 +444,10 @@ class CollectorMachine(RuleBasedStateMachine):
             try:
                 batch = self.collector.next_batch(idle[0])
             except OutOfEvents:
-                assert all(each.deadline <= self.clock.now() for each in self._dropped())
+                self._check_late(idle[0], self._dropped(), handoff)
                 return
             if batch is None:
-                assert all(each.deadline <= self.clock.now() for each in self._dropped())
+                self._check_late(idle[0], self._dropped(), handoff)
                 assert self._finished()
                 return
             assert batch.replica == idle[0]
@@ -465,14 +467,19 @@ class CollectorMachine(RuleBasedStateMachine):
         return dropped
 
     def _check_drops(self, batch: Batch, dropped: list[Request], handoff: float) -> None:
-        """Whoever cannot be in time does not run, unless nobody can be: the device would idle."""
+        """Whoever cannot be in time does not run, unless nobody can be and the device is untried."""
         now, safe = self.clock.now(), 1.0 + self._device(batch.replica).cost.margin
         soonest = now + batch.predicted * safe + handoff
-        latest = now + self._longest_prediction(batch.replica, self._most_tokens) * safe + handoff
-        assert all(each.deadline <= now or each.deadline < latest for each in dropped)
+        self._check_late(batch.replica, dropped, handoff)
         if any(each.deadline < soonest for each in batch.requests):
             assert all(each.deadline <= now for each in dropped)
         assert all(each.deadline > now for each in batch.requests)
+
+    def _check_late(self, replica: int, dropped: list[Request], handoff: float) -> None:
+        """None of them could be sure to be in time."""
+        now, safe = self.clock.now(), 1.0 + self._device(replica).cost.margin
+        latest = now + self._longest_prediction(replica, self._most_tokens) * safe + handoff
+        assert all(each.deadline <= now or each.deadline < latest for each in dropped)
 
     def _check(self, batch: Batch, oldest: Request, dropped: list[Request]) -> None:
         now, limits = self.clock.now(), self.limits
