@@ -5,7 +5,6 @@ The smallest batches come first, so what time does not suffice for is what takes
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable
 
 from service.profile import Point
@@ -15,8 +14,8 @@ LENGTHS = (8, 32, 128, 512)
 MOST_TOKENS = 32_768  # of a batch; twice what one has unless the user asks for more
 BUDGET = 5.0  # seconds for all of it
 _LONGEST = 0.2  # of the budget that is left, for one run
-_REPEATS = 3  # at most
-_REPEATABLE = 0.02  # of the budget: what takes longer runs once
+_REPEATS, _SLOW_REPEATS = 3, 2  # at most; the first run of a size may do what no later one does
+_SLOW = 0.02  # of the budget: what takes longer is repeated less
 
 
 def grid(max_length: int) -> list[tuple[int, int]]:
@@ -34,7 +33,8 @@ def measure(
     budget: float = BUDGET,
 ) -> list[Point]:
     """`run(size, length)` runs such a batch and returns its seconds, or raises MemoryError: then
-    nothing larger is tried. What would take too long, by what the last point took, is left out.
+    nothing larger is tried. What would take too long, by what the last point took, is left out. A
+    point is the least of its runs: other work on the machine only ever makes one slower.
     """
     left, points = budget, list[Point]()
     for size, length in grid(max_length):
@@ -44,13 +44,13 @@ def measure(
             break
         times: list[float] = []
         try:
-            while not times or (len(times) < _REPEATS and times[-1] <= budget * _REPEATABLE):
+            while not times or _again(times, left, budget):
                 times.append(run(size, length))
         except MemoryError as error:
             say(f"profile: stops at {size} x {length} tokens, which do not fit ({error})")
             break
         left -= sum(times)
-        points.append((size, tokens, statistics.median(times)))
+        points.append((size, tokens, min(times)))
     if points:
         size, tokens, seconds = points[-1]
         say(
@@ -58,3 +58,9 @@ def measure(
             f" {tokens // size} tokens in {seconds * 1e3:.1f} ms"
         )
     return points
+
+
+def _again(times: list[float], left: float, budget: float) -> bool:
+    """One run more, if all of them together still take no more than was foreseen for two."""
+    most = _REPEATS if min(times) <= budget * _SLOW else _SLOW_REPEATS
+    return len(times) < most and sum(times) + min(times) <= left * _LONGEST * _SLOW_REPEATS

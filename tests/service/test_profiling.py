@@ -71,8 +71,16 @@ def test_nothing_larger_is_tried_than_what_did_not_fit() -> None:
     assert "do not fit" in said[0]
 
 
-def test_one_slow_run_of_three_is_not_believed() -> None:
-    times = iter([0.050, 0.001, 0.001] * 100)
+def test_what_takes_long_runs_twice_and_within_the_budget() -> None:
+    device = Device(0.150, 1e-6)
+    points = measure(device.run, 512, Lines().append, budget=5.0)
+    assert len(points) >= 10
+    assert all(device.ran.count(point) == 2 for point in device.ran)
+    assert device.spent <= 5.0
+
+
+def test_slow_runs_are_not_believed_where_one_was_quicker() -> None:
+    times = iter([0.050, 0.030, 0.001] * 100)
     points = measure(lambda size, length: next(times), 256, Lines().append)
     assert {seconds for _, _, seconds in points} == {0.001}
 
