@@ -77,7 +77,8 @@ class Settings(BaseSettings):
         ge=1,
         le=3_600_000,
         description="what traffic is to be answered within that brings no deadline: what cannot be"
-        " gets 429 at once, or 504 before it takes device time",
+        " gets 429 at once, or 504 before it takes device time; the shorter of this and the request"
+        " timeout counts",
     )
     request_timeout_ms: Milliseconds = Field(
         30_000.0, ge=1, le=3_600_000, description="deadline of a request that brings none"
@@ -151,6 +152,13 @@ class Settings(BaseSettings):
     sim_per_token_us: Milliseconds = Field(
         0.0, ge=0, le=3_600_000_000, description="simulated accelerator: and of each padded token"
     )
+
+    @field_validator("max_batch_tokens", "target_latency_ms", "replicas", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, given: object) -> object:
+        """--print-config writes it so. (An empty key is none of these: it must not open the
+        service.)"""
+        return None if given == "" else given
 
     @field_validator("api_key")
     @classmethod

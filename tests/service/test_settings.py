@@ -51,7 +51,6 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_default(
         ("BATCHER_MAX_BATCH_TOKENS", "0", "greater than or equal to 1"),
         ("BATCHER_MAX_QUEUE_TOKENS", "0", "greater than or equal to 1"),
         ("BATCHER_TARGET_LATENCY_MS", "0", "greater than or equal to 1"),
-        ("BATCHER_TARGET_LATENCY_MS", "", "valid number"),
         ("BATCHER_SHARE_EQUAL", "maybe", "valid boolean"),
         ("BATCHER_CACHE_BYTES", "-1", "greater than or equal to 0"),
         ("BATCHER_CACHE_BYTES", "1e9", "valid integer"),
@@ -123,6 +122,20 @@ def test_the_limits_of_the_engine_are_those_of_the_settings() -> None:
     given = {"max_batch_tokens": 7, "max_queue_tokens": 8, "share_equal": False, "cache_bytes": 9}
     limits = Settings(**given).limits
     assert {name: getattr(limits, name) for name in given} == given
+
+
+@pytest.mark.parametrize("name", ["max_batch_tokens", "target_latency_ms", "replicas"])
+def test_what_is_printed_as_empty_may_be_given_back_so(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (line,) = (
+        line
+        for line in settings.effective(settings.load({}), {})
+        if line.startswith(f"BATCHER_{name.upper()}=")
+    )
+    variable, _, value = line.partition(" ")[0].partition("=")
+    monkeypatch.setenv(variable, value)
+    assert getattr(settings.load({}), name) is None
 
 
 def test_what_is_left_unset_says_what_that_means() -> None:
