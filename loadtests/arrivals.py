@@ -66,6 +66,8 @@ def read_trace(path: Path) -> list[float]:
         if "TIMESTAMP" not in (rows.fieldnames or ()):
             raise ValueError(f"{path.name} has no TIMESTAMP column")
         stamps = sorted(_seconds(row["TIMESTAMP"]) for row in rows)
+    if len(stamps) < 2:
+        raise ValueError(f"{path.name} has no two times")
     return [stamp - stamps[0] for stamp in stamps]
 
 

@@ -5,6 +5,7 @@ import datetime
 import gzip
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import shlex
@@ -75,7 +76,7 @@ class Record:
         return lines
 
     def _write_json(self, name: str, value: object) -> None:
-        text = json.dumps(value, indent=1, default=_plain)
+        text = json.dumps(_plain(value), indent=1, default=str, allow_nan=False)
         (self.path / name).write_text(text + "\n")
 
 
@@ -139,6 +140,11 @@ def _lines_of(path: str) -> list[str]:
 
 
 def _plain(value: object) -> object:
+    """As JSON has it, which knows no NaN: what was not measured is null."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
-    return str(value)
+        return _plain(dataclasses.asdict(value))
+    if isinstance(value, Mapping):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

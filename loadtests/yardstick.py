@@ -76,9 +76,11 @@ def exact(rate: float, accelerator: Accelerator) -> Expected:
 def identity(rate: float, batch: float, accelerator: Accelerator) -> float:
     """Mean latency under take-all when batches hold `batch` requests in the mean.
 
-    Exact for Poisson arrivals where batches never reach the limit (SCHEDULING A2.3): from
-    b' = max(1, Poisson(rate * s(b))). A service whose latency is above this at its own mean batch
-    adds delay that the policy does not ask for.
+    Exact for Poisson arrivals where batches never reach the limit, from the chain embedded at batch
+    completions: b' = max(1, Poisson(rate * s(b))). The model, take-all with linear batch times and
+    no limit, is that of Y. Inoue, "Queueing analysis of GPU-based inference servers with dynamic
+    batching" (2021), which has the closed form. A service whose latency is above this at its own
+    mean batch adds delay that the policy does not ask for.
     """
     fixed, each = accelerator.fixed, accelerator.each
     busy = rate * each

@@ -1,4 +1,4 @@
-"""The sentence encoder of both baselines: mean pooling, normalised, float32. It knows no HTTP."""
+"""The sentence encoder of the baselines: mean pooling, normalised, float32. It knows no HTTP."""
 
 import argparse
 import importlib
@@ -47,7 +47,7 @@ def default_folder() -> Path:
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """The options that both baselines take."""
+    """The options that the baselines with this model take."""
     options = argparse.ArgumentParser(description=description)
     options.add_argument("--port", type=int, default=8000)
     options.add_argument("--model", type=Path, help="a folder; default: the installed package's")

@@ -19,7 +19,7 @@ DEADLINE = 0.020
 MOST_RUN = 2
 REFUSED = 429
 TIMEOUT = 5.0
-PAUSE = 2 * ACCELERATOR.time(1)  # Then even one that has run is over, and the device idles again.
+PAUSE = 1.3 * ACCELERATOR.time(1)  # Then even one that has run is over, and the device idles again.
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ def measure(args: argparse.Namespace, record: Record) -> Measured:
     variant = service("simulated", runner="simulated", sim_fixed_ms=0, sim_per_item_ms=0)
     with running(variant, args.cpus) as server, tempfile.TemporaryDirectory() as folder:
         told, log = fuzz(server.target.url, Path(folder), args.seconds, args.seed)
-        record.text("schemathesis.txt", log)
+        record.text("schemathesis.txt", log.replace(f"{ROOT}/", ""))
         alive = server.get("/health/live")[0] == 200
     cases, failures = told["test_cases"], {one["code"]: one for one in told["failures"]}
     server_errors = failures.pop("ST101", {"count": 0})["count"]

@@ -85,23 +85,25 @@ def baselines(bench: Bench, folder: Path | None, waits_ms: Sequence[float]) -> M
 
 
 def patterns(bench: Bench, folder: Path | None) -> dict[str, Times]:
-    """Arrivals by name, all at half of the capacity; traces only where there is a folder of them.
-
-    Raises ValueError for a folder without CSV files.
-    """
+    """Arrivals by name, all at half of the capacity; traces where there is a folder of them."""
     rate, seconds, seed = RHO * ACCELERATOR.capacity, bench.sizes.pattern, bench.seed
     found = {
         "Poisson": arrivals.poisson(rate, seconds, seed),
         "bursts": arrivals.bursts(rate, seconds, seed),
     }
     if folder is not None:
-        traces = sorted(folder.glob("*.csv"))
-        if not traces:
-            raise ValueError(f"{folder}: no *.csv files there")
-        for path in traces:
-            trace = arrivals.read_trace(path)
-            found[path.stem] = arrivals.replay(trace, rate, seconds, seed)
+        for name, trace in traces(folder).items():
+            found[name] = arrivals.replay(trace, rate, seconds, seed)
     return found
+
+
+def traces(folder: Path) -> dict[str, list[float]]:
+    """Times by name. Raises ValueError for a folder without CSV files or with one that is no trace,
+    OSError for one that cannot be read."""
+    paths = sorted(folder.glob("*.csv"))
+    if not paths:
+        raise ValueError(f"{folder}: no *.csv files there")
+    return {path.stem: arrivals.read_trace(path) for path in paths}
 
 
 def _open(

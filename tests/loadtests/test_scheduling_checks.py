@@ -8,7 +8,7 @@ import pytest
 
 from loadtests import arrivals, lengths
 from loadtests.chaos.reference import Computed
-from loadtests.checks import duplicates, hopeless, lanes, overload, padded, policy
+from loadtests.checks import duplicates, hopeless, lanes, overload, padded, policy, sharers
 from loadtests.checks.finding import Finding
 from loadtests.checks.saturation import ACCELERATOR
 from loadtests.comeback import Attempt, Call
@@ -217,12 +217,11 @@ def test_repeat_counts_as_in_flight_until_the_first_is_answered():
 
 
 def test_only_the_texts_own_vector_is_right():
-    good = outcome(0.0, 0.1)
-    good.body = json.dumps([Computed().answer("a").tolist()]).encode()
-    assert duplicates.is_own(good, "a")
-    assert not duplicates.is_own(good, "b")
-    good.body = b"{}"
-    assert not duplicates.is_own(good, "a")
+    body = json.dumps([Computed().answer("a").tolist()]).encode()
+    assert sharers.is_own(body, "a")
+    assert not sharers.is_own(body, "b")
+    for other in (b"", b"{}", b"[]", b"[1.0]"):
+        assert not sharers.is_own(other, "a")
 
 
 def test_sharing_saves_the_device_nothing_below_capacity_and_a_third_of_it_beyond():

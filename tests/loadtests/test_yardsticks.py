@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loadtests import arrivals, check
+from loadtests import arrivals
 from loadtests.baselines.pickup import PickUp, _settle
 from loadtests.checks.finding import Finding, Measured
 from loadtests.openloop import Run
@@ -184,19 +185,21 @@ def test_names_are_read_in_either_case_and_others_are_refused(capsys):
     assert "'Y10' is not one of Y1 Y2" in capsys.readouterr().err
 
 
-def test_yardstick_whose_check_is_not_there_is_not_in_this_release(monkeypatch, capsys):
-    monkeypatch.setattr(check, "CHECKS", {"idle": check.CHECKS["idle"]})
-    assert "Y9" in command.available()
-    assert "Y6" not in command.available()
-    with pytest.raises(SystemExit):
-        arguments("y6")
-    assert "Y6 is not in this release" in capsys.readouterr().err
+def test_folder_of_traces_is_read_before_anything_is_measured(tmp_path: Path, capsys):
+    for name, text in (("missing", None), ("empty", "TIMESTAMP\n"), ("other", "when\n1\n")):
+        folder = tmp_path / name
+        if text is not None:
+            folder.mkdir()
+            (folder / "trace.csv").write_text(text)
+        with pytest.raises(SystemExit):
+            arguments("--arrivals-folder", str(folder))
+    told = capsys.readouterr().err
+    for reason in ("no *.csv files", "has no two times", "has no TIMESTAMP column"):
+        assert reason in told
 
 
 @pytest.mark.parametrize("borrowed", BORROWED.values(), ids=BORROWED)
 def test_options_for_a_borrowed_check_are_options_it_has(borrowed: Borrowed):
-    if not borrowed.there():
-        pytest.skip(f"no check {borrowed.check} yet")
     for words in ((), ("--quick",)):
         options = borrowed.options(arguments(*words, "--cpus", "0"))
         assert options.cpus == {0}
@@ -215,6 +218,14 @@ def test_one_that_fails_is_a_miss_and_the_others_are_measured(tmp_path, monkeypa
     summary = (folder / "summary.md").read_text()
     assert "| Y1 not measured: no server |" in summary
     assert "| Y2 fine |  | 1  |  |  | holds |" in summary
+    written = (folder / "summary.json").read_text()
+    missed, fine = json.loads(written, parse_constant=pytest.fail)["findings"]
+    assert (missed["measured"], fine["measured"]) == (None, 1.0)
+
+
+def test_division_by_nothing_answered_is_a_miss_as_well():
+    measured = command.attempt("Y1", arguments(), bench_that_measured(saturation=0))
+    assert [finding.ok for finding in measured.findings] == [False]
 
 
 def test_unmeasured_is_not_a_number():
