@@ -57,6 +57,7 @@ def test_threads_in_force_are_not_tried_again():
 
 
 def test_settings_of_the_environment_are_kept_but_for_what_is_tuned_or_in_the_way(monkeypatch):
+    monkeypatch.delenv("BATCHER_CACHE_DIR", raising=False)  # Set for all tests.
     monkeypatch.setenv("BATCHER_MODEL", "/models/mine")
     for name in ("MAX_BATCH_SIZE", "PORT", "API_KEY", "CACHE_BYTES", "LOADTEST_SENTENCES"):
         monkeypatch.setenv(f"BATCHER_{name}", "8")
