@@ -2,8 +2,9 @@
 
 Requests are submitted one by one, batches are cut from a standing backlog and settled with results
 that are there already. Judged is the schedule alone: equal inputs, admission, the queue, when a
-batch is due, what goes in it, and learning. Beside it the whole collector (lock, states, outcomes,
-statistics), and a bare queue under a lock, which is the least that any engine does.
+batch is due, what goes in it, and learning. Reported beside it: the whole collector (lock, states,
+outcomes, statistics), a bare queue under a lock, which is the least that any engine does, batches
+of one, where nothing is shared out, and requests that are refused at the door.
 """
 
 import argparse
@@ -24,11 +25,13 @@ from loadtests.checks.subjects import DEVICE, LIMIT, Bare, Deciding, Nowhere, Su
 from loadtests.record import Record
 from loadtests.target import count_between
 
-TITLE = "CPU time of the scheduling policy, for each request"
+TITLE = (
+    "CPU time of the schedule alone, for each request; the whole collector is reported beside it"
+)
 MOST_US = 10.0
 BACKLOG = 256  # More than the policy looks at for one batch.
 DEADLINE = 30.0
-SUBJECTS: Mapping[str, Callable[[], Subject]] = {
+SUBJECTS: Mapping[str, Callable[[int], Subject]] = {
     "schedule": Deciding,
     "collector": Whole,
     "bare queue": Bare,
@@ -42,12 +45,15 @@ class Traffic:
     callers: int
     lengths: Sequence[int]
     priorities: Sequence[int]
+    limit: int = LIMIT  # Of a batch.
+    is_judged: bool = True
 
 
 TRAFFIC: Mapping[str, Traffic] = {
     "one caller, equal lengths": Traffic(1, (64,), (3,)),
     "64 callers, lengths 5 to 128": Traffic(64, range(5, 129), (3,)),
     "… in two lanes": Traffic(64, range(5, 129), (1, 6)),
+    "batches of one": Traffic(64, range(5, 129), (3,), limit=1, is_judged=False),
 }
 
 
@@ -77,7 +83,8 @@ def measure(args: argparse.Namespace, record: Record) -> Measured:
         costs: dict[str, list[Cost]] = defaultdict(list)
         for repeat in range(args.repeats):
             for name, subject in SUBJECTS.items():
-                cost = spent(subject(), requests(traffic, args.seed + repeat), args.requests)
+                made = requests(traffic, args.seed + repeat)
+                cost = spent(subject(traffic.limit), made, args.requests, traffic.limit)
                 costs[name].append(cost)
                 lines.append(
                     f'"{what}",{name},{repeat},{cost.submit},{cost.next_batch},{cost.settle}'
@@ -85,7 +92,7 @@ def measure(args: argparse.Namespace, record: Record) -> Measured:
         totals = {name: median(cost.total for cost in each) for name, each in costs.items()}
         print(f"{what}: {totals}", flush=True)
         findings += [
-            at_most(f"{what}: deciding", totals["schedule"], MOST_US, "us"),
+            _deciding(what, totals["schedule"], traffic.is_judged),
             Finding(f"{what}: the whole collector", totals["collector"], "us"),
             Finding(f"{what}: a bare queue", totals["bare queue"], "us"),
         ]
@@ -96,11 +103,20 @@ def measure(args: argparse.Namespace, record: Record) -> Measured:
             f"{median(c.settle for c in each):.2f}"
             for name, each in costs.items()
         ]
+    turned_away = [
+        refused(requests(TRAFFIC["… in two lanes"], args.seed + repeat), args.requests)
+        for repeat in range(args.repeats)
+    ]
+    findings.append(Finding("refused at the door: the schedule", median(turned_away), "us"))
+    notes.append(f"- refused at the door, schedule: {spread(turned_away)} us")
     record.text("cpu.csv", "\n".join(lines) + "\n")
     return Measured(
         findings,
-        f"Batches of at most {LIMIT} from a backlog of {BACKLOG}; CPU time of this thread, for "
-        "each request. Medians of interleaved repeats (lowest to highest):\n\n" + "\n".join(notes),
+        "Judged is the schedule alone; the collector, with its lock, outcomes and statistics, is "
+        "reported, and so are batches of one and refusals behind "
+        f"a backlog. Batches of at most {LIMIT} from a backlog of {BACKLOG}; CPU time of this "
+        "thread, for each request. Medians of interleaved repeats (lowest to highest):\n\n"
+        + "\n".join(notes),
     )
 
 
@@ -121,7 +137,34 @@ def requests(traffic: Traffic, seed: int) -> Iterator[Callable[[float], Request]
         yield make(number, length, priority, f"caller {number % traffic.callers}")
 
 
-def spent(subject: Subject, made: Iterator[Callable[[float], Request]], many: int) -> Cost:
+def _deciding(what: str, measured: float, is_judged: bool) -> Finding:
+    name = f"{what}: deciding"
+    return at_most(name, measured, MOST_US, "us") if is_judged else Finding(name, measured, "us")
+
+
+def refused(made: Iterator[Callable[[float], Request]], many: int) -> float:
+    """Microseconds of CPU time for each of so many requests whose deadline a backlog rules out."""
+    deciding = Deciding(LIMIT)
+    for make in islice(made, BACKLOG):
+        deciding.submit(make(0.0))
+    deciding.next_batch()  # The device is busy, so that nothing has to be tried.
+    now = deciding.clock.now()
+    late = [make(now - DEADLINE + DEVICE.time(1, 1) / 2) for make in islice(made, many)]
+    gc.collect()
+    began = time.thread_time_ns()
+    away = sum(deciding.refuses(request) for request in late)
+    took = time.thread_time_ns() - began
+    if away != len(late):
+        raise RuntimeError(f"{len(late) - away} of {len(late)} were let in: nothing is measured")
+    return took / 1e3 / len(late)
+
+
+def spent(
+    subject: Subject,
+    made: Iterator[Callable[[float], Request]],
+    many: int,
+    limit: int = LIMIT,
+) -> Cost:
     """CPU time of about so many requests, after the backlog stands and the first batches ran."""
     coming = list(islice(made, many + BACKLOG))
     for make in coming[:BACKLOG]:
@@ -129,7 +172,7 @@ def spent(subject: Subject, made: Iterator[Callable[[float], Request]], many: in
     submitting = cutting = settling = 0
     at, settled = BACKLOG, 0
     gc.collect()
-    while at + LIMIT <= len(coming):
+    while at + limit <= len(coming):
         began = time.thread_time_ns()
         batch = subject.next_batch()
         cut = time.thread_time_ns()

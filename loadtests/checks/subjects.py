@@ -69,9 +69,9 @@ class Deciding:
     """The schedule alone: equal inputs, admission, the queue, when, what, and learning. No lock, no
     outcomes."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = LIMIT) -> None:
         self.clock = VirtualClock()
-        self._schedule = Schedule(Limits(max_batch_size=LIMIT))
+        self._schedule = Schedule(Limits(max_batch_size=limit))
         self._schedule.devices[0].came_up(PROFILE)
         self._began = 0.0
         self._taken: list[Request] = []
@@ -82,6 +82,11 @@ class Deciding:
         now, one = self.clock.now(), (request,)
         assert self._schedule.refusal(one, now) is None, "refused where there is room: a bug"
         self._schedule.add(one, now)
+
+    def refuses(self, request: Request) -> bool:
+        """Up to where it would be added."""
+        request.key = key_of(request.payload)
+        return self._schedule.refusal((request,), self.clock.now()) is not None
 
     def next_batch(self) -> Sequence[Request]:
         due = self._schedule.due(0, False)
@@ -106,9 +111,9 @@ class Deciding:
 class Whole:
     """The collector, with one replica that is up and has its profile."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = LIMIT) -> None:
         self.clock = VirtualClock()
-        self._collector = Collector(Limits(max_batch_size=LIMIT), self.clock)
+        self._collector = Collector(Limits(max_batch_size=limit), self.clock)
         self._collector.replica_up(0, {"profile": PROFILE})
         self._batch: Batch | None = None
 
@@ -129,8 +134,9 @@ class Whole:
 class Bare:
     """A queue under a lock, in order of arrival: the least that any engine does."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = LIMIT) -> None:
         self.clock = VirtualClock()
+        self._limit = limit
         self._lock = threading.Lock()
         self._waiting: deque[Request] = deque()
         self._sink = Nowhere()
@@ -142,13 +148,13 @@ class Bare:
 
     def next_batch(self) -> Sequence[Request]:
         with self._lock:
-            self._batch = [self._waiting.popleft() for _ in range(LIMIT)]
+            self._batch = [self._waiting.popleft() for _ in range(self._limit)]
             for request in self._batch:
                 request.state = State.RUNNING
         return self._batch
 
     def settle(self, inference: float) -> None:
-        tokens = LIMIT * max(request.cost for request in self._batch)
+        tokens = self._limit * max(request.cost for request in self._batch)
         useful = sum(request.cost for request in self._batch)
         now = self.clock.now()
         settled = []
@@ -156,5 +162,5 @@ class Bare:
             for request in self._batch:
                 request.state = State.DONE
                 wait = now - request.arrival
-                settled.append((request, Done(request, wait, LIMIT, tokens, useful)))
+                settled.append((request, Done(request, wait, self._limit, tokens, useful)))
         self._sink.deliver(settled)

@@ -232,12 +232,18 @@ def test_sharing_saves_the_device_nothing_below_capacity_and_a_third_of_it_beyon
 # Cost of the policy
 
 
+@pytest.mark.parametrize("limit", [1, 32])
 @pytest.mark.parametrize("name", list(policy.SUBJECTS))
-def test_each_subject_is_driven_the_same_way(name: str):
+def test_each_subject_is_driven_the_same_way(name: str, limit: int):
     made = policy.requests(policy.TRAFFIC["64 callers, lengths 5 to 128"], seed=1)
-    cost = policy.spent(policy.SUBJECTS[name](), made, many=2000)
+    cost = policy.spent(policy.SUBJECTS[name](limit), made, 2000, limit)
     assert cost.total > 0
     assert min(cost.submit, cost.next_batch, cost.settle) > 0
+
+
+def test_refusals_are_measured_of_requests_that_are_refused():
+    made = policy.requests(policy.TRAFFIC["… in two lanes"], seed=1)
+    assert policy.refused(made, 500) > 0
 
 
 def test_no_two_payloads_of_the_benchmark_are_alike():
