@@ -19,13 +19,9 @@ from service.plan.search import SLICE, CannotBeKept, Goal, Planner
 from service.plan.traffic import Lengths, Traffic
 
 OK, NOT_KEPT = 0, 1
-SIZES = tuple(2**power for power in range(9))  # 1 to 256
-BUDGETS = (
-    MOST_TOKENS,
-    8192,
-    4096,
-    2048,
-)  # tokens of a batch that are tried beside the starting point
+SIZES = (1, 4, 16, 32, 64, 128, 256)
+# Tokens of a batch that are tried beside the starting point.
+BUDGETS = (MOST_TOKENS, 8192, 4096, 2048)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,14 +22,16 @@ from service.plan.traffic import Traffic
 from service.plan.trial import Trial
 from service.plan.words import ms, replicas_of
 
-SLICE = 20_000  # requests of a trial while searching
-MOST = 1_000_000  # requests of the final trial
+SLICE = 5_000  # requests of a trial while searching, at the least
+MOST = 200_000  # requests of the final trial: the luck of a p95 is then well below a percent
 TIGHT = 0.10  # room for less growth than this is tight
 LOST = 0.01  # the share of requests without an answer that a plan may have
 _BARELY = 0.02  # of the capacity: a fleet that misses the target at this load will at any
 STABLE = 0.95  # of the capacity: above it a short trial does not show that the queue grows
-_ROUNDS = 50  # full batches that show the capacity
-_STEPS = 6  # of a bisection: to 1.5 percent
+_ROUNDS, _BATCHES = 30, 300  # full batches that show the capacity, at the least and the most
+_NEAR = 0.02  # as near as a bisection goes: the luck of a slice is no smaller
+_SPAN = 20  # times the target: so much traffic shows whether a queue grows
+_LONGER = 4  # times a slice at the most, and before the full length is played
 _MENDS = 8  # how often the full length may ask for more than the slices did
 
 
@@ -98,6 +101,7 @@ class Planner:
         self._trials: dict[tuple[float, int, Limits], Trial] = {}
         self._capacities: dict[Limits, float] = {}
         lengths = np.sort(traffic.lengths_seen(slice_of))
+        self._shortest = int(lengths[0])
         self._long, self._longest = (int(lengths[int(q * (len(lengths) - 1))]) for q in (0.95, 1))
 
     def plan(self, start: Limits, sizes: Sequence[int], budgets: Sequence[int]) -> Plan:
@@ -114,7 +118,12 @@ class Planner:
                 " outside the model"
             )
         best: Fleet | None = None
+        fillable = max(1, budgets[0] // self._shortest)  # no batch has more requests
+        seen: set[int] = set()
         for size in sizes:
+            if min(size, fillable) in seen:
+                continue
+            seen.add(min(size, fillable))
             limits = dataclasses.replace(start, max_batch_size=size, max_batch_tokens=budgets[0])
             best = self._smallest(limits) if best is None else self._challenge(best, limits)
         for budget in budgets[1:]:
@@ -158,13 +167,11 @@ class Planner:
         if not self._carries(best, rate):  # a given number of replicas, and too few
             better = self._trial_of(other, rate).p95 < self._trial_of(best, rate).p95
             return other if better else best
-        if not self._carries(other, rate):
-            return best
         less = self._one_less(other)
         if less is not None and self._carries(less, rate):
             return self._smallest(limits) or best
         more = (1 + TIGHT) * rate
-        better = self._carries(other, more) and not self._carries(best, more)
+        better = not self._carries(best, more) and self._carries(other, more)
         return other if better else best
 
     def _one_less(self, fleet: Fleet) -> Fleet | None:
@@ -184,9 +191,14 @@ class Planner:
             share = goal.rate / fleet.machines
             count = min(MOST, max(self._slice, math.ceil(share * goal.seconds)))
             where = f"{fleet.machines:,} machines, on each " if fleet.machines > 1 else ""
-            self._tell(f"{where}{replicas_of(fleet.replicas)}: playing {count:,} requests")
-            final = self._run(share, fleet.replicas, fleet.limits, count)
-            if self._keeps(final) or goal.replicas is not None or mend == _MENDS:
+            last = goal.replicas is not None or mend == _MENDS
+            # Too small a fleet mostly shows in a part of it already.
+            for part in (count,) if last else (min(count, _LONGER * self._slice), count):
+                self._tell(f"{where}{replicas_of(fleet.replicas)}: playing {part:,} requests")
+                final = self._run(share, fleet.replicas, fleet.limits, part)
+                if part == count or not self._keeps(final):
+                    break
+            if last or self._keeps(final):
                 break
             if fleet.replicas < goal.per_machine:
                 fleet = dataclasses.replace(fleet, replicas=fleet.replicas + 1)
@@ -209,7 +221,7 @@ class Planner:
             return 0.0
         if self._holds(high, replicas, limits):
             return high
-        for _ in range(_STEPS):
+        while high - low > _NEAR * high:
             middle = (low + high) / 2
             if self._holds(middle, replicas, limits):
                 low = middle
@@ -220,9 +232,11 @@ class Planner:
     def _capacity(self, limits: Limits) -> float:
         """Answers a second of one replica that is never without work: above it the queue grows."""
         if limits not in self._capacities:
-            arrivals = self._traffic.requests(
-                1.0, max(self._slice, _ROUNDS * limits.max_batch_size)
-            )
+            # A few hundred batches, however small the budget makes them.
+            longest = (limits.max_batch_tokens or sys.maxsize) // self._shortest
+            size = max(1, min(limits.max_batch_size, longest))
+            count = max(_ROUNDS * size, min(self._slice, _BATCHES * size))
+            arrivals = self._traffic.requests(1.0, count)
             self._capacities[limits] = trial.capacity(
                 arrivals, limits, self._batch_time, self._profile
             )
@@ -245,8 +259,16 @@ class Planner:
     def _trial(self, rate: float, replicas: int, limits: Limits) -> Trial:
         key = (rate, replicas, limits)
         if key not in self._trials:
-            self._trials[key] = self._run(rate, replicas, limits, self._slice)
+            self._trials[key] = self._run(rate, replicas, limits, self._enough(rate))
         return self._trials[key]
+
+    def _enough(self, rate: float) -> int:
+        """Requests of a slice: doubled until a growing queue would show."""
+        wanted = _SPAN * self._goal.p95 * rate
+        count = self._slice
+        while count < min(wanted, _LONGER * self._slice):
+            count *= 2
+        return count
 
     def _run(self, rate: float, replicas: int, limits: Limits, count: int) -> Trial:
         arrivals = self._traffic.requests(rate, count)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from batcher.limits import Limits
+from batcher.simulate import Arrival, Simulation, simulate
+from service.plan import search
 from service.plan.device import Device, Linear
 from service.plan.report import advice, as_text
 from service.plan.search import CannotBeKept, Goal, Plan, Planner
@@ -118,6 +122,28 @@ def test_a_token_budget_is_taken_where_long_texts_hold_up_the_short() -> None:
     )
     assert (plan.fleet.total, plan.final.p95) <= (wide.fleet.total, wide.final.p95)
     assert told
+
+
+def test_sizes_that_no_batch_reaches_are_not_tried() -> None:
+    told: list[str] = []
+    plan = find(rate=100.0, sizes=(64, 128, 32, 4, 1), budgets=(1,), told=told)
+    assert [line for line in told if line.startswith("up to")] == ["up to 64 requests, 1 tokens"]
+    assert plan.breaks == pytest.approx(1 / 0.0055, rel=0.01)
+
+
+def test_a_plan_plays_few_times_what_its_answer_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of a plan is that of the requests it plays, which no slow machine makes more."""
+    played = []
+    def counted(arrivals: Sequence[Arrival], *rest: Any) -> Simulation:
+        played.append(len(arrivals))
+        return simulate(arrivals, *rest)
+
+    monkeypatch.setattr("service.plan.trial.simulate", counted)
+    monkeypatch.setattr(search, "MOST", 40_000)
+    plan = find(rate=1000.0, seconds=600.0, sizes=(64, 128, 32, 16), budgets=(16384, 512))
+    assert plan.final.requests == search.MOST
+    assert played.count(search.MOST) == 1
+    assert sum(played) < 2 * search.MOST
 
 
 def test_equal_questions_have_equal_answers() -> None:
