@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import functools
 import math
+import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from batcher.simulate import Arrival
 
 LONGEST = 512  # tokens: where most encoders cut a text
+MOST_TOKENS = 65_536
+MOST_SIGMA = 10.0
 
 
 class BadTraffic(ValueError):
@@ -38,10 +41,10 @@ class Lengths:
         """fixed:N, lognormal:MEDIAN:SIGMA[:MAX] or the path of a file. Raises BadTraffic."""
         kind, _, rest = text.partition(":")
         if kind == "fixed":
-            return cls(text, (_above_zero(rest, "fixed:N takes a number of tokens"),))
+            return cls(text, (_tokens(rest, "fixed:N", "N"),))
         if kind == "lognormal":
             return cls(text, lognormal=_lognormal(rest))
-        return cls(text, tuple(_numbers(Path(text), least=1.0)))
+        return cls(text, tuple(_file_of_tokens(Path(text))))
 
     def draw(self, count: int, random: np.random.Generator) -> NDArray[np.int64]:
         if self.lognormal is not None:
@@ -71,7 +74,7 @@ class Traffic:
         return np.asarray(_drawn(self.lengths, self.seed, self.gaps, count)[1])
 
 
-@functools.lru_cache(maxsize=2)  # the slices of a search, and the length of its answer
+@functools.lru_cache(maxsize=8)  # the slices of a search, and the length of its answer
 def _drawn(
     lengths: Lengths, seed: int, gaps: tuple[float, ...] | None, count: int
 ) -> tuple[NDArray[np.float64], list[int]]:
@@ -93,11 +96,14 @@ def read_arrivals(path: Path) -> tuple[float, ...]:
     """The gaps between arrivals, in seconds: of a CSV file with a TIMESTAMP column (dates or
     seconds), or of seconds, one a line. Raises BadTraffic."""
     lines = _lines(path)
-    header = [name.strip() for name in lines[0].split(",")] if lines else []
+    try:
+        table = list(csv.reader(lines, skipinitialspace=True))
+    except csv.Error as error:
+        raise BadTraffic(f"is no CSV file: {error}") from None
+    header = [name.strip() for name in table[0]] if table else []
     if "TIMESTAMP" in header:
         column = header.index("TIMESTAMP")
-        rows = list(csv.reader(lines[1:]))
-        stamps = [_stamp(row, column, line) for line, row in enumerate(rows, start=2) if row]
+        stamps = [_stamp(row, column, line) for line, row in enumerate(table[1:], start=2) if row]
     elif len(header) > 1:
         raise BadTraffic("a CSV file needs a column TIMESTAMP in its first line")
     else:
@@ -114,10 +120,14 @@ def _stamp(row: list[str], column: int, line: int) -> float:
         value = float(text)
     except ValueError:
         # Seven digits of fraction are common, and one more than datetime takes.
-        whole, _, fraction = text.partition(".")
+        fraction = re.search(r"(?<=:\d\d)[.,](\d+)", text)
+        whole = text if fraction is None else text[: fraction.start()] + text[fraction.end() :]
         try:
-            return datetime.fromisoformat(whole).timestamp() + float(f"0.{fraction or 0}")
-        except ValueError:
+            date = datetime.fromisoformat(whole)
+            if date.tzinfo is None:  # without a zone there is no summer time to fall into
+                date = date.replace(tzinfo=UTC)
+            return date.timestamp() + (0.0 if fraction is None else float(f"0.{fraction[1]}"))
+        except (ValueError, OverflowError):
             raise BadTraffic(f"line {line}: {text!r} is no date and no number") from None
     if not math.isfinite(value):
         raise BadTraffic(f"line {line}: {text!r} is no date and no number")
@@ -125,25 +135,51 @@ def _stamp(row: list[str], column: int, line: int) -> float:
 
 
 def _lognormal(text: str) -> tuple[float, float, float]:
-    rule = "write lognormal:MEDIAN:SIGMA or lognormal:MEDIAN:SIGMA:MAX"
+    rule = "lognormal:MEDIAN:SIGMA[:MAX]"
     parts = text.split(":")
     if len(parts) not in (2, 3):
-        raise BadTraffic(rule)
-    median, sigma = _above_zero(parts[0], rule), _above_zero(parts[1], rule)
-    longest = _above_zero(parts[2], rule) if len(parts) == 3 else float(LONGEST)
-    if longest < 1:
-        raise BadTraffic("MAX must be at least 1")
+        raise BadTraffic(f"write {rule}")
+    median, sigma = _median(parts[0], rule), _float(parts[1])
+    if not 0.0 < sigma <= MOST_SIGMA:
+        raise BadTraffic(
+            f"in {rule}, SIGMA {parts[1]!r} must be a number above 0, {MOST_SIGMA:g} at the most"
+        )
+    longest = _tokens(parts[2], rule, "MAX") if len(parts) == 3 else float(LONGEST)
     return median, sigma, longest
 
 
-def _above_zero(text: str, rule: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value > 0):
-        raise BadTraffic(f"{rule}, and {text!r} is not a number above 0")
+def _tokens(text: str, rule: str, name: str) -> float:
+    value = _float(text)
+    if not (1 <= value <= MOST_TOKENS and value % 1 == 0):
+        raise BadTraffic(
+            f"in {rule}, {name} {text!r} must be a whole number from 1 to {MOST_TOKENS}"
+        )
     return value
+
+
+def _median(text: str, rule: str) -> float:
+    value = _float(text)
+    if not 1 <= value <= MOST_TOKENS:
+        raise BadTraffic(f"in {rule}, MEDIAN {text!r} must be a number from 1 to {MOST_TOKENS}")
+    return value
+
+
+def _float(text: str) -> float:
+    """NaN, which is in no range, for what is no number."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _file_of_tokens(path: Path) -> list[float]:
+    found = _numbers(path, least=1.0)
+    for number, value in enumerate(found, start=1):
+        if value > MOST_TOKENS or value % 1:
+            raise BadTraffic(
+                f"line {number}: {value:g} is not a whole number from 1 to {MOST_TOKENS}"
+            )
+    return found
 
 
 def _numbers(path: Path, least: float) -> list[float]:
@@ -164,7 +200,7 @@ def _numbers(path: Path, least: float) -> list[float]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except OSError as error:
         raise BadTraffic(f"cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:

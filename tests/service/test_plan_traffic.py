@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ FOREVER = float("inf")
 
 def file(folder: Path, text: str) -> Path:
     path = folder / "given"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return path
 
 
@@ -62,6 +63,15 @@ def test_recorded_arrivals_keep_their_bursts_and_take_the_rate() -> None:
         ("Tokens,TIMESTAMP\n3,10.5\n4,11\n5,14\n", [0.5, 3.0]),
         ("1\n4\n4.5\n", [3.0, 0.5]),
         ("4\n1\n\n4.5\n", [3.0, 0.5]),  # out of order
+        ("\ufeff1\n4\n", [3.0]),
+        ("\ufeffTIMESTAMP,x\n1,2\n4,2\n", [3.0]),
+        ('"x","TIMESTAMP"\n"a, b","1"\n"c","4"\n', [3.0]),
+        ('x, "TIMESTAMP"\na, "1"\nb, "4"\n', [3.0]),
+        (
+            "TIMESTAMP\n2023-11-16T18:15:46.5000000Z\n2023-11-16 19:15:48.25+01:00\n"
+            "2023-11-16 18:15:49.2500001+00:00\n2023-11-16 18:15:50\n",  # without a zone: UTC
+            [1.75, 1.0, 0.75],
+        ),
     ],
 )
 def test_recorded_arrivals_are_dates_or_seconds(
@@ -89,6 +99,19 @@ def test_a_file_of_arrivals_that_is_none_is_told(tmp_path: Path, text: str, why:
         read_arrivals(file(tmp_path, text))
 
 
+def test_dates_without_a_zone_know_no_summer_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        text = "TIMESTAMP\n2023-03-26 01:30:00\n2023-03-26 03:30:00\n"  # the night of the change
+        assert read_arrivals(file(tmp_path, text)) == pytest.approx([7200.0])
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 def test_a_file_that_is_not_there_or_not_text_is_told(tmp_path: Path) -> None:
     with pytest.raises(BadTraffic, match="No such file"):
         read_arrivals(tmp_path / "missing")
@@ -104,6 +127,12 @@ def test_lognormal_lengths_have_the_median_and_the_longest_asked_for() -> None:
     assert lengths_of("lognormal:400:1").max() == 512
 
 
+@pytest.mark.parametrize("line", ["0", "8.5", "65537", "1e300"])
+def test_a_length_in_a_file_is_whole_and_not_too_long(tmp_path: Path, line: str) -> None:
+    with pytest.raises(BadTraffic, match="line 2"):
+        Lengths.parse(str(file(tmp_path, f"8\n{line}\n")))
+
+
 def test_lengths_of_a_file_are_drawn_as_often_as_they_are_in_it(tmp_path: Path) -> None:
     drawn = lengths_of(str(file(tmp_path, "8\n8\n8\n512\n")))
     assert set(drawn.tolist()) == {8, 512}
@@ -116,6 +145,10 @@ def test_lengths_of_a_file_are_drawn_as_often_as_they_are_in_it(tmp_path: Path) 
         "fixed:",
         "fixed:0",
         "fixed:x",
+        "fixed:0.2",
+        "fixed:1e300",
+        "lognormal:16:1:70000",
+        "lognormal:0.5:1",
         "lognormal:16",
         "lognormal:16:0",
         "lognormal:16:1:0.5",
