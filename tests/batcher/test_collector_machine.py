@@ -467,7 +467,7 @@ class CollectorMachine(RuleBasedStateMachine):
         return dropped
 
     def _check_drops(self, batch: Batch, dropped: list[Request], handoff: float) -> None:
-        """Whoever cannot be in time does not run, unless nobody can be and the device is untried."""
+        """Whoever cannot be in time does not run, unless nobody can and the device is untried."""
         now, safe = self.clock.now(), 1.0 + self._device(batch.replica).cost.margin
         soonest = now + batch.predicted * safe + handoff
         self._check_late(batch.replica, dropped, handoff)
