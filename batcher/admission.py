@@ -22,10 +22,10 @@ _MOST_TAKEN = 0.9  # of the devices' time by interactive work, as reckoned for b
 
 @dataclass(frozen=True, slots=True)
 class Arrivals:
-    """A second, recently."""
+    """A second, recently; the refused ones too: they say how fast a batch fills up."""
 
     interactive: float = 0.0
-    all: float = 0.0
+    bulk: float = 0.0
 
 
 _NONE = Arrivals()
@@ -47,34 +47,47 @@ def refusal(
     """
     asked, first = len(requests), requests[0]
     tokens = first.cost if asked == 1 else sum([request.cost for request in requests])
+    why = _no_room(pending, first, asked, tokens, limits)
+    if why is not None:
+        return Overloaded(why, seconds_until(pending.rows, devices, now, arrivals))
+    if first.deadline == math.inf or not devices:
+        return None
+    if not pending and any(device.is_untried(now) for device in devices):
+        return None  # only a run can show that a prediction was wrong
+    ahead = pending.place_of(first, tokens)
+    finish = overhead + seconds_until(ahead + asked, devices, now, arrivals, first.priority)
+    finish += devices[0].pace.longer(asked, tokens)
+    if now + finish <= first.deadline:
+        return None
+    why = f"it would be done in {finish:.2f} s, {now + finish - first.deadline:.2f} s too late"
+    return Overloaded(why, finish)
+
+
+def _no_room(
+    pending: Pending, first: Request, asked: int, tokens: int, limits: Limits
+) -> str | None:
+    """Whatever the time. A call that comes to an empty queue may bring more tokens than wait."""
     waiting = len(pending)
     free = limits.max_queue_size - waiting
-    bulk = is_bulk(first.priority)
     if asked > free:
-        why = f"{waiting} requests wait and at most {limits.max_queue_size} may"
-    elif waiting and tokens > limits.max_queue_tokens - pending.tokens:
-        why = f"{pending.tokens} tokens wait and at most {limits.max_queue_tokens} may"
-    elif bulk and pending.bulk + asked > max(asked, limits.max_queue_size // 2):
-        why = f"{pending.bulk} requests of low priority wait, which may take half of the queue"
-    elif (
-        first.caller is not None
-        and (held := pending.held_by(first.caller))
-        and held + asked > SHARE * free
+        return f"{waiting} requests wait and at most {limits.max_queue_size} may"
+    if not waiting:
+        return None
+    if pending.tokens + tokens > limits.max_queue_tokens:
+        return f"{pending.tokens} tokens wait and at most {limits.max_queue_tokens} may"
+    if (
+        is_bulk(first.priority)
+        and pending.bulk
+        and (
+            pending.bulk + asked > limits.max_queue_size // 2
+            or pending.bulk_tokens + tokens > limits.max_queue_tokens // 2
+        )
     ):
-        why = f"{held} requests of yours wait, which leaves too little room for other callers"
-    else:
-        if first.deadline == math.inf or not devices:
-            return None
-        if not waiting and any(device.is_untried(now) for device in devices):
-            return None  # only a run can show that a prediction was wrong
-        rows = pending.ahead_of(first.priority) + asked
-        finish = overhead + seconds_until(rows, devices, now, arrivals, bulk)
-        finish += devices[0].pace.longer(asked, tokens)
-        if now + finish <= first.deadline:
-            return None
-        why = f"it would be done in {finish:.2f} s, {now + finish - first.deadline:.2f} s too late"
-        return Overloaded(why, finish)
-    return Overloaded(why, seconds_until(pending.rows, devices, now, arrivals, bulk))
+        return f"{pending.bulk} requests of low priority wait, which may take half of the queue"
+    held = 0 if first.caller is None else pending.held_by(first.caller)
+    if held and held + asked > SHARE * free:
+        return f"{held} requests of yours wait, which leaves too little room for other callers"
+    return None
 
 
 def seconds_until(
@@ -82,25 +95,34 @@ def seconds_until(
     devices: Sequence[Device],
     now: float,
     arrivals: Arrivals = _NONE,
-    bulk: bool = False,
+    priority: int = 0,
 ) -> float:
     """How long until so many rows are done: whole batches at their predicted time behind what runs
-    now, the last with its margin. Whoever comes until that one is cut is in it; and interactive
-    arrivals go before bulk. 0 while nothing is known of the devices."""
+    now, the last with its margin. Whoever comes before that one is cut is in it, but for bulk in an
+    interactive one; and interactive arrivals go before bulk. 0 while nothing is known."""
     if not rows or not devices:
         return 0.0
-    device = devices[0] if len(devices) == 1 else min(devices, key=_free_at)
-    pace = device.pace
-    start = max(0.0, device.free_at - now)
-    batches, rest = divmod(rows, pace.size)
-    rounds, over = divmod(batches, len(devices))
-    start += rounds * pace.whole
+    bulk = is_bulk(priority)
+    if len(devices) == 1:
+        device, round_, place = devices[0], 0, 0
+        pace = device.pace
+        round_, rest = divmod(rows, pace.size)
+    else:
+        pace = min(devices, key=_free_at).pace
+        batches, rest = divmod(rows, pace.size)
+        round_, place = divmod(batches if rest else batches - 1, len(devices))
+        # The batch goes to whichever is free when those before it have been handed out.
+        device = sorted(devices, key=_free_at)[place]
+        if not rest:
+            rest = pace.size
+    start = max(0.0, device.free_at - now) + round_ * pace.whole
     if bulk and pace.whole:
         taken = arrivals.interactive * pace.whole / (pace.size * len(devices))
         start /= 1.0 - min(_MOST_TAKEN, taken)
-    if rest:
-        return start + pace.at_most(min(pace.size, rest + int(arrivals.all * start)))
-    return start + (pace.at_most(pace.size) if over else pace.margin * pace.whole)
+    if not rest:
+        return start + pace.margin * pace.whole
+    company = arrivals.interactive + (arrivals.bulk if bulk else 0.0)
+    return start + pace.at_most(min(pace.size, rest + int(company * start)))
 
 
 def _free_at(device: Device) -> float:

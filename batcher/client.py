@@ -92,10 +92,12 @@ class LocalClient:
         now = self._collector.clock.now()
         if deadline is None:
             deadline = now + self._request_timeout
-        if deadline <= now:
+        if not deadline > now:  # nor is NaN
             raise DeadlineExceeded("the deadline had passed before the request was submitted")
-        if not 0 <= priority < LEVELS:
+        if priority not in range(LEVELS):
             raise ValueError(f"priority must be from 0 to {LEVELS - 1}, not {priority}")
+        if costs is not None and min(costs) < 1:
+            raise ValueError(f"a cost must be at least 1 token, not {min(costs)}")
         call, sink = Call(self._loop, len(payloads)), self._sink
         key = key_of if self._shares else _no_key
         requests = [

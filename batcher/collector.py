@@ -54,7 +54,7 @@ class Collector:
         self._schedule = Schedule(limits, replicas)
         self._pending = self._schedule.pending  # every request in here is WAITING
         self._running = 0  # requests that are RUNNING
-        self._sharing = Sharing(limits.cache_bytes)
+        self._sharing = Sharing(limits.share_equal, limits.cache_bytes)
         devices = self._schedule.devices
         self._replicas = [Replica(index, device) for index, device in enumerate(devices)]
         self._is_hopeful = False  # there is one that is up or soon will be
@@ -262,6 +262,8 @@ class Collector:
         self._running += len(found.joining)
         self._tally.shared += len(found.joining)
         self._schedule.joined(len(found.joining), now)
+        if self._pending:
+            self._changed.notify()  # a replica that waits for company may have it now
 
     def _not_ready(self) -> NotReady:
         waits = [replica.retry_in(self.clock.now()) for replica in self._replicas]

@@ -89,7 +89,7 @@ class Device:
         """For requests of so many tokens each. Once for each batch: admission is asked more often,
         and has no time for more than a multiplication."""
         fixed, each, per_token = self.cost.weights
-        tokens = mean_tokens * self.padding
+        tokens = max(1.0, mean_tokens) * self.padding
         size = min(self.max_batch_size, max(1, int(self.max_batch_tokens / tokens)))
         each += per_token * tokens
         self.pace = Pace(size, fixed, each, mean_tokens, per_token, self.cost.margin)
@@ -105,6 +105,8 @@ class Device:
     def ended(self, now: float, size: int, tokens: int, useful_tokens: int, seconds: float) -> None:
         """`seconds`: in the runner; 0: it failed."""
         self.batches -= 1
+        if not self.batches:
+            self.free_at = now
         if seconds > 0.0:
             self.ran_at = now
             self.cost.observe(max(1, size), max(1, tokens), seconds)
@@ -122,10 +124,10 @@ def _points(profile: object) -> list[tuple[int, int, float]]:
     for point in profile:
         if not isinstance(point, list | tuple) or len(point) != 3:
             return []
-        size, tokens, seconds = point
-        if not all(isinstance(value, int | float) for value in point):
+        if not all(isinstance(value, int | float) and math.isfinite(value) for value in point):
             return []
-        if size < 1 or tokens < 1 or not 0.0 < seconds < math.inf:
+        size, tokens, seconds = point
+        if size < 1 or tokens < 1 or seconds <= 0.0:
             return []
         points.append((int(size), int(tokens), float(seconds)))
     return points

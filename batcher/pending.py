@@ -16,7 +16,7 @@ from operator import attrgetter
 from batcher.request import LEVELS, Request, is_bulk
 
 _rank = attrgetter("rank")
-_PUT_BACK = -1  # the level of what has been in a batch already: before all others
+PUT_BACK = -1  # the level of what has been in a batch already: before all others
 
 
 class _Flow:
@@ -32,7 +32,9 @@ class _Flow:
 class Pending:
     """Requests that wait. O(log n) each, and a shift of the list behind."""
 
-    def __init__(self) -> None:
+    def __init__(self, shares: bool = True) -> None:
+        """`shares`: equal requests are one row."""
+        self._shares = shares
         self._line: list[Request] = []  # by rank, which is in the order of service
         # An OrderedDict and not a dict: taking the first of a dict that is emptied from the
         # front walks over the holes it left.
@@ -46,7 +48,7 @@ class Pending:
         self._equal: tuple[dict[Hashable, list[Request]], dict[Hashable, list[Request]]] = ({}, {})
         self._requests = [0, 0]
         self._rows = [0, 0]
-        self.tokens = 0  # of all rows, unpadded
+        self._tokens = [0, 0]  # of the rows, unpadded
 
     def add(self, request: Request) -> None:
         level, caller = request.priority, request.caller
@@ -68,7 +70,7 @@ class Pending:
         """To the front, in this order; they count as older than all the rest. O(queue)."""
         self._put_back -= len(requests)
         for place, request in enumerate(requests):
-            request.rank = (_PUT_BACK, float(self._put_back + place), 0)
+            request.rank = (PUT_BACK, float(self._put_back + place), 0)
             self._enter(request)
         self._line[:0] = requests
         for request in reversed(requests):
@@ -78,13 +80,15 @@ class Pending:
         self._leave(request)
         del self._line[bisect_left(self._line, request.rank, key=_rank)]
 
-    def take(self, requests: Sequence[Request]) -> None:
-        """Removes them for service: virtual time goes on to the last of them. O(how far back the
-        last of them is)."""
-        for request in requests:
+    def take(self, rows: Sequence[Request], others: Sequence[Request] = ()) -> None:
+        """Removes them for service: virtual time goes on to the last of the rows. `others` share a
+        row, and were not waited for. O(how far back the last of them is)."""
+        for request in rows:
             level, start, _ = request.rank
-            if level != _PUT_BACK and start > self._virtual[level]:
+            if level != PUT_BACK and start > self._virtual[level]:
                 self._virtual[level] = start
+        requests = [*rows, *others] if others else rows
+        for request in requests:
             self._leave(request)
         left, taken = len(requests), set(requests)
         kept, reached = [], 0
@@ -100,13 +104,13 @@ class Pending:
     def clear(self) -> list[Request]:
         """Empties the queue and returns what was in it, in the order of service."""
         removed = list(self._line)
-        self.__init__()  # type: ignore[misc]  # as new: nothing outlives its requests
+        self.__init__(self._shares)  # type: ignore[misc]  # as new: nothing outlives its requests
         return removed
 
     def equal_to(self, request: Request) -> list[Request]:
         """Those that wait and have the same input, in order of arrival, with the request itself if
         it waits."""
-        if request.key is None:
+        if request.key is None or not self._shares:
             return [request]
         interactive, bulk = self._equal
         return [*interactive.get(request.key, ()), *bulk.get(request.key, ())]
@@ -115,9 +119,22 @@ class Pending:
         """How many requests of this caller wait."""
         return self._held[caller]
 
-    def ahead_of(self, priority: int) -> int:
-        """Rows that wait in the same or the more urgent lane."""
-        return self._rows[0] + self._rows[1] if is_bulk(priority) else self._rows[0]
+    def place_of(self, request: Request, tokens: int) -> int:
+        """How many rows would come before the last of its call, which has so many tokens in all,
+        were it added now. O(log n)."""
+        waiting = len(self._line)
+        if not waiting:
+            return 0
+        level = request.priority
+        flow = self._flows.get((level, request.caller))
+        start = self._virtual[level]
+        if flow is not None and flow.finish > start:
+            start = flow.finish
+        rank = (level, start + tokens - request.cost, self._added + 1)
+        if self._line[-1].rank < rank:
+            return self.rows
+        # Equal ones are taken to be spread evenly over the line.
+        return bisect_left(self._line, rank, key=_rank) * self.rows // waiting
 
     @property
     def rows(self) -> int:
@@ -137,9 +154,18 @@ class Pending:
         return self._requests[1]
 
     @property
+    def bulk_tokens(self) -> int:
+        return self._tokens[1]
+
+    @property
+    def tokens(self) -> int:
+        """Of all rows, unpadded."""
+        return self._tokens[0] + self._tokens[1]
+
+    @property
     def is_retry(self) -> bool:
         """Is whoever comes first one that was put back?"""
-        return bool(self._line) and self._line[0].rank[0] == _PUT_BACK
+        return bool(self._line) and self._line[0].rank[0] == PUT_BACK
 
     @property
     def oldest(self) -> Request:
@@ -166,14 +192,14 @@ class Pending:
             self._held[request.caller] += 1
         lane = is_bulk(request.priority)
         self._requests[lane] += 1
-        if request.key is not None:
+        if request.key is not None and self._shares:
             alike = self._equal[lane].get(request.key)
             if alike is not None:
                 alike.append(request)
                 return
             self._equal[lane][request.key] = [request]
         self._rows[lane] += 1
-        self.tokens += request.cost
+        self._tokens[lane] += request.cost
 
     def _leave(self, request: Request) -> None:
         del self._by_age[request]
@@ -181,20 +207,20 @@ class Pending:
             self._held[request.caller] -= 1
             if not self._held[request.caller]:
                 del self._held[request.caller]
-        if request.rank[0] != _PUT_BACK:
+        if request.rank[0] != PUT_BACK:
             self._leave_flow(request)
         lane = is_bulk(request.priority)
         self._requests[lane] -= 1
-        if request.key is not None:
+        if request.key is not None and self._shares:
             alike = self._equal[lane][request.key]
             before = alike[0].cost  # the row has that of its first, whatever the others say
             alike.remove(request)  # O(equal ones)
             if alike:
-                self.tokens += alike[0].cost - before
+                self._tokens[lane] += alike[0].cost - before
                 return
             del self._equal[lane][request.key]
         self._rows[lane] -= 1
-        self.tokens -= request.cost
+        self._tokens[lane] -= request.cost
 
     def _leave_flow(self, request: Request) -> None:
         flow = self._flows[request.priority, request.caller]

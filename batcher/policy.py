@@ -18,13 +18,14 @@ from itertools import islice
 from batcher.device import Device
 from batcher.lengths import neighbours
 from batcher.limits import Limits
-from batcher.pending import Pending
+from batcher.pending import PUT_BACK, Pending
 from batcher.recovery import runs_alone
 from batcher.request import Request, is_bulk
 
 NOW = float("-inf")
 WINDOW = 128  # requests, first in order, among which a batch is looked for
 MOST_PASSED = 8  # times that a request may be passed over
+_ROUNDS = 4  # of leaving out who is late, for one batch; the others are found by the next
 _WASTE = 0.05  # of its time may go into padding before lengths are looked at
 
 
@@ -57,19 +58,25 @@ def fill(pending: Pending, device: Device, now: float, overhead: float = 0.0) ->
     matter; more only where many are late.
 
     Whoever would get the answer too late, `overhead` seconds after the batch and with its margin,
-    is left out and their place is filled. But if that leaves nobody, and the device has run nothing
-    for a while, those who came first run all the same: only a run can show that it is faster than
+    is left out and their place is filled. Only where that is most of the batch, it runs smaller,
+    and so in time for more of them. If nobody could be in time, and the device has run nothing for
+    a while, those who came first run all the same: only a run can show that it is faster than
     predicted.
     """
     late: dict[Request, None] = {}
     first: Fill | None = None
-    while True:
-        chosen = _choose(pending, device, now, late)
+    for _ in range(_ROUNDS):
+        chosen = _choose(pending, device, now, late, overhead)
         if not chosen.taken:
             break
         first = first or chosen
         finish = now + chosen.predicted * (1.0 + device.cost.margin) + overhead
         hopeless = [request for request in chosen.taken if request.deadline < finish]
+        if 2 * len(hopeless) > len(chosen.taken):
+            smaller = _smaller(chosen, device, now + overhead)
+            if smaller.taken:
+                late.update(dict.fromkeys(set(chosen.taken).difference(smaller.taken)))
+                chosen, hopeless = smaller, []
         if not hopeless:
             chosen.late = list(late)
             return chosen
@@ -80,30 +87,62 @@ def fill(pending: Pending, device: Device, now: float, overhead: float = 0.0) ->
     return first
 
 
-def _choose(pending: Pending, device: Device, now: float, late: dict[Request, None]) -> Fill:
+def _smaller(fill: Fill, device: Device, now: float) -> Fill:
+    """Without as few of the most urgent as it takes for all the others to be in time."""
+    urgent = sorted(fill.taken, key=_deadline)
+    longest = fill.tokens // len(urgent)
+    for gone in range(1, len(urgent)):
+        size = len(urgent) - gone
+        most = device.cost.predict(size, size * longest) * (1.0 + device.cost.margin)
+        if now + most <= urgent[gone].deadline:
+            left_out = set(urgent[:gone])
+            kept = [request for request in fill.taken if request not in left_out]
+            tokens = size * max([request.cost for request in kept])
+            predicted = device.cost.predict(size, tokens)
+            return Fill(kept, {}, [], fill.passed, fill.reason, tokens, predicted)
+    return Fill()
+
+
+def _deadline(request: Request) -> float:
+    return request.deadline
+
+
+def _choose(
+    pending: Pending, device: Device, now: float, late: dict[Request, None], overhead: float
+) -> Fill:
     """One batch without those who are late, to whom it adds those whose deadline has passed."""
-    is_aged = pending.oldest.passed >= MOST_PASSED
-    line = pending.by_age() if is_aged else iter(pending)
-    window = _in_time(line, device.max_batch_size, pending, now, late)
+    most, line = device.max_batch_size, iter(pending)
+    window: list[Request] = []
+    if pending.oldest.passed >= MOST_PASSED:
+        # The oldest of all, and some of its age, go before whoever is more urgent.
+        window = _in_time(pending.by_age(), max(1, most // 4), pending, now, late)
+    aged = set(window)
+    window += _in_time(line, most - len(window), pending, now, late, window)
     if not window:
         return Fill()
-    if pending.is_retry:
+    if window[0].rank[0] == PUT_BACK:
         return _again(window, device)
-    mixed = is_aged or is_bulk(window[0].priority)
-    own = window if mixed else [each for each in window if not is_bulk(each.priority)]
+    own = _of_the_lane(window, aged)
     result = _in_order(own, device)
     anchor = next((at for at, each in enumerate(result.taken) if each.passed >= MOST_PASSED), 0)
     if anchor or _is_wasteful(result, device):
-        window += _in_time(line, WINDOW - len(window), pending, now, late, window)
-        own = window if mixed else [each for each in window if not is_bulk(each.priority)]
+        count = min(WINDOW, 4 * most) - len(window)
+        window += _in_time(line, count, pending, now, late, window)
+        own = _of_the_lane(window, aged)
         by_length = _of_like_length(own, anchor, device)
         taken = set(by_length.taken)
         by_length.passed = [each for each in result.taken if each not in taken]
         result = by_length
     if len(own) < len(window):
-        _add_bulk(result, window, device, now)
+        _add_bulk(result, window, device, now, overhead)
     result.predicted = device.cost.predict(len(result.taken), result.tokens)
     return result
+
+
+def _of_the_lane(window: Sequence[Request], aged: set[Request]) -> list[Request]:
+    """Those who are interactive, and those who have waited long; all, if all are bulk."""
+    own = [each for each in window if not is_bulk(each.priority) or each in aged]
+    return own if len(own) > len(aged) else list(window)
 
 
 def _in_time(
@@ -116,6 +155,7 @@ def _in_time(
 ) -> list[Request]:
     """The next `count` of the line that can be in time; of equals the first: they share a row."""
     found: list[Request] = []
+    chosen = set(before)
     seen = {request.key for request in before} if pending.has_equals else None
     while len(found) < count:
         some = list(islice(line, count - len(found)))
@@ -124,8 +164,8 @@ def _in_time(
         expired = [request for request in some if request.deadline <= now]
         if expired:
             late.update(dict.fromkeys(expired))
-        if late:
-            some = [request for request in some if request not in late]
+        if late or chosen:
+            some = [each for each in some if each not in late and each not in chosen]
         if seen is not None:
             some = [request for request in some if _is_first(request.key, seen)]
         found += some
@@ -179,28 +219,32 @@ def _of_like_length(line: Sequence[Request], anchor: int, device: Device) -> Fil
     return _closed(result, costs[places[-1]], device)
 
 
-def _add_bulk(result: Fill, window: Sequence[Request], device: Device, now: float) -> None:
+def _add_bulk(
+    result: Fill, window: Sequence[Request], device: Device, now: float, overhead: float
+) -> None:
     """As long as nobody who is in already gets the answer later than one whole batch after they
-    would have had it from a free device: that is what bulk may cost interactive work."""
+    would have had it from a free device, or too late: that is what bulk may cost the others."""
+    taken = set(result.taken)
     fixed, each, per_token = device.cost.weights
-    longest = result.tokens // len(result.taken)
-    waited = now - min([request.arrival for request in result.taken])
-    alone = fixed + each * len(result.taken) + per_token * result.tokens
-    patience = max(alone, alone + device.pace.whole - waited)
+    longest = result.tokens // len(taken)
+    alone = fixed + each * len(taken) + per_token * result.tokens
+    waited = now - min([request.arrival for request in taken])
+    soonest = min([request.deadline for request in taken]) - now - overhead
+    patience = min(alone + device.pace.whole - waited, soonest / (1.0 + device.cost.margin))
     for request in window:
-        if not is_bulk(request.priority):
+        if not is_bulk(request.priority) or request in taken:
             continue
         size = len(result.taken) + 1
-        if size > device.max_batch_size or (fixed + (each + per_token * longest) * size > patience):
-            result.reason = result.reason or "lanes"
-            break  # not even one as short as the others
         longer = max(longest, request.cost)
         tokens = longer * size
-        if fixed + each * size + per_token * tokens <= patience and device.fits(size, tokens):
+        fits = size <= device.max_batch_size and device.fits(size, tokens)
+        if fits and fixed + each * size + per_token * tokens <= patience:
             result.taken.append(request)
             longest = longer
         else:
             result.reason = result.reason or "lanes"
+            if longer == longest:  # not even one as short as the others
+                break
     _closed(result, longest, device)
 
 

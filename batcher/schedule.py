@@ -7,6 +7,7 @@ same calls at the same times form the same batches.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from batcher import admission, policy
@@ -20,12 +21,13 @@ from batcher.regroup import Regroup
 from batcher.request import Request, is_bulk
 
 _LEARNING = 0.1  # the weight of the last batch
+_RECENTLY = 2.0  # seconds
 
 
 class Schedule:
     def __init__(self, limits: Limits, devices: int = 1) -> None:
         self.limits = limits
-        self.pending = Pending()
+        self.pending = Pending(limits.share_equal)
         self.devices = [Device(limits) for _ in range(devices)]
         self.handoff = 0.0  # seconds that a batch takes beside its time in the runner
         self._regroup = Regroup()
@@ -87,11 +89,11 @@ class Schedule:
     def _count(self, now: float) -> None:
         if self._cut_at is not None and now > self._cut_at:
             seconds = now - self._cut_at
-            interactive, bulk = self._arrived
-            before, keep, new = self._arrivals, 1.0 - _LEARNING, _LEARNING / seconds
+            keep = math.exp(-seconds / _RECENTLY)
+            new = (1.0 - keep) / seconds
             self._arrivals = Arrivals(
-                keep * before.interactive + new * interactive,
-                keep * before.all + new * (interactive + bulk),
+                keep * self._arrivals.interactive + new * self._arrived[0],
+                keep * self._arrivals.bulk + new * self._arrived[1],
             )
         self._arrived, self._cut_at = [0, 0], now
 
@@ -103,15 +105,14 @@ class Schedule:
 
     def _take(self, fill: Fill) -> None:
         """With everybody who waits for the same as one of them."""
-        everybody = []
+        others: list[Request] = []
         for row, request in enumerate(fill.taken):
-            everybody.append(request)
             if request.key is not None:
                 alike = self.pending.equal_to(request)
                 if len(alike) > 1:
                     fill.twins[row] = [each for each in alike if each is not request]
-                    everybody += fill.twins[row]
-        self.pending.take(everybody)
+                    others += fill.twins[row]
+        self.pending.take(fill.taken, others)
 
     def _reason(self, device: int, now: float, draining: bool) -> str:
         if draining:
@@ -144,11 +145,11 @@ class Schedule:
         `began`: when it was cut (None: it did not run right then)."""
         its = self.devices[device]
         its.ended(now, size, tokens, useful_tokens, seconds)
-        if seconds <= 0.0:
+        if seconds <= 0.0 or not size:
             return
         rows = self.pending.rows
-        mean = self.pending.tokens / rows if rows else useful_tokens / max(1, size)
-        its.set_pace(max(1.0, mean))
+        mean = self.pending.tokens / rows if rows else useful_tokens / size
+        its.set_pace(mean)
         if began is not None:
             # One that took long was a machine that stood still: it counts for little.
             overhead = min(2.0 * self.handoff + 0.001, max(0.0, now - began - seconds))

@@ -11,6 +11,8 @@ from typing import Any
 from batcher.answers import Answers
 from batcher.request import Batch, Request, State
 
+_MOST_TWINS = 256  # of one row
+
 
 @dataclass(slots=True)
 class Sorted:
@@ -22,7 +24,9 @@ class Sorted:
 
 
 class Sharing:
-    def __init__(self, cache_bytes: int) -> None:
+    def __init__(self, shares: bool, cache_bytes: int) -> None:
+        """`shares`: equal inputs join a row that runs. Finished answers are another matter."""
+        self._shares = shares
         self._answers = Answers(cache_bytes) if cache_bytes else None
         # Each of these batches runs, and has not ended.
         self._in_flight: dict[Hashable, tuple[Batch, int]] = {}
@@ -35,7 +39,7 @@ class Sharing:
         result = Sorted(alone)
         for request in requests:
             key = request.key
-            if key is not None and (flying := self._in_flight.get(key)) is not None:
+            if key is not None and (flying := self._running(key)) is not None:
                 result.joining.append((request, *flying))
             elif key is not None and (answer := self._answer(key)) is not None:
                 result.known.append((request, answer))
@@ -43,10 +47,20 @@ class Sharing:
                 alone.append(request)
         return result
 
+    def _running(self, key: Hashable) -> tuple[Batch, int] | None:
+        """None too where so many wait already that more would be no small matter, were they all to
+        go back to the queue."""
+        flying = self._in_flight.get(key)
+        if flying is not None and len(flying[0].twins.get(flying[1], ())) >= _MOST_TWINS:
+            return None
+        return flying
+
     def _answer(self, key: Hashable) -> Any:
         return None if self._answers is None else self._answers.get(key)
 
     def runs(self, batch: Batch) -> None:
+        if not self._shares:
+            return
         for row, request in enumerate(batch.requests):
             if request.key is not None:
                 self._in_flight[request.key] = (batch, row)

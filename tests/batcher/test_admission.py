@@ -53,7 +53,7 @@ def ask(
         for _ in range(count)
     ]
     known = [device(limits)] if devices is None else devices
-    return admission.refusal(pending, requests, limits, known, 0.0, overhead, Arrivals(all=rate))
+    return admission.refusal(pending, requests, limits, known, 0.0, overhead, Arrivals(interactive=rate))
 
 
 # Room
@@ -104,7 +104,7 @@ def seconds(
     usual: float = 10.0,
 ) -> float:
     devices = [device(limits, usual) for _ in range(replicas)]
-    return admission.seconds_until(rows, devices, 0.0, Arrivals(all=rate))
+    return admission.seconds_until(rows, devices, 0.0, Arrivals(interactive=rate))
 
 
 def test_a_last_batch_that_is_not_full_takes_as_long_as_its_own_size() -> None:
