@@ -23,7 +23,7 @@ from service.plan.trial import Trial
 from service.plan.words import ms, replicas_of
 
 SLICE = 5_000  # requests of a trial while searching, at the least
-MOST = 200_000  # requests of the final trial: the luck of a p95 is then well below a percent
+MOST = 600_000  # requests of the final trial: the luck of a p95 is then well below a percent
 TIGHT = 0.10  # room for less growth than this is tight
 LOST = 0.01  # the share of requests without an answer that a plan may have
 _BARELY = 0.02  # of the capacity: a fleet that misses the target at this load will at any

@@ -213,11 +213,12 @@ def test_all_of_a_call_must_be_in_time_or_none_enters() -> None:
     assert ask(waiting(32), limits, 32, deadline=0.035) is not None
 
 
-def test_interactive_work_does_not_queue_behind_bulk() -> None:
+def test_more_urgent_work_does_not_queue_behind_the_less_urgent() -> None:
     limits = Limits(max_batch_size=32)
     flood = waiting(640, priority=6)
     assert ask(flood, limits, deadline=0.01, priority=0) is None
-    assert ask(flood, limits, deadline=0.01, priority=4) is not None
+    assert ask(flood, limits, deadline=0.01, priority=4) is None
+    assert ask(flood, limits, deadline=0.01, priority=6) is not None
 
 
 def test_an_engine_that_has_run_nothing_for_a_second_takes_whatever_comes() -> None:
