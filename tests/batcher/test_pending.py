@@ -6,8 +6,12 @@ import random
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from batcher.pending import Pending
+from batcher.request import Request, is_bulk
+from tests.batcher.conftest import examples
 from tests.fakes import RecordingSink, request
 
 
@@ -77,3 +81,180 @@ def test_taking_the_oldest_does_not_walk_over_the_holes_of_those_taken_before() 
     while pending:
         pending.remove(pending.oldest)
     assert time.process_time() - started < 3.5  # it takes 1.2, and with a plain dict 7
+
+
+# The order of service
+
+
+def queue(*requests: Request) -> Pending:
+    pending = Pending()
+    for each in requests:
+        pending.add(each)
+    return pending
+
+
+def take(pending: Pending, count: int) -> list[Request]:
+    taken = list(pending)[:count]
+    pending.take(taken)
+    return taken
+
+
+def callers(requests: list[Request]) -> str:
+    return "".join(each.caller or "-" for each in requests)
+
+
+def test_the_more_urgent_level_comes_first_whoever_came_first() -> None:
+    requests = [request(priority=level) for level in (7, 3, 0, 4, 3)]
+    assert [each.priority for each in queue(*requests)] == [0, 3, 3, 4, 7]
+    assert queue(*requests).oldest is requests[0]
+    assert list(queue(*requests).by_age()) == requests
+
+
+def test_callers_of_a_level_take_turns() -> None:
+    flood = [request(caller="a") for _ in range(6)]
+    pending = queue(*flood, request(caller="b"), request(caller="b"))
+    assert callers(list(pending)) == "ababaaaa"
+
+
+def test_turns_are_by_tokens_and_not_by_requests() -> None:
+    long = [request(caller="a", cost=30) for _ in range(4)]
+    short = [request(caller="b", cost=10) for _ in range(9)]
+    assert callers(list(queue(*long, *short))) == "abbbabbbabbba"
+
+
+def test_one_caller_alone_is_served_in_order_of_arrival_whatever_the_lengths() -> None:
+    requests = [request(caller="a", cost=cost) for cost in (900, 1, 50, 7, 300)]
+    assert list(queue(*requests)) == requests
+
+
+def test_callers_without_a_name_are_one_caller() -> None:
+    requests = [request(cost=cost) for cost in (900, 1, 50)]
+    assert list(queue(*requests)) == requests
+
+
+def test_whoever_comes_late_neither_makes_up_for_lost_turns_nor_waits_behind_the_others() -> None:
+    pending = queue(*(request(caller="a") for _ in range(100)))
+    take(pending, 90)
+    for _ in range(5):
+        pending.add(request(caller="b"))
+    assert callers(list(pending)) == "bababababaaaaaa"
+
+
+def test_whoever_has_nothing_waiting_has_no_debt() -> None:
+    pending = queue(*(request(caller="a", cost=100) for _ in range(5)))
+    take(pending, 5)
+    pending.add(request(caller="b"))
+    pending.add(request(caller="a"))
+    assert callers(list(pending)) == "ba"
+    pending.add(request(caller="b"))
+    assert callers(list(pending)) == "bab"
+
+
+def test_what_is_put_back_goes_first_in_its_own_order_and_counts_as_oldest() -> None:
+    waits = request(priority=0)
+    pending = queue(waits)
+    first, second, third = request(priority=7), request(priority=2), request()
+    pending.put_back([second, third])
+    pending.put_back([first])
+    assert list(pending) == list(pending.by_age()) == [first, second, third, waits]
+    assert pending.is_retry
+    take(pending, 3)
+    assert not pending.is_retry
+
+
+# Equal inputs
+
+
+def test_equal_requests_are_one_row_in_their_lane() -> None:
+    pending = queue(
+        request(cost=5, key="x"), request(cost=5, key="x"), request(cost=5, key="x", priority=6)
+    )
+    assert (len(pending), pending.rows, pending.tokens) == (3, 2, 10)
+    assert (pending.ahead_of(0), pending.ahead_of(7), pending.bulk) == (1, 2, 1)
+
+
+def test_those_with_the_same_input_are_found_in_order_of_arrival() -> None:
+    one, other, two, bulk = (
+        request(key="x"),
+        request(key="y"),
+        request(key="x"),
+        request(key="x", priority=5),
+    )
+    pending = queue(one, other, two, bulk)
+    assert pending.equal_to(one) == pending.equal_to(request(key="x")) == [one, two, bulk]
+    alone = request()
+    assert pending.equal_to(alone) == [alone]
+
+
+# Against a plain list
+
+
+kinds = st.tuples(
+    st.integers(1, 40),  # tokens
+    st.sampled_from([0, 3, 3, 6]),
+    st.sampled_from([None, "a", "b"]),
+    st.sampled_from([None, None, "x", "y"]),
+)
+moves = st.lists(
+    st.one_of(
+        kinds,
+        st.tuples(st.just("take"), st.integers(1, 4)),
+        st.tuples(st.just("remove"), st.integers(0, 99)),
+        st.tuples(st.just("put back"), st.integers(1, 3)),
+        st.just("clear"),
+    ),
+    max_size=60,
+)
+
+
+@examples(300)
+@given(moves)
+def test_after_any_moves_it_holds_what_a_list_would_and_counts_it_right(
+    moves: list[object],
+) -> None:
+    pending, waiting = Pending(), []  # type: ignore[var-annotated]  # oldest first
+    gone: list[Request] = []
+    for move in moves:
+        match move:
+            case "clear":
+                assert set(pending.clear()) == set(waiting)
+                waiting = []
+            case ("take", int(count)):
+                taken = take(pending, count)
+                gone += taken
+                waiting = [each for each in waiting if each not in taken]
+            case ("remove", int(place)) if waiting:
+                pending.remove(waiting.pop(place % len(waiting)))
+            case ("put back", int(count)):
+                back, gone = gone[:count], gone[count:]
+                pending.put_back(back)
+                waiting = [*back, *waiting]
+            case (int(cost), int(priority), caller, key):
+                cost = 9 if key else cost  # equal inputs are equally long
+                waiting.append(request(cost=cost, priority=priority, caller=caller, key=key))
+                pending.add(waiting[-1])
+        assert_counts(pending, waiting)
+
+
+def assert_counts(pending: Pending, waiting: list[Request]) -> None:
+    assert list(pending.by_age()) == waiting
+    assert set(pending) == set(waiting)
+    assert len(pending) == len(waiting)
+    rows = {(is_bulk(each.priority), each.key or id(each)): each.cost for each in reversed(waiting)}
+    assert pending.rows == len(rows)
+    assert pending.tokens == sum(rows.values())
+    assert pending.ahead_of(0) == sum(not bulk for bulk, _ in rows)
+    assert pending.bulk == sum(is_bulk(each.priority) for each in waiting)
+    distinct = len({each.key or id(each) for each in waiting})
+    assert pending.has_equals or distinct == len(waiting)
+    for caller in ("a", "b"):
+        assert pending.held_by(caller) == sum(each.caller == caller for each in waiting)
+    # In order: put back, then by level; one caller's of a level as they came.
+    line = list(pending)
+    fresh = [each for each in line if each.rank[0] >= 0]
+    assert line[len(line) - len(fresh) :] == fresh
+    assert [each.priority for each in fresh] == sorted(each.priority for each in fresh)
+    for flow in {(each.priority, each.caller) for each in fresh}:
+        own = [each for each in fresh if (each.priority, each.caller) == flow]
+        assert own == [each for each in waiting if each in own]
+    assert set(pending._flows) == {(each.priority, each.caller) for each in fresh}

@@ -1,0 +1,234 @@
+"""What is decided batch after batch: lanes, ageing, lengths, lateness."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from batcher.limits import Limits
+from batcher.policy import MOST_PASSED, Fill
+from batcher.request import Request
+from batcher.schedule import Schedule
+from tests.fakes import request
+
+
+class Device:
+    """One device of known speed, in virtual time: batches follow each other."""
+
+    def __init__(
+        self, limits: Limits, fixed: float = 0.01, each: float = 0.001, per_token: float = 0.0
+    ) -> None:
+        self.weights = (fixed, each, per_token)
+        self.schedule = Schedule(limits)
+        self.now = 0.0
+        points = [
+            (size, size * long, self.seconds(size, size * long))
+            for size in (1, 8, 64)
+            for long in (1, 16, 256)
+        ]
+        self.schedule.devices[0].came_up(points)
+
+    def seconds(self, size: int, tokens: int) -> float:
+        fixed, each, per_token = self.weights
+        return fixed + each * size + per_token * tokens
+
+    def add(self, *requests: Request) -> None:
+        self.schedule.add(requests, self.now)
+
+    def run(self) -> Fill:
+        fill = self.schedule.cut(0, self.now, draining=False)
+        if fill.taken:
+            began, size = self.now, len(fill.taken)
+            seconds = self.seconds(size, fill.tokens)
+            self.now += seconds
+            self.schedule.ended(
+                0,
+                self.now,
+                began=began,
+                size=size,
+                tokens=fill.tokens,
+                useful_tokens=sum(each.cost for each in fill.taken),
+                seconds=seconds,
+                released=size,
+            )
+        return fill
+
+
+def some(count: int, **of: float) -> list[Request]:
+    return [request(**of) for _ in range(count)]  # type: ignore[arg-type]
+
+
+def priorities(requests: Sequence[Request]) -> set[int]:
+    return {each.priority for each in requests}
+
+
+# Lanes
+
+
+def test_bulk_fills_up_a_batch_of_interactive_work_to_half_as_long_again() -> None:
+    device = Device(Limits(max_batch_size=64))
+    device.add(*some(40, priority=6), *some(4, priority=3))
+    fill = device.run()
+    alone = device.seconds(4, 4)  # 14 ms, so that there is room for 7 ms: seven more
+    assert fill.taken[:4] == [each for each in fill.taken if each.priority == 3]
+    assert len(fill.taken) == 11
+    assert fill.reason == "lanes"
+    assert fill.predicted == pytest.approx(1.5 * alone, rel=0.01)
+
+
+def test_bulk_uses_the_slots_that_are_left_and_never_takes_one_from_interactive_work() -> None:
+    device = Device(Limits(max_batch_size=8), each=0.0)
+    device.add(*some(20, priority=6), *some(6, priority=0))
+    assert [each.priority for each in device.run().taken] == [0] * 6 + [6] * 2
+
+
+def test_without_interactive_work_bulk_has_the_device_to_itself() -> None:
+    device = Device(Limits(max_batch_size=64))
+    device.add(*some(64, priority=6))
+    assert len(device.run().taken) == 64
+
+
+def test_long_bulk_is_not_padded_into_a_short_interactive_batch() -> None:
+    device = Device(Limits(max_batch_size=64), per_token=0.001)
+    short_bulk = request(priority=6, cost=2)
+    device.add(request(priority=6, cost=200), short_bulk, *some(4, priority=3, cost=2))
+    fill = device.run()
+    assert max(each.cost for each in fill.taken) == 2
+    assert short_bulk in fill.taken
+
+
+def test_a_flood_of_bulk_makes_interactive_batches_half_as_long_again_at_most() -> None:
+    device = Device(Limits(max_batch_size=16, max_queue_size=10_000))
+    device.add(*some(5000, priority=7))
+    device.run()  # bulk alone is there: it has the device
+    for _ in range(30):
+        own = some(4, priority=2)
+        device.add(*own)
+        fill = device.run()
+        if fill.taken[0].priority == 7:
+            continue  # whoever is oldest had been passed over as often as may be
+        assert set(own) <= set(fill.taken)
+        assert fill.predicted <= 1.51 * device.seconds(4, 4)
+
+
+def test_the_more_urgent_level_goes_first_in_either_lane() -> None:
+    device = Device(Limits(max_batch_size=4), each=0.0)
+    for level in (7, 3, 5, 1, 4, 0, 2, 6):
+        device.add(request(priority=level))
+    assert [each.priority for each in device.run().taken] == [0, 1, 2, 3]
+    assert [each.priority for each in device.run().taken] == [4, 5, 6, 7]
+
+
+# Nobody is passed over for ever
+
+
+@pytest.mark.parametrize("each", [0.0, 0.001, 1.0])
+def test_bulk_beside_interactive_work_without_end_is_served_all_the_same(each: float) -> None:
+    device = Device(Limits(max_batch_size=8), each=each)
+    lone = request(priority=7)
+    device.add(lone)
+    batches = 0
+    while lone in device.schedule.pending:
+        device.add(*some(16, priority=0))
+        device.run()
+        batches += 1
+        assert batches <= MOST_PASSED + 1
+    assert batches == MOST_PASSED + 1  # and interactive work had every slot until then
+
+
+def test_whoever_is_oldest_is_left_behind_at_most_so_many_times_at_every_level() -> None:
+    device = Device(Limits(max_batch_size=4))
+    left: dict[Request, int] = {}
+    oldest: list[Request] = []
+    for turn in range(300):
+        device.add(*some(3, priority=0), request(priority=turn % 8), request(priority=3))
+        before = device.schedule.pending.oldest
+        device.run()
+        if device.schedule.pending.oldest is before:
+            left[before] = left.get(before, 0) + 1
+        else:
+            oldest.append(before)
+    assert max(left.values()) == MOST_PASSED
+    assert len(oldest) > 30
+
+
+def test_a_long_text_among_short_ones_without_end_is_served_all_the_same() -> None:
+    device = Device(Limits(max_batch_size=8), per_token=0.001)
+    long = request(cost=200)
+    device.add(*some(6, cost=2), long)
+    batches = 0
+    while long in device.schedule.pending:
+        device.add(*some(8, cost=2))
+        batches += 1
+        device.run()
+    assert 2 <= batches <= MOST_PASSED + 1
+
+
+def test_texts_of_two_lengths_run_apart_where_padding_costs_more_than_a_batch() -> None:
+    device = Device(Limits(max_batch_size=64, max_batch_tokens=16384), per_token=0.001)
+    device.add(*(request(cost=cost) for cost in (2, 200) * 8))
+    first, second = device.run(), device.run()
+    assert {each.cost for each in first.taken} == {2}
+    assert {each.cost for each in second.taken} == {200}
+    assert (first.reason, len(first.taken), len(second.taken)) == ("lengths", 8, 8)
+
+
+def test_texts_of_two_lengths_run_together_where_padding_costs_next_to_nothing() -> None:
+    device = Device(Limits(max_batch_size=64), per_token=0.0)
+    device.add(*(request(cost=cost) for cost in (2, 200) * 8))
+    assert len(device.run().taken) == 16
+
+
+# Who cannot be in time
+
+
+def test_who_would_be_late_never_runs_and_the_place_is_filled() -> None:
+    device = Device(Limits(max_batch_size=4))  # a batch of four takes 14 ms
+    late, fine = some(2, deadline=0.013), some(4, deadline=0.020)
+    device.add(*late, *fine)
+    fill = device.run()
+    assert (fill.taken, fill.late) == (fine, late)
+
+
+def test_a_batch_is_not_made_smaller_to_save_the_first_in_line() -> None:
+    device = Device(Limits(max_batch_size=8))
+    head = request(deadline=0.012)  # alone it would just be in time
+    device.add(head, *some(7))
+    fill = device.run()
+    assert fill.late == [head]
+    assert len(fill.taken) == 7
+
+
+def test_if_nobody_can_be_in_time_the_batch_runs_anyway() -> None:
+    """The device has nothing better to do, and only a run can show a prediction to be wrong."""
+    device = Device(Limits(max_batch_size=8))
+    hopeless = some(3, deadline=0.005)
+    device.add(*hopeless)
+    fill = device.run()
+    assert (fill.taken, fill.late) == (hopeless, [])
+
+
+def test_whose_deadline_has_passed_never_runs_even_then() -> None:
+    device = Device(Limits())
+    gone, hopeless = request(deadline=0.0), request(deadline=0.005)
+    device.add(gone, hopeless)
+    fill = device.run()
+    assert (fill.taken, fill.late) == ([hopeless], [gone])
+    device.add(request(deadline=device.now))
+    assert device.run().taken == []
+
+
+def test_the_hand_over_counts_as_part_of_a_batch() -> None:
+    device = Device(Limits())
+    device.add(request(deadline=0.0115), request(deadline=1.0))
+    device.schedule.handoff = 0.001
+    assert len(device.run().late) == 1  # 12 ms and one more
+
+
+def test_who_is_late_is_dropped_with_the_equal_that_is_not_left_in_its_row() -> None:
+    device = Device(Limits())
+    late, fine = request(key="same", deadline=0.005), request(key="same", deadline=1.0)
+    device.add(late, fine)
+    fill = device.run()
+    assert (fill.taken, fill.late, fill.twins) == ([fine], [late], {})
