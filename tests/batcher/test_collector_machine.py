@@ -473,6 +473,7 @@ class CollectorMachine(RuleBasedStateMachine):
         self._check_late(batch.replica, dropped, handoff)
         if any(each.deadline < soonest for each in batch.requests):
             assert all(each.deadline <= now for each in dropped)
+            assert all(each.deadline < latest for each in self.waiting)
         assert all(each.deadline > now for each in batch.requests)
 
     def _check_late(self, replica: int, dropped: list[Request], handoff: float) -> None:

@@ -157,6 +157,7 @@ def test_those_who_come_at_any_time_are_not_taken_for_returning_ones() -> None:
         regroup.released(0, float(turn), 10, next_batch=1.0)
         for tenth in range(10):  # 100 a second, ten of them in each window
             regroup.arrived(turn + 0.05 + tenth / 10, 10)
+    regroup.released(0, 30.0, 10, next_batch=1.0)
     assert regroup.until(0) == float("-inf")
 
 
