@@ -467,20 +467,26 @@ class CollectorMachine(RuleBasedStateMachine):
         return dropped
 
     def _check_drops(self, batch: Batch, dropped: list[Request], handoff: float) -> None:
-        """Whoever cannot be in time does not run, unless nobody can and the device is untried."""
+        """Whoever cannot be in time does not run, unless nobody can and only a run could tell."""
         now, safe = self.clock.now(), 1.0 + self._device(batch.replica).cost.margin
         soonest = now + batch.predicted * safe + handoff
         self._check_late(batch.replica, dropped, handoff)
         if any(each.deadline < soonest for each in batch.requests):
             assert all(each.deadline <= now for each in dropped)
+            latest = self._latest(batch.replica, handoff)
             assert all(each.deadline < latest for each in self.waiting)
         assert all(each.deadline > now for each in batch.requests)
 
     def _check_late(self, replica: int, dropped: list[Request], handoff: float) -> None:
         """None of them could be sure to be in time."""
-        now, safe = self.clock.now(), 1.0 + self._device(replica).cost.margin
-        latest = now + self._longest_prediction(replica, self._most_tokens) * safe + handoff
+        now, latest = self.clock.now(), self._latest(replica, handoff)
         assert all(each.deadline <= now or each.deadline < latest for each in dropped)
+
+    def _latest(self, replica: int, handoff: float) -> float:
+        """Whoever can wait until then can be in any batch cut now."""
+        safe = 1.0 + self._device(replica).cost.margin
+        longest = self._longest_prediction(replica, self._most_tokens)
+        return self.clock.now() + longest * safe + handoff
 
     def _check(self, batch: Batch, oldest: Request, dropped: list[Request]) -> None:
         now, limits = self.clock.now(), self.limits

@@ -67,15 +67,21 @@ def priorities(requests: Sequence[Request]) -> set[int]:
 # Lanes
 
 
-def test_bulk_fills_up_a_batch_of_interactive_work_to_half_as_long_again() -> None:
-    device = Device(Limits(max_batch_size=64))
+def test_bulk_may_make_interactive_work_as_late_as_one_whole_batch_would_the_wait_counted() -> None:
+    device = Device(Limits(max_batch_size=64))  # a whole batch takes 74 ms, and four 14 ms
+    device.now = 0.0695
     device.add(*some(40, priority=6), *some(4, priority=3))
     fill = device.run()
-    alone = device.seconds(4, 4)  # 14 ms, so that there is room for 7 ms: seven more
-    assert fill.taken[:4] == [each for each in fill.taken if each.priority == 3]
-    assert len(fill.taken) == 11
+    assert [each.priority for each in fill.taken] == [3] * 4 + [6] * 4
     assert fill.reason == "lanes"
-    assert fill.predicted == pytest.approx(1.5 * alone, rel=0.01)
+    assert fill.predicted == pytest.approx(0.018, rel=0.001)
+
+
+def test_interactive_work_that_has_waited_longer_goes_without_bulk() -> None:
+    device = Device(Limits(max_batch_size=64))
+    device.now = 0.075
+    device.add(*some(40, priority=6), *some(4, priority=3))
+    assert priorities(device.run().taken) == {3}
 
 
 def test_bulk_uses_the_slots_that_are_left_and_never_takes_one_from_interactive_work() -> None:
@@ -99,18 +105,26 @@ def test_long_bulk_is_not_padded_into_a_short_interactive_batch() -> None:
     assert short_bulk in fill.taken
 
 
-def test_a_flood_of_bulk_makes_interactive_batches_half_as_long_again_at_most() -> None:
+def test_in_a_flood_of_bulk_interactive_work_has_its_answer_a_whole_batch_later_at_most() -> None:
     device = Device(Limits(max_batch_size=16, max_queue_size=10_000))
     device.add(*some(5000, priority=7))
     device.run()  # bulk alone is there: it has the device
-    for _ in range(30):
-        own = some(4, priority=2)
+    whole, mixed = device.seconds(16, 16), 0
+    for turn in range(60):
+        arrival = device.now - turn % 4 * whole / 4  # some time during the last batch
+        own = some(4, priority=2, arrival=arrival)
         device.add(*own)
+        cut = device.now
         fill = device.run()
         if fill.taken[0].priority == 7:
             continue  # whoever is oldest had been passed over as often as may be
+        mixed += len(fill.taken) > 4
         assert set(own) <= set(fill.taken)
-        assert fill.predicted <= 1.51 * device.seconds(4, 4)
+        interactive = [each for each in fill.taken if each.priority == 2]
+        alone = device.seconds(len(interactive), len(interactive))
+        waited = cut - min(each.arrival for each in interactive)
+        assert fill.predicted <= 1.001 * (alone + max(0.0, whole - waited))
+    assert mixed > 20
 
 
 def test_the_more_urgent_level_goes_first_in_either_lane() -> None:
@@ -221,6 +235,20 @@ def test_if_nobody_can_be_in_time_the_batch_runs_anyway() -> None:
     device.add(*hopeless)
     fill = device.run()
     assert (fill.taken, fill.late) == (hopeless, [])
+
+
+def test_but_not_if_the_device_has_just_run() -> None:
+    device = Device(Limits(max_batch_size=8))
+    device.add(request())
+    device.run()
+    device.now += 0.999
+    hopeless = request(deadline=device.now + 0.005)
+    device.add(hopeless)
+    assert (device.run().late, device.schedule.devices[0].batches) == ([hopeless], 0)
+    device.now += 0.002
+    again = request(deadline=device.now + 0.005)
+    device.add(again)
+    assert device.run().taken == [again]
 
 
 def test_whose_deadline_has_passed_never_runs_even_then() -> None:
