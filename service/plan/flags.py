@@ -161,7 +161,7 @@ def _parser() -> Parser:
         type=seconds,
         default=SECONDS,
         metavar="S",
-        help="of traffic for the final answer, 200,000 requests at the most"
+        help="of traffic for the final answer, 600,000 requests at the most"
         f" (default: {SECONDS:g})",
     )
     traffic.add_argument(

@@ -53,7 +53,9 @@ def ask(
         for _ in range(count)
     ]
     known = [device(limits)] if devices is None else devices
-    return admission.refusal(pending, requests, limits, known, 0.0, overhead, Arrivals(interactive=rate))
+    return admission.refusal(
+        pending, requests, limits, known, 0.0, overhead, Arrivals(interactive=rate)
+    )
 
 
 # Room

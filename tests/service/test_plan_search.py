@@ -134,6 +134,7 @@ def test_sizes_that_no_batch_reaches_are_not_tried() -> None:
 def test_a_plan_plays_few_times_what_its_answer_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """The time of a plan is that of the requests it plays, which no slow machine makes more."""
     played = []
+
     def counted(arrivals: Sequence[Arrival], *rest: Any) -> Simulation:
         played.append(len(arrivals))
         return simulate(arrivals, *rest)
