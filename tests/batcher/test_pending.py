@@ -170,7 +170,23 @@ def test_equal_requests_are_one_row_in_their_lane() -> None:
         request(cost=5, key="x"), request(cost=5, key="x"), request(cost=5, key="x", priority=6)
     )
     assert (len(pending), pending.rows, pending.tokens) == (3, 2, 10)
-    assert (pending.ahead_of(0), pending.ahead_of(7), pending.bulk) == (1, 2, 1)
+    assert (pending.bulk, pending.bulk_tokens) == (1, 5)
+
+
+def test_a_request_is_told_how_many_rows_come_before_it() -> None:
+    """The hog's thousand wait behind whoever has nothing waiting, and behind the more urgent."""
+    pending = queue(*(request(cost=5, caller="hog") for _ in range(1000)))
+    assert pending.place_of(request(cost=5, caller="hog"), 5) == 1000
+    assert pending.place_of(request(cost=5, caller="new"), 5) <= 1
+    assert pending.place_of(request(cost=5, caller="new", priority=0), 5) == 0
+    assert pending.place_of(request(cost=5, caller="new", priority=4), 5) == 1000
+
+
+def test_an_equal_request_far_behind_does_not_carry_virtual_time_along() -> None:
+    hog = [request(cost=1, caller="hog", key=place % 999) for place in range(1000)]
+    pending = queue(*hog)
+    pending.take(hog[:1], hog[999:])
+    assert pending.place_of(request(cost=1, caller="new"), 1) == 0
 
 
 def test_those_with_the_same_input_are_found_in_order_of_arrival() -> None:
@@ -243,7 +259,6 @@ def assert_counts(pending: Pending, waiting: list[Request]) -> None:
     rows = {(is_bulk(each.priority), each.key or id(each)): each.cost for each in reversed(waiting)}
     assert pending.rows == len(rows)
     assert pending.tokens == sum(rows.values())
-    assert pending.ahead_of(0) == sum(not bulk for bulk, _ in rows)
     assert pending.bulk == sum(is_bulk(each.priority) for each in waiting)
     distinct = len({each.key or id(each) for each in waiting})
     assert pending.has_equals or distinct == len(waiting)

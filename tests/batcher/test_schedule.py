@@ -300,3 +300,40 @@ def test_a_replica_waits_for_those_just_answered_but_not_while_another_is_idle()
     assert schedule.due(0, draining=True) == policy.NOW
     schedule.ended(1, 1.05, began=0.5, size=1, tokens=1, useful_tokens=1, seconds=0.0, released=0)
     assert schedule.due(0, draining=False) == schedule.due(1, draining=False) == policy.NOW
+
+
+def test_bulk_is_left_out_where_it_would_make_interactive_work_late() -> None:
+    device = Device(Limits(max_batch_size=32))  # one takes 11 ms, a whole batch 42
+    urgent = request(deadline=0.015)
+    device.add(urgent)
+    device.add(*some(40, priority=6))
+    fill = device.run()
+    assert urgent in fill.taken
+    assert fill.late == []
+    assert device.now <= 0.015
+
+
+def test_a_batch_of_which_most_would_be_late_by_a_hair_runs_a_little_smaller() -> None:
+    device = Device(Limits(max_batch_size=32))
+    device.add(*some(32, deadline=0.0419))  # 32 take 42 ms
+    device.add(request(deadline=9.0))
+    fill = device.run()
+    assert len(fill.taken) == 31
+    assert len(fill.late) == 1
+
+
+def test_a_long_queue_of_hopeless_requests_is_cleared_a_part_at_a_time() -> None:
+    """Each cut looks at a few batches' worth; whoever is found late is off the queue for good."""
+    device = Device(Limits(max_batch_size=1))
+    device.add(request())
+    device.run()  # so the device is no longer untried
+    device.add(*some(4000, deadline=device.now + 0.001))
+    last = request()
+    device.add(last)
+    cuts = 0
+    while last not in (fill := device.run()).taken:
+        assert 1 <= len(fill.late) <= 8
+        assert not fill.taken
+        cuts += 1
+    assert cuts >= 500
+    assert not device.schedule.pending
