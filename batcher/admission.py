@@ -11,12 +11,13 @@ from batcher.device import Device
 from batcher.errors import Overloaded
 from batcher.limits import Limits
 from batcher.pending import Pending
-from batcher.request import Request, is_bulk
+from batcher.request import FIRST_BULK, Request, is_bulk
 
 # One caller may hold this many times the places that are still free: 8/9 of the queue if alone,
 # about 1/k each if k are greedy, and whoever is new finds room (Choudhury and Hahne, "Dynamic queue
 # length thresholds for shared-memory packet switches", 1998).
 SHARE = 8
+_SLOW = 2.0
 _MOST_TAKEN = 0.9  # of the devices' time by interactive work, as reckoned for bulk
 
 
@@ -50,7 +51,7 @@ def refusal(
     why = _no_room(pending, first, asked, tokens, limits)
     if why is not None:
         return Overloaded(why, seconds_until(pending.rows, devices, now, arrivals))
-    if first.deadline == math.inf or not devices:
+    if first.deadline == math.inf or not devices or _is_early(pending, first, asked, devices, now):
         return None
     if not pending and any(device.is_untried(now) for device in devices):
         return None  # only a run can show that a prediction was wrong
@@ -63,6 +64,19 @@ def refusal(
     return Overloaded(why, finish)
 
 
+def _is_early(
+    pending: Pending, first: Request, asked: int, devices: Sequence[Device], now: float
+) -> bool:
+    """Would it be in time even behind everybody, in batches twice as slow as predicted? Most are,
+    and need no closer look. Of interactive work: nothing comes before that."""
+    if first.priority >= FIRST_BULK:
+        return False
+    pace = devices[0].pace
+    batches = (len(pending) + asked) // pace.size + 2
+    latest = max([device.free_at for device in devices]) if len(devices) > 1 else devices[0].free_at
+    return max(now, latest) + _SLOW * batches * pace.whole < first.deadline
+
+
 def _no_room(
     pending: Pending, first: Request, asked: int, tokens: int, limits: Limits
 ) -> str | None:
@@ -73,17 +87,15 @@ def _no_room(
         return f"{waiting} requests wait and at most {limits.max_queue_size} may"
     if not waiting:
         return None
-    if pending.tokens + tokens > limits.max_queue_tokens:
-        return f"{pending.tokens} tokens wait and at most {limits.max_queue_tokens} may"
-    if (
-        is_bulk(first.priority)
-        and pending.bulk
-        and (
-            pending.bulk + asked > limits.max_queue_size // 2
-            or pending.bulk_tokens + tokens > limits.max_queue_tokens // 2
-        )
+    waiting_tokens = pending.tokens
+    if waiting_tokens + tokens > limits.max_queue_tokens:
+        return f"{waiting_tokens} tokens wait and at most {limits.max_queue_tokens} may"
+    bulk = pending.bulk if first.priority >= FIRST_BULK else 0
+    if bulk and (
+        bulk + asked > limits.max_queue_size // 2
+        or pending.bulk_tokens + tokens > limits.max_queue_tokens // 2
     ):
-        return f"{pending.bulk} requests of low priority wait, which may take half of the queue"
+        return f"{bulk} requests of low priority wait, which may take half of the queue"
     held = 0 if first.caller is None else pending.held_by(first.caller)
     if held and held + asked > SHARE * free:
         return f"{held} requests of yours wait, which leaves too little room for other callers"

@@ -55,7 +55,9 @@ class Pending:
         flow = self._flows.get((level, caller))
         if flow is None:
             flow = self._flows[level, caller] = _Flow()
-        start = max(self._virtual[level], flow.finish)
+        start = self._virtual[level]
+        if flow.finish > start:
+            start = flow.finish
         flow.finish = start + request.cost
         flow.count += 1
         self._added += 1
@@ -204,8 +206,10 @@ class Pending:
     def _leave(self, request: Request) -> None:
         del self._by_age[request]
         if request.caller is not None:
-            self._held[request.caller] -= 1
-            if not self._held[request.caller]:
+            held = self._held[request.caller] - 1
+            if held:
+                self._held[request.caller] = held
+            else:
                 del self._held[request.caller]
         if request.rank[0] != PUT_BACK:
             self._leave_flow(request)

@@ -18,12 +18,12 @@ Payload = Any
 """What the runner takes: the engine never looks inside."""
 
 LEVELS = 8  # of priority; 0 is the most urgent
-_FIRST_BULK = 4
+FIRST_BULK = 4
 
 
 def is_bulk(priority: int) -> bool:
     """The lane: bulk work fills what interactive work leaves."""
-    return priority >= _FIRST_BULK
+    return priority >= FIRST_BULK
 
 
 class State(enum.Enum):

@@ -38,7 +38,9 @@ class Schedule:
     def refusal(self, requests: Sequence[Request], now: float) -> Overloaded | None:
         """All of these or none: None means that they may be added."""
         self._arrived[is_bulk(requests[0].priority)] += len(requests)
-        up = [device for device in self.devices if device.is_up]
+        up = self.devices
+        if len(up) > 1 or not up[0].is_up:
+            up = [device for device in up if device.is_up]
         return admission.refusal(
             self.pending, requests, self.limits, up, now, self.handoff, self._arrivals
         )
