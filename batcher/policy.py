@@ -99,7 +99,7 @@ def _smaller(fill: Fill, device: Device, now: float) -> Fill:
             kept = [request for request in fill.taken if request not in left_out]
             tokens = size * max([request.cost for request in kept])
             predicted = device.cost.predict(size, tokens)
-            return Fill(kept, {}, [], fill.passed, fill.reason, tokens, predicted)
+            return Fill(kept, {}, [], fill.passed, "deadline", tokens, predicted)
     return Fill()
 
 

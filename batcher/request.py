@@ -41,7 +41,7 @@ class BatchReport:
     requests: int  # that had a row, or shared one
     tokens: int  # as run, padding included: size x the longest
     useful_tokens: int
-    reason: str  # why it closed: full, tokens, memory, lengths, lanes, regroup, max_wait, idle, …
+    reason: str  # why it closed: full, tokens, memory, lengths, lanes, deadline, regroup, idle, …
     closed: float  # on the clock
     oldest_wait: float
     predicted: float

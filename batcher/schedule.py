@@ -78,7 +78,7 @@ class Schedule:
             return fill
         for request in fill.passed:
             request.passed += 1
-        self._take(fill)
+        self._take(fill, now)
         if self.pending and self.pending.oldest is oldest and oldest not in fill.passed:
             oldest.passed += 1
         if not fill.reason:
@@ -105,15 +105,18 @@ class Schedule:
             each.is_up and not each.batches for each in self.devices if each is not device
         )
 
-    def _take(self, fill: Fill) -> None:
-        """With everybody who waits for the same as one of them."""
+    def _take(self, fill: Fill, now: float) -> None:
+        """With everybody who waits for the same as one of them, but for those who are late."""
         others: list[Request] = []
         for row, request in enumerate(fill.taken):
             if request.key is not None:
-                alike = self.pending.equal_to(request)
-                if len(alike) > 1:
-                    fill.twins[row] = [each for each in alike if each is not request]
-                    others += fill.twins[row]
+                for twin in self.pending.equal_to(request):
+                    if twin.deadline <= now:
+                        self.pending.remove(twin)
+                        fill.late.append(twin)
+                    elif twin is not request:
+                        fill.twins.setdefault(row, []).append(twin)
+                        others.append(twin)
         self.pending.take(fill.taken, others)
 
     def _reason(self, device: int, now: float, draining: bool) -> str:

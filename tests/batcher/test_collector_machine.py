@@ -174,11 +174,17 @@ class CollectorMachine(RuleBasedStateMachine):
         tokens = self._tokens() + sum(each.cost for each in alone)
         caller = alone[0].caller
         held = sum(each.caller == caller for each in self.waiting) if caller else 0
-        bulk = sum(is_bulk(each.priority) for each in self.waiting) + len(alone)
+        bulk = sum(is_bulk(each.priority) for each in self.waiting)
+        bulk_tokens = self._tokens(bulk_only=True) + sum(each.cost for each in alone)
         is_full = [
             len(alone) > free,
             self.waiting and tokens > self.limits.max_queue_tokens,
-            is_bulk(alone[0].priority) and bulk > max(len(alone), self.limits.max_queue_size // 2),
+            is_bulk(alone[0].priority)
+            and bulk
+            and (
+                bulk + len(alone) > self.limits.max_queue_size // 2
+                or bulk_tokens > self.limits.max_queue_tokens // 2
+            ),
             held and held + len(alone) > SHARE * free,
         ]
         return Overloaded if any(is_full) else None
@@ -423,8 +429,9 @@ class CollectorMachine(RuleBasedStateMachine):
         by_input = {(is_bulk(each.priority), each.payload): each for each in reversed(self.waiting)}
         return list(by_input.values())
 
-    def _tokens(self) -> int:
-        return sum(each.cost for each in self._distinct())
+    def _tokens(self, bulk_only: bool = False) -> int:
+        distinct = self._distinct()
+        return sum(each.cost for each in distinct if is_bulk(each.priority) or not bulk_only)
 
     def _idle(self) -> list[int]:
         return [replica for replica in sorted(self.up) if replica not in self.running]
@@ -534,6 +541,7 @@ class CollectorMachine(RuleBasedStateMachine):
             "memory": bool(memory),
             "retry": losses != {0} or first in aboard or bool(dropped),
             "lengths": bool(left) and len({each.cost for each in (*left, *batch.requests)}) > 1,
+            "deadline": bool(dropped),
             "lanes": bool(interactive) and any(is_bulk(each.priority) for each in left),
             "drain": self.phase == "draining" and not left,
             "idle": limits.max_wait == 0 and not left,

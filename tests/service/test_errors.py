@@ -211,8 +211,8 @@ def test_no_json_makes_the_service_fail(shared: TestClient, path: str, body: Any
 @given(body=st.binary(max_size=200))
 def test_no_bytes_make_the_service_fail(shared: TestClient, path: str, body: bytes) -> None:
     answer = shared.post(path, content=body)
-    assert answer.status_code == 400
-    assert is_envelope_of(path, answer.json())
+    assert answer.status_code in (200, 400)  # now and then they are what the route takes
+    assert answer.status_code == 200 or is_envelope_of(path, answer.json())
 
 
 def test_a_retry_after_is_a_whole_number_of_seconds_and_at_least_one() -> None:
