@@ -130,6 +130,7 @@ class LocalClient:
             raise
         finally:
             expiry.cancel()
+            del call, requests, expiry  # an error will know this frame, and they the error: a ring
 
     async def snapshot(self) -> Snapshot:
         return self._collector.snapshot()

@@ -79,7 +79,10 @@ class Collector:
                 refused = self._schedule.refusal(found.alone, now)
             if refused is not None:
                 self._tally.refused[type(refused).__name__] += len(requests)
-                raise refused
+                try:
+                    raise refused
+                finally:
+                    del refused  # it will know this frame: a ring
             self._tally.accepted += len(requests)
             if found.known or found.joining:
                 self._share(found, now, settled)

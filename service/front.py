@@ -11,6 +11,7 @@ from batcher import Client, NotReady
 from batcher.clock import Clock, MonotonicClock
 from service.aside import Aside
 from service.headers import ServerTiming
+from service.lag import Lag
 from service.metrics import Tally
 from service.preparing import Preparer
 from service.settings import Settings
@@ -51,6 +52,7 @@ class Front:
 
     def __post_init__(self) -> None:
         self.timing = ServerTiming()
+        self.lag = Lag()
         self.aside = Aside(self.clock)
         self.request_timeout = self.settings.deadline
         self.input_limit = self.settings.client_batch_limit

@@ -27,7 +27,9 @@ class Embedded:
 
     def timing(self, front: Front, exchange: Exchange) -> Header:
         """Call it last: it says what time it is."""
-        total = front.clock.now() - exchange.started
+        now = front.clock.now()
+        front.lag.observe(self.answers[-1].batch, now)
+        total = now - exchange.started
         return (b"server-timing", front.timing.header(self.answers, self.tokenizing, total))
 
 
@@ -41,7 +43,7 @@ async def embed_text(
 ) -> Embedded:
     """What embed() does, for one text: the common case, at two thirds of the cost."""
     now = front.clock.now
-    deadline = exchange.started + timeout(exchange.headers, front.request_timeout)
+    deadline = exchange.started + front.lag.off(timeout(exchange.headers, front.request_timeout))
     if urgency is None:
         urgency = priority(exchange.headers)
     served = front.model()
@@ -80,7 +82,7 @@ async def embed(
     `urgency`: what the body says of it; None: the header tells.
     """
     now = front.clock.now
-    deadline = exchange.started + timeout(exchange.headers, front.request_timeout)
+    deadline = exchange.started + front.lag.off(timeout(exchange.headers, front.request_timeout))
     if urgency is None:
         urgency = priority(exchange.headers)
     served = front.model()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -197,3 +198,34 @@ async def test_an_answer_leaves_no_timer_behind() -> None:
 async def test_the_snapshot_is_the_collectors() -> None:
     desk = Desk()
     assert (await desk.client.snapshot()).ready
+
+
+# Rings of objects, which only a garbage collection would clear: it holds up everybody
+
+
+@pytest.mark.parametrize("ends", ["refused", "expired", "failed"])
+def test_a_request_that_ends_badly_leaves_no_ring_of_objects(ends: str) -> None:
+    async def test() -> int:
+        desk = Desk(Limits(max_queue_size=1))
+        waits = asyncio.ensure_future(desk.client.submit("first")) if ends == "refused" else None
+        await asyncio.sleep(0)
+        for turn in range(4):
+            if turn == 1:
+                gc.collect()  # what the first of all leaves for the others to use
+            deadline = desk.clock.now() + 0.001 if ends == "expired" else None
+            one = asyncio.ensure_future(desk.client.submit(f"text {turn}", deadline=deadline))
+            if ends == "failed":
+                (await desk.batch()).fail(RunnerFailed("no"))
+            with pytest.raises((Overloaded, DeadlineExceeded, RunnerFailed)):
+                await one
+            del one
+        found = gc.collect()
+        if waits is not None:
+            waits.cancel()
+        return found
+
+    gc.disable()
+    try:
+        assert run_async(test()) < 10
+    finally:
+        gc.enable()
