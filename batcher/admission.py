@@ -111,7 +111,8 @@ def seconds_until(
 ) -> float:
     """How long until so many rows are done: whole batches at their predicted time behind what runs
     now, the last with its margin. Whoever comes before that one is cut is in it, but for bulk in an
-    interactive one; and interactive arrivals go before bulk. 0 while nothing is known."""
+    interactive one; and interactive arrivals go before bulk, and make its batches smaller. 0 while
+    nothing is known."""
     if not rows or not devices:
         return 0.0
     bulk = is_bulk(priority)
@@ -130,7 +131,7 @@ def seconds_until(
     start = max(0.0, device.free_at - now) + round_ * pace.whole
     if bulk and pace.whole:
         taken = arrivals.interactive * pace.whole / (pace.size * len(devices))
-        start /= 1.0 - min(_MOST_TAKEN, taken)
+        start /= device.fullness * (1.0 - min(_MOST_TAKEN, taken))
     if not rest:
         return start + pace.margin * pace.whole
     company = arrivals.interactive + (arrivals.bulk if bulk else 0.0)

@@ -56,6 +56,7 @@ class Device:
         self.batches = 0  # taken and not ended; more than one only while one runs in halves
         self.free_at = -math.inf  # as predicted; of the past once it is overdue
         self.pace = Pace(self.max_batch_size)
+        self.fullness = 1.0  # of what whole batches would do, in recent ones that left work behind
         self.ran_at = -math.inf  # the end of the last batch that ran
         self.padding = 1.0  # tokens as run for each useful one, in recent batches
 
@@ -97,6 +98,12 @@ class Device:
     def began(self, now: float, predicted: float) -> None:
         self.batches += 1
         self.free_at = max(now, self.free_at) + predicted if self.batches > 1 else now + predicted
+
+    def left_work(self, rows: int, predicted: float) -> None:
+        """A batch of so many rows was cut, and others still wait."""
+        if predicted > 0.0:
+            share = min(1.0, rows * self.pace.whole / (predicted * self.pace.size))
+            self.fullness += _LEARNING * (share - self.fullness)
 
     def is_untried(self, now: float) -> bool:
         """Is it idle, and has it been for so long that one more run would say something new?"""

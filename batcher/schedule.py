@@ -85,6 +85,7 @@ class Schedule:
             fill.reason = self._reason(device, now, draining)
         its.began(now, fill.predicted)
         if self.pending:
+            its.left_work(len(fill.taken), fill.predicted)
             its.set_pace(self.pending.tokens / self.pending.rows)
         return fill
 
