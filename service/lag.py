@@ -7,7 +7,7 @@ from batcher import BatchReport
 
 _FORGETTING = 0.99  # with each answer: about the most of the last hundred counts
 _MOST = 0.1  # seconds; more was a machine that stood still
-_SPARE = 2.0  # times: requests are read as late as answers are written
+_SPARE = 1.5  # times: requests are read as late as answers are written
 _SHARE = 0.1  # of a timeout, at the most
 
 

@@ -19,9 +19,9 @@ def test_before_the_first_answer_nothing_comes_off() -> None:
     assert Lag().off(1.0) == 1.0
 
 
-def test_what_the_slowest_of_the_last_answers_took_comes_off_twice() -> None:
-    assert lag_of(0.004, 0.002).off(1.0) == pytest.approx(1.0 - 2.0 * 0.004 * 0.99)
-    assert lag_of(0.004, *[0.001] * 500).off(1.0) == pytest.approx(1.0 - 2.0 * 0.001)
+def test_what_the_slowest_of_the_last_answers_took_comes_off_and_half_as_much_again() -> None:
+    assert lag_of(0.004, 0.002).off(1.0) == pytest.approx(1.0 - 1.5 * 0.004 * 0.99)
+    assert lag_of(0.004, *[0.001] * 500).off(1.0) == pytest.approx(1.0 - 1.5 * 0.001)
 
 
 def test_never_more_than_a_tenth_of_the_timeout() -> None:
