@@ -117,7 +117,7 @@ def seconds_until(
         return 0.0
     bulk = is_bulk(priority)
     if len(devices) == 1:
-        device, round_, place = devices[0], 0, 0
+        device = devices[0]
         pace = device.pace
         round_, rest = divmod(rows, pace.size)
     else:

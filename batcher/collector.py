@@ -120,7 +120,7 @@ class Collector:
     def replica_up(self, replica: int, facts: Mapping[str, object]) -> None:
         with self._lock:
             self._replicas[replica].came_up(facts, self.clock.now())
-            self._count_replicas()
+            self._look_for_hope()
             self._changed.notify_all()
 
     def replica_down(self, replica: int, reason: str) -> None:
@@ -131,7 +131,7 @@ class Collector:
         with self._lock:
             if self._replicas[replica].up:
                 self._replicas[replica].went_down(reason)
-                self._count_replicas()
+                self._look_for_hope()
                 self._changed.notify_all()
 
     def replica_waits(self, replica: int, delay: float, reason: str, is_broken: bool) -> None:
@@ -143,7 +143,7 @@ class Collector:
         settled: Settled = defaultdict(list)
         with self._lock:
             self._replicas[replica].waits(self.clock.now() + delay, reason, is_broken)
-            self._count_replicas()
+            self._look_for_hope()
             if not self._is_hopeful:
                 why = self._not_ready()
                 for request in self._pending.clear():
@@ -240,7 +240,7 @@ class Collector:
 
     # Under the lock
 
-    def _count_replicas(self) -> None:
+    def _look_for_hope(self) -> None:
         self._is_hopeful = any(replica.is_hopeful for replica in self._replicas)
 
     def _refusal(self, prints: Sequence[str | None], now: float) -> Refused | PoisonRequest | None:
@@ -319,9 +319,9 @@ class Collector:
         twins: dict[int, list[Request]],
     ) -> Batch:
         """A batch that was not cut from the queue."""
-        tokens = len(requests) * max((request.cost for request in requests), default=0)
-        predicted = self._schedule.began(replica.index, now, len(requests), tokens)
-        return self._batch(requests, replica, reason, now, predicted, twins)
+        batch = self._batch(requests, replica, reason, now, 0.0, twins)
+        batch.predicted = self._schedule.began(replica.index, now, batch.size, batch.tokens)
+        return batch
 
     def _batch(
         self,

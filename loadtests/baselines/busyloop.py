@@ -14,14 +14,13 @@ import threading
 import time
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from loadtests.baselines import model as baseline
+from loadtests.baselines.endpoint import answer, application, text_of
 
 LOOK_SECONDS = 0.01
 
@@ -67,22 +66,15 @@ def create_app(loop: BusyLoop) -> Starlette:
 
     async def embed(request: Request) -> Response:
         number = next(numbers)
-        loop.waiting.put((number, orjson.loads(await request.body())["inputs"]))
+        loop.waiting.put((number, await text_of(request)))
         while number not in loop.answers:  # noqa: ASYNC110  # The design that is measured here.
             await asyncio.sleep(LOOK_SECONDS)
         vector, size = loop.answers.pop(number)
         if vector is None:
             return Response(b"the model failed", status_code=500)
-        body = orjson.dumps([vector], option=orjson.OPT_SERIALIZE_NUMPY)
-        headers = {"Server-Timing": f'batch;desc="size={size}"'}
-        return Response(body, media_type="application/json", headers=headers)
+        return answer(vector, size)
 
-    async def ready(request: Request) -> Response:
-        return Response(b"ready")
-
-    return Starlette(
-        routes=[Route("/embed", embed, methods=["POST"]), Route("/health/ready", ready)]
-    )
+    return application(embed)
 
 
 if __name__ == "__main__":

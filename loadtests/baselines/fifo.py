@@ -8,19 +8,18 @@ accelerator, where a word is a token, takes the model's place.
 import argparse
 import asyncio
 import threading
-import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-import orjson
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from loadtests.baselines import model as baseline
-from service.models.simulated import answers
+from loadtests.baselines.endpoint import answer, application, text_of
+from service.models import RunnerConfig
+from service.models.simulated import SimulatedRunner
 
 
 class Embedder(Protocol):
@@ -28,17 +27,13 @@ class Embedder(Protocol):
 
 
 class Simulated:
-    """Takes fixed + per_item x n + per_token x n x longest, in seconds."""
+    """The service's own simulated accelerator."""
 
-    def __init__(self, fixed: float, per_item: float, per_token: float) -> None:
-        self._fixed, self._per_item, self._per_token = fixed, per_item, per_token
+    def __init__(self, config: RunnerConfig) -> None:
+        self._runner = SimulatedRunner(config)
 
     def embed(self, texts: Sequence[str]) -> Iterable[Any]:
-        deadline = time.monotonic() + self._fixed + self._per_item * len(texts)
-        deadline += self._per_token * len(texts) * max(len(text.split()) for text in texts)
-        vectors = answers(texts)
-        time.sleep(max(0.0, deadline - time.monotonic()))
-        return vectors
+        return self._runner.run(texts)
 
 
 class Answered(NamedTuple):
@@ -87,24 +82,22 @@ def _hand_out(batch: Sequence[Waiting], vectors: Iterable[Any]) -> None:
 
 def create_app(fifo: Fifo) -> Starlette:
     async def embed(request: Request) -> Response:
-        vector, size = await fifo.submit(orjson.loads(await request.body())["inputs"])
-        body = orjson.dumps([vector], option=orjson.OPT_SERIALIZE_NUMPY)
-        headers = {"Server-Timing": f'batch;desc="size={size}"'}
-        return Response(body, media_type="application/json", headers=headers)
+        vector, size = await fifo.submit(await text_of(request))
+        return answer(vector, size)
 
-    async def ready(request: Request) -> Response:
-        return Response(b"ready")
-
-    return Starlette(
-        routes=[Route("/embed", embed, methods=["POST"]), Route("/health/ready", ready)]
-    )
+    return application(embed)
 
 
 def embedder(args: argparse.Namespace) -> Embedder:
     if args.sim_fixed_ms is None:
         return baseline.load(args)
     return Simulated(
-        args.sim_fixed_ms / 1e3, args.sim_per_item_ms / 1e3, args.sim_per_token_us / 1e6
+        RunnerConfig(
+            model="",
+            sim_fixed_ms=args.sim_fixed_ms,
+            sim_per_item_ms=args.sim_per_item_ms,
+            sim_per_token_us=args.sim_per_token_us,
+        )
     )
 
 

@@ -15,13 +15,12 @@ import time
 from collections.abc import AsyncIterator, Sequence
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
+from loadtests.baselines.endpoint import answer, application, text_of
 from loadtests.baselines.model import serve
 from service.models import RunnerConfig
 from service.models.simulated import SimulatedRunner
@@ -73,19 +72,11 @@ def create_app(loop: PickUp) -> Starlette:
 
     async def embed(request: Request) -> Response:
         future: asyncio.Future[tuple[Vector, int]] = asyncio.get_running_loop().create_future()
-        loop.waiting.put((orjson.loads(await request.body())["inputs"], future))
+        loop.waiting.put((await text_of(request), future))
         vector, size = await future
-        body = orjson.dumps([vector], option=orjson.OPT_SERIALIZE_NUMPY)
-        headers = {"Server-Timing": f'batch;desc="size={size}"'}
-        return Response(body, media_type="application/json", headers=headers)
+        return answer(vector, size)
 
-    async def ready(request: Request) -> Response:
-        return Response(b"ready")
-
-    return Starlette(
-        routes=[Route("/embed", embed, methods=["POST"]), Route("/health/ready", ready)],
-        lifespan=lifespan,
-    )
+    return application(embed, lifespan)
 
 
 if __name__ == "__main__":

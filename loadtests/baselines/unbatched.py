@@ -10,27 +10,22 @@ import orjson
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from loadtests.baselines import model as baseline
+from loadtests.baselines.endpoint import application, text_of
 
 
 def create_app(model: baseline.SentenceModel) -> Starlette:
     executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="forward")
 
     async def embed(request: Request) -> Response:
-        text = orjson.loads(await request.body())["inputs"]
+        text = await text_of(request)
         loop = asyncio.get_running_loop()
         vectors = await loop.run_in_executor(executor, model.embed, [text])
         body = orjson.dumps(vectors, option=orjson.OPT_SERIALIZE_NUMPY)
         return Response(body, media_type="application/json")
 
-    async def ready(request: Request) -> Response:
-        return Response(b"ready")
-
-    return Starlette(
-        routes=[Route("/embed", embed, methods=["POST"]), Route("/health/ready", ready)]
-    )
+    return application(embed)
 
 
 if __name__ == "__main__":
