@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-FORMAT = 1
+FORMAT = 2
 FOLDER = "profiles"  # in the cache folder
 _CONTENT = ("config.json", "modules.json", "*.safetensors", "*.bin", "*/config.json")
 
@@ -32,10 +32,10 @@ class ProfileKey:
     model: str
     content: str
     device: str
+    backend: str
     dtype: str
     threads: int
-    torch: str
-    transformers: str
+    versions: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,8 @@ def runner_factories(settings: Settings) -> list[functools.partial[Runner]]:
                 task=settings.task,
                 device=settings.device,
                 dtype=settings.dtype,
+                backend=settings.backend,
+                compile=settings.compile == "on",
                 threads=0 if settings.threads == "auto" else settings.threads,
                 replica=replica,
                 replicas=replicas,

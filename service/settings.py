@@ -53,10 +53,16 @@ class Settings(BaseSettings):
         pattern=r"^(auto|(cpu|cuda(:\d+)?)(,(cpu|cuda(:\d+)?))*)$",
         description="auto, cpu, cuda, or a list such as cuda:0,cuda:1",
     )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
         "auto",
         description="auto: bfloat16 where the device has it natively,"
-        " else float16 on CUDA and float32 on CPU",
+        " else float16 on CUDA and float32 on CPU; int8: by backend onnx or openvino only",
+    )
+    backend: Literal["auto", "torch", "onnx", "openvino"] = Field(
+        "auto", description="what runs the model; auto: torch"
+    )
+    compile: Literal["off", "on"] = Field(
+        "off", description="backend torch: whether torch.compile compiles the model at the start"
     )
     max_batch_size: Positive = Field(
         64, description="requests in one forward pass; 1 switches batching off"

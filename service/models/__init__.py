@@ -1,8 +1,8 @@
 """The runners that come with the service, by name. Imports no torch: a runner does, in its worker.
 
-Reading order: folder.py (where a model is) · spec.py (what its files say) · encoder.py (the forward
-pass) · padding.py · finite.py · profiling.py (how long it takes) · devices.py and threads.py (what
-it runs on) · simulated.py.
+Reading order: folder.py (where a model is) · spec.py (what its files say) · encoder.py (the
+runner) · backends/ (the forward pass) · padding.py · finite.py · profiling.py (how long it takes) ·
+devices.py and threads.py (what it runs on) · simulated.py.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ class RunnerConfig:
     task: str = "auto"
     device: str = "auto"  # auto, cpu, cuda, or a list with a device for each replica
     dtype: str = "auto"
+    backend: str = "auto"  # auto, torch, onnx, openvino
+    compile: bool = False  # torch only
     threads: int = 0
     replica: int = 0
     replicas: int = 1

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from service.models import RunnerConfig, create_runner, encoder, profiling
+from service.models.backends import BackendNotAvailable
 from service.models.finite import NotFinite
 from service.models.folder import find_model
 from service.models.spec import ModelNotSupported, read_spec
@@ -112,7 +113,7 @@ def no_room_in_main_memory(*_: Any) -> Any:
 def test_a_batch_that_does_not_fit_is_a_memory_error(
     minilm: EncoderRunner, monkeypatch: pytest.MonkeyPatch, forward: Any
 ) -> None:
-    monkeypatch.setattr(minilm, "_forward", forward)
+    monkeypatch.setattr(minilm._backend, "_forward", forward)
     with pytest.raises(MemoryError, match="8 inputs do not fit"):
         minilm.run(ids_of(TEXTS))
 
@@ -123,7 +124,7 @@ def test_any_other_failure_of_the_model_stays_what_it_is(
     def shapes_do_not_match(*_: Any) -> Any:
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(minilm, "_forward", shapes_do_not_match)
+    monkeypatch.setattr(minilm._backend, "_forward", shapes_do_not_match)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         minilm.run(ids_of(TEXTS))
 
@@ -138,7 +139,7 @@ def test_bfloat16_points_the_same_way_as_the_reference(reference: Vectors) -> No
 
 
 def test_a_bad_row_fails_alone(minilm: EncoderRunner, monkeypatch: pytest.MonkeyPatch) -> None:
-    forward = minilm._forward
+    forward = minilm._backend.forward
 
     def poisoned(batch: Any) -> Vectors:
         vectors = forward(batch).copy()
@@ -147,7 +148,7 @@ def test_a_bad_row_fails_alone(minilm: EncoderRunner, monkeypatch: pytest.Monkey
 
     ids = ids_of(TEXTS[:3])
     good = minilm.run(ids)
-    monkeypatch.setattr(minilm, "_forward", poisoned)
+    monkeypatch.setattr(minilm._backend, "forward", poisoned)
     first, second, third = minilm.run(ids)
     assert isinstance(second, NotFinite)
     np.testing.assert_array_equal([first, third], [good[0], good[2]])
@@ -316,6 +317,20 @@ def test_a_containers_quota_is_rounded_up_to_cores() -> None:
         1,
         None,
     ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        ({"backend": "onnx"}, "'onnx' is not built in yet"),
+        ({"backend": "openvino"}, "'openvino' is not built in yet"),
+        ({"backend": "torch", "dtype": "int8"}, "int8 is run by backend onnx or openvino"),
+    ],
+)
+def test_a_backend_that_cannot_be_had_is_named(asked: dict[str, Any], reason: str) -> None:
+    runner = EncoderRunner(RunnerConfig(MINILM, device="cpu", **asked))
+    with pytest.raises(BackendNotAvailable, match=reason):
+        runner.warm_up()
 
 
 def test_an_unknown_task_is_refused() -> None:

@@ -48,7 +48,7 @@ def test_what_is_given_by_hand_comes_first_then_the_simulated_accelerator() -> N
 
 
 def test_a_saved_profile_says_how_fast_the_model_is(tmp_path: Path) -> None:
-    key = ProfileKey("some/model", "c0ffee", "cpu (Chip)", "float32", 2, "2", "5")
+    key = ProfileKey("some/model", "c0ffee", "cpu (Chip)", "torch", "float32", 2, "torch 2")
     points = [(1, 8, 0.002), (1, 64, 0.009), (8, 64, 0.010), (8, 512, 0.066)]
     assert save_profile(str(tmp_path), key, points) == ""
     found = find_device(Settings(model="some/model", cache_dir=str(tmp_path)), None)

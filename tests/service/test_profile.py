@@ -20,7 +20,7 @@ from service.profile import (
     save_profile,
 )
 
-KEY = ProfileKey("org/model", "c0ffee", "cpu (Chip)", "float32", 2, "2.13.0", "5.23.0")
+KEY = ProfileKey("org/model", "c0ffee", "cpu (Chip)", "torch", "float32", 2, "torch 2.13.0")
 POINTS = [(1, 8, 0.002), (8, 256, 0.016)]
 
 

@@ -1,0 +1,63 @@
+"""What runs the model (Backend), and where it is to run (Place). Imports no torch.
+
+Reading order: choice.py (which backend) · torch_eager.py (PyTorch as it comes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.models import RunnerConfig
+from service.models.spec import EncoderSpec
+
+Ids = NDArray[np.int32]  # the tokens of one input, special ones included, nothing padded
+Vectors = NDArray[np.float32]
+Say = Callable[[str], None]  # one line for the log
+
+
+class Backend(Protocol):
+    """The encoder, loaded: from token ids to vectors, pooled and normalised as its spec says.
+
+    It may also have `launch`, a Launch; it is None, or not there at all, in one that cannot.
+    """
+
+    name: str  # torch, torch-compiled, onnx, openvino
+    dtype: str  # float32, bfloat16, float16, int8
+    versions: str  # of everything that its speed depends on, for what is saved of it
+
+    def facts(self) -> Mapping[str, object]:
+        """For people, `/info` and the scheduler; `device` is always among them."""
+
+    def forward(self, sequences: Sequence[Ids]) -> Vectors:
+        """(n, dimension), float32, in order; n >= 1, each sequence of 1 to max_length ids. May hold
+        what is not finite. Raises MemoryError for what does not fit, with nothing of it kept."""
+
+    def close(self) -> None:
+        """Gives back what it holds. Called once, last."""
+
+
+Launch = Callable[[Sequence[Ids]], Callable[[], Vectors]]
+"""Queues one forward pass on the device and returns at once; what it returned waits for the result
+and may raise what forward does. At most two outstanding, waited for in order, by another thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a replica runs, decided before any backend is made."""
+
+    device: str  # cpu or cuda:0
+    device_name: str  # the hardware: cuda (NVIDIA H200)
+    threads: int
+
+
+class BackendNotAvailable(ValueError):
+    """The backend that BATCHER_BACKEND names cannot be had here. The text says what to do."""
+
+
+Open = Callable[[RunnerConfig, EncoderSpec, Place, Say], Backend]
+"""Loads the model. Raises BackendNotAvailable, ModelNotSupported, or what the library raises."""

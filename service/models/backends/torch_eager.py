@@ -1,0 +1,120 @@
+"""PyTorch as it comes: one padded rectangle, one pass of the model that transformers builds.
+
+torch and transformers are imported in this folder's torch files, encoder.py and devices.py only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+import transformers
+from numpy.typing import NDArray
+from torch import Tensor
+
+from batcher.runner import is_out_of_memory
+from service.models import RunnerConfig
+from service.models.backends import BackendNotAvailable, Ids, Place, Say, Vectors
+from service.models.devices import choose_dtype, has_native_bf16
+from service.models.padding import Matrix, Padded, pad, plain
+from service.models.spec import EncoderSpec, ModelNotSupported, Pooling
+
+
+class TorchBackend:
+    """Inputs are not sorted by length: one pass over one rectangle, in which order is no matter."""
+
+    name = "torch"
+    versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
+
+    def __init__(self, model: torch.nn.Module, spec: EncoderSpec, device: torch.device) -> None:
+        self._model = model
+        self._spec = spec
+        self._device = device
+        self._allocate = _pinned if device.type == "cuda" else plain
+        self.dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+
+    def facts(self) -> Mapping[str, object]:
+        return {
+            "device": _device_name(self._device),
+            "threads": torch.get_num_threads(),
+            "parameters": sum(p.numel() for p in self._model.parameters()),
+            "torch": str(torch.__version__),
+            "transformers": str(transformers.__version__),
+        }
+
+    def forward(self, sequences: Sequence[Ids]) -> Vectors:
+        try:
+            return self._forward(pad(sequences, self._spec.pad_id, self._allocate))
+        except RuntimeError as error:  # torch's own for a device without room is one, too
+            if not is_out_of_memory(error):
+                raise
+            why = str(error)
+        # Out here the tensors of the failed pass are gone, and what they held can be given back.
+        torch.cuda.empty_cache()
+        raise MemoryError(f"{len(sequences)} inputs do not fit: {why.splitlines()[0]}")
+
+    def close(self) -> None:
+        self._model = torch.nn.Identity()
+        torch.cuda.empty_cache()  # nothing where CUDA was not used
+
+    def _forward(self, batch: Padded) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            ids = torch.from_numpy(batch.ids).to(self._device, non_blocking=True)
+            mask = torch.from_numpy(batch.mask).to(self._device, non_blocking=True)
+            # No mask where nothing is padded: attention then takes its faster kernel. No token
+            # types: a model that has them takes zeros, which is what one text is.
+            output = self._model(input_ids=ids, attention_mask=None if batch.is_full else mask)
+            vectors = pool(output.last_hidden_state, mask, self._spec.pooling)
+            if self._spec.normalize:
+                vectors = torch.nn.functional.normalize(vectors, p=2.0, dim=1)
+            # The only wait for the device; it also frees the pinned memory for the next batch.
+            return vectors.cpu().numpy()
+
+
+def open_torch(config: RunnerConfig, spec: EncoderSpec, place: Place, say: Say) -> TorchBackend:
+    """Raises BackendNotAvailable for what torch does not run, ModelNotSupported."""
+    device = torch.device(place.device)
+    if config.dtype == "int8":
+        raise BackendNotAvailable("dtype int8 is run by backend onnx or openvino, not by torch")
+    dtype = choose_dtype(config.dtype, device.type, has_native_bf16(device))
+    if config.compile:
+        say("BATCHER_COMPILE=on is not built in yet: the model runs as it is")
+    return TorchBackend(load(spec, device, dtype), spec, device)
+
+
+def load(spec: EncoderSpec, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
+    """The model as transformers builds it, to run and never to train. Raises ModelNotSupported."""
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    model, info = transformers.AutoModel.from_pretrained(
+        spec.folder, dtype=dtype, local_files_only=True, output_loading_info=True
+    )
+    # transformers fills what is missing with random numbers; only the pooler is not ours to use.
+    missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
+    if missing:
+        raise ModelNotSupported(
+            f"{spec.folder}: {len(missing)} of the model's weights are missing, {missing[0]} first"
+        )
+    loaded: torch.nn.Module = model.eval().requires_grad_(False).to(device)
+    return loaded
+
+
+def pool(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
+    """(n, tokens, dim) and a 0/1 mask (n, tokens), padded on the right, to float32 (n, dim)."""
+    if pooling == "cls":
+        return hidden[:, 0].float()
+    if pooling == "last":
+        rows = torch.arange(hidden.shape[0], device=hidden.device)
+        return hidden[rows, mask.sum(dim=1) - 1].float()
+    weights = mask.float()
+    total = torch.bmm(weights.unsqueeze(1), hidden.float()).squeeze(1)
+    return total / weights.sum(dim=1, keepdim=True)
+
+
+def _pinned(shape: tuple[int, int]) -> Matrix:
+    return torch.empty(shape, dtype=torch.int64, pin_memory=True).numpy()
+
+
+def _device_name(device: torch.device) -> str:
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else "cpu"
