@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from batcher.busy import Busy
 from batcher.ceiling import MemoryCeiling
 from batcher.cost import CostModel
 from batcher.limits import Limits
@@ -53,6 +54,7 @@ class Device:
         self.cost = CostModel()
         self.ceiling = MemoryCeiling()
         self.is_up = False
+        self.busy = Busy()
         self.batches = 0  # taken and not ended; more than one only while one runs in halves
         self.free_at = -math.inf  # as predicted; of the past once it is overdue
         self.pace = Pace(self.max_batch_size)
@@ -97,6 +99,7 @@ class Device:
 
     def began(self, now: float, predicted: float) -> None:
         self.batches += 1
+        self.busy.began(now)
         self.free_at = max(now, self.free_at) + predicted if self.batches > 1 else now + predicted
 
     def left_work(self, rows: int, predicted: float) -> None:
@@ -112,6 +115,7 @@ class Device:
     def ended(self, now: float, size: int, tokens: int, useful_tokens: int, seconds: float) -> None:
         """`seconds`: in the runner; 0: it failed."""
         self.batches -= 1
+        self.busy.ended(now)
         if not self.batches:
             self.free_at = now
         if seconds > 0.0:

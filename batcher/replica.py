@@ -82,6 +82,8 @@ class Replica:
             index=self.index,
             state=self.state,
             busy=device.batches > 0,
+            busy_seconds=device.busy.seconds(now),
+            busy_ratio=device.busy.share(now),
             facts=dict(self._facts),
             restarts=dict(self.restarts),
             reason=self.reason,

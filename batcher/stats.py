@@ -61,6 +61,8 @@ class ReplicaSnapshot:
     index: int
     state: ReplicaState
     busy: bool
+    busy_seconds: float  # with a batch, in all
+    busy_ratio: float  # of the last minute
     facts: Mapping[str, object]  # what warm_up returned
     restarts: Mapping[str, int]  # by reason
     reason: str  # why it was last lost or did not start; empty: never

@@ -199,6 +199,12 @@ class _Collector:
             ("replica",),
         )
         yield _counter(
+            "device_busy_seconds",
+            "Time for which this replica had a batch; its rate is the share of the time.",
+            [((str(replica.index),), replica.busy_seconds) for replica in replicas],
+            ("replica",),
+        )
+        yield _counter(
             "worker_restarts",
             "Workers that were lost, by what they died of.",
             [

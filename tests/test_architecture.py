@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 # A module of the engine imports only from lines above its own.
 LAYERS = [
-    {"errors", "clock", "limits", "ceiling", "fit", "lengths", "regroup", "arrays"},
+    {"errors", "clock", "limits", "ceiling", "fit", "lengths", "regroup", "arrays", "busy"},
     {"request", "watchdog", "answers"},
     {"cost", "pending", "equality", "quarantine", "runner", "stats", "futures"},
     {"recovery", "device", "sharing"},

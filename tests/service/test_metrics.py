@@ -35,6 +35,7 @@ NAMES = {
     "batcher_queue_oldest_age_seconds",
     "batcher_worker_up",
     "batcher_worker_restarts",
+    "batcher_device_busy_seconds",
     "batcher_predicted_batch_seconds",
     "batcher_build_info",
 }
