@@ -17,15 +17,14 @@ LAYERS = [
     {"errors", "clock", "limits", "ceiling", "fit", "lengths", "regroup", "arrays", "busy"},
     {"request", "watchdog", "answers"},
     {"cost", "pending", "equality", "quarantine", "runner", "stats", "futures"},
-    {"recovery", "device", "sharing"},
-    {"replica"},
+    {"recovery", "device", "sharing", "frames", "told"},
+    {"replica", "channel"},
     {"policy", "admission"},
     {"schedule"},
     {"collector", "simulate", "worker"},
-    {"client"},
+    {"client", "remote", "reception"},
     {"batching"},
     {"engine"},
-    {"remote"},
     {"__init__"},
 ]
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
@@ -121,7 +120,8 @@ def test_the_engine_never_sleeps() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["policy", "pending", "admission", "cost", "fit", "simulate", "limits", "answers"]
+    "module",
+    ["policy", "pending", "admission", "cost", "fit", "simulate", "limits", "answers", "frames"],
 )
 def test_decisions_have_no_lock_no_clock_and_no_io(module: str) -> None:
     forbidden = {"threading", "asyncio", "time", "multiprocessing", "os", "logging", "socket"}

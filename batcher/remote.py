@@ -1,0 +1,175 @@
+"""RemoteClient: the engine of another process, from one event loop. The same calls as LocalClient.
+
+It is handed a connected socket, and another one when that engine has died and the next is there.
+In between, and while nothing has been handed to it, every call is refused at once with NotReady.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from batcher import frames
+from batcher.channel import Channel
+from batcher.clock import Clock
+from batcher.errors import BatcherError, DeadlineExceeded, NotReady, Overloaded, RunnerFailed
+from batcher.frames import FrameError, Json, Message
+from batcher.futures import Call
+from batcher.request import LEVELS, Answer, BatchReport, Payload
+from batcher.stats import Snapshot
+from batcher.told import batches_from, snapshot_from
+
+_PATIENCE = 2.0  # seconds for the engine to say how it is
+_RETRY = 1.0  # seconds; nobody knows how long a model takes to load
+
+
+class RemoteClient:
+    def __init__(
+        self,
+        clock: Clock,
+        request_timeout: float,
+        asked: Callable[[str], Awaitable[Json]] | None = None,
+    ) -> None:
+        """`asked`: what the engine is to be told when it wants to know something."""
+        self._clock = clock
+        self._request_timeout = request_timeout
+        self._asked = asked
+        self._loop = asyncio.get_running_loop()
+        self._numbers = itertools.count(1)  # never used again, whichever engine it was for
+        self._calls: dict[int, Call] = {}  # each has no outcome yet
+        self._channel: Channel | None = None
+
+    async def attach(self, end: socket.socket) -> None:
+        """This is the way to the engine from now on."""
+        await self.close()
+        self._channel = await Channel.over(end, self, "the engine")
+
+    async def close(self) -> None:
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.close()
+
+    # Client
+
+    async def submit(
+        self,
+        payload: Payload,
+        *,
+        cost: int = 1,
+        deadline: float | None = None,
+        priority: int = 3,
+        caller: str | None = None,
+    ) -> Any:
+        """See Client.submit."""
+        answers = await self.submit_all(
+            [payload], costs=[cost], deadline=deadline, priority=priority, caller=caller
+        )
+        return answers[0].value
+
+    async def submit_all(
+        self,
+        payloads: Sequence[Payload],
+        *,
+        costs: Sequence[int] | None = None,
+        deadline: float | None = None,
+        priority: int = 3,
+        caller: str | None = None,
+    ) -> list[Answer]:
+        """See Client.submit_all. Raises RunnerFailed for a payload that cannot travel."""
+        if not payloads:
+            return []
+        count = len(payloads)
+        now = self._clock.now()
+        if deadline is None:
+            deadline = now + self._request_timeout
+        if not deadline > now:  # nor is NaN
+            raise DeadlineExceeded("the deadline had passed before the request was submitted")
+        if priority not in range(LEVELS):
+            raise ValueError(f"priority must be from 0 to {LEVELS - 1}, not {priority}")
+        costs = costs or [1] * count
+        if len(costs) != count:
+            raise ValueError(f"{len(costs)} costs for {count} payloads")
+        if min(costs) < 1:
+            raise ValueError(f"a cost must be at least 1 token, not {min(costs)}")
+        channel = self._open()
+        if channel.is_stuck:
+            raise Overloaded("the engine does not keep up with what it is sent", _RETRY)
+        number = next(self._numbers)
+        try:
+            frame = frames.submit(
+                frames.Submit(number, deadline, priority, caller, costs, payloads)
+            )
+        except FrameError as error:
+            raise RunnerFailed(f"the input cannot be sent to the engine: {error}") from None
+        call = self._calls[number] = Call(self._loop, count)
+        channel.send(frame)
+        expiry = self._loop.call_later(deadline - now, self._expire, number)
+        try:
+            return await call.future
+        except (asyncio.CancelledError, BatcherError):
+            self._withdraw(number, is_late=False)
+            raise
+        finally:
+            expiry.cancel()
+            self._calls.pop(number, None)
+            del call, expiry  # an error will know this frame, and they the error: a ring
+
+    async def snapshot(self) -> Snapshot:
+        """Raises NotReady while there is no engine, or it does not answer."""
+        return snapshot_from(await self.ask("snapshot"))
+
+    async def recent_batches(self) -> list[BatchReport]:
+        """See Client.recent_batches. Raises NotReady."""
+        return batches_from(await self.ask("batches"))
+
+    async def ask(self, subject: str) -> Json:
+        """Whatever the engine's process has to say of it. Raises NotReady."""
+        return await self._open().ask(subject, _PATIENCE)
+
+    # User of the channel
+
+    def received(self, message: Message) -> None:
+        calls = self._calls
+        if isinstance(message, frames.Settled):
+            for number, place, answer in message.entries:
+                call = calls.get(number)  # None: it has been withdrawn
+                if call is not None:
+                    call.settle(place, answer)
+        elif isinstance(message, frames.Failed):
+            call = calls.pop(message.call, None)
+            if call is not None:
+                call.settle(0, message.error)
+        else:
+            raise FrameError(f"{type(message).__name__} is not for a front")
+
+    async def asked(self, subject: str) -> Json:
+        return None if self._asked is None else await self._asked(subject)
+
+    def lost(self) -> None:
+        """What is in flight may have run or not: the caller is told to come again."""
+        calls, self._calls = self._calls, {}
+        for call in calls.values():
+            call.settle(0, NotReady("the engine died while it had this request", _RETRY))
+
+    def __repr__(self) -> str:
+        return f"<RemoteClient {len(self._calls)} in flight, {self._channel!r}>"
+
+    # Inside
+
+    def _open(self) -> Channel:
+        if self._channel is None or not self._channel.is_open:
+            raise NotReady("the engine is being started", _RETRY)
+        return self._channel
+
+    def _expire(self, number: int) -> None:
+        call = self._calls.get(number)
+        if call is not None:
+            self._withdraw(number, is_late=True)
+            call.settle(0, DeadlineExceeded("the deadline passed before the answer was there"))
+
+    def _withdraw(self, number: int, is_late: bool) -> None:
+        if self._calls.pop(number, None) is not None and self._channel is not None:
+            self._channel.send(frames.withdraw(number, is_late))

@@ -1,0 +1,344 @@
+"""RemoteClient and Reception over a real socket pair; the test takes the batches itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import numpy as np
+import pytest
+
+from batcher import frames
+from batcher.clock import MonotonicClock
+from batcher.collector import Collector
+from batcher.errors import DeadlineExceeded, NotReady, Overloaded, RunnerFailed
+from batcher.frames import Json
+from batcher.limits import Limits
+from batcher.reception import Reception
+from batcher.remote import RemoteClient
+from batcher.request import Batch
+from batcher.told import snapshot_from, told_snapshot
+from tests.fakes import run_async
+
+
+class Site:
+    """An engine without replicas' threads, and as many fronts as are asked for."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.clock = MonotonicClock()
+        self.collector = Collector(limits or Limits(share_equal=False), self.clock)
+        self.collector.replica_up(0, {"pid": 1})
+        self.receptions: list[Reception] = []
+        self.lost = asyncio.Event()
+
+    async def front(self) -> RemoteClient:
+        client = RemoteClient(self.clock, 60.0, self.asked_front)
+        await self.join(client)
+        return client
+
+    async def join(self, client: RemoteClient) -> None:
+        ours, theirs = socket.socketpair()
+        number = len(self.receptions)
+        reception = Reception(
+            self.collector, f"front-{number}", self.asked_engine, lambda _: self.lost.set()
+        )
+        self.receptions.append(reception)
+        await asyncio.gather(reception.attach(ours), client.attach(theirs))
+
+    async def asked_front(self, subject: str) -> Json:
+        return [subject, "of a front"]
+
+    async def asked_engine(self, subject: str) -> Json:
+        return [subject, "of the engine"]
+
+    async def until(self, **counts: int) -> None:
+        """Whatever is on the wire gets through while the loop turns."""
+        while any(getattr(self.collector.snapshot(), name) != n for name, n in counts.items()):
+            await asyncio.sleep(0)  # noqa: ASYNC110  the loop turns, nobody waits
+
+    async def batch(self, size: int) -> Batch:
+        await self.until(waiting=size)
+        batch = self.collector.next_batch(0)
+        assert batch is not None
+        return batch
+
+    async def close(self, *clients: RemoteClient) -> None:
+        for end in (*clients, *self.receptions):
+            await end.close()
+
+
+def on_a_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    def run() -> None:
+        run_async(test())
+
+    run.__name__ = test.__name__
+    return run
+
+
+class Writes:
+    """How often a channel writes, and what."""
+
+    def __init__(self, end: Any) -> None:
+        self._transport = end._channel._transport
+        end._channel._transport = self
+        self.seen: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.seen.append(data)
+        self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+@on_a_loop
+async def test_a_call_travels_and_its_answers_come_back_with_their_batch() -> None:
+    site = Site()
+    client = await site.front()
+    deadline = site.clock.now() + 9.0
+    ids = np.array([1, 2, 3], np.int32)
+    asking = asyncio.create_task(
+        client.submit_all([ids, "b"], costs=[3, 1], deadline=deadline, priority=1, caller="me")
+    )
+    batch = await site.batch(2)
+    np.testing.assert_array_equal(batch.payloads[0], ids)
+    assert batch.payloads[1] == "b"
+    for request, cost in zip(batch.requests, (3, 1), strict=True):
+        assert (request.cost, request.deadline) == (cost, deadline)
+        assert (request.priority, request.caller) == (1, "me")
+    batch.settle(np.eye(2, dtype=np.float32), inference=0.5)
+    one, two = await asking
+    np.testing.assert_array_equal([one.value, two.value], np.eye(2))
+    assert one.batch is two.batch
+    assert (one.batch.size, one.batch.inference) == (2, 0.5)
+    assert one.batch == site.collector.recent_batches()[0]
+    assert await client.recent_batches() == site.collector.recent_batches()
+    await site.close(client)
+
+
+@on_a_loop
+async def test_what_is_asked_in_one_tick_is_one_write_and_so_is_the_answer_to_a_batch() -> None:
+    site = Site()
+    client = await site.front()
+    ours, theirs = Writes(client), Writes(site.receptions[0])
+    asking = [asyncio.create_task(client.submit(f"{n}")) for n in range(20)]
+    batch = await site.batch(20)
+    batch.settle([f"{n}!" for n in range(20)], inference=0.1)
+    assert await asyncio.gather(*asking) == [f"{n}!" for n in range(20)]
+    assert len(ours.seen) == len(theirs.seen) == 1
+    assert not site.receptions[0]._calls
+    await site.close(client)
+
+
+@on_a_loop
+async def test_a_refusal_comes_back_as_what_it_is() -> None:
+    site = Site(Limits(max_queue_size=2))
+    client = await site.front()
+    waiting = asyncio.create_task(client.submit_all(["a", "b"]))
+    await site.until(waiting=2)
+    with pytest.raises(Overloaded, match="2 requests wait and at most 2 may"):
+        await client.submit("c")
+    with pytest.raises(RunnerFailed, match="the call cannot be taken"):
+        await client.submit_all(["a", "b", "c"])
+    waiting.cancel()
+    await site.until(accepted=2, cancelled=2)
+    await site.close(client)
+
+
+@on_a_loop
+async def test_an_error_is_its_own_callers_and_takes_the_rest_of_that_call_along() -> None:
+    site = Site()
+    client = await site.front()
+    both = asyncio.create_task(client.submit_all(["bad", "sibling"]))
+    await asyncio.sleep(0)
+    other = asyncio.create_task(client.submit("good"))
+    batch = await site.batch(3)
+    results = ["GOOD" if payload == "good" else ValueError("odd") for payload in batch.payloads]
+    batch.settle(results, inference=0.1)
+    with pytest.raises(RunnerFailed, match="odd"):
+        await both
+    assert await other == "GOOD"
+    await site.until(failed=2, ok=1, running=0)
+    await site.close(client)
+
+
+@on_a_loop
+async def test_an_answer_that_cannot_travel_is_an_error_of_its_own_caller_only() -> None:
+    site = Site()
+    client = await site.front()
+    asking = [asyncio.create_task(client.submit(text)) for text in "ab"]
+    batch = await site.batch(2)
+    batch.settle([object(), "B"], inference=0.1)
+    with pytest.raises(RunnerFailed, match=r"builtins\.object cannot travel"):
+        await asking[0]
+    assert await asking[1] == "B"
+    with pytest.raises(RunnerFailed, match="cannot be sent"):
+        await client.submit(object())
+    await site.close(client)
+
+
+@on_a_loop
+async def test_a_caller_who_goes_takes_his_requests_along() -> None:
+    site = Site()
+    client = await site.front()
+    asking = asyncio.create_task(client.submit_all(["a", "b"]))
+    await site.until(waiting=2)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await site.until(cancelled=2, waiting=0)
+    await site.close(client)
+
+
+@on_a_loop
+async def test_a_deadline_is_kept_though_the_engine_says_nothing() -> None:
+    site = Site()
+    client = await site.front()
+    with pytest.raises(DeadlineExceeded):
+        await client.submit("a", deadline=site.clock.now() + 0.02)
+    await site.until(expired=1, waiting=0)
+    await site.close(client)
+
+
+@on_a_loop
+async def test_a_front_that_dies_has_its_requests_cancelled_and_nobody_elses() -> None:
+    site = Site()
+    dying, living = await site.front(), await site.front()
+    orphan = asyncio.create_task(dying.submit("orphan"))
+    asking = asyncio.create_task(living.submit("a"))
+    await site.until(waiting=2)
+    assert dying._channel is not None
+    dying._channel._abort()
+    await site.lost.wait()
+    with pytest.raises(NotReady):
+        await orphan
+    batch = await site.batch(1)
+    batch.settle(["A"], inference=0.1)
+    assert await asking == "A"
+    await site.until(cancelled=1, ok=1)
+    await site.close(living)
+
+
+@on_a_loop
+async def test_an_engine_that_dies_is_a_503_for_all_in_flight_until_the_next_one_is_there() -> None:
+    site = Site()
+    client = await site.front()
+    asking = [asyncio.create_task(client.submit(text)) for text in "ab"]
+    await site.until(waiting=2)
+    site.receptions[0]._channel._abort()  # type: ignore[union-attr]  # it is attached
+    for each in asking:
+        with pytest.raises(NotReady, match="died") as gone:
+            await each
+        assert gone.value.retry_after > 0
+    for attempt in (client.submit("c"), client.snapshot()):
+        with pytest.raises(NotReady):
+            await attempt
+    await site.join(client)
+    again = asyncio.create_task(client.submit("d"))
+    (await site.batch(1)).settle(["D"], inference=0.1)
+    assert await again == "D"
+    await site.close(client)
+
+
+@on_a_loop
+async def test_one_who_was_never_attached_says_not_ready() -> None:
+    client = RemoteClient(MonotonicClock(), 60.0)
+    with pytest.raises(NotReady):
+        await client.submit("a")
+    assert await client.submit_all([]) == []
+
+
+@on_a_loop
+async def test_nonsense_is_refused_before_it_leaves() -> None:
+    site = Site()
+    client = await site.front()
+    for wrong in ({"priority": 8}, {"costs": [1, 2]}, {"costs": [0]}):
+        with pytest.raises(ValueError, match=r"must be|costs for"):
+            await client.submit_all(["a"], **wrong)
+    with pytest.raises(DeadlineExceeded):
+        await client.submit_all(["a"], deadline=0.0)
+    await site.close(client)
+    assert site.collector.snapshot().accepted == 0
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        frames.hello() + frames.failed(1, NotReady("x", 1.0)),
+        frames.hello() + frames.submit(frames.Submit(1, 9e9, 99, None, [1], ["a"])),
+        frames.hello() + 2 * frames.submit(frames.Submit(1, 9e9, 3, None, [1], ["a"])),
+    ],
+)
+def test_a_front_that_sends_what_no_front_sends_is_cut_off_with_all_it_had(
+    sent: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        site = Site()
+        ours, theirs = socket.socketpair()
+        reception = Reception(site.collector, "front-0", on_lost=lambda _: site.lost.set())
+        await reception.attach(ours)
+        theirs.sendall(sent)
+        await site.lost.wait()
+        theirs.close()
+        now = site.collector.snapshot()
+        assert now.waiting == 0
+        assert now.accepted == now.cancelled
+
+    run_async(test())
+    assert "front-0 sent what cannot be read, and is cut off" in caplog.text
+
+
+@on_a_loop
+async def test_each_side_is_told_what_it_asks_for() -> None:
+    site = Site()
+    client = await site.front()
+    assert await client.ask("something") == ["something", "of the engine"]
+    assert await site.receptions[0].ask("tally", 10.0) == ["tally", "of a front"]
+    await site.close(client)
+
+
+@on_a_loop
+async def test_a_snapshot_is_the_same_on_the_other_side() -> None:
+    site = Site()
+    client = await site.front()
+    asking = asyncio.create_task(client.submit_all(["a", "b"]))
+    (await site.batch(2)).settle(["A", "B"], inference=0.1)
+    await asking
+    theirs = await client.snapshot()
+    assert (theirs.accepted, theirs.ok, theirs.ready) == (2, 2, True)
+    ours = site.collector.snapshot()
+    assert snapshot_from(json.loads(json.dumps(told_snapshot(ours)))) == ours
+    await site.close(client)
+
+
+@on_a_loop
+async def test_who_does_not_answer_in_time_is_given_up() -> None:
+    site = Site()
+    never = asyncio.Event()
+
+    async def hang(_subject: str) -> Json:
+        await never.wait()
+
+    client = RemoteClient(site.clock, 60.0, hang)
+    await site.join(client)
+    with pytest.raises(NotReady, match="front-0 does not answer"):
+        await site.receptions[0].ask("tally", 0.01)
+    await site.close(client)
+
+
+@on_a_loop
+async def test_equal_inputs_of_two_fronts_share_a_row() -> None:
+    site = Site(Limits())
+    one, two = await site.front(), await site.front()
+    asking = [asyncio.create_task(client.submit("same")) for client in (one, two)]
+    await site.until(accepted=2)
+    batch = site.collector.next_batch(0)
+    assert batch is not None
+    assert batch.payloads == ["same"]
+    batch.settle(["S"], inference=0.1)
+    assert await asyncio.gather(*asking) == ["S", "S"]
+    await site.close(one, two)
