@@ -121,9 +121,7 @@ class Reception:
         try:
             self._collector.submit(requests)
         except BatcherError as error:
-            self._fail(number, error)
-        except ValueError as error:  # more inputs than there can ever be room for
-            self._fail(number, RunnerFailed(f"the call cannot be taken: {error}"))
+            self._tell(number, error)
 
     def _hand_out(self, settled: Sequence[tuple[Request, Outcome]]) -> None:
         report: BatchReport | None = None
@@ -167,11 +165,15 @@ class Reception:
 
     def _fail(self, number: int, error: BatcherError) -> None:
         """The whole call; its other inputs are for nobody."""
-        requests = self._forget(number)
-        if self._channel is not None:
-            self._channel.send(frames.failed(number, error))
+        requests = self._tell(number, error)
         if requests is not None and len(requests) > 1:
             self._collector.withdraw(requests, _gone())
+
+    def _tell(self, number: int, error: BatcherError) -> list[Request] | None:
+        """And nothing more will be told of that call."""
+        if self._channel is not None:
+            self._channel.send(frames.failed(number, error))
+        return self._forget(number)
 
     def _forget(self, number: int) -> list[Request] | None:
         self._missing.pop(number, None)
