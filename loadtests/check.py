@@ -13,6 +13,7 @@ from loadtests.checks import (
     duplicates,
     finding,
     front,
+    gap,
     idle,
     isolation,
     lanes,
@@ -20,6 +21,7 @@ from loadtests.checks import (
     mutations,
     overload,
     policy,
+    replicas,
     rolling,
     saturation,
     schema,
@@ -49,6 +51,8 @@ CHECKS: dict[str, ModuleType] = {
     "duplicates": duplicates,
     "policy": policy,
     "lengths": lengths,
+    "gap": gap,
+    "replicas": replicas,
 }
 
 

@@ -57,8 +57,8 @@ def measure(args: argparse.Namespace, record: Record) -> Measured:
         median(rates["service"]),
         "/s",
         ideal=median(rates["bare"]),
-        need=">= 0.45",
-        ok=share >= 0.45,
+        need=">= 0.55",
+        ok=share >= 0.55,
     )
     notes = [
         f"- {name}: {spread(values)}/s on {median(busy[name]):.2f} cores"

@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +32,7 @@ class Sizes:
     pattern: float = 30.0  # Each policy under each pattern of arrivals.
     virtual: float = 1500.0  # Each rho, in virtual time.
     rhos: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
+    replica_rhos: tuple[float, ...] = (0.1, 0.5, 0.9)
     callers: tuple[int, ...] = (2, 8, 16, 32)
 
 
@@ -74,9 +75,15 @@ class Bench(contextlib.AbstractContextManager["Bench"]):
     """Starts the service when something is to be measured; keeps every result."""
 
     def __init__(
-        self, record: Record, sizes: Sizes, seed: int = 1, cpus: frozenset[int] | None = None
+        self,
+        record: Record,
+        sizes: Sizes,
+        seed: int = 1,
+        cpus: frozenset[int] | None = None,
+        topology: Mapping[str, object] | None = None,
     ) -> None:
         self.record, self.sizes, self.seed, self.cpus = record, sizes, seed, cpus
+        self.topology = topology or {}  # Settings of every server that is started.
         self._stack = contextlib.ExitStack()
         self._server: Server | None = None
         self._poisson: dict[float, Poisson] = {}
@@ -154,7 +161,8 @@ class Bench(contextlib.AbstractContextManager["Bench"]):
 
     def _target(self) -> tuple[Target, list[bytes]]:
         if self._server is None:
-            self._server = self._stack.enter_context(running(simulated(), self.cpus))
+            variant = simulated("simulated", **self.topology)
+            self._server = self._stack.enter_context(running(variant, self.cpus))
         return self._server.target, requests_to(self._server.target, self.seed)
 
 

@@ -27,6 +27,7 @@ QUICK = Sizes(
     pattern=2.0,
     virtual=100.0,
     rhos=(0.3, 0.7),
+    replica_rhos=(0.5,),
     callers=(2, 32),
 )
 WAITS_MS, QUICK_WAITS_MS = (5.0, 50.0), (50.0,)  # Of the usual loop.
@@ -148,11 +149,11 @@ def estimate(names: Sequence[str], args: argparse.Namespace) -> float:
     sizes = QUICK if args.quick else Sizes()
     waits_ms = QUICK_WAITS_MS if args.quick else WAITS_MS
     seconds = 0.0
-    if {"Y1", "Y2", "Y3", "Y4", "Y5"} & set(names):
+    if {"Y1", "Y2", "Y3", "Y4", "Y5", "Y7"} & set(names):
         seconds += START_SECONDS
     if {"Y1", "Y5"} & set(names):
         seconds += sizes.saturated
-    if {"Y2", "Y3", "Y4", "Y5"} & set(names):
+    if {"Y2", "Y3", "Y4", "Y5", "Y7"} & set(names):
         seconds += sizes.alone
     if {"Y2", "Y3", "Y4"} & set(names):
         seconds += len(sizes.rhos) * sizes.poisson
@@ -161,7 +162,7 @@ def estimate(names: Sequence[str], args: argparse.Namespace) -> float:
     if "Y5" in names:
         seconds += (len(sizes.callers) + 1) * sizes.closed + VIRTUAL_SECONDS
     if "Y7" in names:
-        seconds += START_SECONDS + len(replicas.RHOS) * sizes.replicas
+        seconds += START_SECONDS + len(sizes.replica_rhos) * sizes.replicas
     if BASELINES in names:
         patterns = 2 if args.arrivals_folder is None else 4
         each = START_SECONDS + patterns * sizes.pattern + sizes.closed
