@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS)
 SENTENCES ?=
 
-.PHONY: serve test lint format loadtest bench clean
+.PHONY: serve test lint format loadtest bench bench-peers clean
 
 serve: $(VENV)/serve.installed  ## run the service on its embedded default model
 	$(BIN)/python -m service
@@ -31,8 +31,13 @@ loadtest: $(VENV)/test.installed  ## Locust for a minute against a service that 
 bench: $(VENV)/test.installed  ## this service against two baselines, side by side; writes results/
 	$(BIN)/python -m loadtests compare $(if $(SENTENCES),--sentences $(SENTENCES))
 
+PEERS ?= .venv-peers
+bench-peers: $(VENV)/test.installed  ## beside LitServe, mosec, Ray Serve and others; writes results/
+	$(BIN)/python -m loadtests.peers.install $(PEERS)
+	$(BIN)/python -m loadtests peers --environments $(PEERS) $(if $(SENTENCES),--sentences $(SENTENCES))
+
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-peers build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

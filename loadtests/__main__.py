@@ -6,12 +6,14 @@ from typing import NoReturn
 
 from loadtests import check, closedloop, compare, openloop, tune
 from loadtests.chaos import command as chaos
+from loadtests.peers import command as peers
 from loadtests.yardsticks import command as yardsticks
 
 COMMANDS = {
     "openloop": (openloop, "the referee: send on schedule, whatever the server does"),
     "closedloop": (closedloop, "N callers, each waiting for its answer"),
     "compare": (compare, "our service, no batching, and the busy loop, side by side"),
+    "peers": (peers, "our service beside LitServe, mosec, Ray Serve and others"),
     "check": (check, "measure one claim and write it to results/"),
     "tune": (tune, "the settings that carry the highest rate within a p95"),
     "yardsticks": (yardsticks, "how near the best possible: ideal, measured, ratio, verdict"),

@@ -25,12 +25,18 @@ PACKAGES = ("torch", "transformers", "starlette", "uvicorn", "uvloop", "locust",
 class Record:
     """`<out>/<date>-<name>/`, numbered from the second of a day on; made at the first writing."""
 
-    def __init__(self, out: Path, name: str, configuration: Mapping[str, object]) -> None:
+    def __init__(
+        self,
+        out: Path,
+        name: str,
+        configuration: Mapping[str, object],
+        resumed: Path | None = None,  # The folder of an earlier run, to go on with.
+    ) -> None:
         today = datetime.date.today().isoformat()
         folders = (
             out / f"{today}-{name}{suffix}" for suffix in ("", *(f"-{n}" for n in range(2, 99)))
         )
-        self.path = next(folder for folder in folders if not folder.exists())
+        self.path = resumed or next(folder for folder in folders if not folder.exists())
         self.facts: dict[str, object] = {
             "command": command_line(sys.argv[1:]),
             "commit": commit(),
@@ -50,21 +56,30 @@ class Record:
         """Gzipped, into `runs/<name>.gz`."""
         (self._runs() / f"{name}.gz").write_bytes(gzip.compress(text.encode()))
 
+    def line(self, name: str, line: str) -> None:
+        """One more line of a file, on disk when this returns."""
+        with (self.folder() / name).open("a") as file:
+            file.write(line + "\n")
+
+    def folder(self) -> Path:
+        """Where everything goes. The facts are there from the start, should the run fail."""
+        if not (self.path / "facts.json").exists():
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._write_json("facts.json", self.facts)
+        return self.path
+
     def finish(self, title: str, body: str, figures: Mapping[str, object]) -> None:
         """Write summary.md (and print it) and summary.json."""
         settings = [f"- {name}: {value}" for name, value in self._lines()]
         summary = f"# {title}\n\n{body.strip()}\n\n## How\n" + "\n".join(settings) + "\n"
-        self._runs()
-        (self.path / "summary.md").write_text(summary)
+        (self.folder() / "summary.md").write_text(summary)
         self._write_json("summary.json", figures)
         print(f"\n{summary}\nwritten to {self.path}", flush=True)
 
     def _runs(self) -> Path:
-        """The folder for raw data. The facts are there from the start, should the run fail."""
-        runs = self.path / "runs"
-        if not runs.exists():
-            runs.mkdir(parents=True)
-            self._write_json("facts.json", self.facts)
+        """The folder for raw data."""
+        runs = self.folder() / "runs"
+        runs.mkdir(exist_ok=True)
         return runs
 
     def _lines(self) -> list[tuple[str, object]]:

@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,10 +30,33 @@ end
 """
 
 
+_ROTATE = """
+local requests, next = {}, 0
+function init(args)
+  wrk.headers["Content-Type"] = "application/json"
+  for body in io.lines("%(bodies)s") do
+    requests[#requests + 1] = wrk.format("POST", nil, nil, body)
+  end
+end
+function request()
+  next = next %% #requests + 1
+  return requests[next]
+end
+function done(summary, latency)
+  io.write(string.format("Measured: %%d %%.0f %%.0f %%.0f\\n", summary.requests,
+    latency:percentile(50), latency:percentile(95), latency:percentile(99)))
+end
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class WrkReport:
     requests_per_s: float
     errors: int  # Answers other than 2xx and 3xx, and socket errors.
+    requests: int = 0  # This and the latencies: `post_bodies` only.
+    p50_ms: float = 0.0
+    p95_ms: float = 0.0
+    p99_ms: float = 0.0
 
 
 def post_embed(
@@ -46,6 +69,23 @@ def post_embed(
         script = Path(folder, "post.lua")
         script.write_text(_POST % {"bodies": BODIES, "text": text})
         process = _start(target, "/embed", connections, seconds, cpus, script)
+        return _finish(process, seconds)
+
+
+def post_bodies(
+    target: Target,
+    path: str,
+    bodies: Sequence[bytes],
+    connections: int,
+    seconds: float,
+    cpus: frozenset[int] | None = None,
+) -> WrkReport:
+    """POST `path` with each of the bodies in turn, going round. A body is one line."""
+    with tempfile.TemporaryDirectory(prefix="loadtests-") as folder:
+        lines, script = Path(folder, "bodies"), Path(folder, "rotate.lua")
+        lines.write_bytes(b"\n".join(bodies) + b"\n")
+        script.write_text(_ROTATE % {"bodies": lines})
+        process = _start(target, path, connections, seconds, cpus, script)
         return _finish(process, seconds)
 
 
@@ -99,4 +139,8 @@ def _finish(process: subprocess.Popen[str], seconds: float) -> WrkReport:
     errors = int(bad[1]) if bad else 0
     if sockets:
         errors += sum(int(count) for count in re.findall(r"\d+", sockets[1]))
-    return WrkReport(float(rate[1]), errors)
+    measured = re.search(r"Measured: (\d+) (\d+) (\d+) (\d+)", output)
+    if measured is None:
+        return WrkReport(float(rate[1]), errors)
+    requests, p50, p95, p99 = (int(number) for number in measured.groups())
+    return WrkReport(float(rate[1]), errors, requests, p50 / 1e3, p95 / 1e3, p99 / 1e3)

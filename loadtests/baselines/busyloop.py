@@ -28,7 +28,7 @@ LOOK_SECONDS = 0.01
 class BusyLoop:
     """The queue, the spinning thread and the dictionary of answers."""
 
-    def __init__(self, model: baseline.SentenceModel, max_batch: int, max_wait: float) -> None:
+    def __init__(self, model: baseline.Embedder, max_batch: int, max_wait: float) -> None:
         self.waiting: queue.Queue[tuple[int, str]] = queue.Queue()
         self.answers: dict[int, tuple[NDArray[np.float32] | None, int]] = {}  # Vector, batch size.
         self._model, self._max_batch, self._max_wait = model, max_batch, max_wait

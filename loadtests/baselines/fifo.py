@@ -10,7 +10,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -20,10 +20,6 @@ from loadtests.baselines import model as baseline
 from loadtests.baselines.endpoint import answer, application, text_of
 from service.models import RunnerConfig
 from service.models.simulated import SimulatedRunner
-
-
-class Embedder(Protocol):
-    def embed(self, texts: Sequence[str]) -> Iterable[Any]: ...
 
 
 class Simulated:
@@ -49,7 +45,7 @@ class Waiting(NamedTuple):
 class Fifo:
     """The queue, and the thread that empties it."""
 
-    def __init__(self, model: Embedder, max_batch: int) -> None:
+    def __init__(self, model: baseline.Embedder, max_batch: int) -> None:
         self._model, self._max_batch = model, max_batch
         self._waiting: deque[Waiting] = deque()
         self._changed = threading.Condition()
@@ -88,7 +84,7 @@ def create_app(fifo: Fifo) -> Starlette:
     return application(embed)
 
 
-def embedder(args: argparse.Namespace) -> Embedder:
+def embedder(args: argparse.Namespace) -> baseline.Embedder:
     if args.sim_fixed_ms is None:
         return baseline.load(args)
     return Simulated(

@@ -2,9 +2,9 @@
 
 import argparse
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 MOST_TOKENS = 256  # The model's own limit (sentence_bert_config.json).
+
+
+class Embedder(Protocol):
+    def embed(self, texts: Sequence[str]) -> Iterable[Any]: ...
 
 
 class SentenceModel:

@@ -15,7 +15,7 @@ from loadtests.baselines import model as baseline
 from loadtests.baselines.endpoint import application, text_of
 
 
-def create_app(model: baseline.SentenceModel) -> Starlette:
+def create_app(model: baseline.Embedder) -> Starlette:
     executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="forward")
 
     async def embed(request: Request) -> Response:
