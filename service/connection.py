@@ -15,14 +15,11 @@ from urllib.parse import unquote
 import httptools
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service import head
 from service.connections import Connections
+from service.cycle import EXTENSIONS, Cycle
 from service.errors import Problem, internal
 
 _log = logging.getLogger(__name__)
@@ -64,10 +61,12 @@ class Outlet:
 
 
 class Connection(HttpToolsProtocol):
+    cycle: Cycle
+
     def __init__(self, connections: Connections, **options: Any) -> None:
         super().__init__(**options)
         self._all = connections
-        self._outlet: Outlet | None = None
+        self.outlet: Outlet | None = None
         # What comes in
         self._in_head = False  # the first byte of a head is here and its last is not
         self._in_body = False  # the head is here and the last byte of the body is not
@@ -82,7 +81,7 @@ class Connection(HttpToolsProtocol):
         self._is_deaf = False  # what else comes is dropped
         self._watched: int | None = None  # the descriptor; the client sends nothing more
         # What goes out
-        self._running: RequestResponseCycle | None = None  # whose answer is due
+        self._running: Cycle | None = None  # whose answer is due
         self._unanswered = 0  # requests: the running one and those behind it
         self._refusal: Problem | None = None  # to be said after the answers to all of these
         self._is_leaving = False  # all is said, and the client may still be sending
@@ -98,7 +97,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=0)  # all that the kernel does not take is unread
-        self._outlet = Outlet(self)
+        self.outlet = Outlet(self)
         if len(self.connections) > self._all.bound and not self._all.make_room():
             self.refuse(Problem(503, "there are too many connections", retry_after=1.0))
         else:
@@ -111,7 +110,7 @@ class Connection(HttpToolsProtocol):
         self._all.stalled.remove(self)
         self.pipeline.clear()
         _tell_gone(self._running)  # uvicorn tells only the last
-        self._outlet = None
+        self.outlet = None
         super().connection_lost(exc)
         # Each knows the connection, which would keep them, and the last body, until a collection.
         self._running = None
@@ -136,8 +135,8 @@ class Connection(HttpToolsProtocol):
         connection would be reset, and the answer lost with it."""
         if self.transport.is_closing() or self._is_leaving:
             return
-        assert self._outlet is not None
-        self._outlet.flush()
+        assert self.outlet is not None
+        self.outlet.flush()
         may_send = self._in_body or self._is_deaf or self.pipeline
         self._unanswered = 0
         self.pipeline.clear()
@@ -227,21 +226,13 @@ class Connection(HttpToolsProtocol):
             "client": self.client,
             "server": self.server,
             "state": self.app_state.copy(),
+            "extensions": EXTENSIONS,
         }
         before = self.cycle
-        self.cycle = cycle = RequestResponseCycle(
-            self.scope,
-            self._outlet,  # type: ignore[arg-type]  # it has all that is used
-            self.flow,
-            self.logger,
-            self.access_logger,
-            False,
-            self.server_state.default_headers,
-            asyncio.Event(),
-            self.expect_100_continue and version == "1.1",
-            version != "1.0" and parser.should_keep_alive(),
-            self.on_response_complete,
-        )
+        keep_alive = version != "1.0" and parser.should_keep_alive()
+        self.cycle = cycle = Cycle(self, self.scope, keep_alive)
+        if self.expect_100_continue and version == "1.1":
+            cycle.waiting_for_100_continue = True
         self._unanswered += 1
         self._in_head = False
         self._in_body = True
@@ -265,10 +256,9 @@ class Connection(HttpToolsProtocol):
         self._framing -= len(body)
         cycle = self.cycle
         if not cycle.response_complete:
-            cycle.body += body
+            cycle.take(body)
             if len(cycle.body) > HIGH_WATER_LIMIT:
                 self.flow.pause_reading()
-            cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         self._in_body = False
@@ -326,17 +316,15 @@ class Connection(HttpToolsProtocol):
 
     # What goes out
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+    def _start_asgi_task(self, cycle: Any, app: ASGI3Application) -> None:  # a Cycle
         self._running = cycle
-        task = self.loop.create_task(cycle.run_asgi(app))
-        task.add_done_callback(self.tasks.discard)
-        self.tasks.add(task)
+        cycle.start(app, self.loop)
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
         self._running = None
-        assert self._outlet is not None
-        self._outlet.flush()
+        assert self.outlet is not None
+        self.outlet.flush()
         if self._is_leaving or self.transport.is_closing():
             return
         self._unanswered -= 1
@@ -445,7 +433,7 @@ def _problem(error: httptools.HttpParserError) -> Problem:
     return head.malformed(str(cause or error)[:200])
 
 
-def _tell_gone(cycle: RequestResponseCycle | None) -> None:
+def _tell_gone(cycle: Cycle | None) -> None:
     if cycle is not None and not cycle.response_complete:
         cycle.disconnected = True
         cycle.message_event.set()
