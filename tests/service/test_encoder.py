@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from service.models import RunnerConfig, create_runner, encoder, profiling
 from service.models.backends import BackendNotAvailable
@@ -20,6 +19,7 @@ from service.models.folder import find_model
 from service.models.spec import ModelNotSupported, read_spec
 from service.models.threads import default_threads, quota_cores
 from service.tokenizing import TextTokenizer
+from tests.service.tiny import TINY_TEXTS, make_tiny
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -152,56 +152,6 @@ def test_a_bad_row_fails_alone(minilm: EncoderRunner, monkeypatch: pytest.Monkey
     first, second, third = minilm.run(ids)
     assert isinstance(second, NotFinite)
     np.testing.assert_array_equal([first, third], [good[0], good[2]])
-
-
-# Tiny models: random weights, made here, so that every kind is covered with no hub in reach.
-
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "one", "two", "three", "four", "five"]
-TINY_TEXTS = ["one", "two three four", "", "one two five four three two one four", "five five"]
-
-
-def make_tiny(folder: Path, kind: str, pooling: str, *, normalize: bool) -> Path:
-    """A model folder as the reference library itself writes it."""
-    import torch
-    import transformers
-
-    sentence_transformers = pytest.importorskip("sentence_transformers")
-    torch.manual_seed(7)
-    shape: dict[str, Any] = {
-        "vocab_size": len(WORDS),
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "intermediate_size": 64,
-        "max_position_embeddings": 16,
-        "pad_token_id": 0,
-    }
-    if kind == "qwen2":
-        shape |= {"num_key_value_heads": 2, "bos_token_id": 2, "eos_token_id": 3}
-    config = transformers.AutoConfig.for_model(kind, **shape)
-    transformers.AutoModel.from_config(config).save_pretrained(folder / "plain")
-
-    tokenizer = Tokenizer(models.WordLevel(dict(zip(WORDS, range(99), strict=False)), "[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-    ).save_pretrained(folder / "plain")
-
-    modules = sentence_transformers.sentence_transformer.modules
-    chain = [modules.Transformer(str(folder / "plain")), modules.Pooling(32, pooling)]
-    if normalize:
-        chain.append(modules.Normalize())
-    sentence_transformers.SentenceTransformer(modules=chain, device="cpu").save(
-        str(folder / "full"), create_model_card=False
-    )
-    return folder / "full"
 
 
 @pytest.mark.parametrize(
@@ -354,6 +304,7 @@ def test_the_profile_is_measured_once_and_then_read(
 ) -> None:
     monkeypatch.setattr(profiling, "SIZES", (1, 2))
     monkeypatch.setattr(profiling, "LENGTHS", (8,))
+    monkeypatch.setattr(profiling, "_LONGEST", 100.0)  # however busy this machine is
     config = RunnerConfig(
         MINILM, device="cpu", dtype="float32", profile=True, cache_dir=str(tmp_path)
     )

@@ -1,6 +1,7 @@
 """What runs the model (Backend), and where it is to run (Place). Imports no torch.
 
-Reading order: choice.py (which backend) · torch_eager.py (PyTorch as it comes).
+Reading order: choice.py (which backend) · torch_choice.py (how PyTorch runs) · torch_eager.py (as
+it comes) · torch_packed.py, packing.py, torch_bert.py, torch_linear.py (on a CPU, without padding).
 """
 
 from __future__ import annotations

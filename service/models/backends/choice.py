@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from service.models import RunnerConfig
 from service.models.backends import Backend, BackendNotAvailable, Place, Say
-from service.models.backends.torch_eager import open_torch
+from service.models.backends.torch_choice import open_torch
 from service.models.spec import EncoderSpec
 
 BACKENDS = ("auto", "torch", "onnx", "openvino")

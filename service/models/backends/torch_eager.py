@@ -5,7 +5,8 @@ torch and transformers are imported in this folder's torch files, encoder.py and
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,9 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from batcher.runner import is_out_of_memory
-from service.models import RunnerConfig
-from service.models.backends import BackendNotAvailable, Ids, Place, Say, Vectors
-from service.models.devices import choose_dtype, has_native_bf16
+from service.models.backends import Ids, Vectors
 from service.models.padding import Matrix, Padded, pad, plain
 from service.models.spec import EncoderSpec, ModelNotSupported, Pooling
 
@@ -27,8 +26,8 @@ class TorchBackend:
     name = "torch"
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
 
-    def __init__(self, model: torch.nn.Module, spec: EncoderSpec, device: torch.device) -> None:
-        self._model = model
+    def __init__(self, model: Any, spec: EncoderSpec, device: torch.device) -> None:
+        self.model = model
         self._spec = spec
         self._device = device
         self._allocate = _pinned if device.type == "cuda" else plain
@@ -38,24 +37,18 @@ class TorchBackend:
         return {
             "device": _device_name(self._device),
             "threads": torch.get_num_threads(),
-            "parameters": sum(p.numel() for p in self._model.parameters()),
+            "parameters": sum(p.numel() for p in self.model.parameters()),
             "torch": str(torch.__version__),
             "transformers": str(transformers.__version__),
         }
 
     def forward(self, sequences: Sequence[Ids]) -> Vectors:
-        try:
-            return self._forward(pad(sequences, self._spec.pad_id, self._allocate))
-        except RuntimeError as error:  # torch's own for a device without room is one, too
-            if not is_out_of_memory(error):
-                raise
-            why = str(error)
-        # Out here the tensors of the failed pass are gone, and what they held can be given back.
-        torch.cuda.empty_cache()
-        raise MemoryError(f"{len(sequences)} inputs do not fit: {why.splitlines()[0]}")
+        return within_memory(
+            lambda: self._forward(pad(sequences, self._spec.pad_id, self._allocate)), len(sequences)
+        )
 
     def close(self) -> None:
-        self._model = torch.nn.Identity()
+        self.model = torch.nn.Identity()
         torch.cuda.empty_cache()  # nothing where CUDA was not used
 
     def _forward(self, batch: Padded) -> NDArray[np.float32]:
@@ -64,7 +57,7 @@ class TorchBackend:
             mask = torch.from_numpy(batch.mask).to(self._device, non_blocking=True)
             # No mask where nothing is padded: attention then takes its faster kernel. No token
             # types: a model that has them takes zeros, which is what one text is.
-            output = self._model(input_ids=ids, attention_mask=None if batch.is_full else mask)
+            output = self.model(input_ids=ids, attention_mask=None if batch.is_full else mask)
             vectors = pool(output.last_hidden_state, mask, self._spec.pooling)
             if self._spec.normalize:
                 vectors = torch.nn.functional.normalize(vectors, p=2.0, dim=1)
@@ -72,15 +65,20 @@ class TorchBackend:
             return vectors.cpu().numpy()
 
 
-def open_torch(config: RunnerConfig, spec: EncoderSpec, place: Place, say: Say) -> TorchBackend:
-    """Raises BackendNotAvailable for what torch does not run, ModelNotSupported."""
-    device = torch.device(place.device)
-    if config.dtype == "int8":
-        raise BackendNotAvailable("dtype int8 is run by backend onnx or openvino, not by torch")
-    dtype = choose_dtype(config.dtype, device.type, has_native_bf16(device))
-    if config.compile:
-        say("BATCHER_COMPILE=on is not built in yet: the model runs as it is")
-    return TorchBackend(load(spec, device, dtype), spec, device)
+T = TypeVar("T")
+
+
+def within_memory(run: Callable[[], T], inputs: int) -> T:
+    """What `run` returns. Raises MemoryError where the device has no room, having made some."""
+    try:
+        return run()
+    except RuntimeError as error:  # torch's own for a device without room is one, too
+        if not is_out_of_memory(error):
+            raise
+        why = str(error)
+    # Out here the tensors of the failed pass are gone, and what they held can be given back.
+    torch.cuda.empty_cache()
+    raise MemoryError(f"{inputs} inputs do not fit: {why.splitlines()[0]}")
 
 
 def load(spec: EncoderSpec, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
