@@ -9,9 +9,12 @@ from typing import Any, Protocol
 from batcher.collector import Collector
 from batcher.equality import key_of
 from batcher.errors import BatcherError, Cancelled, DeadlineExceeded
-from batcher.futures import Call, LoopSink, Ticket
+from batcher.expiry import Expiry
+from batcher.futures import Call, LoopSink
 from batcher.request import LEVELS, Answer, BatchReport, Payload, Request
 from batcher.stats import Snapshot
+
+_LEVELS = range(LEVELS)
 
 
 class Client(Protocol):
@@ -61,6 +64,7 @@ class LocalClient:
         self._loop = loop
         self._request_timeout = request_timeout
         self._sink = LoopSink(loop)
+        self._expiry = Expiry(loop)
         limits = collector.limits
         self._shares = limits.share_equal or limits.cache_bytes > 0
 
@@ -94,10 +98,13 @@ class LocalClient:
             deadline = now + self._request_timeout
         if not deadline > now:  # nor is NaN
             raise DeadlineExceeded("the deadline had passed before the request was submitted")
-        if priority not in range(LEVELS):
+        if priority not in _LEVELS:
             raise ValueError(f"priority must be from 0 to {LEVELS - 1}, not {priority}")
-        if costs is not None and min(costs) < 1:
+        if costs is None:
+            costs = [1] * len(payloads)
+        if min(costs) < 1:
             raise ValueError(f"a cost must be at least 1 token, not {min(costs)}")
+        places = range(len(payloads))
         call, sink = Call(self._loop, len(payloads)), self._sink
         key = key_of if self._shares else _no_key
         requests = [
@@ -107,30 +114,27 @@ class LocalClient:
                 now,
                 deadline,
                 sink,
-                Ticket(call, index),
+                (call, place),
                 priority,
                 caller,
                 key(payload),
             )
-            for index, (payload, cost) in enumerate(
-                zip(payloads, costs or [1] * len(payloads), strict=True)
-            )
+            for place, payload, cost in zip(places, payloads, costs, strict=True)
         ]
         self._collector.submit(requests)
-        expiry = self._loop.call_later(
-            deadline - now,
-            self._collector.withdraw,
-            requests,
-            DeadlineExceeded("the deadline passed before the answer was there"),
-        )
+        self._expiry.watch(call, deadline - now, self._expire, requests)
         try:
             return await call.future
         except (asyncio.CancelledError, BatcherError):
             self._collector.withdraw(requests, Cancelled("the caller has gone"))
             raise
         finally:
-            expiry.cancel()
-            del call, requests, expiry  # an error will know this frame, and they the error: a ring
+            self._expiry.ended(call)
+            del call, requests  # an error will know this frame, and they the error: a ring
+
+    def _expire(self, requests: Sequence[Request]) -> None:
+        late = DeadlineExceeded("the deadline passed before the answer was there")
+        self._collector.withdraw(requests, late)
 
     async def snapshot(self) -> Snapshot:
         return self._collector.snapshot()

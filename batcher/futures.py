@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from batcher.errors import BatcherError
 from batcher.request import Answer, Outcome, Request
@@ -18,8 +17,9 @@ class Call:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, size: int) -> None:
         self.future: asyncio.Future[list[Answer]] = loop.create_future()
-        self._answers: list[Answer | None] = [None] * size
         self._missing = size
+        # Most bring one, and need no list.
+        self._answers: list[Answer | None] | None = [None] * size if size > 1 else None
 
     def settle(self, index: int, outcome: Outcome) -> None:
         if self.future.done():  # the caller has gone, or a sibling has failed already
@@ -27,7 +27,7 @@ class Call:
         if isinstance(outcome, BatcherError):
             self.future.set_exception(outcome)
             return
-        if len(self._answers) == 1:
+        if self._answers is None:
             self.future.set_result([outcome])
             return
         self._answers[index] = outcome
@@ -36,11 +36,8 @@ class Call:
             self.future.set_result([answer for answer in self._answers if answer is not None])
 
 
-class Ticket(NamedTuple):
-    """What a request of a LoopSink carries: whose answer it is, and which of theirs."""
-
-    call: Call
-    place: int
+Ticket = tuple[Call, int]
+"""What a request of a LoopSink carries: whose answer it is, and which of theirs."""
 
 
 class LoopSink:
@@ -59,4 +56,5 @@ class LoopSink:
 def _hand_out(settled: Sequence[tuple[Request, Outcome]]) -> None:
     for request, outcome in settled:
         ticket: Ticket = request.ticket  # type: ignore[assignment]  # LocalClient made it
-        ticket.call.settle(ticket.place, outcome)
+        call, place = ticket
+        call.settle(place, outcome)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from batcher.errors import RunnerFailed
-from batcher.futures import Call, LoopSink, Ticket
+from batcher.futures import Call, LoopSink
 from batcher.request import Answer, Outcome, Request
 from tests.fakes import join, report, request, run_async
 
@@ -23,7 +23,7 @@ def answer(value: Any) -> Answer:
 
 
 def settled(call: Call, index: int, outcome: Outcome) -> tuple[Request, Outcome]:
-    return request(ticket=Ticket(call, index)), outcome
+    return request(ticket=(call, index)), outcome
 
 
 async def deliver(sink: LoopSink, *outcomes: tuple[Request, Outcome]) -> None:
