@@ -32,6 +32,8 @@ from service.connection import Connection
 from service.connections import Connections, Patience
 from service.descriptors import room_for
 from service.front import Front
+from service.placing import Layout, lay_out
+from service.replicas import Refused
 from service.serving import find_served, runner_factories
 from service.settings import Settings
 
@@ -53,11 +55,19 @@ def main(arguments: Sequence[str]) -> int:
         print(f"batcher: {error}", file=sys.stderr)
         return BAD_SETTING
     effective = table.effective(settings, options)
+    if not print_config:
+        _log_to_stderr()
+        _log.info("configuration: %s", "  ".join(effective))
+    try:
+        layout = lay_out(settings)
+    except Refused as error:
+        print(f"batcher: {error}", file=sys.stderr)
+        return NO_MODEL
     if print_config:
-        print("\n".join(effective))
+        print("\n".join([*effective, *layout.lines()]))
         return OK
-    _log_to_stderr()
-    _log.info("configuration: %s", "  ".join(effective))
+    for line in (*layout.lines(), *layout.remarks):
+        _log.info("%s", line)
     try:
         listener = _listen(settings)
     except table.BadSetting as error:
@@ -68,7 +78,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"batcher: cannot listen on {where}: {error.strerror or error}", file=sys.stderr)
         return NO_PORT
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_Service(settings, listener).run())
+        return runner.run(_Service(settings, listener, layout).run())
 
 
 class Server(uvicorn.Server):
@@ -129,12 +139,12 @@ class Server(uvicorn.Server):
 
 
 class _Service:
-    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+    def __init__(self, settings: Settings, listener: socket.socket, layout: Layout) -> None:
         clock = MonotonicClock()
         self._settings = settings
         self._listener = listener
         self._engine = Engine(
-            runner_factories(settings),
+            runner_factories(settings, layout),
             limits=settings.limits,
             isolation=settings.isolation,
             request_timeout=settings.deadline,

@@ -7,16 +7,15 @@ one that cannot be written is measured at each start.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
-import os
 import re
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from service.saving import replacing
 
 FORMAT = 2
 FOLDER = "profiles"  # in the cache folder
@@ -80,7 +79,7 @@ def save_profile(cache_dir: str, key: ProfileKey, points: Sequence[Point]) -> st
     content = {"format": FORMAT, "key": asdict(key), "points": [list(point) for point in points]}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _replacing(path) as temporary:
+        with replacing(path) as temporary:
             temporary.write_text(json.dumps(content, indent=1) + "\n")
     except OSError as error:
         return f"the profile is not saved, the next start measures again: {_line(error)}"
@@ -148,19 +147,6 @@ def _read(path: Path) -> Profile:
 
 def _makes_sense(size: int, tokens: int, seconds: float) -> bool:
     return size >= 1 and tokens >= size and 0.0 < seconds < math.inf
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A new file beside it, which takes its place once it is written."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:40]}-", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _line(error: Exception) -> str:

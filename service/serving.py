@@ -10,9 +10,11 @@ from concurrent.futures import Future
 
 from batcher import Runner
 from service.front import Served
-from service.models import RunnerConfig, create_runner
+from service.models import RunnerConfig
 from service.models.folder import find_model
+from service.models.placed import create_placed
 from service.models.spec import read_spec
+from service.placing import Layout
 from service.settings import Settings
 from service.tokenizing import TextTokenizer
 from service.words import WholeText, WordCounter
@@ -50,28 +52,30 @@ def _serve_model(settings: Settings) -> Served:
     )
 
 
-def runner_factories(settings: Settings) -> list[functools.partial[Runner]]:
-    replicas = settings.replicas or len(settings.device.split(","))
+def runner_factories(settings: Settings, layout: Layout) -> list[functools.partial[Runner]]:
     return [
         functools.partial(
-            create_runner,
+            create_placed,
             settings.runner,
             RunnerConfig(
                 model=settings.model,
                 task=settings.task,
-                device=settings.device,
+                device=place.device,
                 dtype=settings.dtype,
                 backend=settings.backend,
                 compile=settings.compile == "on",
-                threads=0 if settings.threads == "auto" else settings.threads,
+                threads=place.threads,
+                cores=place.cores,
                 replica=replica,
-                replicas=replicas,
+                replicas=len(layout.placements),
                 sim_fixed_ms=settings.sim_fixed_ms,
                 sim_per_item_ms=settings.sim_per_item_ms,
                 sim_per_token_us=settings.sim_per_token_us,
                 profile=True,
                 cache_dir=settings.cache_folder,
+                memory_note=place.memory_note,
+                gpu_uuid=place.gpu_uuid,
             ),
         )
-        for replica in range(replicas)
+        for replica, place in enumerate(layout.placements)
     ]

@@ -24,7 +24,7 @@ _UNSET = {
     "max_batch_tokens": f"learned from the device's profile, at most {MOST_TOKENS}",
     "target_latency_ms": "none but BATCHER_REQUEST_TIMEOUT_MS",
     "cache_dir": "batcher in $XDG_CACHE_HOME, else in ~/.cache",
-    "replicas": "1 for each device listed in BATCHER_DEVICE",
+    "replicas": "1 for each device",
 }
 _SECRET = ("KEY", "TOKEN", "SECRET")  # in a misspelt name: its value is shown to nobody
 
@@ -51,7 +51,8 @@ class Settings(BaseSettings):
     device: str = Field(
         "auto",
         pattern=r"^(auto|(cpu|cuda(:\d+)?)(,(cpu|cuda(:\d+)?))*)$",
-        description="auto, cpu, cuda, or a list such as cuda:0,cuda:1",
+        description="auto (all CUDA devices, else the CPU), cpu, cuda, or a list such as"
+        " cuda:0,cuda:1",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
         "auto",
@@ -107,7 +108,14 @@ class Settings(BaseSettings):
         description="a replica that has run nothing for this long runs one input of its own, to see"
         " that it still can; 0: never (a runner of your own is never asked)",
     )
-    replicas: Positive | None = Field(None, description="worker processes")
+    replicas: Positive | Literal["auto"] | None = Field(
+        None,
+        description="worker processes on each device of BATCHER_DEVICE; auto: as many as its memory"
+        " and the cores allow, by what a replica was measured to need",
+    )
+    memory_reserve_mb: int = Field(
+        512, ge=0, description="MiB of each device's memory that replicas must leave free at start"
+    )
     frontends: int = Field(
         1, ge=1, le=1, description="HTTP processes; this version runs exactly 1, more come later"
     )

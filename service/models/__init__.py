@@ -23,11 +23,12 @@ class RunnerConfig:
 
     model: str
     task: str = "auto"
-    device: str = "auto"  # auto, cpu, cuda, or a list with a device for each replica
+    device: str = "auto"  # cpu, or cuda:1; a list has a device for each replica
     dtype: str = "auto"
     backend: str = "auto"  # auto, torch, onnx, openvino
     compile: bool = False  # torch only
     threads: int = 0
+    cores: tuple[int, ...] = ()  # the only ones to run on; empty: any
     replica: int = 0
     replicas: int = 1
     sim_fixed_ms: float = 2.0
@@ -35,6 +36,8 @@ class RunnerConfig:
     sim_per_token_us: float = 0.0
     profile: bool = False  # measure how long batches take, before the first one
     cache_dir: str = ""  # for what was measured; empty: nothing is saved
+    memory_note: str = ""  # the file for what a replica needs; empty: that is not noted
+    gpu_uuid: str = ""
 
 
 class RunnerNotFound(ValueError):

@@ -45,6 +45,26 @@ def find_model(name: str) -> Path:
     return _from_hub(name, tried)
 
 
+def find_local(name: str) -> Path | None:
+    """find_model() without the network; None: it would have to be fetched, or is none."""
+    path = Path(name).expanduser()
+    if _is_model(path):
+        return path
+    package = package_of(name) if HUB_ID.fullmatch(name) else None
+    if package is not None and (folder := _in_package(package)) is not None:
+        return folder
+    return _from_cache(name) if HUB_ID.fullmatch(name) and not path.is_dir() else None
+
+
+def weights_bytes(folder: Path) -> int:
+    """The size of the files that a model is loaded from."""
+    for patterns in (WEIGHTS, OLD_WEIGHTS):
+        files = {file for pattern in patterns for file in folder.glob(pattern)}
+        if files:
+            return sum(file.stat().st_size for file in files)
+    return 0
+
+
 def package_of(name: str) -> str | None:
     """The Python package that would carry a model: `gt_` before a bare name; an id with an
     organisation only where its package is known."""
@@ -65,6 +85,15 @@ def _in_package(package: str) -> Path | None:
             if _is_model(folder):
                 return folder
     return None
+
+
+def _from_cache(name: str) -> Path | None:
+    """Where the hub's client keeps what it has fetched."""
+    from huggingface_hub import try_to_load_from_cache  # 0.5 s, if at all
+
+    found = try_to_load_from_cache(name, "config.json")
+    folder = Path(found).parent if isinstance(found, str) else None
+    return folder if folder is not None and _has_weights(folder) else None
 
 
 def _from_hub(name: str, tried: str) -> Path:

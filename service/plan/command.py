@@ -69,6 +69,7 @@ def _goal(asked: Asked) -> Goal:
         seconds=asked.seconds,
         per_machine=asked.per_machine,
         replicas=asked.replicas,
+        devices=asked.devices,
     )
 
 

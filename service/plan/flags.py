@@ -44,6 +44,7 @@ class Asked:
     by_hand: tuple[float, float, float] | None  # a batch, each request, each token
     replicas: int | None  # None: as many as it takes
     per_machine: int
+    devices: int  # of a machine
     max_batch_size: int | None  # None: whichever is best
     max_batch_tokens: int | None
     plot: Path | None
@@ -61,7 +62,8 @@ def ask(arguments: Sequence[str]) -> Asked:
         raise BadFlag("--p95-ms is missing: the latency that 95 % of the requests must keep")
     deadline_ms = own["deadline_ms"] or settings.target_latency_ms
     parts = [own[name] for name in ("fixed_ms", "per_item_ms", "per_token_us")]
-    replicas = settings.replicas if "replicas" in fixed else None
+    given = settings.replicas if settings.replicas != "auto" else None
+    replicas = given if "replicas" in fixed else None
     return Asked(
         settings=settings,
         rate=own["rate"],
@@ -76,6 +78,7 @@ def ask(arguments: Sequence[str]) -> Asked:
         by_hand=_by_hand(parts),
         replicas=replicas,
         per_machine=_per_machine(own["replicas_per_machine"], replicas, settings),
+        devices=_devices(settings.device),
         max_batch_size=settings.max_batch_size if "max_batch_size" in fixed else None,
         max_batch_tokens=settings.max_batch_tokens if "max_batch_tokens" in fixed else None,
         plot=own["plot"],
@@ -94,7 +97,8 @@ def _by_hand(parts: Sequence[float | None]) -> tuple[float, float, float] | None
 
 def _per_machine(asked: int | None, replicas: int | None, settings: Settings) -> int:
     if asked is None:
-        return replicas or settings.replicas or _devices(settings.device)
+        each = settings.replicas if isinstance(settings.replicas, int) else 1
+        return replicas or each * _devices(settings.device)
     if replicas is not None and replicas > asked and replicas % asked:
         raise BadFlag(
             f"--replicas {replicas}: must be a multiple of --replicas-per-machine {asked}"

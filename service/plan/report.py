@@ -14,7 +14,7 @@ from service.plan.words import a_second, ms, replicas_of, seconds_of
 def variables(plan: Plan) -> dict[str, str]:
     """The environment to start the service of each machine with."""
     return {
-        "BATCHER_REPLICAS": str(plan.fleet.replicas),
+        "BATCHER_REPLICAS": str(math.ceil(plan.fleet.replicas / plan.goal.devices)),  # of each
         "BATCHER_MAX_BATCH_SIZE": str(plan.fleet.limits.max_batch_size),
         "BATCHER_MAX_BATCH_TOKENS": str(plan.fleet.limits.max_batch_tokens),
     }

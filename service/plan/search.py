@@ -50,6 +50,7 @@ class Goal:
     seconds: float  # of the final trial
     per_machine: int  # the most replicas of a machine
     replicas: int | None = None  # so many and no other number
+    devices: int = 1  # of a machine
 
     @property
     def outside(self) -> float:

@@ -17,7 +17,6 @@ from service.models.backends import BackendNotAvailable
 from service.models.finite import NotFinite
 from service.models.folder import find_model
 from service.models.spec import ModelNotSupported, read_spec
-from service.models.threads import default_threads, quota_cores
 from service.tokenizing import TextTokenizer
 from tests.service.tiny import TINY_TEXTS, make_tiny
 
@@ -253,20 +252,6 @@ def test_dtype_auto_is_bfloat16_only_where_it_is_native() -> None:
 )
 def test_native_bfloat16_is_read_from_the_processor_flags(line: str, native: bool) -> None:
     assert cpu_has_bf16(f"processor\t: 0\n{line}\n") is native
-
-
-def test_threads_share_the_cores_and_leave_one_to_the_front() -> None:
-    assert [default_threads(cores, 1) for cores in (1, 2, 3, 4, 16)] == [1, 2, 3, 3, 15]
-    assert [default_threads(16, replicas) for replicas in (2, 4, 100)] == [7, 3, 1]
-
-
-def test_a_containers_quota_is_rounded_up_to_cores() -> None:
-    assert [quota_cores(t) for t in ("max 100000\n", "150000 100000", "10000 100000", "x")] == [
-        None,
-        2,
-        1,
-        None,
-    ]
 
 
 @pytest.mark.parametrize(

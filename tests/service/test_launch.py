@@ -13,6 +13,7 @@ import threading
 import pytest
 
 from service import launch
+from service.placing import Layout
 from service.settings import Settings
 
 
@@ -67,7 +68,7 @@ def test_what_ends_the_http_server_is_in_the_log_and_leaves_nothing(
     signals = (signal.SIGTERM, signal.SIGINT)
     before = [signal.getsignal(number) for number in signals]
     with launch._listen(given) as listener:
-        service = launch._Service(given, listener)
+        service = launch._Service(given, listener, Layout())
         try:
             assert asyncio.run(asyncio.wait_for(service.run(), 30)) == launch.CRASHED
         finally:

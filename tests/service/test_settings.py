@@ -220,7 +220,7 @@ def test_the_value_of_a_misspelt_secret_is_shown_nowhere(
 
 def test_the_help_says_what_the_defaults_do() -> None:
     text = " ".join(flags.parser().format_help().split())
-    assert "worker processes (default: 1 for each device listed in BATCHER_DEVICE)" in text
+    assert "measured to need (default: 1 for each device)" in text
     assert "a run that hangs cannot be interrupted" in text
 
 

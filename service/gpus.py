@@ -1,0 +1,155 @@
+"""What NVIDIA's driver tells of a device: read when somebody asks, through nvidia-ml-py.
+
+That package is the extra `gpu`: where it is absent, or the driver is, nothing is told.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from batcher import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One thing that is told of each device, in base units."""
+
+    name: str
+    help: str
+    read: Callable[[Any, Any], float]  # of nvidia-ml-py and a handle
+    is_counter: bool = False
+
+
+FIGURES = (
+    Figure(
+        "gpu_utilisation_ratio",
+        "Share of the driver's last sample in which the device ran anything, of whomever.",
+        lambda nvml, gpu: nvml.nvmlDeviceGetUtilizationRates(gpu).gpu / 100,
+    ),
+    Figure(
+        "gpu_memory_used_bytes",
+        "Memory of the device that is taken, by whomever.",
+        lambda nvml, gpu: nvml.nvmlDeviceGetMemoryInfo(gpu).used,
+    ),
+    Figure(
+        "gpu_memory_total_bytes",
+        "Memory of the device.",
+        lambda nvml, gpu: nvml.nvmlDeviceGetMemoryInfo(gpu).total,
+    ),
+    Figure(
+        "gpu_power_watts",
+        "What the device draws.",
+        lambda nvml, gpu: nvml.nvmlDeviceGetPowerUsage(gpu) / 1e3,
+    ),
+    Figure(
+        "gpu_energy_joules",
+        "What the device has drawn since its driver was loaded.",
+        lambda nvml, gpu: nvml.nvmlDeviceGetTotalEnergyConsumption(gpu) / 1e3,
+        is_counter=True,
+    ),
+    Figure(
+        "gpu_temperature_celsius",
+        "Temperature of the device.",
+        lambda nvml, gpu: nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    device: str
+    values: Mapping[str, float]  # by the figure's name; what the device does not tell is missing
+
+
+def devices_in(snapshot: Snapshot) -> dict[str, str]:
+    """The CUDA devices that replicas have come up on, with their UUIDs."""
+    facts = [replica.facts for replica in snapshot.replicas]
+    return {str(each["placed_on"]): str(each["gpu_uuid"]) for each in facts if "gpu_uuid" in each}
+
+
+class Telemetry:
+    """May block for as long as the driver does: not for the event loop. Any thread may ask."""
+
+    def __init__(self, load: Callable[[], Any] | None = None) -> None:
+        self._load = load or _load
+        self._lock = threading.Lock()
+        self._nvml: Any = None
+        self._why_not: str | None = None  # None: not tried yet; empty: it works
+
+    def why_not(self) -> str:
+        """One line; empty: there will be readings."""
+        with self._lock:
+            return self._open()
+
+    def read(self, devices: Mapping[str, str]) -> list[Reading]:
+        with self._lock:
+            if self._open():
+                return []
+            return [
+                Reading(device, values)
+                for device, uuid in devices.items()
+                if (values := self._values(uuid))
+            ]
+
+    def close(self) -> None:
+        with self._lock:
+            nvml, self._nvml, self._why_not = self._nvml, None, "closed"
+            if nvml is not None:
+                nvml.nvmlShutdown()
+
+    def _open(self) -> str:
+        if self._why_not is None:
+            try:
+                nvml = self._load()
+            except ImportError:
+                self._why_not = "nvidia-ml-py is not installed; it is the extra `gpu`"
+                return self._why_not
+            try:
+                nvml.nvmlInit()
+            except nvml.NVMLError as error:
+                self._why_not = f"NVIDIA's driver does not answer: {error}"
+            else:
+                self._nvml, self._why_not = nvml, ""
+        return self._why_not
+
+    def _values(self, uuid: str) -> dict[str, float]:
+        gpu = _handle(self._nvml, uuid)
+        values = {}
+        for figure in FIGURES if gpu is not None else ():
+            try:
+                values[figure.name] = float(figure.read(self._nvml, gpu))
+            except self._nvml.NVMLError:  # not every device tells everything; a part of one little
+                continue
+        return values
+
+
+def free_memory(uuid: str, load: Callable[[], Any] | None = None) -> int | None:
+    """Bytes; None: NVIDIA's driver cannot be asked."""
+    telemetry = Telemetry(load)
+    try:
+        values = [reading.values for reading in telemetry.read({"": uuid})]
+    finally:
+        telemetry.close()
+    names = ("gpu_memory_total_bytes", "gpu_memory_used_bytes")
+    if not values or any(name not in values[0] for name in names):
+        return None
+    total, used = (int(values[0][name]) for name in names)
+    return total - used
+
+
+def _handle(nvml: Any, uuid: str) -> Any:
+    for whole in ("GPU-" + uuid, "MIG-" + uuid):  # torch tells it without the kind
+        try:
+            return nvml.nvmlDeviceGetHandleByUUID(whole)
+        except nvml.NVMLError:
+            continue
+    return None
+
+
+def _load() -> Any:
+    import pynvml
+
+    return pynvml

@@ -1,0 +1,92 @@
+"""How much memory a replica takes: measured in its worker, noted for the next start.
+
+Notes are kept beside the profiles, one JSON file for each model, device and set of versions.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from service.models import cgroup
+from service.saving import replacing
+
+MEMINFO = Path("/proc/meminfo")
+STATUS = Path("/proc/self/status")
+MIB = 2**20
+CUDA_CONTEXT = 512 * MIB  # of each process on each device, beside what torch counts
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Bytes that one replica takes."""
+
+    least: int  # without a batch
+    most: int  # with the largest of the profile
+    note: str = ""  # the file that says so; empty: an estimate from the size of the weights
+
+
+def free_host_memory() -> int | None:
+    """Bytes, the container's limit counted; None: the system does not say."""
+    here = _kib(_text(MEMINFO), "MemAvailable")
+    allowed = cgroup.free_memory()
+    return min((free for free in (here, allowed) if free is not None), default=None)
+
+
+def measure_host() -> tuple[int, int] | None:
+    """What this process takes now and took at most, what it shares with others left out."""
+    status = _text(STATUS)
+    now, most, shared = (_kib(status, name) for name in ("VmRSS", "VmHWM", "RssFile"))
+    if now is None or most is None or shared is None:
+        return None
+    return now - shared, most - shared
+
+
+def measure_cuda(device: str) -> tuple[int, int]:
+    """What this process has on the device now and had at most, its CUDA context included."""
+    import torch  # in the worker, where it is loaded already
+
+    context = CUDA_CONTEXT
+    return (
+        torch.cuda.memory_allocated(device) + context,
+        torch.cuda.max_memory_reserved(device) + context,
+    )
+
+
+def note(path: str, least: int, most: int) -> str:
+    """Whole or not at all. Returns one line that says why it was not noted; empty: it was."""
+    file = Path(path).expanduser()
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as temporary:
+            temporary.write_text(json.dumps(asdict(Need(least, most))) + "\n")
+    except OSError as error:
+        return f"what a replica needs is not noted: {error}"
+    return ""
+
+
+def noted(path: str) -> Need | None:
+    """None: there is no such file, or none that makes sense; it is then measured again."""
+    try:
+        content = json.loads(Path(path).expanduser().read_bytes())
+        least, most = int(content["least"]), int(content["most"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return Need(least, most, path) if 0 < least <= most else None
+
+
+def _kib(text: str, name: str) -> int | None:
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        if key == name:
+            return int(value.split()[0]) * 1024
+    return None
+
+
+def _text(path: Path) -> str:
+    """Empty where there is no such file."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

@@ -1,0 +1,75 @@
+"""A runner in its place: bound to its cores before it loads anything, and measured once it is warm.
+
+Lives in the worker. Everything else is the runner's own.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from batcher.runner import Runner
+from service.models import RunnerConfig, create_runner, memory
+
+
+def create_placed(runner: str, config: RunnerConfig) -> Runner:
+    """See create_runner()."""
+    if config.cores:
+        try:
+            # Of this thread and of those that it starts, as torch's are.
+            os.sched_setaffinity(0, config.cores)
+        except OSError as error:  # the machine has changed; any core is better than none
+            print(f"not bound to cores {ranges(config.cores)}: {error}", flush=True)
+    return Placed(create_runner(runner, config), config)
+
+
+class Placed:
+    def __init__(self, runner: Runner, config: RunnerConfig) -> None:
+        self._runner = runner
+        self._config = config
+        self.launch = getattr(runner, "launch", None)
+
+    def warm_up(self) -> Mapping[str, object]:
+        facts = dict(self._runner.warm_up())
+        config = self._config
+        if config.device != "auto":
+            facts["placed_on"] = config.device
+        if config.cores:
+            facts["cores"] = ranges(config.cores)
+        if config.gpu_uuid:
+            facts["gpu_uuid"] = config.gpu_uuid
+        if not config.device.startswith("cuda"):
+            measured = memory.measure_host()
+        else:
+            measured = memory.measure_cuda(config.device) if "torch" in sys.modules else None
+        if measured is not None:
+            least, most = measured
+            facts["memory_bytes"] = most
+            # With a profile from the cache, no large batch has run yet.
+            has_run_all = facts.get("profile_source") == "measured"
+            if (
+                config.memory_note
+                and has_run_all
+                and (why := memory.note(config.memory_note, least, most))
+            ):
+                print(why, flush=True)
+        return facts
+
+    def run(self, payloads: Sequence[Any]) -> Sequence[Any]:
+        return self._runner.run(payloads)
+
+    def close(self) -> None:
+        self._runner.close()
+
+
+def ranges(cores: Sequence[int]) -> str:
+    """`0-3,8`, as Linux writes it."""
+    parts: list[list[int]] = []
+    for core in sorted(cores):
+        if parts and core == parts[-1][-1] + 1:
+            parts[-1].append(core)
+        else:
+            parts.append([core])
+    return ",".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else str(p[0]) for p in parts)

@@ -1,0 +1,122 @@
+"""From the settings to the place of each replica: asks the machine, decides nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+
+from service.models import cuda
+from service.models.cuda import Gpus
+from service.models.folder import find_local, weights_bytes
+from service.models.memory import CUDA_CONTEXT, MIB, Need, free_host_memory, noted
+from service.models.threads import available_cores, physical_cores
+from service.profile import content_of
+from service.replicas import Machine, Placement, counts, devices_of, free_on, place
+from service.settings import Settings
+
+FOLDER = "memory"  # in the cache folder
+# Where nothing has been measured yet. Libraries and their state, beside the weights and the batch:
+# 209 MiB with torch 2.13 on a CPU.
+_LIBRARIES = 200 * MIB
+_BATCH = 512 * MIB
+_PACKAGES = ("torch", "transformers", "onnxruntime", "onnxruntime-gpu", "openvino")
+_SHAPES_MEMORY = ("dtype", "backend", "compile")  # settings
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    placements: tuple[Placement, ...] = (Placement("auto"),)
+    remarks: tuple[str, ...] = ()  # for the log
+
+    def lines(self) -> list[str]:
+        return [f"replica {n}: {each}" for n, each in enumerate(self.placements)]
+
+
+def lay_out(settings: Settings) -> Layout:
+    """Raises Refused. Where there is a GPU this asks torch, in a process of its own: seconds."""
+    is_ours = settings.runner == "transformers"
+    gpus = cuda.find() if "cuda" in settings.device or (is_ours and _is_auto(settings)) else Gpus()
+    machine = Machine(physical_cores(), available_cores(), gpus, free_host_memory())
+    # What a runner of the user's own makes of `auto`, nobody knows; a simulated one is nowhere.
+    devices = devices_of(settings.device, gpus) if is_ours or not _is_auto(settings) else ["auto"]
+    needs, notes = _needs(settings, devices, gpus) if is_ours else ({}, {})
+    reserve = settings.memory_reserve_mb * MIB
+    numbers = counts(devices, settings.replicas or 1, needs, machine, reserve)
+    threads = 0 if settings.threads == "auto" else settings.threads
+    placed = [
+        replace(each, gpu_uuid=_uuid(each.device, gpus), memory_note=notes.get(each.device, ""))
+        for each in place(numbers, machine, threads)
+    ]
+    if settings.isolation == "thread":  # all of them are in this process, which is not to be bound
+        placed = [replace(each, cores=()) for each in placed]
+    remarks = [
+        _remark(device, number, needs.get(device), free_on(device, machine))
+        for device, number in numbers.items()
+        if is_ours
+    ]
+    return Layout(tuple(placed), tuple(remarks))
+
+
+def _is_auto(settings: Settings) -> bool:
+    return settings.device == "auto"
+
+
+def _needs(
+    settings: Settings, devices: Sequence[str], gpus: Gpus
+) -> tuple[dict[str, Need | None], dict[str, str]]:
+    """By device, and the file that each is noted in. None: the model has not been fetched yet."""
+    folder = find_local(settings.model)
+    if folder is None:
+        return dict.fromkeys(devices), {}
+    needs, notes = dict[str, Need | None](), dict[str, str]()
+    for device in dict.fromkeys(devices):
+        kind = "cpu" if device == "cpu" else gpus.each[int(device.removeprefix("cuda:"))].name
+        notes[device] = _note(settings, folder, kind)
+        needs[device] = noted(notes[device]) or estimate(weights_bytes(folder), device)
+    return needs, notes
+
+
+def estimate(weights: int, device: str) -> Need:
+    """Half of the weights at the least, on a GPU: there they often go from 32 bits to 16."""
+    if device == "cpu":
+        return Need(weights + _LIBRARIES, weights + _LIBRARIES + _BATCH)
+    return Need(weights // 2 + CUDA_CONTEXT, weights + CUDA_CONTEXT + _BATCH)
+
+
+def _note(settings: Settings, folder: Path, kind: str) -> str:
+    """Empty: nothing is noted."""
+    if not settings.cache_folder:
+        return ""
+    shapes = {name: getattr(settings, name, None) for name in _SHAPES_MEMORY}
+    key = [settings.model, content_of(folder), kind, shapes, _versions()]
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    slug = re.sub(r"[^A-Za-z0-9.]+", "_", settings.model)[-80:].lstrip(".")
+    return str(Path(settings.cache_folder).expanduser() / FOLDER / f"{slug}-{digest}.json")
+
+
+def _versions() -> Mapping[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _uuid(device: str, gpus: Gpus) -> str:
+    return gpus.each[int(device.removeprefix("cuda:"))].uuid if device.startswith("cuda") else ""
+
+
+def _remark(device: str, number: int, need: Need | None, free: int | None) -> str:
+    who = f"{number} replica{'s' * (number > 1)} on {device}"
+    if need is None:
+        return f"{who}; what one needs is known once the model has been fetched"
+    source = "as measured" if need.note else "estimated from the size of its weights"
+    has = "" if free is None else f"; {free / MIB:,.0f} MiB are free"
+    return f"{who}, each of {need.most / MIB:,.0f} MiB at most ({source}){has}"

@@ -1,0 +1,148 @@
+"""How many replicas, and where each runs. Decisions only: what the machine has is handed in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from service.models.cuda import Gpus
+from service.models.memory import MIB, Need
+from service.models.placed import ranges
+from service.models.threads import Core, share_out
+
+# What `auto` starts at most. Processes take turns on a GPU: a few hide what each leaves idle, more
+# only divide it. On a CPU a forward pass still gains from its fourth core, and more rarely.
+MOST_ON_A_GPU = 4
+CORES_OF_A_REPLICA = 4
+
+Asked = int | Literal["auto"]
+
+
+class Refused(Exception):
+    """This machine has not what the settings ask for. One line, for whoever started it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    cores: Sequence[Core]
+    quota: int  # cores that may be used at once
+    gpus: Gpus
+    host_free: int | None  # bytes; None: nobody knows
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where one replica runs."""
+
+    device: str  # cpu, cuda:0; auto: that is up to the runner
+    cores: tuple[int, ...] = ()  # the only ones that it uses; empty: any
+    threads: int = 0  # 0: it sees for itself
+    gpu_uuid: str = ""
+    memory_note: str = ""  # the file for what it needs; empty: that is not noted
+
+    def __str__(self) -> str:
+        parts = [self.device]
+        if self.cores:
+            parts.append(f"core{'s' * (len(self.cores) > 1)} {ranges(self.cores)}")
+        if self.threads:
+            parts.append(f"{self.threads} thread{'s' * (self.threads > 1)}")
+        return ", ".join(parts)
+
+
+def devices_of(wanted: str, gpus: Gpus) -> list[str]:
+    """The devices of BATCHER_DEVICE, each as often as it is listed. `auto`: each CUDA device once,
+    without any the CPU. Raises Refused."""
+    count = len(gpus.each)
+    if wanted == "auto":
+        return [f"cuda:{number}" for number in range(count)] or ["cpu"]
+    names = ["cuda:0" if name == "cuda" else name for name in wanted.split(",")]
+    for name in names:
+        if name == "cpu" or int(name.removeprefix("cuda:")) < count:
+            continue
+        why = f"this machine has {count}, the last is cuda:{count - 1}" if count else gpus.why
+        raise Refused(f"BATCHER_DEVICE={wanted}: there is no device {name!r}: {why}")
+    return names
+
+
+def counts(
+    devices: Sequence[str],
+    asked: Asked,
+    needs: Mapping[str, Need | None],
+    machine: Machine,
+    reserve: int,
+) -> dict[str, int]:
+    """Replicas by device. `needs` by device; None: nobody knows, so nothing is refused and `auto`
+    is 1 on a GPU. `reserve` in bytes. Raises Refused."""
+    found = {}
+    for device, times in Counter(devices).items():
+        need = needs.get(device)
+        free = free_on(device, machine)
+        room = None if free is None else free - reserve
+        if asked == "auto":
+            number = _most(device, machine, need)
+            if need is not None and room is not None:
+                number = max(1, min(number, room // need.most))
+        else:
+            number = asked * times
+        if need is not None and free is not None and room is not None:
+            # One alone may yet learn to make do with smaller batches.
+            needed = need.least if number == 1 else number * need.most
+            if needed > room:
+                raise Refused(_too_little(device, number, needed, need, free, reserve))
+        found[device] = number
+    return found
+
+
+def free_on(device: str, machine: Machine) -> int | None:
+    """Bytes."""
+    if device == "cpu":
+        return machine.host_free
+    number = device.removeprefix("cuda:")
+    if number.isdigit() and int(number) < len(machine.gpus.each):
+        return machine.gpus.each[int(number)].free
+    return None
+
+
+def place(numbers: Mapping[str, int], machine: Machine, threads: int) -> list[Placement]:
+    """Device after device in turn, so that the first replicas are on different ones. `threads` of
+    each; 0: as many as a replica has cores."""
+    left, order = Counter(numbers), list[str]()
+    while left := +left:
+        order += left
+        left -= Counter(list(left))
+    on_cpu = numbers.get("cpu", 0)
+    shares = iter(share_out(machine.cores, machine.quota, on_cpu, threads) if on_cpu else ())
+    placements = []
+    for device in order:
+        if device == "cpu":
+            share = next(shares)
+            placements.append(Placement(device, share.cores, share.threads))
+        else:
+            placements.append(Placement(device, threads=threads))
+    return placements
+
+
+def _most(device: str, machine: Machine, need: Need | None) -> int:
+    if device == "cpu":
+        return max(1, min(machine.quota, len(machine.cores)) // CORES_OF_A_REPLICA)
+    if need is None:
+        return 1
+    # Each keeps a core of the host busy with queueing what its device is to do.
+    return max(1, min(MOST_ON_A_GPU, machine.quota // max(1, len(machine.gpus.each))))
+
+
+def _too_little(device: str, number: int, needed: int, need: Need, free: int, reserve: int) -> str:
+    who = f"{number} replicas" if number > 1 else "a replica"
+    source = f"as measured, {need.note}" if need.note else "estimated from the size of its weights"
+    each = f"{_mib(need.most)} each, " if number > 1 else ""
+    return (
+        f"too little memory on {device}: {who} needs {_mib(needed)} ({each}{source}), and"
+        f" {_mib(max(0, free - reserve))} are free ({_mib(free)} less"
+        f" BATCHER_MEMORY_RESERVE_MB={reserve // MIB})"
+    ).replace("replicas needs", "replicas need")
+
+
+def _mib(value: int) -> str:
+    return f"{value / MIB:,.0f} MiB"
