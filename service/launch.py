@@ -55,7 +55,9 @@ def main(arguments: Sequence[str]) -> int:
         print(f"batcher: {error}", file=sys.stderr)
         return BAD_SETTING
     effective = table.effective(settings, options)
-    if not print_config:
+    if print_config:
+        print("\n".join(effective))
+    else:
         _log_to_stderr()
         _log.info("configuration: %s", "  ".join(effective))
     try:
@@ -64,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"batcher: {error}", file=sys.stderr)
         return NO_MODEL
     if print_config:
-        print("\n".join([*effective, *layout.lines()]))
+        print("\n".join(layout.lines()))
         return OK
     for line in (*layout.lines(), *layout.remarks):
         _log.info("%s", line)
