@@ -13,7 +13,7 @@ serve: $(VENV)/serve.installed  ## run the service on its embedded default model
 	$(BIN)/python -m service
 
 test: $(VENV)/test.installed  ## the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/test.installed  ## linter, formatter, types
 	$(BIN)/ruff check .

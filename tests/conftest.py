@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 from collections.abc import Iterator
 
@@ -26,6 +27,13 @@ def _nothing_is_saved_at_home(tmp_path_factory: pytest.TempPathFactory) -> Itera
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BATCHER_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _what_stays_is_not_walked_over() -> None:
+    """Many tests collect garbage; torch and hypothesis are half a million objects that are none."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -88,7 +88,7 @@ def test_nobody_can_change_what_others_will_be_given() -> None:
 @pytest.mark.parametrize(
     "value",
     [None, [1.0], {"a": 1}, object(), ValueError("no"), np.array([object()]), ([1],)],
-    ids=repr,
+    ids=["none", "a list", "a mapping", "an object", "an error", "an array of objects", "a tuple"],
 )
 def test_what_others_could_change_is_not_kept(value: Any) -> None:
     answers = Answers(ROOM)
