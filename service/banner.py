@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
-from batcher import Snapshot
+from batcher import ReplicaSnapshot, Snapshot
 from batcher.device import MOST_TOKENS
 from service.front import Front
 from service.settings import Settings
+
+_SHOWN = 8  # replicas
 
 
 def banner(front: Front, snapshot: Snapshot, port: int) -> str:
@@ -24,7 +27,8 @@ def banner(front: Front, snapshot: Snapshot, port: int) -> str:
         "vectors": f"{dimension} numbers{length}",
         "batches": f"up to {settings.max_batch_size} requests or {_tokens(settings, snapshot)};"
         f" {settings.max_queue_size} may wait",
-        "replicas": f"{up} of {len(snapshot.replicas)} up, isolation {settings.isolation}",
+        "replicas": f"{up} of {len(snapshot.replicas)} up, isolation {settings.isolation}"
+        + _places(snapshot.replicas),
         "url": f"{url}  (docs: {url}/docs)",
     }
     body = json.dumps({"model": served.model, "input": "Good morning!"})
@@ -32,6 +36,19 @@ def banner(front: Front, snapshot: Snapshot, port: int) -> str:
     curl = f"curl {url}/v1/embeddings -H 'Content-Type: application/json'{key} -d '{body}'"
     lines = [f"  {name:<9} {value}" for name, value in rows.items()]
     return "\n".join(["", f"batcher {front.version} is ready", "", *lines, "", f"  {curl}", ""])
+
+
+def _places(replicas: Sequence[ReplicaSnapshot]) -> str:
+    """One after the other, where there are several and it is known."""
+    facts = [each.facts for each in replicas]
+    if len(facts) < 2 or not any("placed_on" in each for each in facts):
+        return ""
+    places = [
+        f"{each.get('placed_on', '?')}" + (f" cores {each['cores']}" if "cores" in each else "")
+        for each in facts
+    ]
+    shown = ", ".join(places[:_SHOWN])
+    return f": {shown}" + (", …" if len(places) > _SHOWN else "")
 
 
 def _tokens(settings: Settings, snapshot: Snapshot) -> str:

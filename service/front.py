@@ -10,6 +10,7 @@ from typing import Literal, TypedDict
 from batcher import Client, NotReady
 from batcher.clock import Clock, MonotonicClock
 from service.aside import Aside
+from service.gpus import Telemetry
 from service.headers import ServerTiming
 from service.lag import Lag
 from service.metrics import Tally
@@ -54,6 +55,7 @@ class Front:
         self.timing = ServerTiming()
         self.lag = Lag()
         self.aside = Aside(self.clock)
+        self.gpus = Telemetry()
         self.request_timeout = self.settings.deadline
         self.input_limit = self.settings.client_batch_limit
         self.body_limit = self.settings.max_body_bytes
@@ -61,6 +63,7 @@ class Front:
     def close(self) -> None:
         """Once nothing more is served."""
         self.aside.close()
+        self.gpus.close()
 
     def model(self) -> Served:
         """Raises NotReady."""

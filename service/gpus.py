@@ -5,12 +5,18 @@ That package is the extra `gpu`: where it is absent, or the driver is, nothing i
 
 from __future__ import annotations
 
+import importlib.util
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from batcher import Snapshot
+
+ABSENT = "nvidia-ml-py is not installed; it is the extra `gpu`"
+
+_log = logging.getLogger("service")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,10 @@ class Reading:
     values: Mapping[str, float]  # by the figure's name; what the device does not tell is missing
 
 
+def is_installed() -> bool:
+    return importlib.util.find_spec("pynvml") is not None
+
+
 def devices_in(snapshot: Snapshot) -> dict[str, str]:
     """The CUDA devices that replicas have come up on, with their UUIDs."""
     facts = [replica.facts for replica in snapshot.replicas]
@@ -78,11 +88,6 @@ class Telemetry:
         self._lock = threading.Lock()
         self._nvml: Any = None
         self._why_not: str | None = None  # None: not tried yet; empty: it works
-
-    def why_not(self) -> str:
-        """One line; empty: there will be readings."""
-        with self._lock:
-            return self._open()
 
     def read(self, devices: Mapping[str, str]) -> list[Reading]:
         with self._lock:
@@ -101,16 +106,18 @@ class Telemetry:
                 nvml.nvmlShutdown()
 
     def _open(self) -> str:
+        """Once. Returns why there is nothing to be read; empty: there is."""
         if self._why_not is None:
             try:
                 nvml = self._load()
-            except ImportError:
-                self._why_not = "nvidia-ml-py is not installed; it is the extra `gpu`"
+            except ImportError:  # said at the start
+                self._why_not = ABSENT
                 return self._why_not
             try:
                 nvml.nvmlInit()
             except nvml.NVMLError as error:
                 self._why_not = f"NVIDIA's driver does not answer: {error}"
+                _log.warning("no batcher_gpu_* in /metrics: %s", self._why_not)
             else:
                 self._nvml, self._why_not = nvml, ""
         return self._why_not

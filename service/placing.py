@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
+from service import gpus as gpus_tell
 from service.models import cuda
 from service.models.cuda import Gpus
 from service.models.folder import find_local, weights_bytes
@@ -59,6 +60,8 @@ def lay_out(settings: Settings) -> Layout:
         for device, number in numbers.items()
         if is_ours
     ]
+    if not gpus_tell.is_installed() and any(each.gpu_uuid for each in placed):
+        remarks.append(f"no batcher_gpu_* in /metrics: {gpus_tell.ABSENT}")
     return Layout(tuple(placed), tuple(remarks))
 
 

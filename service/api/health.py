@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from batcher import BatchReport, ReplicaSnapshot, Snapshot
 from batcher.stats import RECENT
-from service import metrics
+from service import gpu_metrics, metrics
 from service.errors import Problem, quote
 from service.exchange import Exchange
 from service.front import Front, State
@@ -38,6 +38,7 @@ async def metrics_page(request: Request[State]) -> Response:
     front = request.state["front"]
     snapshot = await front.client.snapshot()
     page = metrics.exposition(snapshot, front.tally, front.version, front.settings.model_id)
+    page += await gpu_metrics.page(front.gpus, snapshot)
     return Response(page, headers={"content-type": metrics.CONTENT_TYPE})
 
 

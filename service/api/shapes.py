@@ -91,6 +91,13 @@ class ModelType(Shape):
     embedding: Pooling
 
 
+class Place(Shape):
+    """Null: not up yet, or that is up to the runner; cores as Linux writes them, null: any."""
+
+    device: str | None
+    cores: str | None
+
+
 class Info(Shape):
     model_id: str
     model_sha: str | None
@@ -110,4 +117,5 @@ class Info(Shape):
     device: str | None
     dimension: int | None
     replicas: int
+    places: list[Place]
     isolation: str

@@ -136,6 +136,10 @@ async def info(request: Request[State]) -> Response:
         "device": facts.get("device"),
         "dimension": await dimension(front),
         "replicas": len(snapshot.replicas),
+        "places": [
+            {"device": each.facts.get("placed_on"), "cores": each.facts.get("cores")}
+            for each in snapshot.replicas
+        ],
         "isolation": settings.isolation,
     }
     return Response(orjson.dumps(body), media_type="application/json")

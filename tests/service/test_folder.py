@@ -259,3 +259,21 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
     (write(tmp_path) / "config.json").write_text("{")
     with pytest.raises(ModelNotSupported, match=r"config\.json: cannot be read"):
         read_spec(tmp_path)
+
+
+def test_what_is_here_is_found_without_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_module, "_from_hub", None)
+    model = tmp_path / "model"
+    model.mkdir()
+    assert folder_module.find_local(str(model)) is None
+    (model / "config.json").write_text("{}")
+    (model / "model-1.safetensors").write_bytes(b"123")
+    (model / "model-2.safetensors").write_bytes(b"4567")
+    (model / "pytorch_model.bin").write_bytes(b"the same again")
+    assert folder_module.find_local(str(model)) == model
+    assert folder_module.weights_bytes(model) == 7
+    assert folder_module.find_local("sentence-transformers/all-MiniLM-L6-v2") is not None
+    assert folder_module.find_local("nobody/has-this-one") is None
+    assert folder_module.find_local("no name of a model") is None

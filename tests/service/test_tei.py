@@ -116,3 +116,10 @@ def test_info_has_teis_fields_and_ours(http: TestClient) -> None:
     assert info["max_batch_requests"] == 64
     assert info["max_client_batch_size"] == 256
     assert (info["model_dtype"], info["device"], info["dimension"]) == ("float32", "cpu", 8)
+    assert info["places"] == [{"device": None, "cores": None}]
+
+
+def test_info_says_where_each_replica_runs(http: TestClient, engine: FakeClient) -> None:
+    engine.up = False
+    engine.collector.replica_up(0, {"placed_on": "cpu", "cores": "1-3"})
+    assert http.get("/info").json()["places"] == [{"device": "cpu", "cores": "1-3"}]

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import asyncio
+
+from batcher.collector import Collector
+from batcher.limits import Limits
+from service.banner import banner
+from service.front import Front
+from tests.fakes import FakeClock
+from tests.service.conftest import FakeClient
+
+
+def of(front: Front) -> str:
+    return banner(front, asyncio.run(front.client.snapshot()), 8000)
+
+
+def test_several_replicas_are_told_with_their_places(front: Front, engine: FakeClient) -> None:
+    [line] = [line for line in of(front).splitlines() if "replicas" in line]
+    assert line.endswith("1 of 1 up, isolation process")
+    engine.up = False
+    engine.collector = Collector(Limits(), FakeClock(), 3)
+    engine.collector.replica_up(0, {"placed_on": "cpu", "cores": "1-3"})
+    engine.collector.replica_up(1, {"placed_on": "cuda:1"})
+    [line] = [line for line in of(front).splitlines() if "replicas" in line]
+    assert line.endswith("2 of 3 up, isolation process: cpu cores 1-3, cuda:1, ?")
