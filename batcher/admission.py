@@ -73,8 +73,9 @@ def _is_early(
         return False
     pace = devices[0].pace
     batches = (len(pending) + asked) // pace.size + 2
-    latest = max([device.free_at for device in devices]) if len(devices) > 1 else devices[0].free_at
-    return max(now, latest) + _SLOW * batches * pace.whole < first.deadline
+    latest = devices[0].free_at if len(devices) == 1 else max([each.free_at for each in devices])
+    start = latest if latest > now else now
+    return start + _SLOW * batches * pace.whole < first.deadline
 
 
 def _no_room(

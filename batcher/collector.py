@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from batcher import recovery
+from batcher.arrays import is_array
 from batcher.clock import Clock
 from batcher.errors import (
     BatcherError,
@@ -70,7 +71,7 @@ class Collector:
         raised."""
         # Hardly ever is anything in quarantine, and only then do requests pay for it.
         prints = [fingerprint(r.payload) for r in requests] if self._quarantine else []
-        settled: Settled = defaultdict(list)
+        settled: Settled | None = None
         with self._lock:
             now = self.clock.now()
             refused = self._refusal(prints, now)
@@ -85,11 +86,13 @@ class Collector:
                     del refused  # it will know this frame: a ring
             self._tally.accepted += len(requests)
             if found.known or found.joining:
+                settled = defaultdict(list)
                 self._share(found, now, settled)
             if found.alone:
                 self._schedule.add(found.alone, now)
                 self._changed.notify()
-        _deliver(settled)
+        if settled is not None:
+            _deliver(settled)
 
     def withdraw(self, requests: Sequence[Request], why: BatcherError) -> None:
         """The caller gives up: what waits never runs, what runs loses its result."""
@@ -348,7 +351,7 @@ class Collector:
         request.state = State.DONE
         self._tally.outcomes[_kind(outcome)] += 1
         settled[request.sink].append((request, outcome))
-        if self._is_finished():
+        if self._phase != "open" and self._is_finished():
             self._settled_all.notify_all()
             self._changed.notify_all()
 
@@ -361,7 +364,11 @@ class Collector:
 
     def settle(self, batch: Batch, results: Sequence[Any], inference: float) -> None:
         # The model's own objects are looked at here, where whatever they raise holds nobody up.
-        errors = [as_outcome(result) for result in results]
+        if is_array(results) and results.dtype.kind != "O":
+            results = list(results)  # each look into an array makes its row anew
+            errors: list[BatcherError | None] = [None] * len(results)
+        else:
+            errors = [as_outcome(result) for result in results]
         settled: Settled = defaultdict(list)
         with self._lock:
             now = self.clock.now()

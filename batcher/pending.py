@@ -9,11 +9,11 @@ Vin and Cheng, SIGCOMM 1996), so that one caller's requests stay in the order of
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Sequence
 from operator import attrgetter
 
-from batcher.request import LEVELS, Request, is_bulk
+from batcher.request import FIRST_BULK, LEVELS, Request
 
 _rank = attrgetter("rank")
 PUT_BACK = -1  # the level of what has been in a batch already: before all others
@@ -39,16 +39,18 @@ class Pending:
         # An OrderedDict and not a dict: taking the first of a dict that is emptied from the
         # front walks over the holes it left.
         self._by_age: OrderedDict[Request, None] = OrderedDict()
-        self._held: Counter[str] = Counter()  # requests by caller; nobody is in here with none
+        self._held: dict[str, int] = {}  # requests by caller; nobody is in here with none
         self._flows: dict[tuple[int, str | None], _Flow] = {}
         self._virtual = [0.0] * LEVELS  # the virtual time of each level
         self._added = 0
         self._put_back = 0
         # By lane, interactive and bulk. Equal requests are one row, and counted once.
         self._equal: tuple[dict[Hashable, list[Request]], dict[Hashable, list[Request]]] = ({}, {})
-        self._requests = [0, 0]
-        self._rows = [0, 0]
-        self._tokens = [0, 0]  # of the rows, unpadded
+        # Plain numbers and no properties: admission reads each of them for every request.
+        self.rows = 0  # requests, equal ones counted once in each lane
+        self.tokens = 0  # of all rows, unpadded
+        self.bulk = 0  # requests in the lane for bulk
+        self.bulk_tokens = 0  # of its rows
 
     def add(self, request: Request) -> None:
         level, caller = request.priority, request.caller
@@ -92,6 +94,9 @@ class Pending:
         requests = [*rows, *others] if others else rows
         for request in requests:
             self._leave(request)
+        if self._line[: len(requests)] == requests:  # mostly they come first, as they stand
+            del self._line[: len(requests)]
+            return
         left, taken = len(requests), set(requests)
         kept, reached = [], 0
         while left:
@@ -119,7 +124,7 @@ class Pending:
 
     def held_by(self, caller: str) -> int:
         """How many requests of this caller wait."""
-        return self._held[caller]
+        return self._held.get(caller, 0)
 
     def place_of(self, request: Request, tokens: int) -> int:
         """How many rows would come before the last of its call, which has so many tokens in all,
@@ -139,30 +144,9 @@ class Pending:
         return bisect_left(self._line, rank, key=_rank) * self.rows // waiting
 
     @property
-    def rows(self) -> int:
-        """Requests, equal ones counted once in each lane."""
-        return self._rows[0] + self._rows[1]
-
-    @property
     def has_equals(self) -> bool:
         """Does anybody wait who could share a row?"""
-        return self._rows[0] + self._rows[1] < len(self._line) or bool(
-            self._equal[0] and self._equal[1]
-        )
-
-    @property
-    def bulk(self) -> int:
-        """Requests in the lane for bulk."""
-        return self._requests[1]
-
-    @property
-    def bulk_tokens(self) -> int:
-        return self._tokens[1]
-
-    @property
-    def tokens(self) -> int:
-        """Of all rows, unpadded."""
-        return self._tokens[0] + self._tokens[1]
+        return self.rows < len(self._line) or bool(self._equal[0] and self._equal[1])
 
     @property
     def is_retry(self) -> bool:
@@ -190,44 +174,54 @@ class Pending:
 
     def _enter(self, request: Request) -> None:
         self._by_age[request] = None
-        if request.caller is not None:
-            self._held[request.caller] += 1
-        lane = is_bulk(request.priority)
-        self._requests[lane] += 1
-        if request.key is not None and self._shares:
-            alike = self._equal[lane].get(request.key)
+        caller = request.caller
+        if caller is not None:
+            self._held[caller] = self._held.get(caller, 0) + 1
+        in_bulk = request.priority >= FIRST_BULK
+        if in_bulk:
+            self.bulk += 1
+        key = request.key
+        if key is not None and self._shares:
+            equal = self._equal[in_bulk]
+            alike = equal.get(key)
             if alike is not None:
                 alike.append(request)
                 return
-            self._equal[lane][request.key] = [request]
-        self._rows[lane] += 1
-        self._tokens[lane] += request.cost
+            equal[key] = [request]
+        self.rows += 1
+        self._add_tokens(in_bulk, request.cost)
 
     def _leave(self, request: Request) -> None:
         del self._by_age[request]
-        if request.caller is not None:
-            held = self._held[request.caller] - 1
+        caller = request.caller
+        if caller is not None:
+            held = self._held[caller] - 1
             if held:
-                self._held[request.caller] = held
+                self._held[caller] = held
             else:
-                del self._held[request.caller]
+                del self._held[caller]
         if request.rank[0] != PUT_BACK:
-            self._leave_flow(request)
-        lane = is_bulk(request.priority)
-        self._requests[lane] -= 1
-        if request.key is not None and self._shares:
-            alike = self._equal[lane][request.key]
+            flow = self._flows[request.priority, caller]
+            flow.count -= 1
+            if not flow.count:  # who has nothing waiting has no debt either
+                del self._flows[request.priority, caller]
+        in_bulk = request.priority >= FIRST_BULK
+        if in_bulk:
+            self.bulk -= 1
+        key = request.key
+        if key is not None and self._shares:
+            equal = self._equal[in_bulk]
+            alike = equal[key]
             before = alike[0].cost  # the row has that of its first, whatever the others say
             alike.remove(request)  # O(equal ones)
             if alike:
-                self._tokens[lane] += alike[0].cost - before
+                self._add_tokens(in_bulk, alike[0].cost - before)
                 return
-            del self._equal[lane][request.key]
-        self._rows[lane] -= 1
-        self._tokens[lane] -= request.cost
+            del equal[key]
+        self.rows -= 1
+        self._add_tokens(in_bulk, -request.cost)
 
-    def _leave_flow(self, request: Request) -> None:
-        flow = self._flows[request.priority, request.caller]
-        flow.count -= 1
-        if not flow.count:  # who has nothing waiting has no debt either
-            del self._flows[request.priority, request.caller]
+    def _add_tokens(self, in_bulk: bool, tokens: int) -> None:
+        self.tokens += tokens
+        if in_bulk:
+            self.bulk_tokens += tokens

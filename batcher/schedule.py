@@ -109,7 +109,7 @@ class Schedule:
     def _take(self, fill: Fill, now: float) -> None:
         """With everybody who waits for the same as one of them, but for those who are late."""
         others: list[Request] = []
-        for row, request in enumerate(fill.taken):
+        for row, request in enumerate(fill.taken if self.pending.has_equals else ()):
             if request.key is not None:
                 for twin in self.pending.equal_to(request):
                     if twin.deadline <= now:
