@@ -8,6 +8,7 @@ from types import ModuleType
 from loadtests import workloads
 from loadtests.checks import (
     attacks,
+    backends,
     batching,
     drain,
     duplicates,
@@ -19,6 +20,7 @@ from loadtests.checks import (
     lanes,
     lengths,
     mutations,
+    offline,
     overload,
     policy,
     replicas,
@@ -53,6 +55,8 @@ CHECKS: dict[str, ModuleType] = {
     "lengths": lengths,
     "gap": gap,
     "replicas": replicas,
+    "offline": offline,
+    "backends": backends,
 }
 
 

@@ -84,3 +84,11 @@ def cpus_argument(text: str) -> frozenset[int]:
         return frozenset(int(part) for part in text.split(","))
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of cores like 0,1") from error
+
+
+def setting_argument(text: str) -> tuple[str, str]:
+    """`max_batch_size=8`, a setting of the service by its name without the prefix."""
+    name, equals, value = text.partition("=")
+    if not (equals and name.replace("_", "").isalnum()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not name=value")
+    return name.lower(), value

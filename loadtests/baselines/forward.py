@@ -27,6 +27,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, help="a folder; default: the installed package's")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of a forward pass")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--forwards", type=int, default=500)
     parser.add_argument("--text", required=True)
     arguments = parser.parse_args()

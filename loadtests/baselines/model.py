@@ -1,4 +1,4 @@
-"""The sentence encoder of the baselines: mean pooling, normalised, float32. It knows no HTTP."""
+"""The sentence encoder of the baselines: mean pooling, normalised, eager. It knows no HTTP."""
 
 import argparse
 import importlib
@@ -22,14 +22,14 @@ class Embedder(Protocol):
 class SentenceModel:
     """Not for two threads at once."""
 
-    def __init__(self, folder: Path, threads: int) -> None:
+    def __init__(self, folder: Path, threads: int, dtype: str = "float32") -> None:
         import torch
         from transformers import AutoModel, AutoTokenizer
 
         torch.set_num_threads(threads)
         self._torch = torch
         self._tokenizer = AutoTokenizer.from_pretrained(str(folder))
-        self._model = AutoModel.from_pretrained(str(folder), dtype=torch.float32).eval()
+        self._model = AutoModel.from_pretrained(str(folder), dtype=getattr(torch, dtype)).eval()
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """One padded forward pass: a row of unit length for each text."""
@@ -41,7 +41,9 @@ class SentenceModel:
             states = self._model(**inputs).last_hidden_state
             mask = inputs["attention_mask"].unsqueeze(-1)
             means = (states * mask).sum(1) / mask.sum(1)
-            vectors: NDArray[np.float32] = torch.nn.functional.normalize(means, dim=1).numpy()
+            vectors: NDArray[np.float32] = (
+                torch.nn.functional.normalize(means, dim=1).float().numpy()
+            )
         return vectors
 
 
@@ -56,11 +58,12 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     options.add_argument("--port", type=int, default=8000)
     options.add_argument("--model", type=Path, help="a folder; default: the installed package's")
     options.add_argument("--threads", type=int, default=2, help="CPU threads of a forward pass")
+    options.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     return options
 
 
 def load(args: argparse.Namespace) -> SentenceModel:
-    model = SentenceModel(args.model or default_folder(), args.threads)
+    model = SentenceModel(args.model or default_folder(), args.threads, args.dtype)
     model.embed(["one forward before the first request is the warm-up"])
     return model
 

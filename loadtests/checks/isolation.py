@@ -83,7 +83,7 @@ def _control(text: str, repeats: int) -> tuple[Finding, dict[str, list[float]]]:
     times: dict[str, list[float]] = defaultdict(list)
     for _ in range(repeats):
         times["alone"].append(_bare_forward(text))
-        with _spinning(FRONT):
+        with spinning(FRONT):
             times["beside a busy core"].append(_bare_forward(text))
         print(", ".join(f"bare forward {key}: {ms[-1]:.2f} ms" for key, ms in times.items()))
     ratio = median(times["beside a busy core"]) / median(times["alone"])
@@ -107,7 +107,7 @@ def _bare_forward(text: str) -> float:
 
 
 @contextlib.contextmanager
-def _spinning(cpus: frozenset[int]) -> Iterator[int]:
+def spinning(cpus: frozenset[int]) -> Iterator[int]:
     """A process that only spins, on those cores; killed however the block ends."""
     with pinned(cpus):
         process = subprocess.Popen([sys.executable, "-c", SPIN], stdin=subprocess.DEVNULL)

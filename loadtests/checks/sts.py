@@ -3,7 +3,7 @@
 import argparse
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,28 +12,32 @@ from numpy.typing import NDArray
 from loadtests import closedloop
 from loadtests.checks.finding import Finding, Measured
 from loadtests.record import Record
-from loadtests.servers import Server, running, service
+from loadtests.servers import Server, Variant, running, service
+from loadtests.target import setting_argument
 
 TITLE = "Semantic textual similarity through POST /v1/embeddings"
 PUBLISHED = 85.39  # all-MiniLM-L6-v2 on the five files of SemEval-2015, float32.
-TOLERANCE = {"float32": 0.05, "bfloat16": 0.15}
+TOLERANCE = {"float32": 0.05, "bfloat16": 0.15, "int8": 0.5}
+BACKENDS = {"int8": "onnx"}  # Where it is not the service's to choose.
 INPUTS = 32  # Texts in one HTTP request.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--dtype", choices=TOLERANCE, action="append", help="repeatable; default: both"
+        "--dtype", choices=TOLERANCE, action="append", help="repeatable; default: all"
     )
+    parser.add_argument("--set", type=setting_argument, action="append", default=[])
 
 
 def measure(args: argparse.Namespace, record: Record) -> Measured:
     if args.sentences is None:
         raise ValueError("this check needs --sentences: a folder of scored pairs")
     pairs = read_pairs(args.sentences)
-    findings = []
+    findings, notes = [], [f"{len(pairs)} scored pairs."]
     for dtype in args.dtype or TOLERANCE:
         print(f"{len(pairs)} scored pairs, {dtype}", flush=True)
-        with running(service(dtype, dtype=dtype, request_timeout_ms=120_000), args.cpus) as server:
+        with running(variant(dtype, dict(args.set)), args.cpus) as server:
+            facts = _facts(server)
             first = _embed(server, [pair[1] for pair in pairs])
             second = _embed(server, [pair[2] for pair in pairs])
         cosines = (first * second).sum(1) / np.linalg.norm(first, axis=1)
@@ -42,6 +46,7 @@ def measure(args: argparse.Namespace, record: Record) -> Measured:
         record.text(f"{dtype}.csv", "score,cosine\n" + "\n".join(lines) + "\n")
         measured = 100 * spearman([pair[0] for pair in pairs], cosines.tolist())
         tolerance = TOLERANCE[dtype]
+        notes.append(f"- {dtype}: {facts}")
         findings.append(
             Finding(
                 f"Spearman x100, {dtype}",
@@ -51,7 +56,12 @@ def measure(args: argparse.Namespace, record: Record) -> Measured:
                 ok=abs(measured - PUBLISHED) <= tolerance,
             )
         )
-    return Measured(findings, f"{len(pairs)} scored pairs.")
+    return Measured(findings, "\n".join(notes))
+
+
+def variant(dtype: str, settings: Mapping[str, str]) -> Variant:
+    named = {"backend": BACKENDS[dtype]} if dtype in BACKENDS else {}
+    return service(dtype, **{**named, "dtype": dtype, "request_timeout_ms": 120_000, **settings})
 
 
 def read_pairs(folder: Path) -> list[tuple[float, str, str]]:
@@ -77,6 +87,14 @@ def _ranks(values: Sequence[float]) -> NDArray[np.float64]:
     last = np.cumsum(counts)
     ranks: NDArray[np.float64] = (last - (counts - 1) / 2)[inverse]
     return ranks
+
+
+def _facts(server: Server) -> str:
+    """What answers, by its own account: a dtype that could not be had must not pass for it."""
+    status, body = server.get("/stats")
+    assert status == 200, f"/stats answered {status}"
+    facts = json.loads(body)["replicas"][0]["facts"]
+    return ", ".join(f"{name} {facts[name]}" for name in ("backend", "dtype") if name in facts)
 
 
 def _embed(server: Server, texts: Sequence[str]) -> NDArray[np.float64]:

@@ -76,7 +76,7 @@ def test_spinning_process_is_gone_however_its_block_ends():
     seen: list[int] = []
 
     def fail_meanwhile() -> None:
-        with isolation._spinning(core) as pid:
+        with isolation.spinning(core) as pid:
             seen.append(pid)
             assert os.sched_getaffinity(pid) == core
             assert processes.tree(pid) == [pid]
@@ -100,7 +100,7 @@ def test_control_alternates_and_is_never_judged(monkeypatch: pytest.MonkeyPatch)
         order.append(text)
         return 3.0 if order[-2:-1] == ["spin"] else 2.0
 
-    monkeypatch.setattr(isolation, "_spinning", spinning)
+    monkeypatch.setattr(isolation, "spinning", spinning)
     monkeypatch.setattr(isolation, "_bare_forward", bare_forward)
     found, times = isolation._control("text", repeats=2)
     assert order == ["text", "spin", "text", "rest"] * 2
