@@ -27,6 +27,7 @@ class RunnerConfig:
     dtype: str = "auto"
     backend: str = "auto"  # auto, torch, onnx, openvino
     compile: bool = False  # torch only
+    max_batch_size: int = 64  # what to prepare for; a larger batch must run, too
     threads: int = 0
     cores: tuple[int, ...] = ()  # the only ones to run on; empty: any
     replica: int = 0

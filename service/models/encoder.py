@@ -5,15 +5,16 @@ The model itself is the backend's affair, see backends/.
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from service.models import RunnerConfig
-from service.models.backends import Backend, Ids, Place
+from service.models.backends import Backend, Ids, Launch, Place
 from service.models.backends.choice import open_backend
 from service.models.devices import choose_device, full_name
 from service.models.finite import only_finite
@@ -35,6 +36,8 @@ class EncoderRunner:
         if config.task not in TASKS:
             raise ValueError(f"task {config.task!r} is not one of {', '.join(TASKS)}")
         self._config = config
+        # Queues a batch and returns what waits for it, see Launch. None: the backend cannot.
+        self.launch: Callable[[Sequence[Ids | str]], Callable[[], Sequence[Any]]] | None = None
 
     def warm_up(self) -> Mapping[str, object]:
         """Raises ModelNotFound, ModelNotSupported, DeviceNotFound, BackendNotAvailable, or what the
@@ -46,6 +49,8 @@ class EncoderRunner:
         self._tokenizer: TextTokenizer | None = None  # loaded with the first text
         _say(f"loading {config.model} from {self._spec.folder} on {place.device} …")
         self._backend: Backend = open_backend(config, self._spec, place, _say)
+        queue: Launch | None = getattr(self._backend, "launch", None)
+        self.launch = queue and functools.partial(self._launch, queue)
         loaded = time.perf_counter()
         how = f"{self._backend.name} in {self._backend.dtype}"
         _say(f"loaded in {loaded - started:.1f} s: {how}; warming up …")
@@ -73,8 +78,7 @@ class EncoderRunner:
         """A float32 matrix (n, dimension), or a list with a NotFinite for each bad row."""
         if not payloads:
             return []
-        sequences = [self._ids(p) if isinstance(p, str) else p for p in payloads]
-        return only_finite(self._backend.forward(sequences))
+        return only_finite(self._backend.forward(self._sequences(payloads)))
 
     def close(self) -> None:
         self._backend.close()
@@ -88,6 +92,15 @@ class EncoderRunner:
         cores = min(torch.get_num_threads(), available_cores())
         torch.set_num_threads(config.threads or default_threads(cores, config.replicas))
         return Place(str(device), full_name(device), torch.get_num_threads())
+
+    def _launch(self, queue: Launch, payloads: Sequence[Ids | str]) -> Callable[[], Sequence[Any]]:
+        if not payloads:
+            return list
+        collect = queue(self._sequences(payloads))
+        return lambda: only_finite(collect())
+
+    def _sequences(self, payloads: Sequence[Ids | str]) -> list[Ids]:
+        return [self._ids(p) if isinstance(p, str) else p for p in payloads]
 
     def _ids(self, text: str) -> Ids:
         if self._tokenizer is None:

@@ -19,7 +19,7 @@ pytest.importorskip("transformers")
 
 import torch
 
-from service.models.backends import torch_choice
+from service.models.backends import torch_packed
 from service.models.backends.torch_choice import open_torch
 from service.models.backends.torch_eager import TorchBackend, load
 from service.models.backends.torch_linear import Linear
@@ -62,22 +62,22 @@ def test_a_packed_backend_tells_the_scheduler_that_padding_is_free(tmp_path: Pat
 def test_a_model_of_another_kind_is_padded_and_the_log_says_why(tmp_path: Path) -> None:
     said: list[str] = []
     padded, _ = opened(make_tiny(tmp_path, "distilbert", "mean", normalize=True), said)
-    assert said == ["batches are padded: a distilbert, not a BERT"]
+    assert said == ["the model runs as it comes: a distilbert, not a BERT"]
     assert "padding_free" not in padded.facts()
 
 
 @pytest.mark.parametrize(
     ("broken", "reason"),
     [
-        (lambda *_: 1e-3, "answers that are 0.001 apart"),
-        (lambda *_: float("nan"), "answers that are nan apart"),
+        (lambda hidden, *_: hidden[:4] + 1.0, "apart"),
+        (lambda hidden, *_: hidden[:4] * float("nan"), "answers that are nan apart"),
         (lambda *_: {}["gone"], "KeyError: 'gone'"),
     ],
 )
 def test_packing_that_does_not_work_here_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: Any, reason: str
 ) -> None:
-    monkeypatch.setattr(torch_choice, "difference", broken)
+    monkeypatch.setattr(torch_packed, "pool_packed", broken)
     said: list[str] = []
     backend, _ = opened(make_tiny(tmp_path, "bert", "mean", normalize=True), said)
     assert isinstance(backend, TorchBackend)

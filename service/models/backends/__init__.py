@@ -1,7 +1,9 @@
 """What runs the model (Backend), and where it is to run (Place). Imports no torch.
 
 Reading order: choice.py (which backend) · torch_choice.py (how PyTorch runs) · torch_eager.py (as
-it comes) · torch_packed.py, packing.py, torch_bert.py, torch_linear.py (on a CPU, without padding).
+it comes) · torch_compiled.py · torch_bert.py, torch_linear.py (our own forward pass) · packing.py,
+torch_packed.py (without padding, on a CPU) · torch_padded.py, slots.py, torch_cuda.py, shapes.py,
+torch_graphs.py (one batch behind the other, on CUDA) · torch_same.py.
 """
 
 from __future__ import annotations
@@ -27,9 +29,17 @@ class Backend(Protocol):
     It may also have `launch`, a Launch; it is None, or not there at all, in one that cannot.
     """
 
-    name: str  # torch, torch-compiled, onnx, openvino
-    dtype: str  # float32, bfloat16, float16, int8
-    versions: str  # of everything that its speed depends on, for what is saved of it
+    @property
+    def name(self) -> str:
+        """torch, torch-compiled, onnx, openvino"""
+
+    @property
+    def dtype(self) -> str:
+        """float32, bfloat16, float16, int8"""
+
+    @property
+    def versions(self) -> str:
+        """Of everything that its speed depends on, for what is saved of it."""
 
     def facts(self) -> Mapping[str, object]:
         """For people, `/info` and the scheduler; `device` is always among them."""

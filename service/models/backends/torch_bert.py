@@ -1,20 +1,23 @@
-"""BERT and RoBERTa over packed sequences: every linear layer sees the tokens of a whole batch at
-once and no padding, attention one sequence at a time (Vaswani et al. 2017; Devlin et al. 2019).
+"""BERT and RoBERTa in our own words: the linear layers see whatever tokens they are given, whoever
+calls says how these attend to each other (Vaswani et al. 2017; Devlin et al. 2019).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from service.models.backends.packing import Group, Pack, positions_after
 from service.models.backends.torch_linear import Linear
 
 PLAIN_POSITIONS = frozenset(("bert",))
 OFFSET_POSITIONS = frozenset(("roberta", "xlm-roberta", "camembert"))
+
+Attend = Callable[[Tensor, int], Tensor]
+"""From (…, 3 x dimension), queries, keys and values, and the number of heads, to (…, dimension)."""
 
 
 class Norm(NamedTuple):
@@ -35,48 +38,37 @@ class Layer(NamedTuple):
     norm: Norm
 
 
-class PackedBert:
-    """Made of the weights of a model that transformers has loaded; the large ones are copied."""
+class Bert:
+    """Made of the weights of a model that transformers has loaded; most of them are copied."""
 
     def __init__(self, model: Any) -> None:
         config, embeddings = model.config, model.embeddings
         self._heads: int = config.num_attention_heads
-        self._pad_id = config.pad_token_id if config.model_type in OFFSET_POSITIONS else None
+        self.dimension: int = config.hidden_size
+        # Where positions start behind the padding id, and pass over it: the id; else None.
+        self.offset: int | None = (
+            config.pad_token_id if config.model_type in OFFSET_POSITIONS else None
+        )
         self._words: Tensor = embeddings.word_embeddings.weight
-        self._types: Tensor = embeddings.token_type_embeddings.weight[
-            0
-        ]  # one text: type 0 all over
-        self._positions: Tensor = embeddings.position_embeddings.weight
+        # One text alone is of type 0 all through.
+        types = embeddings.token_type_embeddings.weight[0]
+        self._places: Tensor = embeddings.position_embeddings.weight + types
         self._norm = _norm(embeddings.LayerNorm)
         self._layers = [_layer(layer) for layer in model.encoder.layer]
 
-    def __call__(self, pack: Pack) -> Tensor:
-        """The last hidden state, (tokens, dimension), in the order of the pack."""
-        ids = torch.from_numpy(pack.ids)
-        places = pack.positions
-        if self._pad_id is not None:
-            places = positions_after(pack.ids, pack.groups, self._pad_id)
-        x = functional.embedding(ids, self._words) + self._types
-        x = self._norm(x + functional.embedding(torch.from_numpy(places), self._positions))
+    def __call__(self, ids: Tensor, places: Tensor, attend: Attend) -> Tensor:
+        """The last hidden state, (…, dimension), of ids and their positions, both (…)."""
+        x = functional.embedding(ids, self._words) + functional.embedding(places, self._places)
+        x = self._norm(x)
         for layer in self._layers:
-            attended = self._attend(layer.query_key_value(x), pack.groups)
+            attended = attend(layer.query_key_value(x), self._heads)
             x = layer.attended_norm(layer.attended.add(attended, to=x))
             x = layer.norm(layer.narrow.add(layer.widen.gelu(x), to=x))
         return x
 
-    def _attend(self, qkv: Tensor, groups: list[Group]) -> Tensor:
-        """(tokens, 3 x dimension) to (tokens, dimension); a call for each length."""
-        parts = []
-        for group in groups:
-            split = qkv[group.tokens].view(group.size, group.length, 3, self._heads, -1)
-            query, key, value = split.permute(2, 0, 3, 1, 4)  # each (size, heads, length, width)
-            part = functional.scaled_dot_product_attention(query, key, value)
-            parts.append(part.transpose(1, 2).reshape(group.size * group.length, -1))
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
-
 
 def why_not(config: Any) -> str:
-    """Why a model of this config cannot be run by PackedBert; empty: it can."""
+    """Why a model of this config cannot be run by Bert; empty: it can."""
     if config.model_type not in PLAIN_POSITIONS | OFFSET_POSITIONS:
         return f"a {config.model_type}, not a BERT"
     if config.hidden_act != "gelu":

@@ -23,15 +23,23 @@ from service.models.spec import EncoderSpec, ModelNotSupported, Pooling
 class TorchBackend:
     """Inputs are not sorted by length: one pass over one rectangle, in which order is no matter."""
 
-    name = "torch"
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
 
     def __init__(self, model: Any, spec: EncoderSpec, device: torch.device) -> None:
         self.model = model
         self._spec = spec
         self._device = device
+        self._run: Any = model  # or what stands in for it
         self._allocate = _pinned if device.type == "cuda" else plain
         self.dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+
+    @property
+    def name(self) -> str:
+        return "torch" if self._run is self.model or self._run.failed else "torch-compiled"
+
+    def use(self, compiled: Any) -> None:
+        """A Compiled model in the model's place."""
+        self._run = compiled
 
     def facts(self) -> Mapping[str, object]:
         return {
@@ -40,6 +48,7 @@ class TorchBackend:
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "torch": str(torch.__version__),
             "transformers": str(transformers.__version__),
+            **({} if self._run is self.model else {"compile": self._run.failed or "on"}),
         }
 
     def forward(self, sequences: Sequence[Ids]) -> Vectors:
@@ -48,7 +57,7 @@ class TorchBackend:
         )
 
     def close(self) -> None:
-        self.model = torch.nn.Identity()
+        self.model = self._run = torch.nn.Identity()
         torch.cuda.empty_cache()  # nothing where CUDA was not used
 
     def _forward(self, batch: Padded) -> NDArray[np.float32]:
@@ -57,7 +66,7 @@ class TorchBackend:
             mask = torch.from_numpy(batch.mask).to(self._device, non_blocking=True)
             # No mask where nothing is padded: attention then takes its faster kernel. No token
             # types: a model that has them takes zeros, which is what one text is.
-            output = self.model(input_ids=ids, attention_mask=None if batch.is_full else mask)
+            output = self._run(input_ids=ids, attention_mask=None if batch.is_full else mask)
             vectors = pool(output.last_hidden_state, mask, self._spec.pooling)
             if self._spec.normalize:
                 vectors = torch.nn.functional.normalize(vectors, p=2.0, dim=1)

@@ -1,4 +1,6 @@
-"""PyTorch on a CPU without padding, for the models that PackedBert knows."""
+"""PyTorch on a CPU without padding, for the models that Bert knows: every linear layer sees the
+tokens of a whole batch at once, attention one sequence at a time.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from service.models.backends import Ids, Vectors
-from service.models.backends.packing import Pack, pack
-from service.models.backends.torch_bert import PackedBert
+from service.models.backends.packing import Pack, pack, positions_after
+from service.models.backends.torch_bert import Attend, Bert
 from service.models.backends.torch_eager import TorchBackend, within_memory
 from service.models.spec import EncoderSpec, Pooling
-
-CLOSE = {"float32": 1e-4, "bfloat16": 0.05}  # what vectors of length 1 may differ by
 
 
 class PackedBackend:
@@ -23,8 +23,8 @@ class PackedBackend:
 
     name = "torch"
 
-    def __init__(self, bert: PackedBert, spec: EncoderSpec, eager: TorchBackend) -> None:
-        self._bert: PackedBert | None = bert
+    def __init__(self, bert: Bert, spec: EncoderSpec, eager: TorchBackend) -> None:
+        self._bert: Bert | None = bert
         self._spec = spec
         self.dtype, self.versions = eager.dtype, f"{eager.versions}, packed"
         self._facts = {**eager.facts(), "padding_free": True}
@@ -41,13 +41,32 @@ class PackedBackend:
 
     def _forward(self, packed: Pack) -> Vectors:
         assert self._bert is not None, "forward after close: this is a bug"
+        places = packed.positions
+        if self._bert.offset is not None:
+            places = positions_after(packed.ids, packed.groups, self._bert.offset)
+        ids, at, attend = torch.from_numpy(packed.ids), torch.from_numpy(places), _attend(packed)
         with torch.inference_mode():
-            vectors = pool_packed(self._bert(packed), packed, self._spec.pooling)
+            vectors = pool_packed(self._bert(ids, at, attend), packed, self._spec.pooling)
             if self._spec.normalize:
                 vectors = functional.normalize(vectors, p=2.0, dim=1)
         answers = np.empty(vectors.shape, dtype=np.float32)
         answers[packed.order] = vectors.numpy()
         return answers
+
+
+def _attend(packed: Pack) -> Attend:
+    """One call for all sequences of a length: each attends to itself alone."""
+
+    def attend(qkv: Tensor, heads: int) -> Tensor:
+        parts = []
+        for group in packed.groups:
+            split = qkv[group.tokens].view(group.size, group.length, 3, heads, -1)
+            query, key, value = split.permute(2, 0, 3, 1, 4)  # each (size, heads, length, width)
+            part = functional.scaled_dot_product_attention(query, key, value)
+            parts.append(part.transpose(1, 2).reshape(group.size * group.length, -1))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    return attend
 
 
 def pool_packed(hidden: Tensor, packed: Pack, pooling: Pooling) -> Tensor:
@@ -60,16 +79,3 @@ def pool_packed(hidden: Tensor, packed: Pack, pooling: Pooling) -> Tensor:
         else:
             pooled.append(each[:, 0 if pooling == "cls" else -1].float())
     return pooled[0] if len(pooled) == 1 else torch.cat(pooled)
-
-
-def difference(one: PackedBackend, other: TorchBackend, spec: EncoderSpec) -> float:
-    """The most that any number differs by in what both make of a few sequences."""
-    draw = np.random.default_rng(0)
-    lengths = [min(length, spec.max_length) for length in (1, 7, 7, 20)]
-    batch = [draw.integers(0, spec.vocab_size, n, dtype=np.int32) for n in lengths]
-    first, second = _directions(one.forward(batch)), _directions(other.forward(batch))
-    return float(np.max(np.abs(first - second)))
-
-
-def _directions(vectors: Vectors) -> Vectors:
-    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
