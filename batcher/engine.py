@@ -102,6 +102,7 @@ class Engine:
             await up
         finally:
             up.cancel()
+            tried.add_done_callback(_seen)
             tried.cancel()
 
     async def drain(self, timeout: float | None = None) -> bool:
@@ -215,6 +216,13 @@ class Engine:
             self._up.set_exception(error)
         if not self._crashed.done():
             self._crashed.set_result(error)
+
+
+def _seen(tried: asyncio.Future[Any]) -> None:
+    """Else asyncio complains of what was not wanted any more: a gathering ends with an error when
+    it is cancelled."""
+    if not tried.cancelled():
+        tried.exception()
 
 
 def _promise() -> Future[Any]:

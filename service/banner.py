@@ -44,7 +44,8 @@ def _places(replicas: Sequence[ReplicaSnapshot]) -> str:
     if len(facts) < 2 or not any("placed_on" in each for each in facts):
         return ""
     places = [
-        f"{each.get('placed_on', '?')}" + (f" cores {each['cores']}" if "cores" in each else "")
+        f"{each.get('placed_on', 'not up yet')}"
+        + (f" cores {each['cores']}" if "cores" in each else "")
         for each in facts
     ]
     shown = ", ".join(places[:_SHOWN])

@@ -61,7 +61,17 @@ class Placed:
         return self._runner.run(payloads)
 
     def close(self) -> None:
+        self._note_more()
         self._runner.close()
+
+    def _note_more(self) -> None:
+        """Where real batches took more than those of the profile, as after a start on a busy
+        machine. Not on a GPU: there a batch that did not fit has taken all there was."""
+        path = self._config.memory_note
+        known = memory.noted(path) if path and not self._config.device.startswith("cuda") else None
+        measured = memory.measure_host() if known is not None else None
+        if known is not None and measured is not None and measured[1] > known.most:
+            memory.note(path, known.least, measured[1])
 
 
 def ranges(cores: Sequence[int]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -248,6 +249,19 @@ async def test_while_it_loads_nothing_is_accepted() -> None:
     runner.release()
     await starting
     await engine.close()
+
+
+@on_a_loop
+async def test_the_first_replica_is_enough_and_the_others_leave_no_complaint_of_asyncios() -> None:
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: complaints.append(what))
+    late = SlowToLoad()
+    engine = Engine([Echo, late], isolation="thread")
+    await engine.start()
+    late.release()
+    await engine.close()
+    gc.collect()  # asyncio tells of an error that nobody has looked at when it goes
+    assert complaints == []
 
 
 # The end

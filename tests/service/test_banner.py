@@ -22,4 +22,4 @@ def test_several_replicas_are_told_with_their_places(front: Front, engine: FakeC
     engine.collector.replica_up(0, {"placed_on": "cpu", "cores": "1-3"})
     engine.collector.replica_up(1, {"placed_on": "cuda:1"})
     [line] = [line for line in of(front).splitlines() if "replicas" in line]
-    assert line.endswith("2 of 3 up, isolation process: cpu cores 1-3, cuda:1, ?")
+    assert line.endswith("2 of 3 up, isolation process: cpu cores 1-3, cuda:1, not up yet")

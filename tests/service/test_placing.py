@@ -196,6 +196,22 @@ def test_a_profile_that_was_only_read_is_no_measure_of_the_need(
     assert not Path(note).exists()
 
 
+def test_what_real_batches_took_beyond_the_profile_is_noted_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(placed, "create_runner", lambda name, config: Warm())
+    note = str(tmp_path / "need.json")
+    runner = placed.create_placed("x", RunnerConfig("m", device="cpu", memory_note=note))
+    runner.close()
+    assert not Path(note).exists()  # nothing has been measured
+    for most, noted in ((50, 50), (40, 50), (70, 70)):
+        if not Path(note).exists():
+            memory.note(note, 10, 30)
+        monkeypatch.setattr(memory, "measure_host", lambda most=most: (20, most))
+        runner.close()
+        assert memory.noted(note) == Need(10, noted, note)
+
+
 def test_a_launch_of_the_runners_own_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     class Launching(Warm):
         def launch(self, payloads: Sequence[Any]) -> Any:
