@@ -14,6 +14,7 @@ from loadtests.checks import (
     duplicates,
     finding,
     front,
+    frontends,
     gap,
     idle,
     isolation,
@@ -57,6 +58,7 @@ CHECKS: dict[str, ModuleType] = {
     "replicas": replicas,
     "offline": offline,
     "backends": backends,
+    "frontends": frontends,
 }
 
 

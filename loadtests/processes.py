@@ -35,6 +35,12 @@ def tree(pid: int) -> list[int]:
     return found
 
 
+def parent(pid: int) -> int:
+    """0 when it is gone."""
+    fields = _stat(PROC / str(pid))
+    return int(fields[1]) if fields else 0
+
+
 def threads(pids: list[int]) -> list[Thread]:
     """Every thread of these processes that is still there."""
     found = []

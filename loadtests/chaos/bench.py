@@ -1,6 +1,7 @@
 """The service under test: one process tree, restarted when a scenario wants other settings."""
 
 import contextlib
+import dataclasses
 import http.client
 import json
 import math
@@ -20,7 +21,7 @@ from loadtests.chaos.reference import Asked, Computed, Reference
 from loadtests.chaos.scenario import CAPACITY
 from loadtests.chaos.traffic import Load, Plan, encode
 from loadtests.connections import Answer
-from loadtests.servers import Server, Variant, running
+from loadtests.servers import Server, Variant, running, service
 from loadtests.target import Target
 from loadtests.timer import now
 
@@ -40,8 +41,9 @@ class Bench:
     counters may show more requests than the history.
     """
 
-    def __init__(self, real: bool = False) -> None:
+    def __init__(self, real: bool = False, topology: Mapping[str, object] | None = None) -> None:
         self.real = real
+        self.topology = topology or {}  # Settings of every service that is started.
         self.capacity = CAPACITY  # Requests a second; of a real model, measured at the start.
         self.speed = 0.0  # Seconds that a lone request takes when nothing is wrong.
         self.reference: Reference = Computed()
@@ -58,7 +60,9 @@ class Bench:
         """The variant, ready; what ran before is stopped."""
         self.stop()
         self._variant = variant
-        self._server = self._stack.enter_context(running(variant))
+        settings = {**service("", **self.topology).settings, **variant.settings}
+        whole = dataclasses.replace(variant, settings=settings)
+        self._server = self._stack.enter_context(running(whole))
         self.restarted = True
         self._warm_up()
 

@@ -34,9 +34,11 @@ def disconnects(bench: Bench, args: argparse.Namespace) -> list[Finding]:
     for number in range(WARM_ROUNDS):
         in_time = sum(_wave(bench) for _ in range(waves))
         print(f"disconnects: warm-up {number + 1}: {in_time} of {waves} waves in time", flush=True)
-    held, began, sent = resources.read(bench.pid).front, bench.stats(), len(bench.history)
+    held, began, sent = _held(bench), bench.stats(), len(bench.history)
     in_time = sum(_wave(bench) for _ in range(waves))
-    ended, kept = bench.stats(), resources.read(bench.pid).front
+    ended, kept = bench.stats(), _held(bench)
+    grown = max(kept[pid].resident_mb - held[pid].resident_mb for pid in held)
+    left = sum(max(0, kept[pid].descriptors - held[pid].descriptors) for pid in held)
     good = len(bench.history) - sent
     ran = ended["batch_size"]["sum"] - began["batch_size"]["sum"]
     return [
@@ -50,13 +52,15 @@ def disconnects(bench: Bench, args: argparse.Namespace) -> list[Finding]:
         exactly("disconnects: inputs that reached the device", ran, good),
         exactly("disconnects: waves that were gone before the next batch", in_time, waves),
         at_most(
-            "disconnects: growth of the front, after the warm-up",
-            kept.resident_mb - held.resident_mb,
+            "disconnects: growth of the front (of each process but the workers), after the warm-up",
+            grown,
             GROWTH_MB,
             "MiB",
         ),
-        Finding("disconnects: resident memory of the front", kept.resident_mb, "MiB"),
-        none("disconnects: descriptors left open", max(0, kept.descriptors - held.descriptors)),
+        Finding(
+            "disconnects: resident memory of it", sum(u.resident_mb for u in kept.values()), "MiB"
+        ),
+        none("disconnects: descriptors left open", left),
     ]
 
 
@@ -85,6 +89,12 @@ def _wave(bench: Bench) -> bool:
         in_time = sum(noticed["batches"].values()) == ended and not first.calls[0].outcomes
     bench.wait_until("nothing waits", lambda: _is_idle(bench), LOOK_SECONDS)
     return in_time
+
+
+def _held(bench: Bench) -> dict[int, resources.Usage]:
+    """By all that is no worker."""
+    usages, workers = resources.read(bench.pid).usages, bench.worker_pids()
+    return {usage.pid: usage for usage in usages if usage.pid not in workers}
 
 
 def _connected(bench: Bench, texts: Iterator[str], count: int) -> Iterator[socket.socket]:

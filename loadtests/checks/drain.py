@@ -12,6 +12,7 @@ from loadtests.record import Record
 from loadtests.servers import STOP_SECONDS, Server, running, service
 from loadtests.target import count_between, number_between
 from loadtests.timer import now
+from loadtests.topology import add_topology, topology
 
 TITLE = "SIGTERM at 70 % load"
 REFUSALS = {"503", "refused"}  # Told so, or nobody was listening any more.
@@ -21,11 +22,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=number_between(2, 60), default=8.0, help="of each run")
     parser.add_argument("--repeats", type=count_between(1, 9), default=3)
     parser.add_argument("--load", type=number_between(0.05, 0.95), default=0.7)
+    add_topology(parser)
 
 
 def measure(args: argparse.Namespace, record: Record) -> Measured:
     variant = service(
-        "simulated", runner="simulated", sim_fixed_ms=50, sim_per_item_ms=5, max_batch_size=32
+        "simulated",
+        runner="simulated",
+        sim_fixed_ms=50,
+        sim_per_item_ms=5,
+        max_batch_size=32,
+        **topology(args),
     )
     texts = workloads.texts("short", workloads.built_in_sentences(), seed=1)
     before: Counter[str] = Counter()

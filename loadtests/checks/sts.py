@@ -38,8 +38,8 @@ def measure(args: argparse.Namespace, record: Record) -> Measured:
         print(f"{len(pairs)} scored pairs, {dtype}", flush=True)
         with running(variant(dtype, dict(args.set)), args.cpus) as server:
             facts = _facts(server)
-            first = _embed(server, [pair[1] for pair in pairs])
-            second = _embed(server, [pair[2] for pair in pairs])
+            first = embed(server, [pair[1] for pair in pairs])
+            second = embed(server, [pair[2] for pair in pairs])
         cosines = (first * second).sum(1) / np.linalg.norm(first, axis=1)
         cosines /= np.linalg.norm(second, axis=1)
         lines = (f"{pair[0]},{cosine:.8f}" for pair, cosine in zip(pairs, cosines, strict=True))
@@ -97,7 +97,7 @@ def _facts(server: Server) -> str:
     return ", ".join(f"{name} {facts[name]}" for name in ("backend", "dtype") if name in facts)
 
 
-def _embed(server: Server, texts: Sequence[str]) -> NDArray[np.float64]:
+def embed(server: Server, texts: Sequence[str]) -> NDArray[np.float64]:
     """A row for each text, through the route and the encoding that the official clients use."""
     status, models = server.get("/v1/models")
     assert status == 200, f"/v1/models answered {status}"

@@ -16,6 +16,7 @@ from loadtests.checks.losses import kill, poison
 from loadtests.record import Record
 from loadtests.servers import pinned
 from loadtests.target import count_between, number_between
+from loadtests.topology import add_topology, topology
 
 TITLE = "Survival: everybody but the culprit gets the right answer"
 Part = Callable[[Bench, argparse.Namespace], list[Finding]]
@@ -38,12 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--clients", type=count_between(WAVE, 10_000), default=1000, help="that leave"
     )
+    add_topology(parser)
 
 
 def measure(args: argparse.Namespace, record: Record) -> Measured:
     findings, lines = [], []
     for name in args.only:
-        began, bench = time.monotonic(), Bench()
+        began, bench = time.monotonic(), Bench(topology=topology(args))
         try:
             with pinned(args.cpus):
                 found = PARTS[name](bench, args)
