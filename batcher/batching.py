@@ -1,16 +1,17 @@
-"""The batching thread: next_batch, run, settle, for ever. One per replica, and the owner of it."""
+"""The batching thread: next_batch, send, settle, for ever. One per replica, and the owner of it."""
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 
 from batcher.collector import Collector
 from batcher.errors import BatcherError, Draining, OutOfMemory, RunnerFailed, WorkerLost
 from batcher.recovery import LOSSES_OF_A_CULPRIT, Step, next_step
 from batcher.request import Batch, Payload
-from batcher.runner import Host, as_outcome, explain
+from batcher.runner import Host, as_outcome, explain, run_on
 
 _log = logging.getLogger(__name__)
 # Seconds before each further start in a row. The first ones come at once: that is how often one
@@ -93,25 +94,57 @@ class BatchingThread:
                 self._run_canary(batch)
 
     def _run(self, batch: Batch) -> None:
-        part, parts = batch, [batch]  # the next one last
+        """With the parts that it comes to, if it fails, and with each batch that is cut while the
+        one before it runs."""
+        parts = [batch]  # still to be sent, the next one last
+        sent: deque[Batch] = deque()  # not answered yet, oldest first: that one runs
         try:
-            while parts:
-                part = parts.pop()
-                try:
-                    reply = self._host.run(part.payloads, part.patience)
-                except (RunnerFailed, WorkerLost) as error:
-                    self._recover(part, error, parts)
-                else:
-                    self._starts = 0
-                    part.settle(reply.results, reply.seconds)
+            while parts or sent:
+                self._step(sent, parts)
         except BaseException as error:  # a bug, and the end; but not for these without an answer
-            for left in (part, *parts):
+            for left in (*sent, *parts):
                 if not left.ended:
                     left.fail(RunnerFailed(explain(error)))
             raise
 
-    def _recover(self, part: Batch, error: RunnerFailed | WorkerLost, parts: list[Batch]) -> None:
-        """`parts` are those of the same batch that are still to be run, the next one last."""
+    def _step(self, sent: deque[Batch], parts: list[Batch]) -> None:
+        """Sends a batch, or waits for the answer to the oldest, or until another is due."""
+        upcoming = self._upcoming(sent, parts)
+        if isinstance(upcoming, Batch):
+            sent.append(upcoming)
+            try:
+                self._host.send(upcoming.payloads, upcoming.patience)
+            except RunnerFailed as error:
+                self._recover(-1, error, sent, parts)
+            except WorkerLost as error:
+                self._recover(0, error, sent, parts)
+            return
+        try:
+            reply = self._host.receive(upcoming)
+        except (RunnerFailed, WorkerLost) as error:
+            self._recover(0, error, sent, parts)
+            return
+        if reply is not None:
+            self._starts = 0
+            sent[0].settle(reply.results, reply.seconds)
+            sent.popleft()
+
+    def _upcoming(self, sent: deque[Batch], parts: list[Batch]) -> Batch | float | None:
+        """What to send now; or the time at which to ask again; None: nothing before an answer."""
+        if not sent:
+            return parts.pop()
+        if parts or len(sent) > 1 or not self._host.holds_two:
+            return None
+        return self._collector.next_ahead(sent[0])
+
+    def _recover(
+        self, place: int, error: RunnerFailed | WorkerLost, sent: deque[Batch], parts: list[Batch]
+    ) -> None:
+        """From what happened to that one of those sent."""
+        part = sent[place]
+        if isinstance(error, WorkerLost):
+            while len(sent) > 1:  # it had not begun
+                parts.append(sent.pop())
         match next_step(error, part.size, self._closing.is_set()):
             case Step.HALVE:
                 _log.warning("a batch of %d failed, it runs again in halves: %s", part.size, error)
@@ -130,11 +163,12 @@ class BatchingThread:
             case Step.FAIL:
                 is_lost = isinstance(error, WorkerLost)
                 part.fail(Draining("the service has shut down", 1.0) if is_lost else error)
+        del sent[place]
 
     def _run_canary(self, batch: Batch) -> None:
         seconds = 0.0
         try:
-            reply = self._host.run([self._canary], batch.patience)
+            reply = run_on(self._host, [self._canary], batch.patience)
             failure = as_outcome(reply.results[0])
             if failure is not None:
                 raise failure

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -50,7 +51,9 @@ class Collector:
         self.limits = limits
         self.clock = clock
         self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)  # work, a replica or the phase
+        # For the thread of each replica: there is work for it, or it or the phase has changed.
+        self._calls = [threading.Condition(self._lock) for _ in range(replicas)]
+        self._free = set[int]()  # the replicas whose threads wait for a call
         self._settled_all = threading.Condition(self._lock)  # nothing waits, nothing runs
         self._schedule = Schedule(limits, replicas)
         self._pending = self._schedule.pending  # every request in here is WAITING
@@ -90,7 +93,7 @@ class Collector:
                 self._share(found, now, settled)
             if found.alone:
                 self._schedule.add(found.alone, now)
-                self._changed.notify()
+                self._call_one()
         if settled is not None:
             _deliver(settled)
 
@@ -120,11 +123,31 @@ class Collector:
             if batch is not None or not settled:
                 return batch
 
+    def next_ahead(self, running: Batch) -> Batch | float | None:
+        """Cuts the batch that is to follow `running`, as late as will do, so that the replica need
+        not wait for it. A float: it is too early, ask again then. None: not before that one has
+        ended. Returns at once."""
+        settled: Settled = defaultdict(list)
+        with self._lock:
+            replica = self._replicas[running.replica]
+            # After a loss each is watched alone: whatever happens next must have one cause.
+            if not replica.up or self._phase == "closed" or running.requests[0].losses:
+                return None
+            now = self.clock.now()
+            due = self._schedule.ahead_at(replica.index, now, self._phase == "draining")
+            if due > now:
+                return due if due < math.inf else None
+            batch = self._cut(replica, now, self._phase == "draining", settled)
+            if batch is not None:
+                batch.is_ahead = True
+        _deliver(settled)
+        return batch
+
     def replica_up(self, replica: int, facts: Mapping[str, object]) -> None:
         with self._lock:
             self._replicas[replica].came_up(facts, self.clock.now())
             self._look_for_hope()
-            self._changed.notify_all()
+            self._call_all()
 
     def replica_down(self, replica: int, reason: str) -> None:
         """A worker is gone: its thread stops taking batches until replica_up. Says why, once.
@@ -135,7 +158,7 @@ class Collector:
             if self._replicas[replica].up:
                 self._replicas[replica].went_down(reason)
                 self._look_for_hope()
-                self._changed.notify_all()
+                self._call_all()
 
     def replica_waits(self, replica: int, delay: float, reason: str, is_broken: bool) -> None:
         """It will be started again in `delay` seconds.
@@ -151,7 +174,7 @@ class Collector:
                 why = self._not_ready()
                 for request in self._pending.clear():
                     self._finish(request, copy.copy(why), settled)
-            self._changed.notify_all()
+            self._call_all()
         _deliver(settled)
 
     # What the engine does
@@ -170,7 +193,7 @@ class Collector:
         with self._lock:
             if self._phase == "open":
                 self._phase = "draining"
-                self._changed.notify_all()
+                self._call_all()
             while not self._is_finished() and self.clock.now() < until:
                 self.clock.wait(self._settled_all, until)
             return not (self._pending or self._running)
@@ -185,7 +208,7 @@ class Collector:
             self._phase = "closed"
             for request in self._pending.clear():
                 self._finish(request, why, settled)
-            self._changed.notify_all()
+            self._call_all()
             self._settled_all.notify_all()
         _deliver(settled)
 
@@ -195,7 +218,7 @@ class Collector:
         with self._lock:
             for replica in self._replicas:
                 replica.canary_interval = seconds
-            self._changed.notify_all()
+            self._call_all()
 
     def snapshot(self) -> Snapshot:
         with self._lock:
@@ -243,6 +266,16 @@ class Collector:
 
     # Under the lock
 
+    def _call_one(self) -> None:
+        """There is work: for the one that would do it first. It calls another, if it leaves any."""
+        if self._free:
+            first = self._schedule.soonest(self._free) if len(self._free) > 1 else min(self._free)
+            self._calls[first].notify()
+
+    def _call_all(self) -> None:
+        for call in self._calls:
+            call.notify_all()
+
     def _look_for_hope(self) -> None:
         self._is_hopeful = any(replica.is_hopeful for replica in self._replicas)
 
@@ -269,7 +302,7 @@ class Collector:
         self._tally.shared += len(found.joining)
         self._schedule.joined(len(found.joining), now)
         if self._pending:
-            self._changed.notify()  # a replica that waits for company may have it now
+            self._call_one()  # a replica that waits for company may have it now
 
     def _not_ready(self) -> NotReady:
         waits = [replica.retry_in(self.clock.now()) for replica in self._replicas]
@@ -287,14 +320,18 @@ class Collector:
             if canary_due is not None and canary_due <= now:
                 replica.is_tried(now)
                 if self._pending:
-                    self._changed.notify()  # another one may be free for it
+                    self._call_one()  # another one may be free for it
                 return self._part([], replica, "canary", now, {})
             draining = self._phase == "draining"
-            due = self._schedule.due(replica.index, draining) if self._pending else None
+            due = self._schedule.due(replica.index, now, draining) if self._pending else None
             if due is not None and due <= now:
                 return self._cut(replica, now, draining, settled)
-            until = min((time for time in (due, canary_due) if time is not None), default=None)
-            self.clock.wait(self._changed, until)
+            until = min((time for time in (due, canary_due) if time is not None), default=math.inf)
+            self._free.add(replica.index)
+            try:
+                self.clock.wait(self._calls[replica.index], until if until < math.inf else None)
+            finally:
+                self._free.discard(replica.index)
 
     def _cut(self, replica: Replica, now: float, draining: bool, settled: Settled) -> Batch | None:
         fill = self._schedule.cut(replica.index, now, draining)
@@ -310,7 +347,7 @@ class Collector:
                 self._tally.queue_wait.observe(now - request.arrival)
         self._tally.shared += sum(map(len, fill.twins.values()))
         if self._pending:
-            self._changed.notify()  # what is left over is for the next free replica
+            self._call_one()  # what is left over is for the next free replica
         return batch
 
     def _part(
@@ -353,7 +390,7 @@ class Collector:
         settled[request.sink].append((request, outcome))
         if self._phase != "open" and self._is_finished():
             self._settled_all.notify_all()
-            self._changed.notify_all()
+            self._call_all()
 
     def _is_finished(self) -> bool:
         if self._phase == "open":
@@ -438,7 +475,7 @@ class Collector:
             self._running -= len(back)
             self._pending.put_back(back)
             self._tally.retried += len(back)
-            self._changed.notify_all()
+            self._call_all()
         _deliver(settled)
         return poison
 
@@ -447,8 +484,8 @@ class Collector:
         self._schedule.ended(
             batch.replica,
             now,
-            # A part has waited for the parts before it.
-            began=batch.closed if batch.reason != "split" else None,
+            # A part has waited for the parts before it, and this for the batch before it.
+            began=None if batch.reason == "split" or batch.is_ahead else batch.closed,
             size=batch.size,
             tokens=batch.tokens,
             useful_tokens=batch.useful_tokens,

@@ -6,6 +6,7 @@ Knows no lock and no clock: the schedule brings the time.
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass
 
 from batcher.busy import Busy
@@ -55,8 +56,10 @@ class Device:
         self.ceiling = MemoryCeiling()
         self.is_up = False
         self.busy = Busy()
-        self.batches = 0  # taken and not ended; more than one only while one runs in halves
+        # Taken and not ended: the one that runs, what was cut ahead, the parts of one that failed.
+        self.batches = 0
         self.free_at = -math.inf  # as predicted; of the past once it is overdue
+        self._predicted: deque[float] = deque()  # seconds of each of its batches, as they will end
         self.pace = Pace(self.max_batch_size)
         self.fullness = 1.0  # of what whole batches would do, in recent ones that left work behind
         self.ran_at = -math.inf  # the end of the last batch that ran
@@ -98,9 +101,19 @@ class Device:
         self.pace = Pace(size, fixed, each, mean_tokens, per_token, self.cost.margin)
 
     def began(self, now: float, predicted: float) -> None:
+        self.free_at = self.starts(now) + predicted
         self.batches += 1
         self.busy.began(now)
-        self.free_at = max(now, self.free_at) + predicted if self.batches > 1 else now + predicted
+        self._predicted.append(predicted)
+
+    def starts(self, now: float) -> float:
+        """When a batch cut now begins to run, as predicted."""
+        return max(now, self.free_at) if self.batches else now
+
+    @property
+    def running(self) -> float:
+        """Seconds of the batch that runs, as predicted. Never while none does."""
+        return self._predicted[0]
 
     def left_work(self, rows: int, predicted: float) -> None:
         """A batch of so many rows was cut, and others still wait."""
@@ -116,8 +129,8 @@ class Device:
         """`seconds`: in the runner; 0: it failed."""
         self.batches -= 1
         self.busy.ended(now)
-        if not self.batches:
-            self.free_at = now
+        self._predicted.popleft()
+        self.free_at = now + sum(self._predicted)
         if seconds > 0.0:
             self.ran_at = now
             self.cost.observe(max(1, size), max(1, tokens), seconds)

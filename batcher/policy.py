@@ -53,8 +53,11 @@ def due(pending: Pending, limits: Limits, device: Device, hold: float = NOW) -> 
     return NOW if time == NOW or _room_used_up(pending, device) else time
 
 
-def fill(pending: Pending, device: Device, now: float, overhead: float = 0.0) -> Fill:
-    """Chooses a batch and removes nothing. O(WINDOW log WINDOW), and O(batch) where lengths do not
+def fill(
+    pending: Pending, device: Device, now: float, overhead: float = 0.0, most: int | None = None
+) -> Fill:
+    """Chooses a batch that starts now and removes nothing. `most`: rows, if it is to be fewer than
+    the device would take. O(WINDOW log WINDOW), and O(batch) where lengths do not
     matter; more only where many are late.
 
     Whoever would get the answer too late, `overhead` seconds after the batch and with its margin,
@@ -66,7 +69,7 @@ def fill(pending: Pending, device: Device, now: float, overhead: float = 0.0) ->
     late: dict[Request, None] = {}
     first: Fill | None = None
     for _ in range(_ROUNDS):
-        chosen = _choose(pending, device, now, late, overhead)
+        chosen = _choose(pending, device, now, late, overhead, most or device.max_batch_size)
         if not chosen.taken:
             break
         first = first or chosen
@@ -108,10 +111,15 @@ def _deadline(request: Request) -> float:
 
 
 def _choose(
-    pending: Pending, device: Device, now: float, late: dict[Request, None], overhead: float
+    pending: Pending,
+    device: Device,
+    now: float,
+    late: dict[Request, None],
+    overhead: float,
+    most: int,
 ) -> Fill:
     """One batch without those who are late, to whom it adds those whose deadline has passed."""
-    most, line = device.max_batch_size, iter(pending)
+    line = iter(pending)
     window: list[Request] = []
     if pending.oldest.passed >= MOST_PASSED:
         # The oldest of all, and some of its age, go before whoever is more urgent.
@@ -129,12 +137,12 @@ def _choose(
         count = min(WINDOW, 4 * most) - len(window)
         window += _in_time(line, count, pending, now, late, window)
         own = _of_the_lane(window, aged)
-        by_length = _of_like_length(own, anchor, device)
+        by_length = _of_like_length(own, anchor, device, most)
         taken = set(by_length.taken)
         by_length.passed = [each for each in result.taken if each not in taken]
         result = by_length
     if len(own) < len(window):
-        _add_bulk(result, window, device, now, overhead)
+        _add_bulk(result, window, device, now, overhead, most)
     result.predicted = device.cost.predict(len(result.taken), result.tokens)
     return result
 
@@ -208,11 +216,9 @@ def _again(line: Sequence[Request], device: Device) -> Fill:
     return result
 
 
-def _of_like_length(line: Sequence[Request], anchor: int, device: Device) -> Fill:
+def _of_like_length(line: Sequence[Request], anchor: int, device: Device, most: int) -> Fill:
     costs = [request.cost for request in line]
-    places = neighbours(
-        costs, anchor, device.cost.weights, device.max_batch_size, device.safe_tokens
-    )
+    places = neighbours(costs, anchor, device.cost.weights, most, device.safe_tokens)
     result = Fill([line[place] for place in places])
     if len(places) < len(line):
         result.reason = "lengths"
@@ -220,7 +226,12 @@ def _of_like_length(line: Sequence[Request], anchor: int, device: Device) -> Fil
 
 
 def _add_bulk(
-    result: Fill, window: Sequence[Request], device: Device, now: float, overhead: float
+    result: Fill,
+    window: Sequence[Request],
+    device: Device,
+    now: float,
+    overhead: float,
+    most: int,
 ) -> None:
     """As long as nobody who is in already gets the answer later than one whole batch after they
     would have had it from a free device, or too late: that is what bulk may cost the others."""
@@ -237,7 +248,7 @@ def _add_bulk(
         size = len(result.taken) + 1
         longer = max(longest, request.cost)
         tokens = longer * size
-        fits = size <= device.max_batch_size and device.fits(size, tokens)
+        fits = size <= most and device.fits(size, tokens)
         if fits and fixed + each * size + per_token * tokens <= patience:
             result.taken.append(request)
             longest = longer

@@ -52,17 +52,20 @@ class Regroup:
 
     def until(self, replica: int) -> float:
         """The time until which that replica waits for company; -inf: it does not."""
-        if replica != self._replica or self._share <= _ENOUGH or self._returned >= self._released:
+        if replica != self._replica or not self.pays or self._returned >= self._released:
             return -math.inf
         if self._delay is None:
             return self._ends
         return min(self._ends, self._began + _SPARE * self._delay)
 
+    @property
+    def pays(self) -> bool:
+        """Do callers come straight back?"""
+        return self._share > _ENOUGH
+
     def has_waited(self, replica: int, now: float) -> bool:
         """Is a batch cut at this moment one that was, or could have been, held back?"""
-        return (
-            replica == self._replica and self._share > _ENOUGH and self._began < now <= self._ends
-        )
+        return replica == self._replica and self.pays and self._began < now <= self._ends
 
     def _learn(self, now: float) -> None:
         """From the window that another batch has now closed."""

@@ -117,6 +117,7 @@ class Batch:
     predicted: float  # seconds
     owner: BatchOwner
     patience: float = 0.0  # seconds; not answered by then, its worker is taken to hang
+    is_ahead: bool = False  # it was cut while the one before it ran
     tokens: int = field(init=False)
     useful_tokens: int = field(init=False)
     ended: bool = field(default=False, init=False)

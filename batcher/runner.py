@@ -39,6 +39,18 @@ class Runner(Protocol):
         """Gives back what warm_up took. Called once, last."""
 
 
+class Launcher(Runner, Protocol):
+    """A runner on a device that works while its process goes on. In a worker process, its batches
+    are launched and not run; to have `launch` is to be one. None in its place: it is not, here."""
+
+    def launch(self, payloads: Sequence[Payload]) -> Callable[[], Sequence[Any]]:
+        """Has one batch queued on the device and returns at once. Calling what it returns, once,
+        waits for its results; they, and what may be raised, are as for `run`.
+
+        Called in one thread and what it returns in another, in order; at most two are under way.
+        """
+
+
 RunnerFactory = Callable[[], Runner]
 """Makes the runner, inside the worker. Must pickle: a class, a function, a functools.partial."""
 
@@ -107,9 +119,20 @@ class Host(Protocol):
         Raises RunnerFailed (the runner's own reason) or WorkerLost.
         """
 
-    def run(self, payloads: Sequence[Payload], patience: float) -> Reply:
-        """Raises RunnerFailed (the batch failed, the runner lives; OutOfMemory: it was too large)
-        or WorkerLost (the runner is gone, or has not answered within `patience` seconds)."""
+    def send(self, payloads: Sequence[Payload], patience: float) -> None:
+        """Hands a batch over. One more may be sent before the first is answered, if `holds_two`.
+
+        Raises RunnerFailed (it cannot be sent, and the host does not have it) or WorkerLost (the
+        runner is gone). From the moment that its turn comes, it has `patience` seconds.
+        """
+
+    def receive(self, until: float | None = None) -> Reply | None:
+        """The answer to the oldest batch that was sent. None: it was not there at `until`, on the
+        engine's clock, or a millisecond before.
+
+        Raises RunnerFailed (the batch failed, the runner lives; OutOfMemory: it was too large) or
+        WorkerLost (the runner is gone, or the batch has used up its patience).
+        """
 
     def stop(self) -> None:
         """Ends the runner in an orderly way; at once if it is not in a position to. Idempotent."""
@@ -124,6 +147,10 @@ class Host(Protocol):
     def lost(self) -> str | None:
         """What the runner died of, shortly; None before its first start and while it lives."""
 
+    @property
+    def holds_two(self) -> bool:
+        """May a batch be sent while another one runs?"""
+
 
 class InlineHost:
     """The runner in the batching thread itself: for tests, and to embed in another program."""
@@ -131,6 +158,7 @@ class InlineHost:
     def __init__(self, factory: RunnerFactory) -> None:
         self._factory = factory
         self._runner: Runner | None = None
+        self._sent: Sequence[Payload] = ()
 
     def start(self) -> Mapping[str, object]:
         try:
@@ -139,8 +167,12 @@ class InlineHost:
         except BaseException as error:  # SystemExit too: the thread is the engine's
             raise RunnerFailed(explain(error)) from error
 
-    def run(self, payloads: Sequence[Payload], patience: float) -> Reply:
+    def send(self, payloads: Sequence[Payload], patience: float) -> None:
         """Whatever `patience` says: a thread that hangs cannot be interrupted."""
+        self._sent = payloads
+
+    def receive(self, until: float | None = None) -> Reply:
+        payloads = self._sent
         assert self._runner is not None, "run before start: this is a bug"
         started = time.perf_counter()
         try:
@@ -171,3 +203,15 @@ class InlineHost:
     @property
     def lost(self) -> None:
         return None
+
+    @property
+    def holds_two(self) -> bool:
+        return False
+
+
+def run_on(host: Host, payloads: Sequence[Payload], patience: float) -> Reply:
+    """One batch, and nothing else meanwhile. Raises what send and receive do."""
+    host.send(payloads, patience)
+    reply = host.receive()
+    assert reply is not None, "no answer without a deadline: this is a bug"
+    return reply

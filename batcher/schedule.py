@@ -8,7 +8,7 @@ same calls at the same times form the same batches.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from batcher import admission, policy
 from batcher.admission import Arrivals
@@ -22,6 +22,10 @@ from batcher.request import Request, is_bulk
 
 _LEARNING = 0.1  # the weight of the last batch
 _RECENTLY = 2.0  # seconds
+_GRAIN = 0.001  # seconds: of what a thread that waits for time and answers can tell apart
+_MOST_AHEAD = 0.5  # of a batch: cut sooner, the next one misses more than it gains
+_LEAST = 1e-9  # seconds of a row
+_ROUNDING = 1e-6  # rows
 
 
 class Schedule:
@@ -54,24 +58,57 @@ class Schedule:
         """So many found their answer on its way, and will not wait in the queue."""
         self._regroup.arrived(now, count)
 
-    def due(self, device: int, draining: bool) -> float:
+    def due(self, device: int, now: float, draining: bool) -> float:
         """The time at which that one, which is free, should cut a batch; policy.NOW for at once.
 
         Never on an empty queue.
         """
+        its = self.devices[device]
+        if len(self.devices) > 1 and not self._share(its, now):
+            # All that wait are done sooner by another, unless that one takes longer than predicted.
+            busy = [each.free_at for each in self.devices if each.is_up and each.batches]
+            if busy and now < min(busy) + its.pace.fixed:
+                return min(busy) + its.pace.fixed
         if draining:
             return policy.NOW
-        its = self.devices[device]
         hold = policy.NOW if self._is_another_idle(its) else self._regroup.until(device)
         return policy.due(self.pending, self.limits, its, hold)
 
+    def ahead_at(self, device: int, now: float, draining: bool) -> float:
+        """When to cut the batch that follows the one that runs there, so that it has crossed when
+        the device is free; policy.NOW for at once, inf: not before that one has ended.
+
+        As late as will do: whoever comes after it is in the batch after that. Where a whole batch
+        waits, nobody would, and it may be sooner by as much as the prediction may be off.
+        """
+        its = self.devices[device]
+        if its.batches != 1 or not self.handoff or self.pending.is_retry:
+            return math.inf
+        latest = its.free_at - self.handoff
+        sure = latest - max(_GRAIN, its.cost.margin * its.running)
+        if now < sure:
+            return sure
+        if self.pending.rows >= its.pace.size:
+            return policy.NOW
+        if self.handoff > _MOST_AHEAD * its.running:
+            return math.inf
+        if now < latest:
+            return latest
+        if not self.pending or self._regroup.pays or self.due(device, now, draining) > now:
+            return math.inf
+        return policy.NOW
+
     def cut(self, device: int, now: float, draining: bool) -> Fill:
-        """Takes a batch off the queue, and those who are late with it. Empty if all were late."""
+        """Takes a batch off the queue, and those who are late with it. Empty if all were late.
+
+        The device is free, or will be when the one that runs has ended."""
         self._count(now)
         its = self.devices[device]
         its.ceiling.relax(now)
         oldest = self.pending.oldest
-        fill = policy.fill(self.pending, its, now, self.handoff)
+        starts = its.starts(now)
+        most = self._share(its, now) if len(self.devices) > 1 else its.max_batch_size
+        fill = policy.fill(self.pending, its, starts, self.handoff, max(1, most))
         for request in fill.late:
             self.pending.remove(request)
         if not fill.taken:
@@ -106,6 +143,34 @@ class Schedule:
             each.is_up and not each.batches for each in self.devices if each is not device
         )
 
+    def soonest(self, devices: Iterable[int]) -> int:
+        """Which of these, which are all free, would answer first."""
+        return min(devices, key=lambda each: (self.devices[each].pace.fixed, each))
+
+    def _share(self, its: Device, now: float) -> int:
+        """How many of the rows that wait it should take; the others go to whoever is free next.
+
+        Those that it would be the first to answer, if each went to where its own answer is expected
+        soonest (least expected completion): with equal devices that is no more than its part. Of
+        the others as much as a batch's time is fixed: where rows cost next to nothing, two batches
+        in place of one only keep two devices from those who come next. O(devices log devices).
+        """
+        rows = self.pending.rows
+        starts = sorted([(*_start(each, now), each is its) for each in self.devices if each.is_up])
+        rate = filled = level = 0.0
+        for start, each, _ in starts:
+            if rate and level <= start:
+                break
+            rate, filled = rate + 1.0 / each, filled + start / each
+            level = (rows + filled) / rate  # the time at which all would be done
+        start, each = _start(its, now)
+        first = math.ceil((level - start) / each - _ROUNDING)
+        if first <= 0:
+            return 0
+        most = min(rows, its.max_batch_size)
+        fixed = its.pace.fixed / its.pace.whole if its.pace.whole else 1.0
+        return max(1, min(most, first + int(fixed * max(0, most - first))))
+
     def _take(self, fill: Fill, now: float) -> None:
         """With everybody who waits for the same as one of them, but for those who are late."""
         others: list[Request] = []
@@ -123,6 +188,10 @@ class Schedule:
     def _reason(self, device: int, now: float, draining: bool) -> str:
         if draining:
             return "drain"
+        if self.devices[device].batches:
+            return "ahead"
+        if self.pending and len(self.devices) > 1:
+            return "share"
         if self._regroup.has_waited(device, now):
             return "regroup"
         return "max_wait" if self.limits.max_wait else "idle"
@@ -168,3 +237,9 @@ class Schedule:
         """As predicted, were one cut of all that waits."""
         pace = self.devices[0].pace
         return pace.seconds(min(pace.size, max(1, self.pending.rows)))
+
+
+def _start(device: Device, now: float) -> tuple[float, float]:
+    """When its next batch would be done, but for its rows; and the seconds of each of those."""
+    free = max(device.free_at, 2.0 * now - device.free_at) if device.batches else now
+    return free + device.pace.fixed, max(device.pace.each, _LEAST)

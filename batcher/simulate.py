@@ -101,7 +101,9 @@ class _Simulator:
         while True:
             due = FOREVER
             while self._idle and pending:
-                due, replica = min((self._schedule.due(each, False), each) for each in self._idle)
+                due, replica = min(
+                    (self._schedule.due(each, now, False), each) for each in self._idle
+                )
                 if due > now:
                     break
                 self._cut(replica, now)

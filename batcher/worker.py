@@ -8,37 +8,22 @@ into the service's log, under the worker's name.
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import gc
 import logging
+import math
 import multiprocessing
 import os
 import pickle
-import signal
 import socket
-import struct
-import sys
 import threading
-import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from typing import Any
 
+from batcher.child import HEAD, MARK, Done, Failed, Ready, Run, main, pack
 from batcher.clock import Clock, MonotonicClock
 from batcher.errors import OutOfMemory, RunnerFailed, WorkerLost
 from batcher.request import Payload
-from batcher.runner import (
-    Reply,
-    RunnerFactory,
-    as_outcome,
-    explain,
-    is_device_lost,
-    is_out_of_memory,
-    one_each,
-)
+from batcher.runner import Reply, RunnerFactory, explain
 from batcher.watchdog import Watchdog
 
 _STOP_TIMEOUT = 5.0  # seconds that Runner.close may take
@@ -46,39 +31,10 @@ _PIPE_BYTES = 65536  # what a pipe holds
 _LAST_WORDS = 5  # lines of output that go into the error when a worker dies
 _START_TIMEOUT = 60.0  # seconds that a start may take at the least, or so many times
 _TIMES_FIRST = 10.0  # what the first one took
-_PR_SET_PDEATHSIG = 1
 
 # The standard library reaps whichever children have ended whenever it starts one, and of two
 # threads that reap the same child one learns nothing: so births and deaths take turns.
 _family = threading.Lock()
-
-
-# The messages. Each comes behind a mark and a number, its epoch: that of the batch which it brings
-# or answers, 0 for the start. A number is never used again, whatever becomes of the worker.
-
-_HEAD = struct.Struct(">4sQ")
-_MARK = b"btch"
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    payloads: Sequence[Payload]
-
-
-@dataclass(frozen=True, slots=True)
-class _Done:
-    reply: Reply
-
-
-@dataclass(frozen=True, slots=True)
-class _Failed:
-    reason: str
-    out_of_memory: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Ready:
-    facts: Mapping[str, object]
 
 
 class ProcessHost:
@@ -105,6 +61,8 @@ class ProcessHost:
         self._output: threading.Thread | None = None
         self._last_words: deque[str] = deque(maxlen=_LAST_WORDS)
         self._number = 0
+        # Number, size and patience of the batches that are not answered yet, oldest first.
+        self._sent: deque[tuple[int, int, float]] = deque()
         self.lost: str | None = None
         self._stopping = False
         self._killed = False
@@ -135,36 +93,61 @@ class ProcessHost:
             message = self._receive(0)
         finally:
             self._watchdog.disarm()
-        if isinstance(message, _Failed):
+        if isinstance(message, Failed):
             raise RunnerFailed(message.reason)
-        if not isinstance(message, _Ready):
+        if not isinstance(message, Ready):
             raise self._garbage(f"{type(message).__name__} when it should be ready")
         self._start_seconds = self._start_seconds or self._clock.now() - started
         return message.facts
 
-    def run(self, payloads: Sequence[Payload], patience: float) -> Reply:
+    def send(self, payloads: Sequence[Payload], patience: float) -> None:
         if self._channel is None:
             raise WorkerLost(f"{self.name} is not running")
-        self._number += 1
         try:
-            message = _pack(self._number, _Run(payloads))
+            message = pack(self._number + 1, Run(payloads))
         except Exception as error:  # a payload of the user's own that does not pickle
             raise RunnerFailed(
                 f"the batch cannot be sent to the worker: {explain(error)}"
             ) from error
-        self._watchdog.arm(patience)  # sending too can take for ever: a pipe holds only so much
+        self._number += 1
+        self._sent.append((self._number, len(payloads), patience))
+        if len(self._sent) == 1:
+            self._watchdog.arm(patience)  # sending too can take for ever: a pipe holds only so much
         try:
             self._channel.send_bytes(message)
-            reply = self._receive(self._number)
         except OSError:
             raise self._bury() from None
+
+    def receive(self, until: float | None = None) -> Reply | None:
+        number, size, _ = self._sent[0]
+        if until is not None and not self._is_there(until):
+            return None
+        try:
+            reply = self._receive(number)
         finally:
-            self._watchdog.disarm()
-        if isinstance(reply, _Failed):
+            self._next_is_watched()
+        if isinstance(reply, Failed):
             raise (OutOfMemory if reply.out_of_memory else RunnerFailed)(reply.reason)
-        if not isinstance(reply, _Done) or len(reply.reply.results) != len(payloads):
-            raise self._garbage(f"no answer to {len(payloads)} inputs")
+        if not isinstance(reply, Done) or len(reply.reply.results) != size:
+            raise self._garbage(f"no answer to {size} inputs")
         return reply.reply
+
+    def _is_there(self, until: float) -> bool:
+        """Has an answer, or the worker's end, come by then? A wait is in whole milliseconds."""
+        assert self._channel is not None
+        milliseconds = math.floor((until - self._clock.now()) * 1e3)
+        try:
+            return self._channel.poll(max(0, milliseconds) / 1e3)
+        except OSError:
+            return True  # receiving says what it is
+
+    def _next_is_watched(self) -> None:
+        """The oldest batch has been answered, or everything is over."""
+        self._watchdog.disarm()
+        if self._sent:
+            self._sent.popleft()
+        if self._sent:
+            self._watchdog.arm(self._sent[0][2])
 
     def stop(self) -> None:
         self._stopping = True
@@ -199,7 +182,7 @@ class ProcessHost:
         output, their_output = context.Pipe(duplex=False)
         try:
             process = context.Process(
-                target=_main,
+                target=main,
                 args=(self._factory, theirs, their_output),
                 name=self.name,
                 daemon=True,
@@ -232,16 +215,16 @@ class ProcessHost:
                 raise self._bury() from None
             except (ValueError, OverflowError, MemoryError):
                 raise self._garbage("an impossible length") from None
-            if len(data) < _HEAD.size or not data.startswith(_MARK):
+            if len(data) < HEAD.size or not data.startswith(MARK):
                 raise self._garbage("what is no message")
-            _, answered = _HEAD.unpack_from(data)
+            _, answered = HEAD.unpack_from(data)
             if answered > number:
                 raise self._garbage("an answer to a batch that it never got")
             if answered == number:
                 break
             self._log.warning("an answer to an earlier batch is dropped")
         try:
-            return pickle.loads(memoryview(data)[_HEAD.size :])
+            return pickle.loads(memoryview(data)[HEAD.size :])
         except (pickle.UnpicklingError, EOFError):
             raise self._garbage("a message that is cut short") from None
         except Exception as error:  # a result of the user's own that only the worker understands
@@ -273,6 +256,8 @@ class ProcessHost:
         if self._channel is not None:
             self._channel.close()
             self._channel = None
+        self._sent.clear()
+        self._watchdog.disarm()
 
     def _read_output(
         self,
@@ -313,6 +298,10 @@ class ProcessHost:
                 self._last_words.append(text)
                 self._log.info("%s", text)
 
+    @property
+    def holds_two(self) -> bool:
+        return True
+
     def __repr__(self) -> str:
         return f"<ProcessHost {self.name}, pid {self._process.pid if self._process else None}>"
 
@@ -337,95 +326,3 @@ def describe_exit(code: int | None) -> str:
     if code is None:  # somebody else's SIGCHLD handler was faster
         return "unknown cause"
     return f"signal {-code}" if code < 0 else f"exit code {code}"
-
-
-# The child's side
-
-
-def _main(factory: RunnerFactory, channel: Connection, output: Connection) -> None:
-    # The parent decides when we leave, by closing the channel: a Ctrl-C or a SIGTERM that is
-    # sent to the whole group must not take accepted requests with it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    os.dup2(output.fileno(), 1)
-    os.dup2(output.fileno(), 2)
-    output.close()
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # text streams both
-    _die_with_parent()
-    threading.Thread(target=_leave_with_parent, name="parent-watch", daemon=True).start()
-    try:
-        runner = factory()
-        facts = {"pid": os.getpid(), **runner.warm_up()}
-    except Exception as error:
-        traceback.print_exc()
-        _send(channel, 0, _Failed(explain(error)))
-        return
-    gc.collect()
-    gc.freeze()  # a later collection need not walk over the model
-    _send(channel, 0, _Ready(facts))
-    while (data := _next(channel)) is not None:
-        _, number = _HEAD.unpack_from(data)
-        _send(channel, number, _answer(runner.run, data))
-    runner.close()
-
-
-def _answer(run: Callable[[Sequence[Payload]], Sequence[Any]], data: bytes) -> _Done | _Failed:
-    try:
-        batch: _Run = pickle.loads(memoryview(data)[_HEAD.size :])
-    except Exception as error:  # a payload of the user's own that only the parent understands
-        traceback.print_exc()
-        return _Failed(f"the batch cannot be read: {explain(error)}")
-    started = time.perf_counter()
-    try:
-        results = run(batch.payloads)
-        seconds = time.perf_counter() - started
-        listed = one_each(results, len(batch.payloads))
-    except Exception as error:
-        traceback.print_exc()
-        reason = str(error) if isinstance(error, RunnerFailed) else explain(error)
-        no_memory = is_out_of_memory(error)
-        if not no_memory and is_device_lost(error):
-            raise SystemExit("the device has failed") from None
-        return _Failed(reason, no_memory)
-    if not hasattr(results, "dtype"):  # an array crosses faster whole than row by row
-        # An exception of the model's own may pickle and yet not unpickle: it crosses as its text.
-        results = [as_outcome(result) or result for result in listed]
-    return _Done(Reply(results, seconds))
-
-
-def _send(channel: Connection, number: int, message: _Ready | _Done | _Failed) -> None:
-    try:
-        data = _pack(number, message)
-    except Exception as error:  # a result of the user's own that does not pickle
-        data = _pack(number, _Failed(f"the result cannot be sent: {explain(error)}"))
-    channel.send_bytes(data)
-
-
-def _pack(number: int, message: object) -> bytes:
-    return _HEAD.pack(_MARK, number) + pickle.dumps(message, protocol=5)
-
-
-def _next(channel: Connection) -> bytes | None:
-    """None: the parent has closed the channel."""
-    try:
-        return channel.recv_bytes()
-    except (EOFError, OSError):
-        return None
-
-
-def _die_with_parent() -> None:
-    """On Linux the kernel sees to it, even if the runner never lets go of the interpreter lock.
-
-    It takes the thread that started us for the parent: the batching thread, which outlives us.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-
-def _leave_with_parent() -> None:
-    """A killed parent leaves no orphan, whatever the system. Ends with the process."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)

@@ -247,8 +247,8 @@ def until(collector: Collector, reached: Callable[[Collector], object]) -> None:
 
     Not while others submit: a submission wakes one thread, which must not be this one.
     """
-    with collector._changed:
-        assert collector._changed.wait_for(lambda: reached(collector), PATIENCE), repr(collector)
+    with collector._calls[0]:
+        assert collector._calls[0].wait_for(lambda: reached(collector), PATIENCE), repr(collector)
 
 
 class LogWatch(logging.Handler):

@@ -17,7 +17,7 @@ LAYERS = [
     {"errors", "clock", "limits", "ceiling", "fit", "lengths", "regroup", "arrays", "busy"},
     {"request", "watchdog", "answers"},
     {"cost", "pending", "equality", "quarantine", "runner", "stats", "futures"},
-    {"recovery", "device", "sharing", "frames", "told", "expiry"},
+    {"recovery", "device", "sharing", "child", "frames", "told", "expiry"},
     {"replica", "channel"},
     {"policy", "admission"},
     {"schedule"},

@@ -89,7 +89,7 @@ class Deciding:
         return self._schedule.refusal((request,), self.clock.now()) is not None
 
     def next_batch(self) -> Sequence[Request]:
-        due = self._schedule.due(0, False)
+        due = self._schedule.due(0, self.clock.now(), False)
         self.clock.time = self._began = max(self.clock.time, due)
         fill = self._schedule.cut(0, self._began, False)
         self._taken, self._tokens = fill.taken, fill.tokens

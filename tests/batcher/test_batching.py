@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -30,12 +31,21 @@ class ScriptedHost:
         self.killed = threading.Event()
         self.stopped = 0
         self.lost: str | None = None
+        self.holds_two = False
+        self.sent: deque[tuple[Sequence[Any], float]] = deque()
 
     def start(self) -> Mapping[str, object]:
         self.lost = None
+        self.sent.clear()
         self.started.give()
         self._act(self.starts)
         return {"life": 1}
+
+    def send(self, payloads: Sequence[Any], patience: float) -> None:
+        self.sent.append((payloads, patience))
+
+    def receive(self, until: float | None = None) -> Reply | None:
+        return self.run(*self.sent.popleft())
 
     def run(self, payloads: Sequence[Any], patience: float) -> Reply:
         self._act(self.runs)

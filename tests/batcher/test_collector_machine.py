@@ -536,6 +536,7 @@ class CollectorMachine(RuleBasedStateMachine):
         in_both_lanes = any(len({is_bulk(each.priority) for each in row}) > 1 for row in rows)
         interactive = [each for each in batch.requests if not is_bulk(each.priority)]
         reasons = {
+            "share": len(self.up) > 1 and bool(left),
             "full": batch.size == limits.max_batch_size,
             "tokens": max(one_more) > limits.max_batch_tokens,
             "memory": bool(memory),

@@ -371,7 +371,7 @@ async def test_a_batching_thread_that_fails_is_reported_and_everyone_is_answered
         impatient = asyncio.create_task(engine.crashed())
         await asyncio.sleep(0)
         impatient.cancel()
-        engine._threads[0]._host.run = _a_bug  # type: ignore[method-assign]
+        engine._threads[0]._host.send = _a_bug  # type: ignore[method-assign]
         asked = ask(engine, "a", "b")
         outcomes = await asyncio.gather(*asked, return_exceptions=True)
         assert isinstance(outcomes[0], RunnerFailed)

@@ -34,7 +34,7 @@ def closed_loop(
     while len(formed) < batches:
         due = float("inf")
         if not running and schedule.pending:
-            due = schedule.due(0, draining=False)
+            due = schedule.due(0, now, draining=False)
             if due <= now:
                 fill = schedule.cut(0, now, draining=False)
                 running, began = [each.ticket for each in fill.taken], now

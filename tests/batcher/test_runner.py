@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from batcher.errors import Overloaded, RunnerFailed
-from batcher.runner import InlineHost, as_outcome, explain, one_each
+from batcher.runner import InlineHost, as_outcome, explain, one_each, run_on
 from tests.batcher.runners import DoesNotLoad, Generates, NoFacts, Returns
 from tests.fakes import Echo
 
@@ -61,7 +61,7 @@ def test_a_result_that_is_an_exception_stands_for_an_error() -> None:
 
 
 def test_an_inline_host_answers_and_times_the_run() -> None:
-    reply = started(Echo).run(["a", "b"], 1.0)
+    reply = run_on(started(Echo), ["a", "b"], 1.0)
     assert reply.results == ["a", "b"]
     assert 0.0 < reply.seconds < 10.0
 
@@ -86,7 +86,7 @@ def test_whatever_a_runner_raises_fails_its_batch_and_not_the_thread(error: Base
             raise error
 
     with pytest.raises(RunnerFailed, match=f"{type(error).__name__}: bad"):
-        started(Raises).run(["a"], 1.0)
+        run_on(started(Raises), ["a"], 1.0)
 
 
 def test_a_runner_that_speaks_our_errors_is_quoted_as_it_is() -> None:
@@ -95,13 +95,13 @@ def test_a_runner_that_speaks_our_errors_is_quoted_as_it_is() -> None:
             raise RunnerFailed("not this one")
 
     with pytest.raises(RunnerFailed, match=r"^not this one$"):
-        started(Raises).run(["a"], 1.0)
+        run_on(started(Raises), ["a"], 1.0)
 
 
 @pytest.mark.parametrize("runner", [Generates(), Returns({"logits": 1}), Returns(["a", "b"])])
 def test_an_inline_host_lets_no_odd_results_through(runner: Echo) -> None:
     with pytest.raises(RunnerFailed, match="the runner returned"):
-        started(lambda: runner).run(["a"], 1.0)
+        run_on(started(lambda: runner), ["a"], 1.0)
 
 
 def test_results_that_break_while_they_are_read_fail_their_batch() -> None:
@@ -113,7 +113,7 @@ def test_results_that_break_while_they_are_read_fail_their_batch() -> None:
             raise OSError("the file has gone")
 
     with pytest.raises(RunnerFailed, match="OSError: the file has gone"):
-        started(lambda: Returns(Lazy())).run(["a", "b"], 1.0)
+        run_on(started(lambda: Returns(Lazy())), ["a", "b"], 1.0)
 
 
 def test_a_runner_is_closed_once_and_may_fail_at_it(caplog: pytest.LogCaptureFixture) -> None:

@@ -158,7 +158,7 @@ def collect(
     while True:
         due = FOREVER
         if idle and schedule.pending:
-            due, replica = min((schedule.due(each, False), each) for each in idle)
+            due, replica = min((schedule.due(each, clock.now(), False), each) for each in idle)
         if due > clock.now():
             try:
                 clock.step(due)
@@ -291,7 +291,17 @@ def test_so_they_do_on_many_traces_of_bursts() -> None:
         service_time = device(draw.randint(1, 80) * TICK, draw.randint(0, 4) * TICK, per_token)
         known = draw.choice([(), grid(service_time)])
         seen |= assert_identical(trace, limits, service_time, draw.choice([1, 1, 2, 5]), known)
-    kinds = {"full", "tokens", "idle", "max_wait", "lengths", "lanes", "regroup", "deadline"}
+    kinds = {
+        "full",
+        "tokens",
+        "idle",
+        "max_wait",
+        "lengths",
+        "lanes",
+        "regroup",
+        "deadline",
+        "share",
+    }
     assert seen == kinds | {"late", "refused", "shared"}
 
 

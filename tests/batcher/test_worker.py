@@ -20,7 +20,7 @@ import pytest
 
 from batcher import worker
 from batcher.errors import OutOfMemory, RunnerFailed, WorkerLost
-from batcher.runner import RunnerFactory
+from batcher.runner import RunnerFactory, run_on
 from batcher.worker import ProcessHost, describe_exit
 from tests.batcher.runners import (
     DiesLoading,
@@ -62,7 +62,7 @@ class Hosted:
         return pid
 
     def run(self, *payloads: Any) -> list[Any]:
-        return list(self.host.run(payloads, PATIENCE).results)
+        return list(run_on(self.host, payloads, PATIENCE).results)
 
     def in_thread(self, act: Callable[[], Any]) -> Callable[[], BaseException]:
         """Begins `act`; what comes back waits for it and returns what it raised."""
@@ -115,7 +115,7 @@ def test_a_worker_answers_from_a_process_of_its_own(hosted: Hosted) -> None:
 
 
 def test_the_run_is_timed_where_it_happens(hosted: Hosted) -> None:
-    assert 0.0 < hosted.host.run(["a"], PATIENCE).seconds < 10.0
+    assert 0.0 < run_on(hosted.host, ["a"], PATIENCE).seconds < 10.0
 
 
 def test_the_facts_of_the_model_come_with_the_process_id() -> None:
@@ -131,7 +131,7 @@ def test_an_array_crosses_whole_and_is_one_result_a_row() -> None:
     hosted = Hosted(partial(Returns, numpy.arange(6, dtype="float32").reshape(2, 3)))
     hosted.start()
     try:
-        results = hosted.host.run(["a", "b"], PATIENCE).results
+        results = run_on(hosted.host, ["a", "b"], PATIENCE).results
         assert isinstance(results, numpy.ndarray)
         assert results.tolist() == [[0, 1, 2], [3, 4, 5]]
     finally:
@@ -322,13 +322,14 @@ def test_a_parent_killed_outright_leaves_no_orphan(payload: str) -> None:
     """Even while the runner hangs."""
     script = f"""
 import logging, sys
+from batcher.runner import run_on
 from batcher.worker import ProcessHost
 from tests.batcher.runners import Obedient
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
     host = ProcessHost(Obedient, "worker-0", lambda reason: None)
     print(host.start()["pid"], flush=True)
-    host.run([{payload!r}], 60.0)
+    run_on(host, [{payload!r}], 60.0)
     print("hanging", flush=True)
     sys.stdin.read()
 """
@@ -484,7 +485,7 @@ def test_an_answer_to_an_earlier_batch_is_dropped(hosted: Hosted) -> None:
 @pytest.mark.parametrize("payload", ["hang", "half a frame"])
 def test_a_run_that_does_not_end_in_time_ends_the_worker(hosted: Hosted, payload: str) -> None:
     with pytest.raises(WorkerLost, match=r"worker-0 died \(hang\)"):
-        hosted.host.run([payload], 0.05)
+        run_on(hosted.host, [payload], 0.05)
     assert hosted.deaths == ["hang"]
     hosted.start()
     assert hosted.run("a") == ["a"]
@@ -496,7 +497,7 @@ def test_a_stopped_worker_is_replaced_and_what_it_says_when_woken_is_heard_by_no
     (stopped,) = hosted.run("pid")
     os.kill(stopped, signal.SIGSTOP)
     with pytest.raises(WorkerLost, match="hang"):
-        hosted.host.run(["late"], 0.05)
+        run_on(hosted.host, ["late"], 0.05)
     with contextlib.suppress(ProcessLookupError):
         os.kill(stopped, signal.SIGCONT)
     hosted.start()
@@ -509,7 +510,7 @@ def test_a_stopped_worker_is_noticed_even_while_the_batch_is_on_its_way(hosted: 
     (stopped,) = hosted.run("pid")
     os.kill(stopped, signal.SIGSTOP)
     with pytest.raises(WorkerLost, match="hang"):
-        hosted.host.run(["x" * 10_000_000], 0.05)
+        run_on(hosted.host, ["x" * 10_000_000], 0.05)
 
 
 def test_a_batch_that_does_not_fit_the_memory_is_known_as_such(hosted: Hosted) -> None:

@@ -1,0 +1,213 @@
+"""The worker's own side: it reads batches, runs them, and answers, until the channel ends.
+
+Two threads. `inbox` reads the next batch while one runs, so that the runner never waits for it; a
+runner that can `launch` has it queued on its device behind the one that runs. The main thread runs
+the batches, or waits for those launched, in order, and answers: a model that has threads of its own
+is only ever called from one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import multiprocessing
+import os
+import pickle
+import queue
+import signal
+import struct
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from batcher.errors import RunnerFailed
+from batcher.request import Payload
+from batcher.runner import (
+    Reply,
+    Runner,
+    RunnerFactory,
+    as_outcome,
+    explain,
+    is_device_lost,
+    is_out_of_memory,
+    one_each,
+)
+
+_PR_SET_PDEATHSIG = 1
+
+# The messages. Each comes behind a mark and a number, its epoch: that of the batch which it brings
+# or answers, 0 for the start. A number is never used again, whatever becomes of the worker.
+
+HEAD = struct.Struct(">4sQ")
+MARK = b"btch"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    payloads: Sequence[Payload]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    reason: str
+    out_of_memory: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    facts: Mapping[str, object]
+
+
+def pack(number: int, message: object) -> bytes:
+    return HEAD.pack(MARK, number) + pickle.dumps(message, protocol=5)
+
+
+def main(factory: RunnerFactory, channel: Connection, output: Connection) -> None:
+    # The parent decides when we leave, by closing the channel: a Ctrl-C or a SIGTERM that is
+    # sent to the whole group must not take accepted requests with it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.dup2(output.fileno(), 1)
+    os.dup2(output.fileno(), 2)
+    output.close()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # text streams both
+    _die_with_parent()
+    threading.Thread(target=_leave_with_parent, name="parent-watch", daemon=True).start()
+    try:
+        runner = factory()
+        facts = {"pid": os.getpid(), **runner.warm_up()}
+    except Exception as error:
+        traceback.print_exc()
+        _send(channel, 0, Failed(explain(error)))
+        return
+    gc.collect()
+    gc.freeze()  # a later collection need not walk over the model
+    inbox = _Inbox(channel, runner)
+    inbox.start()
+    _send(channel, 0, Ready(facts))
+    ended = 0.0  # when the last run did
+    while (begun := inbox.get()) is not None:
+        answer = _answer(begun, ended)
+        ended = time.perf_counter()
+        _send(channel, begun.number, answer)
+    runner.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A batch that has been read. `finish` runs it, or waits for its launched run."""
+
+    number: int
+    size: int
+    started: float | None  # None: it starts when finish is called
+    finish: Callable[[], Sequence[Any]]
+
+
+class _Inbox:
+    """The thread that reads. It ends with the channel, or with the process."""
+
+    def __init__(self, channel: Connection, runner: Runner) -> None:
+        self._channel = channel
+        self._run = runner.run
+        self._launch: Callable[[Sequence[Payload]], Callable[[], Sequence[Any]]] | None = getattr(
+            runner, "launch", None
+        )
+        self._begun: queue.SimpleQueue[_Begun | None] = queue.SimpleQueue()
+
+    def start(self) -> None:
+        threading.Thread(target=self._main, name="inbox", daemon=True).start()
+
+    def get(self) -> _Begun | None:
+        """The next batch, once there is one. None: there will be none."""
+        return self._begun.get()
+
+    def _main(self) -> None:
+        while (data := _next(self._channel)) is not None:
+            self._begun.put(self._begin(data))
+        self._begun.put(None)
+
+    def _begin(self, data: bytes) -> _Begun:
+        _, number = HEAD.unpack_from(data)
+        try:
+            payloads = pickle.loads(memoryview(data)[HEAD.size :]).payloads
+        except Exception as error:  # a payload of the user's own that only the parent understands
+            unread = RunnerFailed(f"the batch cannot be read: {explain(error)}")
+            return _Begun(number, 0, None, lambda: _raise(unread))
+        run, launch = self._run, self._launch
+        if launch is None:
+            return _Begun(number, len(payloads), None, lambda: run(payloads))
+        started = time.perf_counter()
+        try:
+            finish = launch(payloads)
+        except BaseException as error:  # whatever it is, the main thread answers for it
+            failure = error
+            return _Begun(number, len(payloads), started, lambda: _raise(failure))
+        return _Begun(number, len(payloads), started, finish)
+
+
+def _raise(error: BaseException) -> Sequence[Any]:
+    raise error
+
+
+def _answer(begun: _Begun, ended: float) -> Done | Failed:
+    """`ended`: when the device was last free."""
+    started = time.perf_counter() if begun.started is None else max(begun.started, ended)
+    try:
+        results = begun.finish()
+        seconds = time.perf_counter() - started
+        listed = one_each(results, begun.size)
+    except Exception as error:
+        traceback.print_exc()
+        reason = str(error) if isinstance(error, RunnerFailed) else explain(error)
+        no_memory = is_out_of_memory(error)
+        if not no_memory and is_device_lost(error):
+            raise SystemExit("the device has failed") from None
+        return Failed(reason, no_memory)
+    if not hasattr(results, "dtype"):  # an array crosses faster whole than row by row
+        # An exception of the model's own may pickle and yet not unpickle: it crosses as its text.
+        results = [as_outcome(result) or result for result in listed]
+    return Done(Reply(results, seconds))
+
+
+def _send(channel: Connection, number: int, message: Ready | Done | Failed) -> None:
+    try:
+        data = pack(number, message)
+    except Exception as error:  # a result of the user's own that does not pickle
+        data = pack(number, Failed(f"the result cannot be sent: {explain(error)}"))
+    channel.send_bytes(data)
+
+
+def _next(channel: Connection) -> bytes | None:
+    """None: the parent has closed the channel."""
+    try:
+        return channel.recv_bytes()
+    except (EOFError, OSError):
+        return None
+
+
+def _die_with_parent() -> None:
+    """On Linux the kernel sees to it, even if the runner never lets go of the interpreter lock.
+
+    It takes the thread that started us for the parent: the batching thread, which outlives us.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def _leave_with_parent() -> None:
+    """A killed parent leaves no orphan, whatever the system. Ends with the process."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
