@@ -9,7 +9,7 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tests.fakes import PATIENCE, Echo
@@ -212,3 +212,26 @@ class LoadsOnce(Obedient):
         print("loading again", flush=True)
         threading.Event().wait()
         return {}
+
+
+class Launches(Obedient):
+    """Says in its answers which launches and results had come before."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.second = threading.Event()
+
+    def launch(self, payloads: Sequence[Any]) -> Callable[[], Sequence[Any]]:
+        if "refuse" in payloads:
+            raise MemoryError("no room to launch it")
+        self.log.append(f"launch {payloads[0]}")
+        if payloads[0] == "b":
+            self.second.set()
+
+        def finish() -> Sequence[Any]:
+            if payloads[0] == "a":
+                assert self.second.wait(PATIENCE), "the second was not launched while the first ran"
+            self.log.append(f"finish {payloads[0]}")
+            return [list(self.log) for _ in payloads]
+
+        return finish

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 from collections import deque
@@ -10,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from batcher import batching
+from batcher import batching, policy
 from batcher.batching import BatchingThread
 from batcher.collector import Collector
 from batcher.errors import BatcherError, Draining, RunnerFailed, WorkerLost
 from batcher.limits import Limits
+from batcher.request import Request
 from batcher.runner import Reply
 from tests.fakes import PATIENCE, FakeClock, RecordingSink, Signal, join, request, until
 
@@ -72,9 +74,9 @@ class ScriptedHost:
 class Stage:
     """A batching thread over a scripted host, and what it told its engine."""
 
-    def __init__(self) -> None:
-        self.collector = Collector(Limits(), FakeClock())
-        self.host = ScriptedHost()
+    def __init__(self, limits: Limits | None = None, host: ScriptedHost | None = None) -> None:
+        self.collector = Collector(limits or Limits(), FakeClock())
+        self.host = host or ScriptedHost()
         self.sink = RecordingSink()
         self.reports: queue.Queue[BatcherError | None] = queue.Queue()
         self.crashes: queue.Queue[BaseException] = queue.Queue()
@@ -327,3 +329,121 @@ def test_what_a_worker_left_undone_comes_first_and_in_its_order(stage: Stage) ->
     stage.sink.until_settled(8)
     assert ran == [list("abcdefgh"), list("abcd"), list("abcd"), list("efgh")]
     assert stage.collector.snapshot().ok == 8
+
+
+# Two batches at the host
+
+
+class PatientHost(ScriptedHost):
+    """Holds two, and answers when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.holds_two = True
+        self.has_two = threading.Event()
+
+    def send(self, payloads: Sequence[Any], patience: float) -> None:
+        super().send(payloads, patience)
+        if len(self.sent) == 2:
+            self.has_two.set()
+
+    def receive(self, until: float | None = None) -> Reply | None:
+        assert until is None, "it was not yet time to cut the next one"
+        assert self.has_two.wait(PATIENCE), "no second batch was sent"
+        return super().receive()
+
+
+@pytest.fixture
+def pipelined(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    """A stage where the batch that follows is always cut at once, and holds two at most."""
+    monkeypatch.setattr(batching, "_BACK_OFF", (0.0, 0.0, 0.0, 3600.0))
+    stage = Stage(Limits(max_batch_size=2), PatientHost())
+    schedule = stage.collector._schedule
+    monkeypatch.setattr(
+        schedule, "ahead_at", lambda *_: policy.NOW if schedule.pending else math.inf
+    )
+    yield stage
+    stage.end()
+
+
+def submit(stage: Stage, names: str) -> list[Request]:
+    """At once: the collector is not asked for a batch before all are there."""
+    requests = [request(stage.sink, payload=name) for name in names]
+    stage.collector.submit(requests)
+    return requests
+
+
+def test_the_next_batch_is_at_the_host_before_the_one_that_runs_has_ended(pipelined: Stage) -> None:
+    pipelined.start()
+    requests = submit(pipelined, "abcd")
+    pipelined.sink.until_settled(4)
+    assert [pipelined.sink.outcomes_of(each)[0].value for each in requests] == list("abcd")
+    assert [len(each) for each in pipelined.sink.deliveries] == [2, 2]
+
+
+def test_a_batch_that_fails_has_its_halves_run_behind_the_one_that_was_sent(
+    pipelined: Stage,
+) -> None:
+    ran: list[list[str]] = []
+
+    def run(payloads: Sequence[Any], patience: float) -> Reply:
+        ran.append(list(payloads))
+        return picky_about("a", payloads)
+
+    pipelined.host.run = run  # type: ignore[method-assign]
+    pipelined.start()
+    requests = submit(pipelined, "abcd")
+    pipelined.sink.until_settled(4)
+    assert ran == [["a", "b"], ["c", "d"], ["a"], ["b"]]
+    outcomes = [pipelined.sink.outcomes_of(each)[0] for each in requests]
+    assert str(outcomes[0]) == "bad input"
+    assert [each.value for each in outcomes[1:]] == ["b", "c", "d"]
+
+
+def picky_about(bad: str, payloads: Sequence[Any]) -> Reply:
+    if bad in payloads:
+        raise RunnerFailed("bad input")
+    return Reply(list(payloads), 0.001)
+
+
+def test_a_lost_worker_counts_against_the_batch_that_ran_and_not_the_one_behind(
+    pipelined: Stage,
+) -> None:
+    pipelined.host.runs.put(pipelined.die)
+    pipelined.start()
+    requests = submit(pipelined, "abcd")
+    pipelined.sink.until_settled(4)
+    assert [each.losses for each in requests] == [1, 1, 0, 0]
+    assert all(pipelined.sink.outcomes_of(each)[0].value for each in requests)
+    assert pipelined.collector.snapshot().retried == 4
+
+
+def test_a_payload_that_cannot_be_sent_spares_the_batch_that_runs(pipelined: Stage) -> None:
+    host, send = pipelined.host, pipelined.host.send
+
+    def careful(payloads: Sequence[Any], patience: float) -> None:
+        if "c" in payloads:
+            host.has_two.set()  # type: ignore[attr-defined]
+            raise RunnerFailed("the batch cannot be sent")
+        send(payloads, patience)
+
+    host.send = careful  # type: ignore[method-assign]
+    pipelined.start()
+    requests = submit(pipelined, "abcd")
+    pipelined.sink.until_settled(4)
+    outcomes = [pipelined.sink.outcomes_of(each)[0] for each in requests]
+    assert str(outcomes[2]) == "the batch cannot be sent"
+    assert [outcomes[place].value for place in (0, 1, 3)] == ["a", "b", "d"]
+
+
+def test_a_close_leaves_neither_of_two_without_an_answer(pipelined: Stage) -> None:
+    def killed() -> None:
+        pipelined.thread.stop(now=True)
+        raise WorkerLost("worker-0 died (signal 9)")
+
+    pipelined.host.runs.put(killed)
+    pipelined.host.runs.put(killed)
+    pipelined.start()
+    requests = submit(pipelined, "abcd")
+    pipelined.sink.until_settled(4)
+    assert all(isinstance(pipelined.sink.outcomes_of(each)[0], Draining) for each in requests)

@@ -695,3 +695,88 @@ def test_outcomes_are_delivered_outside_the_lock() -> None:
     last: BatcherError = Draining("closed", 1.0)
     bench.collector.close(last)
     assert len(sink.seen) == 4
+
+
+# The batch that follows the one which runs
+
+
+def pipelined() -> tuple[Bench, Batch]:
+    """A replica that is known to take 10 ms and 1 ms a request, to hand over in 1 ms, and that runs
+    four; of callers that do not come back."""
+    bench = Bench(Limits(max_batch_size=4))
+    profile = [(size, size, 0.010 + 0.001 * size) for size in (1, 4, 16)]
+    bench.collector.replica_up(0, {"profile": profile})
+    bench.collector._schedule.handoff = 0.001
+    bench.collector._schedule._regroup._share = 0.0
+    bench.submit(1, 1, 1, 1)
+    return bench, bench.take()
+
+
+def test_the_next_batch_is_asked_for_at_the_time_it_names() -> None:
+    bench, running = pipelined()
+    waiting = bench.submit(1, 1)
+    due = bench.collector.next_ahead(running)
+    assert isinstance(due, float)
+    bench.clock.step(due)
+    latest = bench.collector.next_ahead(running)
+    assert latest == pytest.approx(0.013)
+    bench.clock.step(latest)
+    ahead = bench.collector.next_ahead(running)
+    assert isinstance(ahead, Batch)
+    assert list(ahead.requests) == waiting
+    assert bench.counts() == {"accepted": 6, "running": 6}
+    running.settle("abcd", 0.014)
+    ahead.settle("ef", 0.012)
+    assert bench.counts() == {"accepted": 6, "ok": 6}
+    # It waited behind the other: that says nothing of what a hand-over takes.
+    assert bench.collector.snapshot().handoff == pytest.approx(0.001, rel=0.2)
+
+
+def test_there_is_none_if_nobody_waits_by_then() -> None:
+    bench, running = pipelined()
+    bench.clock.step(0.013)
+    assert bench.collector.next_ahead(running) is None
+
+
+def test_there_is_none_behind_requests_that_a_worker_was_lost_with() -> None:
+    bench, running = pipelined()
+    running.requeue(lost=True)
+    again = bench.take()
+    bench.submit(1, 1, 1, 1)
+    bench.clock.step(0.0135)
+    assert bench.collector.next_ahead(again) is None
+
+
+def test_there_is_none_of_a_replica_that_is_down_or_an_engine_that_is_closed() -> None:
+    bench, running = pipelined()
+    bench.submit(1, 1, 1, 1)
+    bench.clock.step(0.0135)
+    bench.collector.replica_down(0, "signal 9")
+    assert bench.collector.next_ahead(running) is None
+    bench.collector.replica_up(0, {})
+    bench.collector.close(Draining("closed", 1.0))
+    assert bench.collector.next_ahead(running) is None
+
+
+def test_who_is_late_is_told_when_the_next_batch_is_cut() -> None:
+    bench, running = pipelined()
+    (late,) = bench.submit(1, patience=0.0265)
+    fine = bench.submit(1, 1, 1)
+    bench.clock.step(0.0135)
+    ahead = bench.collector.next_ahead(running)
+    assert isinstance(ahead, Batch)
+    assert list(ahead.requests) == fine
+    assert isinstance(bench.outcome(late), DeadlineExceeded)
+
+
+def test_work_is_for_the_free_replica_that_would_do_it_first() -> None:
+    bench = Bench(replicas=2)
+    for replica, fixed in enumerate((0.100, 0.010)):
+        profile = [(size, size, fixed + 0.001 * size) for size in (1, 4, 16)]
+        bench.collector._replicas[replica].device.came_up(profile)
+    called = []
+    for replica, call in enumerate(bench.collector._calls):
+        call.notify = lambda n=1, replica=replica: called.append(replica)  # type: ignore[method-assign, misc]
+    bench.collector._free = {0, 1}
+    bench.submit(1)
+    assert called == [1]

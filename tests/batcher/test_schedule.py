@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pytest
@@ -338,3 +339,124 @@ def test_a_long_queue_of_hopeless_requests_is_cleared_a_part_at_a_time() -> None
         cuts += 1
     assert cuts >= 500
     assert not device.schedule.pending
+
+
+# The batch that follows the one which runs
+
+
+PROFILE = [(size, size, 0.010 + 0.001 * size) for size in (1, 4, 16, 64)]
+HANDOFF = 0.002
+
+
+def busy(limits: Limits, running: int) -> Schedule:
+    """One device that runs so many from 0 on, of callers that do not come back; hand-over 2 ms."""
+    schedule = Schedule(limits)
+    schedule.devices[0].came_up(PROFILE)
+    schedule._regroup._share = 0.0
+    schedule.handoff = HANDOFF
+    schedule.add(some(running), 0.0)
+    schedule.cut(0, 0.0, draining=False)
+    return schedule
+
+
+def test_the_next_batch_is_cut_one_hand_over_before_the_device_is_free() -> None:
+    schedule = busy(Limits(), running=10)  # 20 ms
+    early = schedule.ahead_at(0, 0.0, draining=False)
+    assert early == pytest.approx(0.020 - HANDOFF - 0.001)
+    schedule.add(some(3), 0.005)
+    latest = schedule.ahead_at(0, early, draining=False)
+    assert latest == pytest.approx(0.020 - HANDOFF)
+    assert schedule.ahead_at(0, latest, draining=False) == policy.NOW
+    fill = schedule.cut(0, latest, draining=False)
+    assert (len(fill.taken), fill.reason) == (3, "ahead")
+    # It starts when the one that runs has ended, and no third one is cut meanwhile.
+    assert schedule.devices[0].free_at == pytest.approx(0.020 + 0.013)
+    assert schedule.ahead_at(0, latest, draining=False) == math.inf
+
+
+def test_where_a_whole_batch_waits_it_is_cut_sooner_as_nobody_could_join_it() -> None:
+    schedule = busy(Limits(max_batch_size=10), running=10)
+    schedule.add(some(10), 0.001)
+    early = schedule.ahead_at(0, 0.001, draining=False)
+    assert schedule.ahead_at(0, early, draining=False) == policy.NOW
+    schedule.devices[0].cost.margin = 0.25  # batches may well be 5 ms early or late
+    assert schedule.ahead_at(0, 0.001, draining=False) == pytest.approx(early - 0.004)
+
+
+def test_nothing_is_cut_ahead_while_callers_that_come_back_are_waited_for() -> None:
+    schedule = busy(Limits(), running=10)
+    schedule.add(some(3), 0.005)
+    schedule._regroup._share = 1.0
+    assert schedule.ahead_at(0, 0.0185, draining=False) == math.inf
+
+
+@pytest.mark.parametrize("handoff", [0.0, 0.011])
+def test_nor_where_the_hand_over_is_not_known_or_is_most_of_a_batch(handoff: float) -> None:
+    schedule = busy(Limits(), running=10)
+    schedule.handoff = handoff
+    schedule.add(some(3), 0.005)
+    assert schedule.ahead_at(0, 0.0195, draining=False) == math.inf
+
+
+def test_nor_of_those_whose_wait_is_not_up() -> None:
+    schedule = busy(Limits(max_wait=1.0), running=10)
+    schedule.add(some(3, arrival=0.005), 0.005)
+    assert schedule.ahead_at(0, 0.0185, draining=False) == math.inf
+
+
+def test_who_would_be_late_behind_the_one_that_runs_is_not_in_it() -> None:
+    schedule = busy(Limits(), running=10)
+    late, fine = request(deadline=0.030), request(deadline=0.040)
+    schedule.add([late, fine], 0.018)
+    assert schedule.cut(0, 0.018, draining=False).late == [late]
+
+
+# Several devices
+
+
+def devices(count: int, fixed: float, each: float) -> Schedule:
+    schedule = Schedule(Limits(max_batch_size=32), count)
+    for device in schedule.devices:
+        device.came_up([(size, size, fixed + each * size) for size in (1, 4, 16, 64)])
+    return schedule
+
+
+def cut_all(schedule: Schedule, rows: int) -> list[int]:
+    schedule.add(some(rows), 0.0)
+    sizes = [
+        len(schedule.cut(index, 0.0, draining=False).taken)
+        for index in range(len(schedule.devices))
+        if schedule.pending
+    ]
+    assert not schedule.pending
+    return sizes
+
+
+def test_free_devices_share_what_waits_where_rows_are_what_costs() -> None:
+    assert cut_all(devices(2, fixed=0.0001, each=0.010), rows=10) == [5, 5]
+
+
+def test_one_takes_nearly_all_of_it_where_a_batch_costs_the_same_whatever_is_in_it() -> None:
+    first, second = cut_all(devices(2, fixed=0.010, each=0.0001), rows=10)
+    assert first >= 8
+    assert second == 10 - first
+
+
+def test_what_is_left_for_another_is_said() -> None:
+    schedule = devices(2, fixed=0.0001, each=0.010)
+    schedule.add(some(10), 0.0)
+    assert schedule.cut(0, 0.0, draining=False).reason == "share"
+
+
+def test_a_slow_device_leaves_to_a_fast_one_what_that_will_have_done_sooner() -> None:
+    schedule = Schedule(Limits(), 2)
+    for device, seconds in zip(schedule.devices, (0.010, 0.100), strict=True):
+        device.came_up([(size, size, seconds + 0.001 * size) for size in (1, 4, 16)])
+    assert schedule.soonest([1, 0]) == 0
+    schedule.add(some(4), 0.0)
+    schedule.cut(0, 0.0, draining=False)
+    schedule.add(some(1), 0.001)
+    # It would take 101 ms, and the other is free again in 13: unless that turns out to be stuck.
+    assert schedule.due(1, 0.001, draining=False) == pytest.approx(0.014 + 0.100, rel=0.01)
+    assert schedule.due(1, 0.120, draining=False) == policy.NOW
+    assert len(schedule.cut(1, 0.120, draining=False).taken) == 1

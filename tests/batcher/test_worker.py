@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from batcher import worker
+from batcher.clock import MonotonicClock
 from batcher.errors import OutOfMemory, RunnerFailed, WorkerLost
 from batcher.runner import RunnerFactory, run_on
 from batcher.worker import ProcessHost, describe_exit
@@ -27,6 +28,7 @@ from tests.batcher.runners import (
     DoesNotLoad,
     Generates,
     HangsLoading,
+    Launches,
     LeavesANote,
     LoadsOnce,
     NoFacts,
@@ -552,3 +554,64 @@ def test_a_worker_that_has_forked_is_missed_all_the_same(hosted: Hosted) -> None
         hosted.run("fork and die")
     hosted.start()
     assert hosted.run("a") == ["a"]
+
+
+# Two batches
+
+
+def test_a_batch_waits_in_the_worker_while_one_runs_and_the_answers_come_in_order(
+    hosted: Hosted,
+) -> None:
+    big = ["x" * 1_000_000]  # more than the channel holds: somebody reads while the other runs
+    hosted.host.send(big, PATIENCE)
+    hosted.host.send(["b", *big], PATIENCE)
+    first, second = hosted.host.receive(), hosted.host.receive()
+    assert first is not None
+    assert second is not None
+    assert (list(first.results), list(second.results)) == (big, ["b", *big])
+
+
+def test_what_is_not_there_in_time_can_be_asked_for_again(hosted: Hosted) -> None:
+    now = MonotonicClock().now
+    hosted.host.send(["hang"], PATIENCE)
+    assert hosted.host.receive(now() + 0.001) is None
+    assert hosted.host.receive(now()) is None
+    hosted.host.kill()
+    with pytest.raises(WorkerLost):
+        hosted.host.receive()
+
+
+def test_the_patience_of_a_batch_begins_when_its_turn_comes(hosted: Hosted) -> None:
+    hosted.host.send(["a"], PATIENCE)
+    hosted.host.send(["hang"], 0.05)
+    assert hosted.host.receive() is not None
+    with pytest.raises(WorkerLost, match="hang"):
+        hosted.host.receive()
+
+
+def test_a_batch_that_fails_leaves_the_one_behind_it_alone(hosted: Hosted) -> None:
+    hosted.host.send(["raise"], PATIENCE)
+    hosted.host.send(["b"], PATIENCE)
+    with pytest.raises(RunnerFailed, match="ValueError"):
+        hosted.host.receive()
+    reply = hosted.host.receive()
+    assert reply is not None
+    assert list(reply.results) == ["b"]
+
+
+def test_a_runner_that_launches_has_the_next_on_its_device_before_it_is_asked_for_results() -> None:
+    hosted = Hosted(Launches)
+    hosted.start()
+    try:
+        hosted.host.send(["a"], PATIENCE)
+        hosted.host.send(["b"], PATIENCE)
+        first, second = hosted.host.receive(), hosted.host.receive()
+        assert first is not None
+        assert second is not None
+        assert first.results[0] == ["launch a", "launch b", "finish a"]
+        assert second.results[0][-1] == "finish b"
+        with pytest.raises(OutOfMemory, match="no room to launch it"):
+            run_on(hosted.host, ["refuse"], PATIENCE)
+        assert hosted.run("c")[0][-2:] == ["launch c", "finish c"]
+    finally:
+        hosted.host.stop()
