@@ -29,9 +29,13 @@ def family(server: Server) -> Family:
         raise RuntimeError("no worker is up")
     top = server.process.pid
     engine = processes.parent(workers[0])
-    others = [pid for pid in processes.tree(top) if processes.parent(pid) == top]
-    fronts = [pid for pid in others if pid != engine and not _is_tracker(pid)]
-    return Family(top, engine, (top,) if engine == top else tuple(fronts), workers)
+    return Family(top, engine, (top,) if engine == top else fronts(top, engine), workers)
+
+
+def fronts(top: int, engine: int) -> tuple[int, ...]:
+    """Those that live just now. Asks nobody, so that nothing waits for the answer."""
+    children = [pid for pid in processes.tree(top) if processes.parent(pid) == top]
+    return tuple(pid for pid in children if pid != engine and not _is_tracker(pid))
 
 
 def _is_tracker(pid: int) -> bool:

@@ -23,7 +23,7 @@ from loadtests.checks.finding import Finding, Measured, spread
 from loadtests.checks.spared import at_most, exactly, none
 from loadtests.checks.sts import embed
 from loadtests.connections import Answer
-from loadtests.family import family
+from loadtests.family import family, fronts
 from loadtests.outcomes import OK
 from loadtests.posting import post_all
 from loadtests.record import Record
@@ -66,8 +66,8 @@ def same(args: argparse.Namespace, record: Record) -> tuple[list[Finding], str]:
     """The default model in float32, and bodies that are refused."""
     texts = workloads.texts("all", workloads.load_sentences(args.sentences), 1, args.texts)
     vectors, refusals = [], []
-    for fronts in (1, args.frontends):
-        with running(service(f"{fronts}", dtype="float32", frontends=fronts), args.cpus) as server:
+    for count in (1, args.frontends):
+        with running(service(f"{count}", dtype="float32", frontends=count), args.cpus) as server:
             vectors.append(embed(server, texts))
             bodies = [body for body in BAD for _ in range(4)]  # Each front gets some of each.
             answered = post_all(server.target, "/embed", bodies)
@@ -99,7 +99,7 @@ def front(args: argparse.Namespace, record: Record) -> tuple[list[Finding], str]
 
         def kill() -> None:
             kills.append(now())
-            os.kill(family(server).fronts[0], signal.SIGKILL)
+            os.kill(fronts(first.top, first.engine)[0], signal.SIGKILL)
 
         asked = _followed(args, server, kill)
         _record(record, "front", asked)
