@@ -118,6 +118,8 @@ def _start(
     command += [
         "--duration",
         f"{max(1, round(seconds))}s",
+        "--timeout",
+        "20s",  # A slow answer is an answer; 2 s, its default, would count it among the errors.
         *(["-s", str(script)] if script else []),
     ]
     with pinned(cpus):

@@ -60,6 +60,7 @@ class Peer:
     body: Callable[[str], bytes] = embed_body
     vector: Callable[[bytes], list[float]] = rows
     loads: tuple[str, ...] = ("simulated", "default")
+    programs: tuple[str, ...] = ()  # That must be on the machine, besides.
     settings: Mapping[str, str] = field(default_factory=dict)  # More environment variables.
 
     @property
@@ -96,7 +97,7 @@ def _ours(options: Options) -> dict[str, str]:
 PEERS = (
     Peer(OURS, "", "defaults but threads and float32; max wait 0"),
     Peer(
-        "ours, same forward",
+        "ours-forward",
         "",
         "as ours, but with the forward code of the others, tokenising in the worker",
         loads=("default",),
@@ -166,6 +167,15 @@ PEERS = (
         path="/v2/models/embed/infer",
         body=v2_body,
         vector=v2_vector,
+    ),
+    Peer(
+        "torchserve",
+        "torchserve",
+        "batchSize 64, maxBatchDelay 2 ms, one worker, job_queue_size 4096",
+        ("torchserve==0.12.0", "torch-model-archiver==0.12.0", "orjson", "setuptools<81"),
+        path="/predictions/embed",
+        vector=plain,
+        programs=("java",),
     ),
 )
 

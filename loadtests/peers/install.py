@@ -7,6 +7,7 @@ and the others are made all the same.
 import argparse
 import importlib.metadata
 import re
+import shutil
 import subprocess
 import sys
 import venv
@@ -91,6 +92,8 @@ def why(errors: str) -> str:
 
 def missing(peer: Peer, folder: Path) -> str:
     """Why the peer cannot be started; empty when it can."""
+    if lacking := [program for program in peer.programs if shutil.which(program) is None]:
+        return f"{', '.join(lacking)} is not on this machine"
     home = folder / peer.name
     if not peer.requirements or (home / DONE).exists():
         return ""

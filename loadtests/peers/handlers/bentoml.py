@@ -1,6 +1,7 @@
 """BentoML: one process, whose dispatcher decides when a batch goes."""
 
 import os
+import sys
 from typing import Any
 
 import bentoml
@@ -26,5 +27,5 @@ class Embed:
 
 if __name__ == "__main__":
     here = "loadtests.peers.handlers.bentoml:Embed"
-    command = ["bentoml", "serve", here, "--host", "127.0.0.1", "--port", str(options.port)]
-    os.execvp(command[0], command)
+    command = [sys.executable, "-m", "bentoml", "serve", here]
+    os.execv(command[0], [*command, "--host", "127.0.0.1", "--port", str(options.port)])

@@ -1,6 +1,7 @@
 """Ray Serve: HAProxy in front of a replica that batches with @serve.batch on its event loop."""
 
 import asyncio
+import os
 import signal
 from typing import Any
 
@@ -33,10 +34,13 @@ class Embed:
 
 
 if __name__ == "__main__":
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=True, configure_logging=False)
+    ray.init(
+        num_cpus=4,
+        include_dashboard=False,
+        configure_logging=False,
+        _temp_dir=os.environ["PEER_FOLDER"],
+    )
     serve.start(http_options={"host": "127.0.0.1", "port": options.port, "access_log": False})
     application = Embed.bind()  # type: ignore[attr-defined]  # Given by the decorator.
     serve.run(application, route_prefix="/embed", logging_config={"enable_access_log": False})
-    signal.sigwait({signal.SIGTERM, signal.SIGINT})
-    serve.shutdown()
-    ray.shutdown()
+    signal.pause()  # Its own shutdown takes half a minute: whoever started this ends it all.
