@@ -22,6 +22,7 @@ from loadtests.servers import ROOT, Server, free_port, pinned
 from loadtests.target import Target
 
 START_SECONDS = 120.0
+END_SECONDS = 5.0
 CALLERS = 32  # While answers are checked: enough that they come out of batches.
 PAUSES = (0.5, 2.0)  # Some are still putting themselves together after their first answer.
 TOLERANCE = 1e-4  # Between two forwards of one text, in different batches and torch versions.
@@ -121,9 +122,7 @@ def serving(
             yield server
         finally:
             server.stop()
-            for pid in marked(mark):  # What has left the tree: daemons of a peer.
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            _end(mark)
 
 
 def _wait_until_it_answers(peer: Peer, server: Server, probe: str) -> None:
@@ -139,6 +138,16 @@ def _wait_until_it_answers(peer: Peer, server: Server, probe: str) -> None:
         time.sleep(pause)
         pause = min(0.5, pause * 1.5)
     raise RuntimeError(f"never answered (last: {status}); its log ends:\n{server.log_tail()}")
+
+
+def _end(mark: str) -> None:
+    """What has left the tree, such as a peer's daemons; they write to the folder while they live."""
+    give_up = time.monotonic() + END_SECONDS
+    while (left := marked(mark)) and time.monotonic() < give_up:
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
 
 
 def marked(mark: str) -> list[int]:
