@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from typing import Any
-from urllib.parse import unquote
 
 import httptools
 from uvicorn._types import ASGI3Application
@@ -66,6 +65,7 @@ class Connection(HttpToolsProtocol):
     def __init__(self, connections: Connections, **options: Any) -> None:
         super().__init__(**options)
         self._all = connections
+        self.default_lines = connections.default_lines
         self.outlet: Outlet | None = None
         # What comes in
         self._in_head = False  # the first byte of a head is here and its last is not
@@ -210,15 +210,14 @@ class Connection(HttpToolsProtocol):
         head.check(version, url, headers, special)
         if len(self.pipeline) >= _MAX_PIPELINED:
             raise Problem(429, "too many requests wait on this connection", retry_after=1.0)
-        raw_path, query = head.split(url)
-        path = raw_path.decode("ascii")
+        path, raw_path, query = head.target(url)
         self.scope = {
             "type": "http",
             "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
             "http_version": version,
             "method": parser.get_method().decode("ascii"),
             "scheme": "http",
-            "path": unquote(path) if "%" in path else path,
+            "path": path,
             "raw_path": raw_path,
             "query_string": query,
             "root_path": "",

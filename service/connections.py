@@ -48,6 +48,8 @@ class Connections:
         self.stalled: Overdue[Connection] = Overdue(patience.reading, _end_of_reading)
         self.hangups = Hangups()
         self._tally = tally
+        self._default_headers: list[tuple[bytes, bytes]] = []
+        self._default_lines = b""  # the same, as they are written
 
     def make_room(self) -> bool:
         """For one more: who has been idle for longest leaves. False: nobody can. O(1)."""
@@ -81,6 +83,13 @@ class Connections:
     def forget(self, connection: Connection) -> None:
         for state in (self.heads, self.rests, self.idle, self.leaving):
             state.remove(connection)
+
+    def default_lines(self, headers: list[tuple[bytes, bytes]]) -> bytes:
+        """The head's lines for them. uvicorn makes a new list once a second, for the date."""
+        if headers is not self._default_headers:
+            self._default_headers = headers
+            self._default_lines = b"".join([b"%s: %s\r\n" % header for header in headers])
+        return self._default_lines
 
     def refusal(self, problem: Problem) -> tuple[list[tuple[bytes, bytes]], bytes]:
         """Headers and body of an answer to what is no request, so that no route has it."""

@@ -47,6 +47,7 @@ class Cycle(RequestResponseCycle):
         self.message_event = Arrival()  # type: ignore[assignment]  # it has all that is used
         self.on_response = connection.on_response_complete
         self._write = connection.transport.write
+        self._default_lines = connection.default_lines
         self.keep_alive = keep_alive
         self._tasks = connection.tasks
 
@@ -72,6 +73,15 @@ class Cycle(RequestResponseCycle):
             self.body += body
         self.message_event.set()
 
+    async def receive(self) -> Any:
+        is_over = self.disconnected or self.response_complete
+        if not self.body or self.more_body or self.waiting_for_100_continue or is_over:
+            return await super().receive()
+        body, self.body = bytes(self.body), b""
+        self.message_event.clear()
+        self.flow.resume_reading()
+        return {"type": "http.request", "body": body, "more_body": False}
+
     async def send(self, message: Any) -> None:
         if message["type"] != WHOLE:
             await super().send(message)
@@ -91,10 +101,11 @@ class Cycle(RequestResponseCycle):
             self.keep_alive = False
         elif not self.keep_alive:
             ours += b"connection: close\r\n"
-        lines = [b"%s: %s\r\n" % header for header in self.default_headers]
         self.response_started = True
         self.waiting_for_100_continue = False
-        head = b"".join([STATUS_LINE[status], *lines, ours, b"\r\n"])
+        head = b"".join(
+            [STATUS_LINE[status], self._default_lines(self.default_headers), ours, b"\r\n"]
+        )
         if len(body) > _LARGE:
             self._write(head)
             self._write(body)

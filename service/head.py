@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from urllib.parse import unquote
 
 import httptools
 
@@ -34,7 +36,7 @@ def check(
     if host is None:
         if version == "1.1":
             raise malformed("the header host is missing")
-    elif not _HOST.fullmatch(host):
+    elif not _is_host(host):
         raise malformed(f"the host {quote(host.decode('latin-1'))}")
     coding = special.get(b"transfer-encoding")
     if coding is not None:
@@ -48,15 +50,24 @@ def check(
         )
 
 
-def split(url: bytes) -> tuple[bytes, bytes]:
-    """Path and query. Raises Problem, or the parser's own error."""
+# A service is asked for few different things: each is taken apart once.
+@lru_cache(maxsize=256)
+def target(url: bytes) -> tuple[str, bytes, bytes]:
+    """Path, the same as it was sent, and query. Raises Problem, or the parser's own error."""
     if url[:1] == b"/" and b"#" not in url:  # the parser has looked at every character of it
-        path, _, query = url.partition(b"?")
-        return path, query
-    parsed = httptools.parse_url(url)
-    if parsed.path is None:
-        raise malformed("the URL has no path")
-    return parsed.path, parsed.query or b""
+        raw_path, _, query = url.partition(b"?")
+    else:
+        parsed = httptools.parse_url(url)
+        if parsed.path is None:
+            raise malformed("the URL has no path")
+        raw_path, query = parsed.path, parsed.query or b""
+    path = raw_path.decode("ascii")
+    return unquote(path) if "%" in path else path, raw_path, query
+
+
+@lru_cache(maxsize=64)
+def _is_host(value: bytes) -> bool:
+    return _HOST.fullmatch(value) is not None
 
 
 def twice(name: bytes) -> Problem:

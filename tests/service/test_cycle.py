@@ -48,6 +48,7 @@ def cycle_on(wire: Wire, keep_alive: bool = True, method: str = "POST") -> Cycle
         server_state=SimpleNamespace(default_headers=[(b"date", b"today")]),
         on_response_complete=lambda: None,
         tasks=set(),
+        default_lines=lambda headers: b"".join(b"%s: %s\r\n" % header for header in headers),
     )
     return Cycle(connection, {"method": method}, keep_alive)
 
