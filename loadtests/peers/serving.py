@@ -141,7 +141,7 @@ def _wait_until_it_answers(peer: Peer, server: Server, probe: str) -> None:
 
 
 def _end(mark: str) -> None:
-    """What has left the tree, such as a peer's daemons; they write to the folder while they live."""
+    """What has left the tree, such as daemons: they write to the folder while they live."""
     give_up = time.monotonic() + END_SECONDS
     while (left := marked(mark)) and time.monotonic() < give_up:
         for pid in left:

@@ -66,7 +66,7 @@ if __name__ == "__main__":
     archive = [str(programs / "torch-model-archiver"), "--model-name", NAME, "--version", "1.0"]
     subprocess.run([*archive, "--handler", __file__, "--export-path", str(home)], check=True)
     settings = write_settings(options, home, free_port(), free_port())
-    os.environ["LOG_LOCATION"] = os.environ["METRIC_LOG_LOCATION"] = str(home)
+    os.chdir(home)  # It writes logs/ where it is.
     start = [str(programs / "torchserve"), "--start", "--foreground", "--ncs"]
     start += ["--model-store", str(home), "--ts-config", str(settings), "--disable-token-auth"]
     os.execv(start[0], start)
