@@ -372,7 +372,10 @@ class Collector:
         predicted: float,
         twins: dict[int, list[Request]],
     ) -> Batch:
-        batch = Batch(requests, twins, replica.index, reason, now, predicted, self)
+        free = replica.device.padding_free
+        batch = Batch(
+            requests, twins, replica.index, reason, now, predicted, self, padding_free=free
+        )
         batch.patience = recovery.patience(
             replica.device.cost, batch.size, batch.tokens, self.limits.hang_after
         )

@@ -55,6 +55,7 @@ class Device:
         self.cost = CostModel()
         self.ceiling = MemoryCeiling()
         self.is_up = False
+        self.padding_free = False  # does it run no padding, and take what useful tokens take?
         self.busy = Busy()
         # Taken and not ended: the one that runs, what was cut ahead, the parts of one that failed.
         self.batches = 0
@@ -65,10 +66,10 @@ class Device:
         self.ran_at = -math.inf  # the end of the last batch that ran
         self.padding = 1.0  # tokens as run for each useful one, in recent batches
 
-    def came_up(self, profile: object) -> None:
-        """`profile`: (size, padded tokens, seconds) of a few batches, as the runner measured them;
+    def came_up(self, profile: object, padding_free: bool = False) -> None:
+        """`profile`: (size, tokens as run, seconds) of a few batches, as the runner measured them;
         anything else teaches nothing."""
-        self.is_up = True
+        self.is_up, self.padding_free = True, padding_free
         points = _points(profile)
         if not points or self.cost.observations:  # in a later life what has been learned stays
             return
@@ -78,8 +79,12 @@ class Device:
             self.max_batch_tokens = min(MOST_TOKENS, max(_LEAST_TOKENS, budget))
         self.set_pace(min(tokens / size for size, tokens, _ in points))  # until one has run
 
+    def runs(self, size: int, longest: int, useful_tokens: int) -> int:
+        """The tokens of such a batch as it is run: with their padding, if it is padded."""
+        return useful_tokens if self.padding_free else size * longest
+
     def fits(self, size: int, tokens: int) -> bool:
-        """Tokens with their padding. (A request alone goes whatever this says.)"""
+        """Tokens as run. (A request alone goes whatever this says.)"""
         return tokens <= self.max_batch_tokens and self.ceiling.allows(size, tokens)
 
     @property

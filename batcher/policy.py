@@ -93,14 +93,15 @@ def fill(
 def _smaller(fill: Fill, device: Device, now: float) -> Fill:
     """Without as few of the most urgent as it takes for all the others to be in time."""
     urgent = sorted(fill.taken, key=_deadline)
-    longest = fill.tokens // len(urgent)
+    tokens_each = fill.tokens // len(urgent)
     for gone in range(1, len(urgent)):
         size = len(urgent) - gone
-        most = device.cost.predict(size, size * longest) * (1.0 + device.cost.margin)
+        most = device.cost.predict(size, size * tokens_each) * (1.0 + device.cost.margin)
         if now + most <= urgent[gone].deadline:
             left_out = set(urgent[:gone])
             kept = [request for request in fill.taken if request not in left_out]
-            tokens = size * max([request.cost for request in kept])
+            costs = [request.cost for request in kept]
+            tokens = device.runs(size, max(costs), sum(costs))
             predicted = device.cost.predict(size, tokens)
             return Fill(kept, {}, [], fill.passed, "deadline", tokens, predicted)
     return Fill()
@@ -133,7 +134,7 @@ def _choose(
     own = _of_the_lane(window, aged)
     result = _in_order(own, device)
     anchor = next((at for at, each in enumerate(result.taken) if each.passed >= MOST_PASSED), 0)
-    if anchor or _is_wasteful(result, device):
+    if not device.padding_free and (anchor or _is_wasteful(result, device)):
         count = min(WINDOW, 4 * most) - len(window)
         window += _in_time(line, count, pending, now, late, window)
         own = _of_the_lane(window, aged)
@@ -193,16 +194,17 @@ def _is_first(key: Hashable, seen: set[Hashable]) -> bool:
 def _in_order(line: Sequence[Request], device: Device) -> Fill:
     """Until the size, the padded tokens or the memory are used up."""
     result = Fill()
-    longest = 0
+    longest = useful = 0
     for request in line:
         size = len(result.taken) + 1
         longer = request.cost if request.cost > longest else longest
-        if size > 1 and not device.fits(size, longer * size):
-            result.reason = device.misfit(longer * size)
+        tokens = device.runs(size, longer, useful + request.cost)
+        if size > 1 and not device.fits(size, tokens):
+            result.reason = device.misfit(tokens)
             break
         result.taken.append(request)
-        longest = longer
-    return _closed(result, longest, device)
+        longest, useful = longer, useful + request.cost
+    return _closed(result, longest, useful, device)
 
 
 def _again(line: Sequence[Request], device: Device) -> Fill:
@@ -222,7 +224,8 @@ def _of_like_length(line: Sequence[Request], anchor: int, device: Device, most: 
     result = Fill([line[place] for place in places])
     if len(places) < len(line):
         result.reason = "lengths"
-    return _closed(result, costs[places[-1]], device)
+    useful = sum([costs[place] for place in places])
+    return _closed(result, costs[places[-1]], useful, device)
 
 
 def _add_bulk(
@@ -237,7 +240,8 @@ def _add_bulk(
     would have had it from a free device, or too late: that is what bulk may cost the others."""
     taken = set(result.taken)
     fixed, each, per_token = device.cost.weights
-    longest = result.tokens // len(taken)
+    costs = [request.cost for request in result.taken]
+    longest, useful = max(costs), sum(costs)
     alone = fixed + each * len(taken) + per_token * result.tokens
     waited = now - min([request.arrival for request in taken])
     soonest = min([request.deadline for request in taken]) - now - overhead
@@ -247,24 +251,24 @@ def _add_bulk(
             continue
         size = len(result.taken) + 1
         longer = max(longest, request.cost)
-        tokens = longer * size
+        tokens = device.runs(size, longer, useful + request.cost)
         fits = size <= most and device.fits(size, tokens)
         if fits and fixed + each * size + per_token * tokens <= patience:
             result.taken.append(request)
-            longest = longer
+            longest, useful = longer, useful + request.cost
         else:
             result.reason = result.reason or "lanes"
             if longer == longest:  # not even one as short as the others
                 break
-    _closed(result, longest, device)
+    _closed(result, longest, useful, device)
 
 
-def _closed(result: Fill, longest: int, device: Device) -> Fill:
+def _closed(result: Fill, longest: int, useful: int, device: Device) -> Fill:
     size = len(result.taken)
-    result.tokens = size * longest
+    result.tokens = device.runs(size, longest, useful)
     if size == device.max_batch_size:
         result.reason = "full"
-    elif result.tokens + longest > device.max_batch_tokens:
+    elif device.runs(size + 1, longest, useful + 1) > device.max_batch_tokens:
         result.reason = "tokens"
     return result
 
@@ -280,10 +284,10 @@ def _is_wasteful(result: Fill, device: Device) -> bool:
 
 def _room_used_up(pending: Pending, device: Device) -> bool:
     """Is there no room for one more, however short? O(batch), and only asked before a wait."""
-    longest = 0
+    longest = useful = 0
     rows = _in_time(iter(pending), device.max_batch_size, pending, NOW, {})
     for count, request in enumerate(rows, start=1):
-        longest = max(longest, request.cost)
-        if not device.fits(count + 1, longest * (count + 1)):
+        longest, useful = max(longest, request.cost), useful + request.cost
+        if not device.fits(count + 1, device.runs(count + 1, longest, useful + 1)):
             return True
     return False

@@ -37,7 +37,7 @@ class Replica:
 
     def came_up(self, facts: Mapping[str, object], now: float) -> None:
         self.state, self._facts = "up", facts
-        self.device.came_up(facts.get("profile"))
+        self.device.came_up(facts.get("profile"), facts.get("padding_free") is True)
         self.last_ok = now  # its warm-up did
         self._is_untried = True
 

@@ -118,6 +118,7 @@ class Batch:
     owner: BatchOwner
     patience: float = 0.0  # seconds; not answered by then, its worker is taken to hang
     is_ahead: bool = False  # it was cut while the one before it ran
+    padding_free: bool = False  # its runner runs useful tokens only
     tokens: int = field(init=False)
     useful_tokens: int = field(init=False)
     ended: bool = field(default=False, init=False)
@@ -125,7 +126,8 @@ class Batch:
     def __post_init__(self) -> None:
         costs = [request.cost for request in self.requests]
         self.useful_tokens = sum(costs)
-        self.tokens = len(costs) * max(costs, default=0)
+        padded = len(costs) * max(costs, default=0)
+        self.tokens = self.useful_tokens if self.padding_free else padded
 
     @property
     def size(self) -> int:

@@ -23,8 +23,10 @@ class Runner(Protocol):
         Returns plain facts about what was loaded (model, device, dtype, dimension …) for people
         to read. May raise anything: the text is the reason why the worker did not start.
 
-        The fact `profile`, if it is there, is what scheduling starts from: a list of [size, padded
-        tokens, seconds] for batches of a few sizes and lengths. Without it, it learns as it goes.
+        The fact `profile`, if it is there, is what scheduling starts from: a list of [size, tokens,
+        seconds] for batches of a few sizes and lengths. Without it, it learns as it goes. The fact
+        `padding_free`: True says that a batch takes what its useful tokens take, however long the
+        longest is; texts of all lengths then share batches.
         """
 
     def run(self, payloads: Sequence[Payload]) -> Sequence[Any]:

@@ -65,30 +65,30 @@ def simulate(
     service_time: Callable[[int, int], float],
     replicas: int = 1,
     profile: Sequence[Point] = (),
+    padding_free: bool = False,
 ) -> Simulation:
     """Runs the trace, which is in order of time, until each of it is served, refused or late.
 
-    `service_time` gives seconds for (size, padded tokens). The scheduler knows of it what the
-    `profile` says, and learns the rest. O(n log n).
+    `service_time` gives seconds for (size, tokens as run: padded, unless `padding_free`). The
+    scheduler knows of it what the `profile` says, and learns the rest. O(n log n).
     """
-    return _Simulator(list(arrivals), limits, service_time, replicas, profile).run()
+    schedule = Schedule(limits, replicas)
+    for device in schedule.devices:
+        device.came_up(profile, padding_free)
+    return _Simulator(list(arrivals), schedule, service_time).run()
 
 
 class _Simulator:
     def __init__(
         self,
         trace: Sequence[Arrival],
-        limits: Limits,
+        schedule: Schedule,
         service_time: Callable[[int, int], float],
-        replicas: int,
-        profile: Sequence[Point],
     ) -> None:
         self._trace = trace
         self._service_time = service_time
-        self._schedule = Schedule(limits, replicas)
-        for device in self._schedule.devices:
-            device.came_up(profile)
-        self._idle = list(range(replicas))  # lowest number first
+        self._schedule = schedule
+        self._idle = list(range(len(schedule.devices)))  # lowest number first
         # When it ends, on which replica, the batch, its useful tokens and its seconds.
         self._busy: list[tuple[float, int, SimulatedBatch, int, float]] = []
         self._in_flight: dict[Hashable, SimulatedBatch] = {}

@@ -780,3 +780,13 @@ def test_work_is_for_the_free_replica_that_would_do_it_first() -> None:
     bench.collector._free = {0, 1}
     bench.submit(1)
     assert called == [1]
+
+
+def test_a_batch_of_a_runner_without_padding_has_the_tokens_that_it_runs() -> None:
+    bench = Bench()
+    bench.collector.replica_up(0, {"padding_free": True})
+    bench.submit(2, 3, 40)
+    batch = bench.take()
+    assert (batch.tokens, batch.useful_tokens) == (45, 45)
+    batch.settle("abc", 0.01)
+    assert bench.collector.recent_batches()[0].padding_ratio == 0.0

@@ -411,6 +411,21 @@ def test_who_would_be_late_behind_the_one_that_runs_is_not_in_it() -> None:
     assert schedule.cut(0, 0.018, draining=False).late == [late]
 
 
+# Devices that run no padding
+
+
+def test_where_padding_costs_nothing_all_lengths_share_a_batch() -> None:
+    schedule = Schedule(Limits(max_batch_tokens=600))
+    points = [(n, n * long, 0.001 + 1e-5 * n * long) for n in (1, 8, 64) for long in (1, 16, 256)]
+    (device,) = schedule.devices
+    device.came_up(points, padding_free=True)
+    schedule.add([request(cost=cost) for cost in (500, 3, 4, 5, 6, 90)], 0.0)
+    fill = schedule.cut(0, 0.0, draining=False)
+    assert [each.cost for each in fill.taken] == [500, 3, 4, 5, 6]
+    assert (fill.tokens, fill.reason) == (518, "tokens")
+    assert fill.predicted == pytest.approx(0.001 + 518e-5, rel=0.01)
+
+
 # Several devices
 
 
