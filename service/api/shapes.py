@@ -99,6 +99,9 @@ class Place(Shape):
 
 
 class Info(Shape):
+    """`backend_chosen` says how; `compile`: on, or why the model is not compiled; null: not asked
+    for. Null also stands for what a runner of the user's own does not tell."""
+
     model_id: str
     model_sha: str | None
     model_dtype: str | None
@@ -115,6 +118,9 @@ class Info(Shape):
     sha: str | None
     docker_label: str | None
     device: str | None
+    backend: str | None
+    backend_chosen: str | None
+    compile: str | None
     dimension: int | None
     replicas: int
     places: list[Place]

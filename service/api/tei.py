@@ -134,6 +134,9 @@ async def info(request: Request[State]) -> Response:
         "sha": None,
         "docker_label": None,
         "device": facts.get("device"),
+        "backend": facts.get("backend"),
+        "backend_chosen": facts.get("backend_chosen"),
+        "compile": facts.get("compile"),
         "dimension": await dimension(front),
         "replicas": len(snapshot.replicas),
         "places": [

@@ -93,6 +93,7 @@ def launch(pool: Pool, *sequences: Ids, shape: Shape | None = None) -> Callable[
 def test_a_batch_is_queued_in_order_and_waits_once_at_the_end() -> None:
     noted = Noted()
     pool = Pool(noted.streams(), 2)
+    noted.log.clear()
     collect = launch(pool, sequence(1, 2), sequence(5))
     assert noted.log == [
         *("use in", "in records event 1"),
@@ -110,9 +111,14 @@ def test_rows_of_a_larger_shape_are_no_answers() -> None:
 
 
 def test_a_batch_that_is_larger_than_any_before_fits() -> None:
-    pool = Pool(Noted().streams(), 2)
+    noted = Noted()
+    pool = Pool(noted.streams(), 2)
+    noted.log.clear()
     many = [sequence(*range(number + 1)) for number in range(60)]
-    assert launch(pool, *many)()[:, 0].tolist() == list(range(1, 61))
+    collect = launch(pool, *many)
+    assert collect()[:, 0].tolist() == list(range(1, 61))
+    # Its new memory comes from the stream that nothing is computed on.
+    assert noted.log[:3] == ["use in", "use in", "in records event 1"]
 
 
 def test_batches_in_flight_do_not_touch_each_other() -> None:

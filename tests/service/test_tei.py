@@ -123,3 +123,14 @@ def test_info_says_where_each_replica_runs(http: TestClient, engine: FakeClient)
     engine.up = False
     engine.collector.replica_up(0, {"placed_on": "cpu", "cores": "1-3"})
     assert http.get("/info").json()["places"] == [{"device": "cpu", "cores": "1-3"}]
+
+
+def test_info_says_what_runs_the_model_and_what_came_of_compiling_it(
+    http: TestClient, engine: FakeClient
+) -> None:
+    assert http.get("/info").json()["backend"] is None  # a runner of the user's own
+    facts = {"backend": "torch", "backend_chosen": "measured", "compile": "no C++ compiler"}
+    engine.up = False
+    engine.collector.replica_up(0, dict(facts))
+    info = http.get("/info").json()
+    assert {name: info[name] for name in facts} == facts

@@ -53,10 +53,13 @@ class Slot:
 
     def _resize(self, tokens: int, rows: int) -> None:
         pinned, device = self._streams.is_pinned, self._streams.device
-        host = torch.empty(tokens, dtype=torch.int32, pin_memory=pinned)
-        numbers = torch.empty(tokens, dtype=torch.int32, device=device)
-        vectors = torch.empty((rows, self._dimension), device=device)
-        answers = torch.empty((rows, self._dimension), pin_memory=pinned)
+        # On the stream that makes no other memory: on that of the kernels it could be some that
+        # one of them still reads. And on its device, which a thread does not know by itself.
+        with self._streams.use(self._streams.incoming):
+            host = torch.empty(tokens, dtype=torch.int32, pin_memory=pinned)
+            numbers = torch.empty(tokens, dtype=torch.int32, device=device)
+            vectors = torch.empty((rows, self._dimension), device=device)
+            answers = torch.empty((rows, self._dimension), pin_memory=pinned)
         # All or, if there is no room for one of them, none.
         self._host, self._input, self._vectors, self._answers = host, numbers, vectors, answers
 

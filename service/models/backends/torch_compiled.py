@@ -48,7 +48,7 @@ class Compiled:
         except Exception as error:
             if is_out_of_memory(error) or is_device_lost(error):
                 raise
-            why = explain(error)
+            why = explain(error).partition(" Set TORCHDYNAMO_VERBOSE")[0]  # advice for its makers
         answer = self._function(**given)  # raises, too, if the input is what was wrong
         self._compiled, self.failed = None, why
         self._say(f"the compiled model fails, the model runs as it comes from now on: {why}")
