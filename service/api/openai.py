@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from binascii import b2a_base64
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -16,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from service.api import inputs
 from service.api.body import fields, read
 from service.api.embedding import embed, embed_text
-from service.api.vectors import LARGE, Vector, check_dimensions, shorten
+from service.api.vectors import LARGE, Vector, check_dimensions, shorten, write_large
 from service.errors import Problem, quote
 from service.exchange import Exchange
 from service.front import Front, Served, State
@@ -72,25 +71,26 @@ class Embeddings:
             "model": served.model,
             "usage": {"prompt_tokens": embedded.tokens, "total_tokens": embedded.tokens},
         }
-        if body.encoding_format == "base64":
-            answer = _encode([_base64(vector) for vector in vectors], tail)
-        elif len(vectors) * len(vectors[0]) > LARGE:
-            answer = await asyncio.to_thread(_encode, vectors, tail)
+        of = _as_base64 if body.encoding_format == "base64" else _as_numbers
+        if len(vectors) * len(vectors[0]) > LARGE:
+            answer = _encode(orjson.Fragment(await write_large(vectors, of)), tail)
         else:
-            answer = _encode(vectors, tail)
+            answer = _encode([of(place, vector) for place, vector in enumerate(vectors)], tail)
         await exchange.answer(answer, embedded.timing(front, exchange))
 
 
-def _encode(embeddings: list[Vector] | list[str], tail: Mapping[str, object]) -> bytes:
-    data = [
-        {"object": "embedding", "index": index, "embedding": embedding}
-        for index, embedding in enumerate(embeddings)
-    ]
+def _encode(data: list[object] | orjson.Fragment, tail: Mapping[str, object]) -> bytes:
     return orjson.dumps({"object": "list", "data": data, **tail}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _base64(vector: Vector) -> str:
-    return b2a_base64(vector.astype("<f4", copy=False).tobytes(), newline=False).decode("ascii")
+def _as_numbers(place: int, vector: Vector) -> object:
+    return {"object": "embedding", "index": place, "embedding": vector}
+
+
+def _as_base64(place: int, vector: Vector) -> object:
+    numbers = vector.astype("<f4", copy=False).tobytes()
+    text = b2a_base64(numbers, newline=False).decode("ascii")
+    return {"object": "embedding", "index": place, "embedding": text}
 
 
 def check_model(served: Served, name: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -15,7 +14,7 @@ from batcher.device import MOST_TOKENS
 from service.api import inputs
 from service.api.body import fields, read
 from service.api.embedding import embed, embed_text
-from service.api.vectors import LARGE, Vector, check_dimensions, scale, shorten
+from service.api.vectors import LARGE, Vector, check_dimensions, scale, shorten, write_large
 from service.errors import Problem
 from service.exchange import Exchange
 from service.front import Front, Served, State
@@ -77,7 +76,7 @@ class Embed:
         if options.normalize and front.model().scaling == "service":
             vectors = scale(vectors)
         if len(vectors) * len(vectors[0]) > LARGE:
-            answer = await asyncio.to_thread(_encode, vectors)
+            answer = await write_large(vectors, _alone)
         else:
             answer = _encode(vectors)
         await exchange.answer(answer, embedded.timing(front, exchange))
@@ -85,6 +84,10 @@ class Embed:
 
 def _encode(vectors: list[Vector]) -> bytes:
     return orjson.dumps(vectors, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _alone(_place: int, vector: Vector) -> Vector:
+    return vector
 
 
 def _check_options(served: Served, body: EmbedBody) -> None:

@@ -152,8 +152,11 @@ def test_large_answers_are_the_same_as_small_ones(
     http: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = ask(http, input=["a", "b"])
+    coded = ask(http, input=["a", "b"], encoding_format="base64")
     monkeypatch.setattr("service.api.openai.LARGE", 1)
+    monkeypatch.setattr("service.api.vectors.LARGE", 1)  # a piece for each vector
     assert ask(http, input=["a", "b"]) == small
+    assert ask(http, input=["a", "b"], encoding_format="base64") == coded
 
 
 def test_the_engines_errors_come_in_the_envelope(http: TestClient, engine: FakeClient) -> None:

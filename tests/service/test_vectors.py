@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+import asyncio
+import json
+
+import numpy as np
+import pytest
 from starlette.testclient import TestClient
 
+from service.api.vectors import write_large
 from service.app import create_app
 from tests.service.conftest import FakeClient, make_front
 
@@ -28,3 +34,27 @@ def test_dimensions_of_a_users_own_runner_are_checked_once_it_has_answered(
 
 def _model(path: str) -> dict[str, str]:
     return {"model": "tiny"} if path.startswith("/v1/") else {}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_what_is_written_in_pieces_is_whole_and_lets_others_in_between(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.api.vectors.LARGE", 8)
+    made = [np.full(4, place, np.float32) for place in range(count)]  # two of them are a piece
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def main() -> bytes:
+        others = asyncio.create_task(other())
+        written = await write_large(made, lambda place, vector: [place, vector.sum()])
+        others.cancel()
+        return written
+
+    assert json.loads(asyncio.run(main())) == [[place, 4.0 * place] for place in range(count)]
+    assert turns == (count + 1) // 2 - 1
