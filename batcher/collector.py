@@ -316,7 +316,8 @@ class Collector:
             if not replica.up or self._is_finished():
                 return None
             now = self.clock.now()
-            canary_due = replica.canary_due
+            is_slow = len(self._replicas) > 1 and self._schedule.is_slow(replica.index)
+            canary_due = replica.slow_canary_due if is_slow else replica.canary_due
             if canary_due is not None and canary_due <= now:
                 replica.is_tried(now)
                 if self._pending:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from batcher.device import Device
 from batcher.stats import ReplicaSnapshot, ReplicaState
 
+_SLOW_INTERVAL = 2.0  # seconds between the canaries of a slow one
 _INTERVALS = 2.5  # without a run that went well, a replica is no longer believed to be
 
 
@@ -72,6 +73,12 @@ class Replica:
         if self._is_untried:
             return float("-inf")
         return max(self.last_ok, self._tried_at) + self.canary_interval
+
+    @property
+    def slow_canary_due(self) -> float | None:
+        """The same, of one that is so slow that it gets no other work."""
+        due = self.canary_due
+        return due and min(due, max(self.last_ok or 0.0, self._tried_at) + _SLOW_INTERVAL)
 
     def snapshot(self, now: float) -> ReplicaSnapshot:
         age = None if self.last_ok is None else now - self.last_ok

@@ -26,6 +26,7 @@ _GRAIN = 0.001  # seconds: of what a thread that waits for time and answers can 
 _MOST_AHEAD = 0.5  # of a batch: cut sooner, the next one misses more than it gains
 _LEAST = 1e-9  # seconds of a row
 _ROUNDING = 1e-6  # rows
+_SLOW = 3.0  # times what another takes for a whole batch
 
 
 class Schedule:
@@ -45,6 +46,9 @@ class Schedule:
         up = self.devices
         if len(up) > 1 or not up[0].is_up:
             up = [device for device in up if device.is_up]
+        if len(up) > 1:  # what a slow one may do is no promise
+            most = _SLOW * min([device.pace.whole for device in up])
+            up = [device for device in up if device.pace.whole <= most]
         return admission.refusal(
             self.pending, requests, self.limits, up, now, self.handoff, self._arrivals
         )
@@ -146,6 +150,12 @@ class Schedule:
     def soonest(self, devices: Iterable[int]) -> int:
         """Which of these, which are all free, would answer first."""
         return min(devices, key=lambda each: (self.devices[each].pace.fixed, each))
+
+    def is_slow(self, device: int) -> bool:
+        """Far slower than another one: it gets next to no work, and nothing else would show that
+        it has recovered."""
+        whole = self.devices[device].pace.whole
+        return any(each.is_up and _SLOW * each.pace.whole < whole for each in self.devices)
 
     def _share(self, its: Device, now: float) -> int:
         """How many of the rows that wait it should take; the others go to whoever is free next.

@@ -790,3 +790,19 @@ def test_a_batch_of_a_runner_without_padding_has_the_tokens_that_it_runs() -> No
     assert (batch.tokens, batch.useful_tokens) == (45, 45)
     batch.settle("abc", 0.01)
     assert bench.collector.recent_batches()[0].padding_ratio == 0.0
+
+
+def test_a_replica_that_is_far_slower_than_another_is_tried_more_often_until_it_recovers() -> None:
+    bench = Bench(replicas=2)
+    for replica, fixed in enumerate((0.100, 0.010)):
+        profile = [(size, size, fixed + 0.001 * size) for size in (1, 4, 16)]
+        bench.collector._replicas[replica].device.came_up(profile)
+    bench.collector.try_every(120.0)
+    bench.take(0).settle((), 0.101)  # the first run of each is a canary
+    bench.take(1).settle((), 0.011)
+    canaries = 0
+    while bench.clock.now() < 100.0 and bench.collector._schedule.is_slow(0):
+        bench.take(0).settle((), 0.011)
+        canaries += 1
+        assert bench.clock.now() == pytest.approx(2.0 * canaries)
+    assert canaries <= 6

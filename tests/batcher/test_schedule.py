@@ -475,3 +475,17 @@ def test_a_slow_device_leaves_to_a_fast_one_what_that_will_have_done_sooner() ->
     assert schedule.due(1, 0.001, draining=False) == pytest.approx(0.014 + 0.100, rel=0.01)
     assert schedule.due(1, 0.120, draining=False) == policy.NOW
     assert len(schedule.cut(1, 0.120, draining=False).taken) == 1
+
+
+def test_a_slow_device_is_no_help_to_who_asks_to_come_in() -> None:
+    def waits(*speeds: float) -> float:
+        schedule = Schedule(Limits(max_batch_size=10, max_queue_size=100), len(speeds))
+        for device, seconds in zip(schedule.devices, speeds, strict=True):
+            device.came_up([(size, size, seconds * (1 + size)) for size in (1, 4, 16)])
+        schedule.add(some(100), 0.0)
+        refused = schedule.refusal(some(1), 0.0)
+        assert refused is not None
+        return refused.retry_after
+
+    assert waits(0.01, 0.01) == pytest.approx(waits(0.01) / 2, rel=0.01)
+    assert waits(0.01, 0.1) == waits(0.01)
