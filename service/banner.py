@@ -23,7 +23,8 @@ def banner(front: Front, snapshot: Snapshot, port: int) -> str:
     length = f", at most {served.max_length} tokens" if served.max_length else ""
     rows = {
         "model": served.model,
-        "runs on": f"{facts.get('device', '?')}, {facts.get('dtype', '?')}",
+        "runs on": f"{facts.get('device', '?')}, {facts.get('dtype', '?')}"
+        + (f", backend {facts['backend']}" if "backend" in facts else ""),
         "vectors": f"{dimension} numbers{length}",
         "batches": f"up to {settings.max_batch_size} requests or {_tokens(settings, snapshot)};"
         f" {settings.max_queue_size} may wait",

@@ -64,6 +64,7 @@ def runner_factories(settings: Settings, layout: Layout) -> list[functools.parti
                 dtype=settings.dtype,
                 backend=settings.backend,
                 compile=settings.compile == "on",
+                min_cosine=settings.min_cosine,
                 max_batch_size=settings.max_batch_size,
                 threads=place.threads,
                 cores=place.cores,

@@ -22,6 +22,7 @@ _NOT_OURS = ("BATCHER_LOADTEST_",)  # the load tests read these
 # What it means where there is no value.
 _UNSET = {
     "max_batch_tokens": f"learned from the device's profile, at most {MOST_TOKENS}",
+    "min_cosine": "0.999 for bfloat16 and float16, 0.98 for int8",
     "target_latency_ms": "none but BATCHER_REQUEST_TIMEOUT_MS",
     "cache_dir": "batcher in $XDG_CACHE_HOME, else in ~/.cache",
     "replicas": "1 for each device",
@@ -57,13 +58,22 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
         "auto",
         description="auto: bfloat16 where the device has it natively,"
-        " else float16 on CUDA and float32 on CPU; int8: by backend onnx or openvino only",
+        " else float16 on CUDA and float32 on CPU; int8: by backend onnx only",
     )
     backend: Literal["auto", "torch", "onnx", "openvino"] = Field(
-        "auto", description="what runs the model; auto: torch"
+        "auto",
+        description="what runs the model; auto: what is measured fastest at the first start, of"
+        " those that are installed",
     )
     compile: Literal["off", "on"] = Field(
         "off", description="backend torch: whether torch.compile compiles the model at the start"
+    )
+    min_cosine: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="cosine to float32 that answers in a reduced precision must keep; blocks of the"
+        " model that spoil it go back to float32",
     )
     max_batch_size: Positive = Field(
         64, description="requests in one forward pass; 1 switches batching off"
@@ -167,7 +177,9 @@ class Settings(BaseSettings):
         0.0, ge=0, le=3_600_000_000, description="simulated accelerator: and of each padded token"
     )
 
-    @field_validator("max_batch_tokens", "target_latency_ms", "replicas", mode="before")
+    @field_validator(
+        "max_batch_tokens", "min_cosine", "target_latency_ms", "replicas", mode="before"
+    )
     @classmethod
     def _empty_is_unset(cls, given: object) -> object:
         """--print-config writes it so. (An empty key is none of these: it must not open the

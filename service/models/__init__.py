@@ -25,9 +25,11 @@ class RunnerConfig:
     task: str = "auto"
     device: str = "auto"  # cpu, or cuda:1; a list has a device for each replica
     dtype: str = "auto"
-    backend: str = "auto"  # auto, torch, onnx, openvino
+    backend: str = "torch"  # auto (the service's default), torch, onnx, openvino
     compile: bool = False  # torch only
     max_batch_size: int = 64  # what to prepare for; a larger batch must run, too
+    min_cosine: float | None = None  # to float32, of a reduced precision; None: by the dtype
+    float32_blocks: tuple[str, ...] = ()  # of a reduced precision; the guard fills this in
     threads: int = 0
     cores: tuple[int, ...] = ()  # the only ones to run on; empty: any
     replica: int = 0

@@ -40,15 +40,16 @@ class EncoderRunner:
         self.launch: Callable[[Sequence[Ids | str]], Callable[[], Sequence[Any]]] | None = None
 
     def warm_up(self) -> Mapping[str, object]:
-        """Raises ModelNotFound, ModelNotSupported, DeviceNotFound, BackendNotAvailable, or what the
-        model raises."""
+        """Raises ModelNotFound, ModelNotSupported, DeviceNotFound, BackendNotAvailable,
+        TooInaccurate, or what the model raises."""
         started = time.perf_counter()
         config = self._config
         place = self._place()
         self._spec = read_spec(find_model(config.model))
         self._tokenizer: TextTokenizer | None = None  # loaded with the first text
         _say(f"loading {config.model} from {self._spec.folder} on {place.device} …")
-        self._backend: Backend = open_backend(config, self._spec, place, _say)
+        opened = open_backend(config, self._spec, place, _say)
+        self._backend: Backend = opened.backend
         queue: Launch | None = getattr(self._backend, "launch", None)
         self.launch = queue and functools.partial(self._launch, queue)
         loaded = time.perf_counter()
@@ -65,6 +66,7 @@ class EncoderRunner:
             "task": "embed",
             "backend": self._backend.name,
             "dtype": self._backend.dtype,
+            **opened.facts,
             **self._backend.facts(),
             "dimension": self._spec.dimension,
             "max_length": self._spec.max_length,

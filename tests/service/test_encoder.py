@@ -257,9 +257,8 @@ def test_native_bfloat16_is_read_from_the_processor_flags(line: str, native: boo
 @pytest.mark.parametrize(
     ("asked", "reason"),
     [
-        ({"backend": "onnx"}, "'onnx' is not built in yet"),
-        ({"backend": "openvino"}, "'openvino' is not built in yet"),
-        ({"backend": "torch", "dtype": "int8"}, "int8 is run by backend onnx or openvino"),
+        ({"backend": "torch", "dtype": "int8"}, "int8 is run by backend onnx"),
+        ({"backend": "onnx", "dtype": "bfloat16"}, "onnx runs float32 and int8 on cpu"),
     ],
 )
 def test_a_backend_that_cannot_be_had_is_named(asked: dict[str, Any], reason: str) -> None:

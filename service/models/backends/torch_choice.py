@@ -14,6 +14,7 @@ from service.models.backends.torch_compiled import compile_backend
 from service.models.backends.torch_cuda import CudaBackend
 from service.models.backends.torch_eager import TorchBackend, load
 from service.models.backends.torch_graphs import capture_graphs, cuda_streams
+from service.models.backends.torch_mixed import to_half
 from service.models.backends.torch_packed import PackedBackend
 from service.models.backends.torch_padded import padded
 from service.models.backends.torch_same import CLOSE, check_same
@@ -25,8 +26,11 @@ def open_torch(config: RunnerConfig, spec: EncoderSpec, place: Place, say: Say) 
     """Raises BackendNotAvailable for what torch does not run, ModelNotSupported."""
     device = torch.device(place.device)
     if config.dtype == "int8":
-        raise BackendNotAvailable("dtype int8 is run by backend onnx or openvino, not by torch")
+        raise BackendNotAvailable("dtype int8 is run by backend onnx, not by torch")
     dtype = choose_dtype(config.dtype, device.type, has_native_bf16(device))
+    if kept := config.float32_blocks:
+        model = to_half(load(spec, device, torch.float32), dtype, kept)
+        return TorchBackend(model, spec, device)
     eager = TorchBackend(load(spec, device, dtype), spec, device)
     if config.compile and compile_backend(eager, spec, config.cache_dir, say):
         return eager

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from batcher.runner import is_out_of_memory
 from service.models.backends import Ids, Vectors
+from service.models.backends.torch_mixed import blocks_of, dtype_of
 from service.models.padding import Matrix, Padded, pad, plain
 from service.models.spec import EncoderSpec, ModelNotSupported, Pooling
 
@@ -31,7 +32,8 @@ class TorchBackend:
         self._device = device
         self._run: Any = model  # or what stands in for it
         self._allocate = _pinned if device.type == "cuda" else plain
-        self.dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+        self.dtype = str(dtype_of(model)).removeprefix("torch.")
+        self.blocks = blocks_of(model)  # what may be kept in float32, for the guard
 
     @property
     def name(self) -> str:
@@ -90,12 +92,18 @@ def within_memory(run: Callable[[], T], inputs: int) -> T:
     raise MemoryError(f"{inputs} inputs do not fit: {why.splitlines()[0]}")
 
 
-def load(spec: EncoderSpec, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
+def load(
+    spec: EncoderSpec, device: torch.device, dtype: torch.dtype, *, attention: str | None = None
+) -> torch.nn.Module:
     """The model as transformers builds it, to run and never to train. Raises ModelNotSupported."""
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     model, info = transformers.AutoModel.from_pretrained(
-        spec.folder, dtype=dtype, local_files_only=True, output_loading_info=True
+        spec.folder,
+        dtype=dtype,
+        attn_implementation=attention,
+        local_files_only=True,
+        output_loading_info=True,
     )
     # transformers fills what is missing with random numbers; only the pooler is not ours to use.
     missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))

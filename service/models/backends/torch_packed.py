@@ -27,6 +27,7 @@ class PackedBackend:
         self._bert: Bert | None = bert
         self._spec = spec
         self.dtype, self.versions = eager.dtype, f"{eager.versions}, packed"
+        self.blocks = eager.blocks  # in float32 only without packing
         self._facts = {**eager.facts(), "padding_free": True}
 
     def facts(self) -> Mapping[str, object]:

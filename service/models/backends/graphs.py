@@ -1,0 +1,80 @@
+"""ONNX graphs in the cache folder: made once for a model and its versions, checked when read.
+
+A graph has a seal beside it, written after it: the key that it holds for and the hash of its bytes.
+A graph without the right seal is made again. One process makes it, others wait for that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from service.cached import Key, as_json, digest, one_line
+from service.models.backends import Say
+from service.saving import replacing
+
+FOLDER = "onnx"  # in the cache folder
+
+
+@contextlib.contextmanager
+def graph(cache_dir: str, key: Key, make: Callable[[Path], None], say: Say) -> Iterator[Path]:
+    """The file, until the block ends. `make` writes it and may raise: then nothing is kept.
+
+    Without a cache folder, or where it cannot be written, it is a temporary one.
+    """
+    if cache_dir:
+        folder = Path(cache_dir).expanduser() / FOLDER
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = (folder / f"{digest(key)}.lock").open("wb")
+        except OSError as error:
+            say(f"the graph is not saved, the next start makes it again: {one_line(error)}")
+        else:
+            with lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)  # given back as it is closed, or the process ends
+                yield _saved(folder, key, make, say)
+            return
+    with tempfile.TemporaryDirectory(prefix="batcher-onnx-") as folder_name:
+        path = Path(folder_name, "model.onnx")
+        make(path)
+        yield path
+
+
+def _saved(folder: Path, key: Key, make: Callable[[Path], None], say: Say) -> Path:
+    path = folder / f"{digest(key)}.onnx"
+    seal = path.with_suffix(".json")
+    why = _flaw(path, seal, key)
+    if why is None:
+        return path
+    if why:
+        say(f"{path} is of no use: {why}; making it again …")
+    seal.unlink(missing_ok=True)  # until the new one is whole there is none
+    with replacing(path) as temporary:
+        make(temporary)
+    with replacing(seal) as temporary:
+        content = {"key": as_json(key), "blake2b": _hash(path)}
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+    return path
+
+
+def _flaw(path: Path, seal: Path, key: Key) -> str | None:
+    """None: it is good. Empty: there is none. Else why it is of no use."""
+    if not path.exists():
+        return ""
+    try:
+        content = json.loads(seal.read_bytes())
+        if not isinstance(content, dict) or content.get("key") != as_json(key):
+            return "it is another's"
+        return None if content.get("blake2b") == _hash(path) else "its bytes have changed"
+    except (OSError, ValueError) as error:
+        return one_line(error)
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()

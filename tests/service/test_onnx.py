@@ -1,0 +1,354 @@
+"""The exported graph's answers against torch's, on tiny random models; and who is chosen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from service.models import RunnerConfig
+from service.models.backends import Backend, BackendNotAvailable, Place
+from service.models.spec import EncoderSpec, read_spec
+from tests.service.tiny import TINY_TEXTS, make_tiny
+
+pytest.importorskip("torch")
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
+
+import torch
+
+from service.models.backends import choice, export, guarded, packages
+from service.models.backends.choice import open_backend
+from service.models.backends.guarded import Opened, TooInaccurate, worst_cosine
+from service.models.backends.onnx_runtime import OnnxBackend, choose_onnx_dtype, open_onnx
+from service.models.backends.quantised import block_of, per_channel, smoothing, weight_bits
+from service.models.backends.torch_eager import TorchBackend, load
+from service.models.encoder import EncoderRunner
+
+CPU = Place("cpu", "cpu (Chip)", 1)
+GPU = Place("cuda:0", "cuda (Chip)", 1)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny(tmp_path_factory.mktemp("tiny"), "bert", "mean", normalize=True)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("graphs")
+
+
+def asked(folder: Path, cache: Path | str = "", **config: Any) -> RunnerConfig:
+    given = {"dtype": "float32", "backend": "onnx", "threads": 1} | config
+    return RunnerConfig(str(folder), device="cpu", cache_dir=str(cache), **given)
+
+
+def batch(*lengths: int) -> list[NDArray[np.int32]]:
+    draw = np.random.default_rng(3)
+    # From 0: the padding id may stand in a text, too.
+    return [draw.integers(0, 9, length, dtype=np.int32) for length in lengths]
+
+
+BATCHES = (batch(5), batch(4, 4, 4), batch(9, 1, 4, 9, 2), batch(*range(15, 0, -1)))
+
+
+def exact(spec: EncoderSpec) -> TorchBackend:
+    cpu = torch.device("cpu")
+    return TorchBackend(load(spec, cpu, torch.float32), spec, cpu)
+
+
+@pytest.mark.parametrize(
+    ("kind", "pooling", "normalize"),
+    [("bert", "mean", True), ("roberta", "cls", False), ("bert", "lasttoken", True)],
+)
+def test_the_graph_answers_as_torch_does_in_every_shape(
+    tmp_path: Path, kind: str, pooling: str, normalize: bool
+) -> None:
+    spec = read_spec(make_tiny(tmp_path, kind, pooling, normalize=normalize))
+    backend = open_onnx(asked(spec.folder), spec, CPU, print)
+    reference = exact(spec)
+    for sequences in BATCHES:
+        np.testing.assert_allclose(
+            backend.forward(sequences), reference.forward(sequences), atol=1e-5, rtol=1e-5
+        )
+    backend.close()
+
+
+def test_the_runner_serves_through_onnx_and_says_so(tiny: Path, cache: Path) -> None:
+    runner = EncoderRunner(asked(tiny, cache))
+    facts = runner.warm_up()
+    assert (facts["backend"], facts["dtype"]) == ("onnx", "float32")
+    assert facts["provider"] == "CPUExecutionProvider"
+    assert facts["backend_chosen"] == "by BATCHER_BACKEND"
+    assert np.asarray(runner.run(TINY_TEXTS)).shape == (len(TINY_TEXTS), 32)
+    runner.close()
+
+
+def test_the_model_is_exported_once(tiny: Path, tmp_path: Path) -> None:
+    spec, said = read_spec(tiny), list[str]()
+    for _ in range(2):
+        open_onnx(asked(tiny, tmp_path), spec, CPU, said.append).close()
+    assert said == ["exporting the model to ONNX …"]
+
+
+def test_a_graph_whose_answers_are_off_is_not_served(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "_difference", lambda *_: float("nan"))
+    with pytest.raises(export.ExportFailed, match="the graph's answers are off by nan"):
+        open_onnx(asked(tiny), read_spec(tiny), CPU, print)
+
+
+def breaks(*_: Any) -> None:
+    raise RuntimeError("no such operator\nin two lines")
+
+
+def test_a_model_that_cannot_be_exported_is_one_clear_line(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "_trace", breaks)
+    with pytest.raises(export.ExportFailed) as refused:
+        open_onnx(asked(tiny), read_spec(tiny), CPU, print)
+    assert str(refused.value) == (
+        "the model cannot be exported to ONNX: RuntimeError: no such operator in two lines"
+    )
+
+
+def test_int8_keeps_the_directions_of_float32(tiny: Path, cache: Path) -> None:
+    opened = open_backend(asked(tiny, cache, dtype="int8", min_cosine=0.95), *on(tiny))
+    assert (opened.backend.name, opened.backend.dtype) == ("onnx", "int8")
+    reference = exact(read_spec(tiny))
+    for sequences in BATCHES:
+        vectors = opened.backend.forward(sequences)
+        assert not np.array_equal(vectors, reference.forward(sequences))
+        assert worst_cosine(vectors, reference.forward(sequences)) > 0.95
+    assert 0.95 < float(str(opened.facts["cosine"])) <= 1.0
+
+
+def test_int8_is_what_auto_takes_where_it_is_asked_for(tiny: Path, cache: Path) -> None:
+    config = asked(tiny, cache, dtype="int8", backend="auto", min_cosine=0.95)
+    assert open_backend(config, *on(tiny)).backend.dtype == "int8"
+
+
+def test_blocks_that_are_kept_are_not_quantised(tiny: Path, cache: Path) -> None:
+    spec = read_spec(tiny)
+    backend = open_onnx(asked(tiny, cache, dtype="int8"), spec, CPU, print)
+    assert backend.blocks == ("/model/encoder/layer.0", "/model/encoder/layer.1")
+    kept = open_onnx(
+        asked(tiny, cache, dtype="int8", float32_blocks=backend.blocks), spec, CPU, print
+    )
+    reference = exact(spec)
+    np.testing.assert_allclose(
+        kept.forward(BATCHES[2]), reference.forward(BATCHES[2]), atol=1e-5, rtol=1e-5
+    )
+
+
+def test_what_moves_the_answers_too_far_is_refused_with_what_to_set(
+    tiny: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guarded, "worst_cosine", lambda *_: 0.5)
+    with pytest.raises(TooInaccurate, match="set BATCHER_DTYPE=float32, or a lower BATCHER_MIN_C"):
+        open_backend(asked(tiny, cache, dtype="int8"), *on(tiny))
+
+
+def test_a_block_of_a_torch_model_computes_in_float32_among_others_that_do_not(
+    tiny: Path,
+) -> None:
+    config = asked(tiny, backend="torch", dtype="bfloat16", float32_blocks=("encoder.layer.0",))
+    kept = choice.OPENS["torch"](config, *on(tiny))
+    assert isinstance(kept, TorchBackend)
+    assert kept.blocks == ("embeddings", "encoder.layer.0", "encoder.layer.1")
+    types = {
+        n: {str(p.dtype) for p in kept.model.get_submodule(n).parameters()} for n in kept.blocks
+    }
+    assert types == {
+        "embeddings": {"torch.bfloat16"},
+        "encoder.layer.0": {"torch.float32"},
+        "encoder.layer.1": {"torch.bfloat16"},
+    }
+    assert kept.dtype == "bfloat16"
+    texts = BATCHES[2]
+    assert worst_cosine(kept.forward(texts), exact(read_spec(tiny)).forward(texts)) > 0.999
+
+
+def test_the_verdict_is_remembered(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = asked(tiny, tmp_path, backend="torch", dtype="bfloat16", min_cosine=0.9)
+    first = open_backend(config, *on(tiny))
+    monkeypatch.setattr(guarded, "_compare", breaks)
+    assert open_backend(config, *on(tiny)).facts == first.facts
+
+
+def test_dtype_auto_falls_back_to_float32_where_half_precision_is_refused(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(guarded, "worst_cosine", lambda *_: 0.5)
+    monkeypatch.setattr(
+        choice, "_precision", lambda wanted, _: {"auto": "bfloat16"}.get(wanted, wanted)
+    )
+    monkeypatch.setattr(choice, "missing", lambda name: ["x"] if name != "torch" else [])
+    config = asked(tiny, backend="auto", dtype="auto", min_cosine=1.0)
+    opened = open_backend(config, read_spec(tiny), CPU, said.append)
+    assert opened.backend.dtype == "float32"
+    assert any("dtype auto falls back to float32" in line for line in said)
+
+
+def on(tiny: Path) -> tuple[EncoderSpec, Place, Any]:
+    return read_spec(tiny), CPU, print
+
+
+@pytest.fixture
+def two_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenVINO is not looked at, whether it is installed or not."""
+    monkeypatch.setattr(choice, "missing", lambda name: ["x"] if name == "openvino" else [])
+
+
+@pytest.mark.usefixtures("two_only")
+def test_auto_measures_and_the_next_start_remembers(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = asked(tiny, tmp_path, backend="auto")
+    said: list[str] = []
+    first = open_backend(config, read_spec(tiny), CPU, said.append)
+    assert first.facts["backend_chosen"] == "measured"
+    assert set(first.facts["backend_ms"]["1 x 8"]) == {"torch", "onnx"}  # type: ignore[index]
+    assert any(line.startswith("backend ") for line in said)
+    monkeypatch.setattr(choice, "race", breaks)
+    second = open_backend(config, read_spec(tiny), CPU, said.append)
+    assert second.facts["backend_chosen"] == "remembered"
+    assert second.backend.name == first.backend.name
+
+
+@pytest.mark.usefixtures("two_only")
+def test_auto_falls_back_to_torch_where_the_export_fails_and_says_so(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "_trace", breaks)
+    said: list[str] = []
+    config = asked(tiny, tmp_path, backend="auto")
+    opened = open_backend(config, read_spec(tiny), CPU, said.append)
+    assert opened.backend.name == "torch"
+    assert "no such operator" in opened.facts["backend_failed"]["onnx"]  # type: ignore[index]
+    assert any("backend onnx is left out: the model cannot be exported" in line for line in said)
+    # It would fail again: the next start does not try.
+    monkeypatch.setattr(choice, "OPENS", {**choice.OPENS, "onnx": breaks})
+    again = open_backend(config, read_spec(tiny), CPU, said.append)
+    assert again.facts["backend_failed"] == opened.facts["backend_failed"]
+
+
+@pytest.mark.usefixtures("two_only")
+def test_two_backends_that_win_on_different_batches_are_both_kept(
+    tiny: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from service.models.backends.mix import Measured
+
+    found = {
+        "torch": Measured(False, {(1,): 2.0, (16,) * 8: 1.0}),
+        "onnx": Measured(True, {(1,): 1.0, (16,) * 8: 2.0}),
+    }
+    monkeypatch.setattr(choice, "race", lambda *_: found)
+    backend, facts = open_backend(asked(tiny, cache, backend="auto"), *on(tiny))
+    assert (backend.name, backend.dtype) == ("torch+onnx", "float32")
+    assert backend.facts()["shares"] == "onnx, torch from 16 tokens"
+    reference = exact(read_spec(tiny))
+    for sequences in BATCHES:
+        np.testing.assert_allclose(
+            backend.forward(sequences), reference.forward(sequences), atol=1e-5
+        )
+    assert "backend_failed" not in facts
+    backend.close()
+
+
+def test_a_backend_whose_package_is_absent_names_the_extra(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(packages.NEEDED, "onnx", ("no_such_package", "onnx"))
+    with pytest.raises(
+        BackendNotAvailable,
+        match=r"backend onnx needs no_such_package: pip install 'batcher\[onnx\]'",
+    ):
+        open_backend(asked(tiny), *on(tiny))
+
+
+def test_auto_without_any_other_package_is_torch(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "missing", lambda name: ["x"] if name != "torch" else [])
+    opened = open_backend(asked(tiny, backend="auto"), *on(tiny))
+    assert (opened.backend.name, opened.facts["backend_chosen"]) == (
+        "torch",
+        "the only one there is",
+    )
+
+
+def test_int8_with_no_backend_for_it_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "missing", lambda name: ["x"])
+    with pytest.raises(BackendNotAvailable, match=r"pip install 'batcher\[onnx\]'"):
+        choice.candidates("int8", "cpu")
+    with pytest.raises(BackendNotAvailable, match="no backend has it"):
+        choice.candidates("int8", "cuda:0")
+
+
+def test_onnx_runs_what_its_provider_can() -> None:
+    assert choose_onnx_dtype("auto", CPU) == "float32"
+    assert choose_onnx_dtype("auto", GPU) == "float16"
+    with pytest.raises(BackendNotAvailable, match="runs float32 and int8 on cpu, not bfloat16"):
+        choose_onnx_dtype("bfloat16", CPU)
+
+
+def test_a_batch_without_room_is_a_memory_error(tiny: Path, cache: Path) -> None:
+    class Full:
+        def run(self, *_: Any) -> Any:
+            raise RuntimeError("[ONNXRuntimeError] : 6 : Failed to allocate memory for requested")
+
+    backend = OnnxBackend(Full(), read_spec(tiny), "float32", CPU)  # type: ignore[arg-type]
+    with pytest.raises(MemoryError, match="3 inputs do not fit"):
+        backend.forward(batch(1, 2, 3))
+
+
+def test_weights_keep_a_spare_bit_without_vnni() -> None:
+    assert weight_bits("model name\t: x\nflags\t\t: fpu avx2 avx512_vnni\n") == 8
+    assert weight_bits("flags\t\t: fpu avx2\n") == 7
+    assert weight_bits("") == 7
+
+
+def test_each_column_of_weights_has_its_own_scale() -> None:
+    weight = np.array([[1.0, 100.0, 0.0], [-2.0, 50.0, 0.0]], dtype=np.float32)
+    values, scale, zero = per_channel(weight, 8)
+    assert values.tolist() == [[64, 127, 0], [-127, 64, 0]]
+    np.testing.assert_allclose(values[:, :2] * scale[:2], weight[:, :2], rtol=0.02)
+    assert zero.dtype == np.int8
+
+
+def test_smoothing_evens_out_what_goes_in() -> None:
+    columns = np.array([0.0, 1.0, 100.0], dtype=np.float32)
+    even = np.ones(3, dtype=np.float32)
+    after = columns / smoothing(columns, even)
+    assert np.all(np.isfinite(after))
+    assert after[2] / after[1] < 10
+
+
+def test_a_block_is_a_layer_of_the_model() -> None:
+    assert block_of("/model/encoder/layer.3/output/dense/MatMul") == "/model/encoder/layer.3"
+    assert (
+        block_of("/model/transformer/layers.11/ffn/lin1/MatMul") == "/model/transformer/layers.11"
+    )
+    assert block_of("/MatMul") == "outside the layers"
+
+
+@pytest.mark.skipif(bool(packages.missing("openvino")), reason="openvino is not installed")
+def test_openvino_answers_as_torch_does(tiny: Path, cache: Path) -> None:
+    opened: Opened = open_backend(asked(tiny, cache, backend="openvino"), *on(tiny))
+    backend: Backend = opened.backend
+    reference = exact(read_spec(tiny))
+    for sequences in BATCHES:
+        np.testing.assert_allclose(
+            backend.forward(sequences), reference.forward(sequences), atol=1e-5, rtol=1e-5
+        )
+    backend.close()
