@@ -47,12 +47,10 @@ class Channel(asyncio.Protocol):
         self._answering: set[asyncio.Task[None]] = set()
         self._ended = self._loop.create_future()
 
-    @classmethod
-    async def over(cls, end: socket.socket, user: User, name: str) -> Channel:
-        """`end` is one of a connected pair, and the channel's from now on."""
-        loop = asyncio.get_running_loop()
-        _, channel = await loop.create_unix_connection(lambda: cls(user, name), sock=end)
-        return channel
+    async def over(self, end: socket.socket) -> None:
+        """`end` is one of a connected pair, and the channel's from now on. What has been sent to it
+        already is received before this returns."""
+        await self._loop.create_unix_connection(lambda: self, sock=end)
 
     def send(self, frame: bytes) -> None:
         """With whatever else is sent in this tick. Dropped where nobody is there any more."""
@@ -91,11 +89,11 @@ class Channel(asyncio.Protocol):
     # What the event loop calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=_MOST_UNREAD)
+        both_ways: asyncio.Transport = transport  # type: ignore[assignment]  # uvloop's is no class of these
+        both_ways.set_write_buffer_limits(high=_MOST_UNREAD)
+        both_ways.write(frames.hello())
+        self._transport = both_ways
         self.is_open = True
-        transport.write(frames.hello())
 
     def data_received(self, data: bytes) -> None:
         if not self.is_open:

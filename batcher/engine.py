@@ -182,6 +182,11 @@ class Engine:
             raise RuntimeError("the engine has not been started")
         return self._client
 
+    @property
+    def collector(self) -> Collector:
+        """For who brings it the calls of other processes: see Reception."""
+        return self._collector
+
     def __repr__(self) -> str:
         return f"<Engine {len(self._threads)} replicas, {self._collector!r}>"
 

@@ -46,7 +46,8 @@ class Reception:
 
     async def attach(self, end: socket.socket) -> None:
         """Once."""
-        self._channel = await Channel.over(end, self, self.name)
+        self._channel = Channel(self, self.name)
+        await self._channel.over(end)
 
     async def close(self) -> None:
         """Whatever has its outcome is still told."""

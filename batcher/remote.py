@@ -45,7 +45,8 @@ class RemoteClient:
     async def attach(self, end: socket.socket) -> None:
         """This is the way to the engine from now on."""
         await self.close()
-        self._channel = await Channel.over(end, self, "the engine")
+        self._channel = Channel(self, "the engine")
+        await self._channel.over(end)
 
     async def close(self) -> None:
         channel, self._channel = self._channel, None

@@ -7,14 +7,17 @@ from collections.abc import Sequence
 
 from batcher import ReplicaSnapshot, Snapshot
 from batcher.device import MOST_TOKENS
-from service.front import Front
+from service.front import Served
 from service.settings import Settings
+from service.version import version
 
 _SHOWN = 8  # replicas
 
 
-def banner(front: Front, snapshot: Snapshot, port: int) -> str:
-    settings, served = front.settings, front.model()
+def banner(
+    settings: Settings, served: Served, snapshot: Snapshot, port: int, fronts: int = 0
+) -> str:
+    """`fronts`: HTTP processes beside the engine's; 0: it is all one."""
     facts = next((replica.facts for replica in snapshot.replicas if replica.up), {})
     host = settings.host if settings.host not in ("0.0.0.0", "::") else "127.0.0.1"
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -30,13 +33,14 @@ def banner(front: Front, snapshot: Snapshot, port: int) -> str:
         f" {settings.max_queue_size} may wait",
         "replicas": f"{up} of {len(snapshot.replicas)} up, isolation {settings.isolation}"
         + _places(snapshot.replicas),
+        **({"processes": f"{fronts} for HTTP, 1 for the engine"} if fronts else {}),
         "url": f"{url}  (docs: {url}/docs)",
     }
     body = json.dumps({"model": served.model, "input": "Good morning!"})
     key = " -H 'Authorization: Bearer <key>'" if settings.api_key else ""
     curl = f"curl {url}/v1/embeddings -H 'Content-Type: application/json'{key} -d '{body}'"
     lines = [f"  {name:<9} {value}" for name, value in rows.items()]
-    return "\n".join(["", f"batcher {front.version} is ready", "", *lines, "", f"  {curl}", ""])
+    return "\n".join(["", f"batcher {version()} is ready", "", *lines, "", f"  {curl}", ""])
 
 
 def _places(replicas: Sequence[ReplicaSnapshot]) -> str:

@@ -10,6 +10,7 @@ from typing import Literal, TypedDict
 from batcher import Client, NotReady
 from batcher.clock import Clock, MonotonicClock
 from service.aside import Aside
+from service.census import Alone, Census
 from service.gpus import Telemetry
 from service.headers import ServerTiming
 from service.lag import Lag
@@ -50,8 +51,11 @@ class Front:
     version: str = field(default_factory=version)
     draw: Callable[[], float] = random  # numbers from 0 to 1, for Retry-After
     stopping: bool = False  # a signal has come: answers say `connection: close`
+    fronts: int = 1  # of the service, this one included
+    others: Census | None = None  # who counts them in; None: this process is all there is
 
     def __post_init__(self) -> None:
+        self.census: Census = self.others or Alone(self)
         self.timing = ServerTiming()
         self.lag = Lag()
         self.aside = Aside(self.clock)

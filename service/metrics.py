@@ -1,11 +1,11 @@
-"""The engine's snapshot and this front's own counts, in Prometheus' text format.
+"""The engine's snapshot and what the fronts have counted, in Prometheus' text format.
 
 Nothing is kept in prometheus-client's own counters: it only writes the format, at each scrape.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -17,6 +17,7 @@ from prometheus_client.core import (
 
 from batcher import HistogramSnapshot, Snapshot
 from batcher.stats import SECONDS, Histogram
+from service.tallies import Counts
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -45,20 +46,34 @@ class Tally:
                 return route
         return "other"
 
+    def snapshot(self) -> dict[tuple[str, str], HistogramSnapshot]:
+        return {key: one.snapshot() for key, one in self.durations.items()}
+
     def counts(self) -> dict[tuple[str, str], int]:
         return {key: one.snapshot().count for key, one in self.durations.items()}
 
 
-def exposition(snapshot: Snapshot, tally: Tally, version: str, model: str) -> bytes:
+def exposition(
+    snapshot: Snapshot, http: Counts, fronts: Mapping[int, bool], version: str, model: str
+) -> bytes:
+    """`fronts`: of each, whether what it has counted is of now."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(snapshot, tally, version, model))
+    registry.register(_Collector(snapshot, http, fronts, version, model))
     return generate_latest(registry)
 
 
 class _Collector:
-    def __init__(self, snapshot: Snapshot, tally: Tally, version: str, model: str) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        http: Counts,
+        fronts: Mapping[int, bool],
+        version: str,
+        model: str,
+    ) -> None:
         self._snapshot = snapshot
-        self._tally = tally
+        self._http_counts = http
+        self._fronts = fronts
         self._version = version
         self._model = model
 
@@ -78,7 +93,7 @@ class _Collector:
         yield _counter(
             "requests",
             "HTTP requests, by route and by how they ended.",
-            self._tally.counts().items(),
+            [(key, each.count) for key, each in self._http_counts.items()],
             ("route", "outcome"),
         )
         durations = HistogramMetricFamily(
@@ -86,9 +101,17 @@ class _Collector:
             "Time from the arrival of an HTTP request to the end of its answer.",
             labels=("route", "outcome"),
         )
-        for labels, histogram in self._tally.durations.items():
-            _add(durations, histogram.snapshot(), labels)
+        for labels, histogram in self._http_counts.items():
+            _add(durations, histogram, labels)
         yield durations
+        if self._fronts:
+            yield _gauge(
+                "front_up",
+                "1 where this front's HTTP counts are of now; 0: it is being replaced, or did not"
+                " answer, and they are as it last told them.",
+                [((str(number),), int(is_fresh)) for number, is_fresh in self._fronts.items()],
+                ("front",),
+            )
 
     def _engine(self) -> Iterator[Metric]:
         now = self._snapshot

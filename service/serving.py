@@ -8,7 +8,8 @@ import threading
 import time
 from concurrent.futures import Future
 
-from batcher import Runner
+from batcher import Engine, Runner
+from batcher.clock import Clock
 from service.front import Served
 from service.models import RunnerConfig
 from service.models.folder import find_model
@@ -49,6 +50,17 @@ def _serve_model(settings: Settings) -> Served:
         spec.dimension,
         spec.max_length,
         spec.pooling,
+    )
+
+
+def make_engine(settings: Settings, layout: Layout, clock: Clock) -> Engine:
+    return Engine(
+        runner_factories(settings, layout),
+        limits=settings.limits,
+        isolation=settings.isolation,
+        request_timeout=settings.deadline,
+        drain_timeout=settings.drain_timeout_ms / 1e3,
+        clock=clock,
     )
 
 

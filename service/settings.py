@@ -126,8 +126,15 @@ class Settings(BaseSettings):
     memory_reserve_mb: int = Field(
         512, ge=0, description="MiB of each device's memory that replicas must leave free at start"
     )
-    frontends: int = Field(
-        1, ge=1, le=1, description="HTTP processes; this version runs exactly 1, more come later"
+    frontends: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = Field(
+        1,
+        description="HTTP processes; more than one need the engine in its own. auto: one for every"
+        " 4 cores from 8 cores on, at most 8",
+    )
+    engine: Literal["auto", "inline", "process"] = Field(
+        "auto",
+        description="where requests are queued and batched: inline (in the one HTTP process) or"
+        " process (of its own); auto: process for more than one HTTP process",
     )
     isolation: Literal["process", "thread"] = Field(
         "process",

@@ -8,12 +8,14 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from batcher import BatchReport, ReplicaSnapshot, Snapshot
+from batcher import BatchReport, NotReady, ReplicaSnapshot, Snapshot
 from batcher.stats import RECENT
 from service import gpu_metrics, metrics
 from service.errors import Problem, quote
 from service.exchange import Exchange
 from service.front import Front, State
+
+_STOPPING = "the service is shutting down"
 
 
 async def live(request: Request[State]) -> Response:
@@ -24,8 +26,11 @@ async def live(request: Request[State]) -> Response:
 async def ready(request: Request[State]) -> Response:
     """200 while new work is taken, else 503 with the reason."""
     front = request.state["front"]
-    snapshot = await front.client.snapshot()
-    reason = _why_not(front, snapshot)
+    try:
+        snapshot = await front.client.snapshot()
+        reason = _why_not(front, snapshot)
+    except NotReady as error:  # the engine's process is being replaced
+        reason = _STOPPING if front.stopping else str(error)
     if reason is None:
         up = sum(replica.ready for replica in snapshot.replicas)
         return _json({"status": "ready", "replicas_up": up, "replicas": len(snapshot.replicas)})
@@ -36,19 +41,22 @@ async def ready(request: Request[State]) -> Response:
 
 async def metrics_page(request: Request[State]) -> Response:
     front = request.state["front"]
-    snapshot = await front.client.snapshot()
-    page = metrics.exposition(snapshot, front.tally, front.version, front.settings.model_id)
-    page += await gpu_metrics.page(front.gpus, snapshot)
+    whole = await front.census.take()
+    page = metrics.exposition(
+        whole.snapshot, whole.http, whole.fronts, front.version, front.settings.model_id
+    )
+    page += await gpu_metrics.page(front.gpus, whole.snapshot)
     return Response(page, headers={"content-type": metrics.CONTENT_TYPE})
 
 
 async def stats(request: Request[State]) -> Response:
     """The snapshot as JSON, histograms with their bounds."""
     front = request.state["front"]
-    snapshot = await front.client.snapshot()
+    whole = await front.census.take()
+    snapshot = whole.snapshot
     routes: dict[str, dict[str, int]] = {}
-    for (route, outcome), count in front.tally.counts().items():
-        routes.setdefault(route, {})[outcome] = count
+    for (route, outcome), durations in whole.http.items():
+        routes.setdefault(route, {})[outcome] = durations.count
     return _json(
         {
             "model": front.settings.model_id,
@@ -60,6 +68,7 @@ async def stats(request: Request[State]) -> Response:
                 for each in snapshot.replicas
             ],
             "http": routes,
+            **({"fronts": {str(n): up for n, up in whole.fronts.items()}} if whole.fronts else {}),
         }
     )
 
@@ -104,7 +113,7 @@ def _told(report: BatchReport, now: float) -> dict[str, object]:
 
 def _why_not(front: Front, snapshot: Snapshot) -> str | None:
     if front.stopping or snapshot.phase != "open":
-        return "the service is shutting down"
+        return _STOPPING
     if front.served is None:
         return "the model is being looked for"
     if snapshot.ready:

@@ -125,3 +125,4 @@ class Info(Shape):
     replicas: int
     places: list[Place]
     isolation: str
+    frontends: int

@@ -147,5 +147,6 @@ async def info(request: Request[State]) -> Response:
             for each in snapshot.replicas
         ],
         "isolation": settings.isolation,
+        "frontends": front.fronts,
     }
     return Response(orjson.dumps(body), media_type="application/json")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import uvloop
 
 from batcher import frames
 from batcher.clock import MonotonicClock
@@ -21,7 +22,7 @@ from batcher.reception import Reception
 from batcher.remote import RemoteClient
 from batcher.request import Batch
 from batcher.told import snapshot_from, told_snapshot
-from tests.fakes import run_async
+from tests.fakes import PATIENCE, run_async
 
 
 class Site:
@@ -242,6 +243,26 @@ async def test_an_engine_that_dies_is_a_503_for_all_in_flight_until_the_next_one
     (await site.batch(1)).settle(["D"], inference=0.1)
     assert await again == "D"
     await site.close(client)
+
+
+@pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_what_was_sent_before_the_engine_was_there_is_answered(make_loop: Any) -> None:
+    async def test() -> None:
+        site = Site(Limits(max_queue_size=1))
+        client = RemoteClient(site.clock, 60.0)
+        ours, theirs = socket.socketpair()
+        await client.attach(theirs)
+        early = asyncio.create_task(client.submit_all(["a", "b"]))
+        for _ in range(3):  # it is written at the end of the tick it is made in
+            await asyncio.sleep(0)
+        site.receptions.append(Reception(site.collector, "front-0"))
+        await site.receptions[0].attach(ours)
+        with pytest.raises(Overloaded):
+            await asyncio.wait_for(early, PATIENCE)
+        await site.close(client)
+
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(test())
 
 
 @on_a_loop

@@ -17,7 +17,7 @@ from batcher.clock import MonotonicClock
 from service.connection import Connection
 from service.connections import Connections, Patience
 from service.front import Front
-from service.launch import Server
+from service.server import Server
 from tests.service.conftest import FakeClient, make_front
 
 DEADLINE = 30.0  # seconds; whatever takes this long has failed

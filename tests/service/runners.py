@@ -23,3 +23,13 @@ class NeverLoads:
 
     def __init__(self, config: object) -> None:
         raise RuntimeError("the weights\nare not there")
+
+
+class Exits:
+    """Takes its whole process along."""
+
+    def __init__(self, config: object) -> None:
+        pass
+
+    def warm_up(self) -> dict[str, object]:
+        os._exit(9)

@@ -12,9 +12,12 @@ import threading
 
 import pytest
 
-from service import launch
+from service import exits, launch
+from service.alone import Alone
+from service.listening import listen
 from service.placing import Layout
 from service.settings import Settings
+from service.terminal import say
 
 
 @pytest.mark.parametrize("host", ["127..0.0.1", "a" * 64, "no such host", "nowhere.invalid"])
@@ -22,19 +25,19 @@ def test_a_host_that_is_none_is_a_bad_setting(
     host: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("BATCHER_HOST", host)
-    monkeypatch.setattr("service.launch._log_to_stderr", lambda: None)
+    monkeypatch.setattr("service.launch.log_to_stderr", lambda: None)
     assert launch.main(["--runner", "simulated", "--port", "0"]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(f"batcher: BATCHER_HOST={host!r}: must be an address or a name")
 
 
 def test_it_listens_at_once_and_a_second_one_is_told() -> None:
-    with launch._listen(Settings(port=0)) as first:
+    with listen(Settings(port=0)) as first:
         port = first.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port), timeout=10):
             pass
         with pytest.raises(OSError, match="Address already in use"):
-            launch._listen(Settings(port=port))
+            listen(Settings(port=port))
 
 
 def test_a_socket_that_is_only_bound_does_not_count_as_taken_until_one_listens() -> None:
@@ -42,7 +45,7 @@ def test_a_socket_that_is_only_bound_does_not_count_as_taken_until_one_listens()
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", 0))
-        with launch._listen(Settings(port=other.getsockname()[1])), pytest.raises(OSError):  # noqa: PT011
+        with listen(Settings(port=other.getsockname()[1])), pytest.raises(OSError):  # noqa: PT011
             other.listen()
 
 
@@ -63,14 +66,14 @@ def test_what_ends_the_http_server_is_in_the_log_and_leaves_nothing(
     async def broken(self: object, sockets: object) -> None:
         raise error
 
-    monkeypatch.setattr("service.launch.Server.serve", broken)
+    monkeypatch.setattr("service.server.Server.serve", broken)
     given = Settings(runner="simulated", port=0)
     signals = (signal.SIGTERM, signal.SIGINT)
     before = [signal.getsignal(number) for number in signals]
-    with launch._listen(given) as listener:
-        service = launch._Service(given, listener, Layout())
+    with listen(given) as listener:
+        service = Alone(given, listener, Layout())
         try:
-            assert asyncio.run(asyncio.wait_for(service.run(), 30)) == launch.CRASHED
+            assert asyncio.run(asyncio.wait_for(service.run(), 30)) == exits.CRASHED
         finally:
             for number, handler in zip(signals, before, strict=True):
                 signal.signal(number, handler)
@@ -88,7 +91,7 @@ def test_nobody_to_read_the_banner_is_no_failure(
     os.close(reader)
     with open(writer, "w") as unread:
         monkeypatch.setattr(sys, "stdout", unread)
-        launch._print("ready")
-        launch._print("once more")  # to nowhere
+        say("ready")
+        say("once more")  # to nowhere
         monkeypatch.undo()
     assert caplog.messages == ["the banner cannot be printed: [Errno 32] Broken pipe"]

@@ -145,7 +145,9 @@ def test_a_real_engine_adds_up(route: str) -> None:
 def test_histograms_are_cumulative_and_end_with_all(http: TestClient, front: Front) -> None:
     for seconds in (0.0001, 0.003, 0.003, 1e6):
         front.tally.observe("/embed", "ok", seconds)
-    page = metrics.exposition(asyncio.run(_snapshot(front)), front.tally, "1", "m").decode()
+    page = metrics.exposition(
+        asyncio.run(_snapshot(front)), front.tally.snapshot(), {}, "1", "m"
+    ).decode()
     buckets = [
         value
         for name, value in samples(page).items()

@@ -1,5 +1,5 @@
-"""What a request leaves behind: nothing. Garbage collections are rare here (service/launch.py), so
-a ring of objects would keep its request, and the body, for a long time."""
+"""What a request leaves behind: nothing. Garbage collections are rare here (service/freezing.py),
+so a ring of objects would keep its request, and the body, for a long time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from loadtests import attacks
 from loadtests.inprocess import Application
 from loadtests.rawsocket import exchange
 from loadtests.target import Target
-from service.launch import Server
+from service.server import Server
 from tests.service.edge import POST, HeldClient, run, serving
 
 GOOD = attacks.Attack("", "good", lambda: [attacks.post(b'{"inputs":"a"}')], frozenset({200}))

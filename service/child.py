@@ -1,0 +1,131 @@
+"""A process of the supervisor's: spawned, told what to do, and seen to die. It dies with us."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from batcher.worker import describe_exit
+from service.orders import Order, Orders
+from service.terminal import log_to_stderr
+
+_log = logging.getLogger("service")
+_PR_SET_PDEATHSIG = 1
+
+
+class Child:
+    """Of the running event loop, which calls `on_word` with each word it says that nobody waits
+    for, and then `on_death` with what it died of, once."""
+
+    def __init__(
+        self,
+        name: str,
+        main: Callable[..., int],
+        arguments: tuple[Any, ...],
+        on_word: Callable[[Child, Order], None],
+        on_death: Callable[[Child, str], None],
+    ) -> None:
+        """Returns once it has been born. `main` is called in it with its end of the orders and the
+        arguments, and returns the exit code."""
+        self.name = name
+        self._on_word = on_word
+        self._on_death = on_death
+        self._loop = asyncio.get_running_loop()
+        self._awaited: dict[str, asyncio.Future[Any]] = {}
+        self.gone = self._loop.create_future()  # what it died of
+        ours, theirs = Orders.line()
+        # Not daemonic: the engine has children of its own.
+        self._process = multiprocessing.get_context("spawn").Process(
+            target=_begin, args=(name, main, theirs, arguments), name=name
+        )
+        try:
+            self._process.start()
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+        self._orders = Orders(ours)
+        self._death = os.pidfd_open(self.pid)
+        self._listening = self._loop.create_task(self._listen(), name=f"listen to {name}")
+        self._loop.add_reader(self._death, self._died)
+
+    def say(self, word: str, value: Any = None, end: socket.socket | None = None) -> None:
+        if not self.gone.done():
+            self._orders.say(word, value, end)
+
+    async def ask(self, word: str, reply: str) -> Any:
+        """What it says when it has done so; None: it has died instead."""
+        if self.gone.done():
+            return None
+        future = self._awaited[reply] = self._loop.create_future()
+        self.say(word)
+        await asyncio.wait((future, self.gone), return_when=asyncio.FIRST_COMPLETED)
+        return future.result() if future.done() else None
+
+    def kill(self) -> None:
+        if not self.gone.done():
+            self._process.kill()
+
+    async def _listen(self) -> None:
+        """To the last word, which may come after its death."""
+        while (order := await self._orders.next()) is not None:
+            if order.end is not None:
+                order.end.close()  # nobody has asked for one
+            future = self._awaited.pop(order.word, None)
+            if future is None:
+                self._on_word(self, order)
+            else:
+                future.set_result(order.value)
+
+    def _died(self) -> None:
+        self._loop.remove_reader(self._death)
+        os.close(self._death)
+        self._process.join()
+        why = describe_exit(self._process.exitcode)
+        self._process.close()
+        self._listening.add_done_callback(lambda _: self._bury(why))
+
+    def _bury(self, why: str) -> None:
+        self._orders.close()
+        self.gone.set_result(why)
+        self._on_death(self, why)
+
+    def __repr__(self) -> str:
+        return f"<Child {self.name}, pid {self.pid}>"
+
+
+# The child's side
+
+
+def _begin(
+    name: str, main: Callable[..., int], end: socket.socket, arguments: tuple[Any, ...]
+) -> None:
+    # The supervisor decides when we leave: a Ctrl-C or a SIGTERM that is sent to the whole group
+    # must not take accepted requests with it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if sys.platform == "linux":  # even if the event loop never comes round
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    log_to_stderr(name)
+    _log.info("runs as process %d", os.getpid())
+    sys.exit(main(end, *arguments))
+
+
+async def next_order(orders: Orders) -> Order:
+    """For the child's own loop: without a supervisor there is nothing left to do."""
+    order = await orders.next()
+    if order is None:
+        _log.error("the supervisor has gone: ending")
+        os._exit(1)
+    return order

@@ -1,0 +1,103 @@
+"""One HTTP process of several: connections, parsing, tokenising and answers. The engine is
+elsewhere, and may be replaced under it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import socket
+
+import uvloop
+
+from batcher.clock import MonotonicClock
+from batcher.frames import Json
+from batcher.remote import RemoteClient
+from service.census import Elsewhere
+from service.child import next_order
+from service.descriptors import room_for
+from service.exits import CRASHED, NO_MODEL, OK
+from service.freezing import freeze
+from service.front import Front
+from service.orders import Orders
+from service.server import Server
+from service.serving import find_served
+from service.settings import Settings
+from service.tallies import told
+from service.terminal import in_one_line
+
+_log = logging.getLogger("service")
+
+
+def main(end: socket.socket, settings: Settings, listener: socket.socket, fronts: int) -> int:
+    """Returns the exit code."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run(end, settings, listener, fronts))
+
+
+async def _run(end: socket.socket, settings: Settings, listener: socket.socket, fronts: int) -> int:
+    return await _FrontProcess(end, settings, listener, fronts).run()
+
+
+class _FrontProcess:
+    def __init__(
+        self, end: socket.socket, settings: Settings, listener: socket.socket, fronts: int
+    ) -> None:
+        clock = MonotonicClock()
+        self._settings = settings
+        self._listener = listener
+        self._client = RemoteClient(clock, settings.deadline, self._asked)
+        self._front = Front(
+            settings, self._client, clock, fronts=fronts, others=Elsewhere(self._client)
+        )
+        share = math.ceil(settings.max_connections / fronts)
+        self._server = Server(self._front, room_for(share))
+        self._orders = Orders(end)
+
+    async def run(self) -> int:
+        serving = asyncio.create_task(self._server.run_on(self._listener), name="http")
+        obeying = asyncio.create_task(self._obey(), name="orders")
+        loading = asyncio.create_task(self._load(), name="load")
+        try:
+            await asyncio.wait((serving, obeying, loading), return_when=asyncio.FIRST_COMPLETED)
+            if loading.done() and (problem := loading.exception()) is not None:
+                self._orders.say("failed", in_one_line(problem)[:10_000])
+                return NO_MODEL
+            await asyncio.wait((serving, obeying), return_when=asyncio.FIRST_COMPLETED)
+            ended_by_itself = serving.done()
+            self._server.should_exit = True
+            [problem] = await asyncio.gather(serving, return_exceptions=True)
+            if problem is not None:
+                _log.error("the HTTP server failed", exc_info=problem)
+            return CRASHED if ended_by_itself else OK
+        finally:
+            for task in (serving, obeying, loading):
+                task.cancel()
+            await asyncio.wait((serving, obeying, loading))
+            await self._client.close()
+            self._front.close()
+            self._server.ours.hangups.close()
+            self._listener.close()
+            self._orders.close()
+
+    async def _obey(self) -> None:
+        while True:
+            word, _, end = await next_order(self._orders)
+            if word == "engine":
+                assert end is not None
+                await self._client.attach(end)
+            elif word == "stopping":
+                self._front.stopping = True
+            elif word == "refuse":
+                self._orders.say("refused", await self._server.refuse_connections())
+            elif word == "end":
+                return
+
+    async def _load(self) -> None:
+        self._front.served = await find_served(self._settings)
+        freeze()
+        self._orders.say("up")
+
+    async def _asked(self, subject: str) -> Json:
+        assert subject == "tally", f"asked for {subject}: this is a bug"
+        return told(self._front.tally.snapshot())

@@ -1,0 +1,262 @@
+"""A real `python -m service` of several processes, from outside: each may be killed."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+
+from service.models.simulated import answers
+from tests.service.test_server import DEADLINE, ROOT, Server, command, ends
+
+FRONTS = 2
+
+
+def several(*flags: str) -> Server:
+    """Whose worker may hang for as long as it likes."""
+    fixed = ("--runner", "simulated", "--frontends", str(FRONTS), "--hang-after-ms", "600000")
+    return Server(*fixed, *flags)
+
+
+def child(server: Server, name: str) -> int:
+    """The newest process of that name: it says its own in the log."""
+    found = [
+        int(said[1])
+        for line in server.log
+        if (said := re.search(rf" {name}: service: runs as process (\d+)", line))
+    ]
+    assert found, "\n".join(server.log)
+    return found[-1]
+
+
+@contextlib.contextmanager
+def each_front(server: Server) -> Iterator[list[httpx2.Client]]:
+    """A connection to each: the kernel deals them out, so some are tried."""
+    with contextlib.ExitStack() as stack:
+        found: dict[int, httpx2.Client] = {}
+
+        def look() -> bool:
+            http = stack.enter_context(httpx2.Client(base_url=server.url, timeout=DEADLINE))
+            found.setdefault(front_of(server, http), http)
+            return len(found) == FRONTS
+
+        server.until(look)
+        yield [found[number] for number in sorted(found)]
+
+
+def front_of(server: Server, http: httpx2.Client) -> int:
+    """The number of the front that a connection ended up with: it holds the other end."""
+    http.get("/health/live")
+    pool: Any = http._transport
+    [connection] = pool._pool.connections
+    port = connection._connection._network_stream.get_extra_info("client_addr")[1]
+    for number in range(FRONTS):
+        if port in peers_of(child(server, f"front-{number}")):
+            return number
+    raise AssertionError("no front holds it")
+
+
+def peers_of(pid: int) -> set[int]:
+    """Ports of the clients that a process is connected to."""
+    mine = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+    peers = set()
+    for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
+        words = line.split()
+        if f"socket:[{words[9]}]" in mine:
+            peers.add(int(words[2].rpartition(":")[2], 16))
+    return peers
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with several() as made:
+        yield made
+        assert made.end() == 0
+
+
+def requests_total(page: str) -> collections.Counter[str]:
+    found = re.findall(r'^batcher_requests_total\{outcome="ok",route="([^"]+)"\} (.+)$', page, re.M)
+    return collections.Counter({route: int(float(count)) for route, count in found})
+
+
+def test_every_front_gives_the_answers_and_speaks_for_the_whole(server: Server) -> None:
+    texts = [f"text {number}" for number in range(40)]
+    with each_front(server) as fronts:
+        before = requests_total(fronts[0].get("/metrics").text)
+        for http in fronts:
+            got = [http.post("/embed", json={"inputs": text}).json() for text in texts]
+            np.testing.assert_array_equal(np.float32(got)[:, 0], answers(texts))
+            many = http.post("/embed", json={"inputs": texts})
+            np.testing.assert_array_equal(np.float32(many.json()), answers(texts))
+            assert "batch;desc=" in many.headers["server-timing"]
+            assert http.get("/health/ready").status_code == 200
+        for http in fronts:
+            told = requests_total(http.get("/metrics").text)
+            assert told["/embed"] - before["/embed"] == FRONTS * (len(texts) + 1)
+            stats = http.get("/stats").json()
+            assert stats["fronts"] == {"0": True, "1": True}
+            ended = sum(stats[name] for name in ("ok", "failed", "expired", "cancelled"))
+            assert stats["accepted"] == ended + stats["waiting"] + stats["running"]
+            assert stats["ok"] >= FRONTS * 2 * len(texts)
+            assert http.get("/stats/batches").json()[0]["size"] >= 1
+            assert (http.get("/info").json()["frontends"], stats["ready"]) == (FRONTS, True)
+            assert http.post("/embed", json={"inputs": "fault:raise"}).status_code == 500
+
+
+def test_a_killed_front_loses_its_own_and_is_replaced_and_no_counter_falls() -> None:
+    with several() as server, each_front(server) as (dying, living):
+        assert dying.post("/embed", json={"inputs": "a"}).status_code == 200
+        before = requests_total(living.get("/metrics").text)
+        assert before["/embed"] == 1
+        lost: list[str] = []
+
+        def ask(http: httpx2.Client) -> None:
+            try:
+                lost.append(str(http.post("/embed", json={"inputs": "fault:hang"}).status_code))
+            except httpx2.HTTPError:
+                lost.append("gone")
+
+        caller = threading.Thread(target=ask, args=(dying,))
+        caller.start()
+        server.until(lambda: living.get("/stats").json()["running"] == 1)
+        os.kill(child(server, "front-0"), signal.SIGKILL)
+        caller.join()
+        assert lost == ["gone"]
+        server.until(lambda: living.get("/stats").json()["cancelled"] == 1)
+        server.heard("front-0 died (signal 9)")
+        server.heard("front-0 is up again")
+        stats = living.get("/stats").json()
+        assert (stats["fronts"], stats["running"]) == ({"0": True, "1": True}, 0)
+        after = requests_total(living.get("/metrics").text)
+        assert after["/embed"] == 1
+        assert all(after[route] >= count for route, count in before.items())
+        server.http.close()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.close() == 0
+
+
+def test_a_killed_engine_is_503_for_what_it_had_and_comes_back() -> None:
+    with several() as server, each_front(server) as fronts:
+        worker = server.worker()
+        statuses: list[tuple[int, str]] = []
+
+        def ask(http: httpx2.Client) -> None:
+            answer = http.post("/embed", json={"inputs": "fault:hang"})
+            statuses.append((answer.status_code, answer.headers["retry-after"]))
+
+        callers = [threading.Thread(target=ask, args=(http,)) for http in fronts]
+        for caller in callers:
+            caller.start()
+        server.until(lambda: server.stats()["accepted"] == len(callers))
+        os.kill(child(server, "engine"), signal.SIGKILL)
+        for caller in callers:
+            caller.join()
+        assert {status for status, _ in statuses} == {503}
+        assert all(int(seconds) >= 1 for _, seconds in statuses)
+        assert ends(worker)
+        refused = server.http.post("/embed", json={"inputs": "a"})
+        ready = server.http.get("/health/ready")
+        assert (refused.status_code, ready.status_code) == (503, 503)
+        assert "engine" in ready.json()["reason"] or "loading" in ready.json()["reason"]
+        assert server.http.get("/health/live").status_code == 200
+        server.heard("engine is up again")
+        for http in fronts:  # the same connections as before
+            assert http.get("/health/ready").status_code == 200
+            got = http.post("/embed", json={"inputs": "a"}).json()
+            np.testing.assert_array_equal(np.float32(got), answers(["a"]))
+
+
+def test_sigterm_answers_everything_accepted_at_every_front_and_exits_zero() -> None:
+    accepted = 40
+    with several("--sim-fixed-ms", "100", "--max-batch-size", "4") as server:
+        pids = [child(server, name) for name in ("engine", "front-0", "front-1")]
+        worker = server.worker()
+        server.http.close()
+
+        async def load() -> list[httpx2.Response]:
+            async with httpx2.AsyncClient(
+                base_url=server.url, timeout=DEADLINE, limits=httpx2.Limits(max_connections=200)
+            ) as http:
+                asked = [
+                    asyncio.ensure_future(http.post("/embed", json={"inputs": f"{number}"}))
+                    for number in range(accepted)
+                ]
+                while (await http.get("/stats")).json()["accepted"] < accepted:
+                    pass
+                server.process.send_signal(signal.SIGTERM)
+                return await asyncio.gather(*asked)
+
+        answered = asyncio.run(load())
+        got = np.float32([answer.json()[0] for answer in answered])
+        np.testing.assert_array_equal(got, answers([f"{number}" for number in range(accepted)]))
+        assert server.close() == 0
+        assert all(ends(pid) for pid in (*pids, worker))
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])))
+
+
+def test_a_killed_supervisor_leaves_nobody() -> None:
+    with several() as server:
+        pids = [child(server, name) for name in ("engine", "front-0", "front-1")]
+        worker = server.worker()
+        server.process.kill()
+        assert all(ends(pid) for pid in (*pids, worker))
+
+
+def test_a_second_signal_ends_all_at_once() -> None:
+    with several("--drain-delay-ms", "600000") as server:
+        pids = [child(server, name) for name in ("engine", "front-0", "front-1")]
+        server.http.close()
+        server.process.send_signal(signal.SIGTERM)
+        server.heard("in 600 s refusing new requests")
+        while server.process.poll() is None:  # one that follows at once would be the same one
+            server.process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(httpx2.HTTPError):
+                httpx2.get(server.url + "/health/live", timeout=DEADLINE)
+        assert server.close() == 128 + signal.SIGTERM
+        assert all(ends(pid) for pid in pids)
+
+
+def ended(*flags: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command("--engine", "process", *flags),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "says"),
+    [
+        (["--frontends", "2", "--engine", "inline"], 2, "BATCHER_ENGINE='inline': "),
+        (["--model", "/no/such/folder"], 3, "'/no/such/folder'"),
+        (["--runner", "tests.service.runners:NeverLoads"], 3, "the weights are not there"),
+        # It takes its process along each time, and in a thread that is the engine's.
+        (
+            ["--runner", "tests.service.runners:Exits", "--isolation", "thread"],
+            70,
+            "engine cannot be started: it died (exit code 9) each time",
+        ),
+    ],
+)
+def test_what_cannot_start_says_why_in_one_line(flags: list[str], code: int, says: str) -> None:
+    done = ended(*flags)
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("batcher: ")]
+    assert says in line
+    assert done.stderr.splitlines()[-1] == line
