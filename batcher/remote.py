@@ -16,6 +16,7 @@ from batcher import frames
 from batcher.channel import Channel
 from batcher.clock import Clock
 from batcher.errors import BatcherError, DeadlineExceeded, NotReady, Overloaded, RunnerFailed
+from batcher.expiry import Expiry
 from batcher.frames import FrameError, Json, Message
 from batcher.futures import Call
 from batcher.request import LEVELS, Answer, BatchReport, Payload
@@ -23,6 +24,7 @@ from batcher.stats import Snapshot
 from batcher.told import batches_from, snapshot_from
 
 _PATIENCE = 2.0  # seconds for the engine to say how it is
+_LEVELS = range(LEVELS)
 _RETRY = 1.0  # seconds; nobody knows how long a model takes to load
 
 
@@ -38,6 +40,7 @@ class RemoteClient:
         self._request_timeout = request_timeout
         self._asked = asked
         self._loop = asyncio.get_running_loop()
+        self._expiry = Expiry(self._loop)
         self._numbers = itertools.count(1)  # never used again, whichever engine it was for
         self._calls: dict[int, Call] = {}  # each has no outcome yet
         self._channel: Channel | None = None
@@ -88,7 +91,7 @@ class RemoteClient:
             deadline = now + self._request_timeout
         if not deadline > now:  # nor is NaN
             raise DeadlineExceeded("the deadline had passed before the request was submitted")
-        if priority not in range(LEVELS):
+        if priority not in _LEVELS:
             raise ValueError(f"priority must be from 0 to {LEVELS - 1}, not {priority}")
         costs = costs or [1] * count
         if len(costs) != count:
@@ -107,16 +110,16 @@ class RemoteClient:
             raise RunnerFailed(f"the input cannot be sent to the engine: {error}") from None
         call = self._calls[number] = Call(self._loop, count)
         channel.send(frame)
-        expiry = self._loop.call_later(deadline - now, self._expire, number)
+        self._expiry.watch(call, deadline - now, self._expire, number)
         try:
             return await call.future
         except (asyncio.CancelledError, BatcherError):
             self._withdraw(number, is_late=False)
             raise
         finally:
-            expiry.cancel()
+            self._expiry.ended(call)
             self._calls.pop(number, None)
-            del call, expiry  # an error will know this frame, and they the error: a ring
+            del call  # an error will know this frame, and they the error: a ring
 
     async def snapshot(self) -> Snapshot:
         """Raises NotReady while there is no engine, or it does not answer."""
