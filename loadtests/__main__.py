@@ -6,6 +6,7 @@ from typing import NoReturn
 
 from loadtests import check, closedloop, compare, openloop, tune
 from loadtests.chaos import command as chaos
+from loadtests.gpu import command as gpu
 from loadtests.peers import command as peers
 from loadtests.yardsticks import command as yardsticks
 
@@ -17,6 +18,7 @@ COMMANDS = {
     "check": (check, "measure one claim and write it to results/"),
     "tune": (tune, "the settings that carry the highest rate within a p95"),
     "yardsticks": (yardsticks, "how near the best possible: ideal, measured, ratio, verdict"),
+    "gpu": (gpu, "what the service makes of a GPU; loadtests/gpu.sh where there is no network"),
     "chaos": (chaos, "inject every fault that one machine can, and check every request"),
 }
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from loadtests.baselines.offline import READY
-from loadtests.servers import ROOT, STOP_SECONDS, pinned
+from loadtests.servers import ROOT, STOP_SECONDS, pinned, python_path
 
 
 class Offline:
@@ -52,7 +52,7 @@ def offline(
             process = subprocess.Popen(
                 [sys.executable, "-m", "loadtests.baselines.offline", f"--texts={listed}"],
                 cwd=ROOT,
-                env=inherited | {"PYTHONPATH": _path()} | dict(settings),
+                env=inherited | {"PYTHONPATH": python_path()} | dict(settings),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -65,10 +65,6 @@ def offline(
             yield made
         finally:
             _end(process)
-
-
-def _path() -> str:
-    return os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
 
 
 def _end(process: subprocess.Popen[str]) -> None:

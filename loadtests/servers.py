@@ -102,6 +102,11 @@ class Server:
         return self.process.wait(STOP_SECONDS)
 
 
+def python_path() -> str:
+    """Of a child: the project, then what this process was given besides."""
+    return os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+
+
 @contextlib.contextmanager
 def running(
     variant: Variant, cpus: frozenset[int] | None = None, port: int = 0
@@ -110,7 +115,7 @@ def running(
     port = port or free_port()
     arguments = [part.format(port=port) for part in variant.arguments]
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("BATCHER_")}
-    environment = inherited | {"PYTHONPATH": str(ROOT)} | dict(variant.settings)
+    environment = inherited | {"PYTHONPATH": python_path()} | dict(variant.settings)
     if variant.module == "service":
         environment["BATCHER_PORT"] = str(port)
     with tempfile.TemporaryDirectory(prefix="loadtests-") as folder:
