@@ -47,12 +47,13 @@ def table(points: Sequence[Point], peers: Sequence[str], load: str) -> str:
 
 
 Cell = tuple[float | None, str]  # To be compared by, and as shown.
+_NOTHING: Cell = (None, "-")  # Not measured.
 
 
 def _throughput(found: Sequence[Point]) -> Cell:
     value = figure(found, "per_s")
     if value is None:
-        return None, "-"
+        return _NOTHING
     return value, f"{value:,.0f}" + _failures(found)
 
 
@@ -61,7 +62,7 @@ def _latency(points: Sequence[Point], peer: str, load: str, share: float, rate: 
     value = figure(found, "p95_ms")
     if value is None:
         over = capacity(points, peer, load) and hopeless(points, peer, load, rate)
-        return None, "over" if over else "-"
+        return (None, "over") if over else _NOTHING
     failed = _failures(found)
     return (None if failed else value), f"{value:,.1f}" + failed
 
@@ -94,7 +95,8 @@ def behind(points: Sequence[Point], peers: Sequence[str], loads: Sequence[str]) 
                 for name in peers
             }
             first = _first(column, highest=closed)
-            if first and OURS in column and not first.startswith(OURS):
+            was_measured = column.get(OURS, _NOTHING) != _NOTHING
+            if first and was_measured and not first.startswith(OURS):
                 unit = f"{level:g} callers, req/s" if closed else f"{level:,g}/s, p95 ms"
                 found.append(f"{load}, {unit}: {first} {column[first][1]}, ours {column[OURS][1]}")
     return found

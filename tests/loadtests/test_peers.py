@@ -94,6 +94,16 @@ def test_the_first_of_each_column_is_bold_and_medians_are_of_the_repeats() -> No
     ]
 
 
+def test_nobody_is_ahead_on_a_line_where_ours_was_not_measured_but_where_it_cannot_follow() -> None:
+    mosec = replace(CLOSED, peer="mosec", per_s=4000.0)
+    points = [mosec, replace(OPEN, peer="mosec", p95_ms=9.0)]
+    assert tables.behind(points, ["ours", "mosec"], ["simulated"]) == []
+    points.append(replace(CLOSED, level=8, per_s=100.0))
+    assert tables.behind(points, ["ours", "mosec"], ["simulated"]) == [
+        "simulated, 300/s, p95 ms: mosec 9.0, ours over"
+    ]
+
+
 def test_what_failed_is_said_and_cannot_be_first() -> None:
     points = [replace(OPEN, p95_ms=50.0), replace(OPEN, peer="mosec", p95_ms=2.0, failed=1000)]
     rows = tables.table(points, ["ours", "mosec"], "simulated").splitlines()
