@@ -267,8 +267,9 @@ def serve(
                     got = served.at_rates(server, pool, count, first, sizes.rates, sizes.seconds)
                     rate_lines += [rate_line(name, rate, load) for rate, load in got]
                     report.figures.setdefault("rates", []).append([name, got])
-        except (RuntimeError, OSError, ValueError) as error:
-            report.say(f"- {name}: not measured: {str(error).splitlines()[0]}")
+        except Exception as error:  # It must not cost what the others measured.
+            report.say(f"- {name}: not measured: {error!r:.300}")
+            report.findings.append(Finding(f"{name}: not measured", math.nan, ok=False))
     report.findings += judged_served(most, offline)
     report.say(
         "\n| served by | offered/s | answered/s | p50 ms | p95 ms | failed |\n"

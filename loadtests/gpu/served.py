@@ -66,7 +66,7 @@ def saturated(
     busy -= sum(replica["busy_seconds"] for replica in before["replicas"])
     ran = after["inference"]["sum"] - before["inference"]["sum"]
     sizes = after["batch_size"]["sum"] - before["batch_size"]["sum"]
-    batches = after["batch_size"]["count"] - before["batch_size"]["count"]
+    batches = sum(after["batches"].values()) - sum(before["batches"].values())
     return Saturated(
         tokens,
         each,
