@@ -45,6 +45,7 @@ class _EngineProcess:
         self._engine = make_engine(settings, layout, MonotonicClock())
         self._fronts = Fronts(self._engine.collector, fronts)
         self._orders = Orders(end)
+        self._is_closing = False
 
     async def run(self) -> int:
         """It takes calls from the first moment, and says that the model is loading."""
@@ -54,7 +55,7 @@ class _EngineProcess:
         tasks = (obeying, loading, crashing)
         try:
             await asyncio.wait((obeying, loading), return_when=asyncio.FIRST_COMPLETED)
-            if not obeying.done() and (problem := loading.exception()) is not None:
+            if loading.done() and not self._is_closing and (problem := loading.exception()):
                 self._orders.say("failed", in_one_line(problem)[:10_000])
                 return NO_MODEL
             await asyncio.wait((obeying, crashing), return_when=asyncio.FIRST_COMPLETED)
@@ -80,6 +81,7 @@ class _EngineProcess:
             elif word == "drain":
                 self._orders.say("drained", await self._engine.drain())
             elif word == "close":
+                self._is_closing = True  # a model that is being loaded is no longer waited for
                 await self._engine.close()
                 self._orders.say("closed")
             elif word == "end":

@@ -190,7 +190,7 @@ class Supervisor:
             self._fail(CRASHED, f"{name} cannot be started: {error.strerror or error}")
 
     def _fail(self, code: int, problem: str) -> None:
-        if not self._failed.done():
+        if not (self._failed.done() or self._is_ending):
             self._problem = problem
             self._failed.set_result(code)
 

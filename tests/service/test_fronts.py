@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from service.models.simulated import answers
-from tests.service.test_server import DEADLINE, ROOT, Server, command, ends
+from tests.service.test_server import DEADLINE, ROOT, Server, command, ends, loading, worker_of
 
 FRONTS = 2
 
@@ -228,6 +228,17 @@ def test_a_second_signal_ends_all_at_once() -> None:
                 httpx2.get(server.url + "/health/live", timeout=DEADLINE)
         assert server.close() == 128 + signal.SIGTERM
         assert all(ends(pid) for pid in pids)
+
+
+def test_a_signal_while_the_model_loads_ends_promptly_and_without_a_complaint() -> None:
+    with loading("--frontends", "2") as process:
+        worker = worker_of(process)
+        process.terminate()
+        banner, said = process.communicate(timeout=DEADLINE)
+        assert (process.returncode, banner) == (0, ""), said
+        assert "batcher: " not in said.replace("batcher.", "")
+        assert "ended with" not in said
+        assert ends(worker)
 
 
 def ended(*flags: str) -> subprocess.CompletedProcess[str]:
