@@ -13,7 +13,8 @@ The walk of one request, which is also the order to read the files in:
 3. `batching`   the thread of a free replica asks for the next batch; `policy` says when it is due
                 and what goes in it: within the `limits`, of like `lengths`, perhaps a moment later
                 if callers come straight back (`regroup`), as fast as the `device` is by its `cost`.
-4. `worker`     the batch crosses to the worker process, where its `runner` runs it, under the
+4. `worker`     the batch crosses to the worker process (`pipe`), while the one before it may still
+                run; there the `child` has its `runner` run it, under the
                 eyes of the `watchdog`. If that fails, `recovery` says what becomes of it: it is
                 run again in halves (and kept under the `ceiling` of the device's memory), or goes
                 back to the front of the queue; what kills again and again is put in `quarantine`.

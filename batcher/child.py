@@ -15,17 +15,18 @@ import os
 import pickle
 import queue
 import signal
-import struct
+import socket
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from batcher.errors import RunnerFailed
+from batcher.pipe import Done, Failed, NotAMessage, Pipe, Ready, pack
 from batcher.request import Payload
 from batcher.runner import (
     Reply,
@@ -40,39 +41,8 @@ from batcher.runner import (
 
 _PR_SET_PDEATHSIG = 1
 
-# The messages. Each comes behind a mark and a number, its epoch: that of the batch which it brings
-# or answers, 0 for the start. A number is never used again, whatever becomes of the worker.
 
-HEAD = struct.Struct(">4sQ")
-MARK = b"btch"
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    payloads: Sequence[Payload]
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    reply: Reply
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    reason: str
-    out_of_memory: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    facts: Mapping[str, object]
-
-
-def pack(number: int, message: object) -> bytes:
-    return HEAD.pack(MARK, number) + pickle.dumps(message, protocol=5)
-
-
-def main(factory: RunnerFactory, channel: Connection, output: Connection) -> None:
+def main(factory: RunnerFactory, channel: socket.socket, output: Connection) -> None:
     # The parent decides when we leave, by closing the channel: a Ctrl-C or a SIGTERM that is
     # sent to the whole group must not take accepted requests with it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -83,24 +53,25 @@ def main(factory: RunnerFactory, channel: Connection, output: Connection) -> Non
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # text streams both
     _die_with_parent()
+    pipe = Pipe(channel)
     threading.Thread(target=_leave_with_parent, name="parent-watch", daemon=True).start()
     try:
         runner = factory()
         facts = {"pid": os.getpid(), **runner.warm_up()}
     except Exception as error:
         traceback.print_exc()
-        _send(channel, 0, Failed(explain(error)))
+        _send(pipe, 0, Failed(explain(error)))
         return
     gc.collect()
     gc.freeze()  # a later collection need not walk over the model
-    inbox = _Inbox(channel, runner)
+    inbox = _Inbox(pipe, runner)
     inbox.start()
-    _send(channel, 0, Ready(facts))
+    _send(pipe, 0, Ready(facts))
     ended = 0.0  # when the last run did
     while (begun := inbox.get()) is not None:
         answer = _answer(begun, ended)
         ended = time.perf_counter()
-        _send(channel, begun.number, answer)
+        _send(pipe, begun.number, answer)
     runner.close()
 
 
@@ -117,8 +88,8 @@ class _Begun:
 class _Inbox:
     """The thread that reads. It ends with the channel, or with the process."""
 
-    def __init__(self, channel: Connection, runner: Runner) -> None:
-        self._channel = channel
+    def __init__(self, pipe: Pipe, runner: Runner) -> None:
+        self._pipe = pipe
         self._run = runner.run
         self._launch: Callable[[Sequence[Payload]], Callable[[], Sequence[Any]]] | None = getattr(
             runner, "launch", None
@@ -133,14 +104,15 @@ class _Inbox:
         return self._begun.get()
 
     def _main(self) -> None:
-        while (data := _next(self._channel)) is not None:
-            self._begun.put(self._begin(data))
-        self._begun.put(None)
-
-    def _begin(self, data: bytes) -> _Begun:
-        _, number = HEAD.unpack_from(data)
         try:
-            payloads = pickle.loads(memoryview(data)[HEAD.size :]).payloads
+            while True:
+                self._begun.put(self._begin(*self._pipe.receive()))
+        except (EOFError, OSError, NotAMessage):  # the parent has closed it, or is gone
+            self._begun.put(None)
+
+    def _begin(self, number: int, data: memoryview) -> _Begun:
+        try:
+            payloads = pickle.loads(data).payloads
         except Exception as error:  # a payload of the user's own that only the parent understands
             unread = RunnerFailed(f"the batch cannot be read: {explain(error)}")
             return _Begun(number, 0, None, lambda: _raise(unread))
@@ -180,20 +152,12 @@ def _answer(begun: _Begun, ended: float) -> Done | Failed:
     return Done(Reply(results, seconds))
 
 
-def _send(channel: Connection, number: int, message: Ready | Done | Failed) -> None:
+def _send(pipe: Pipe, number: int, message: Ready | Done | Failed) -> None:
     try:
         data = pack(number, message)
     except Exception as error:  # a result of the user's own that does not pickle
         data = pack(number, Failed(f"the result cannot be sent: {explain(error)}"))
-    channel.send_bytes(data)
-
-
-def _next(channel: Connection) -> bytes | None:
-    """None: the parent has closed the channel."""
-    try:
-        return channel.recv_bytes()
-    except (EOFError, OSError):
-        return None
+    pipe.send(data)
 
 
 def _die_with_parent() -> None:

@@ -7,7 +7,6 @@ into the service's log, under the worker's name.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import multiprocessing
@@ -19,9 +18,10 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 
-from batcher.child import HEAD, MARK, Done, Failed, Ready, Run, main, pack
+from batcher.child import main
 from batcher.clock import Clock, MonotonicClock
 from batcher.errors import OutOfMemory, RunnerFailed, WorkerLost
+from batcher.pipe import Done, Failed, NotAMessage, Pipe, Ready, Run, pack
 from batcher.request import Payload
 from batcher.runner import Reply, RunnerFactory, explain
 from batcher.watchdog import Watchdog
@@ -57,7 +57,7 @@ class ProcessHost:
         self._on_death = on_death
         self._log = logging.getLogger(f"batcher.{name}")
         self._process: multiprocessing.process.BaseProcess | None = None
-        self._channel: Connection | None = None
+        self._pipe: Pipe | None = None
         self._output: threading.Thread | None = None
         self._last_words: deque[str] = deque(maxlen=_LAST_WORDS)
         self._number = 0
@@ -101,7 +101,7 @@ class ProcessHost:
         return message.facts
 
     def send(self, payloads: Sequence[Payload], patience: float) -> None:
-        if self._channel is None:
+        if self._pipe is None:
             raise WorkerLost(f"{self.name} is not running")
         try:
             message = pack(self._number + 1, Run(payloads))
@@ -114,7 +114,7 @@ class ProcessHost:
         if len(self._sent) == 1:
             self._watchdog.arm(patience)  # sending too can take for ever: a pipe holds only so much
         try:
-            self._channel.send_bytes(message)
+            self._pipe.send(message)
         except OSError:
             raise self._bury() from None
 
@@ -134,10 +134,10 @@ class ProcessHost:
 
     def _is_there(self, until: float) -> bool:
         """Has an answer, or the worker's end, come by then? A wait is in whole milliseconds."""
-        assert self._channel is not None
+        assert self._pipe is not None
         milliseconds = math.floor((until - self._clock.now()) * 1e3)
         try:
-            return self._channel.poll(max(0, milliseconds) / 1e3)
+            return self._pipe.is_there(milliseconds)
         except OSError:
             return True  # receiving says what it is
 
@@ -151,8 +151,8 @@ class ProcessHost:
 
     def stop(self) -> None:
         self._stopping = True
-        if self._channel is not None:
-            _shut(self._channel)  # end of file: the worker finishes and leaves
+        if self._pipe is not None:
+            self._pipe.shut()  # end of file: the worker finishes and leaves
         if self._output is not None:
             self._output.join(_STOP_TIMEOUT)
         self._reap()
@@ -173,12 +173,12 @@ class ProcessHost:
         self._why = why
         if (process := self._process) is not None:
             process.kill()
-            if self._channel is not None:
-                _shut(self._channel)
+            if self._pipe is not None:
+                self._pipe.shut()
 
     def _spawn(self) -> None:
         context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
+        ours, theirs = socket.socketpair()
         output, their_output = context.Pipe(duplex=False)
         try:
             process = context.Process(
@@ -187,12 +187,13 @@ class ProcessHost:
                 name=self.name,
                 daemon=True,
             )
+            pipe = Pipe(ours)
             with self._starting:
                 if self._killed:
                     raise WorkerLost(f"{self.name} was stopped before it started")
                 with _family:
                     process.start()
-                self._process, self._channel = process, ours
+                self._process, self._pipe = process, pipe
         except BaseException:
             ours.close()
             output.close()
@@ -201,30 +202,29 @@ class ProcessHost:
             theirs.close()
             their_output.close()
         self._output = threading.Thread(
-            target=self._read_output, args=(output, process, ours), name=f"{self.name}-output"
+            target=self._read_output, args=(output, process, pipe), name=f"{self.name}-output"
         )
         self._output.start()
 
     def _receive(self, number: int) -> object:
         """The answer to batch `number`; one to an earlier batch comes too late and is dropped."""
-        assert self._channel is not None
+        assert self._pipe is not None
         while True:
             try:
-                data = self._channel.recv_bytes()
+                answered, data = self._pipe.receive()
             except (EOFError, OSError):
                 raise self._bury() from None
-            except (ValueError, OverflowError, MemoryError):
+            except NotAMessage as error:
+                raise self._garbage(f"what is no message: {error}") from None
+            except MemoryError:
                 raise self._garbage("an impossible length") from None
-            if len(data) < HEAD.size or not data.startswith(MARK):
-                raise self._garbage("what is no message")
-            _, answered = HEAD.unpack_from(data)
             if answered > number:
                 raise self._garbage("an answer to a batch that it never got")
             if answered == number:
                 break
             self._log.warning("an answer to an earlier batch is dropped")
         try:
-            return pickle.loads(memoryview(data)[HEAD.size :])
+            return pickle.loads(data)
         except (pickle.UnpicklingError, EOFError):
             raise self._garbage("a message that is cut short") from None
         except Exception as error:  # a result of the user's own that only the worker understands
@@ -253,9 +253,9 @@ class ProcessHost:
         if self._output is not None:
             self._output.join()
             self._output = None
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
+        if self._pipe is not None:
+            self._pipe.close()
+            self._pipe = None
         self._sent.clear()
         self._watchdog.disarm()
 
@@ -263,7 +263,7 @@ class ProcessHost:
         self,
         output: Connection,
         process: multiprocessing.process.BaseProcess,
-        channel: Connection,
+        pipe: Pipe,
     ) -> None:
         """Ends when the worker has, even if a process of its own keeps everything open."""
         death = _death_of(process)
@@ -286,7 +286,7 @@ class ProcessHost:
             self.lost = self._why or describe_exit(process.exitcode)
         if death != process.sentinel:
             os.close(death)
-        _shut(channel)
+        pipe.shut()
         if not self._stopping:
             self._on_death(self.lost)
 
@@ -314,12 +314,6 @@ def _death_of(process: multiprocessing.process.BaseProcess) -> int:
         return os.pidfd_open(process.pid)
     except (AttributeError, OSError):  # no Linux, or an old one
         return process.sentinel
-
-
-def _shut(channel: Connection) -> None:
-    """Whoever sends or receives here comes back; what has arrived can still be read."""
-    with socket.socket(fileno=os.dup(channel.fileno())) as ours, contextlib.suppress(OSError):
-        ours.shutdown(socket.SHUT_RDWR)
 
 
 def describe_exit(code: int | None) -> str:

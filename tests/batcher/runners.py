@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import pickle
 import signal
-import struct
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from batcher.pipe import HEAD, MARK, Failed, pack
 from tests.fakes import PATIENCE, Echo
 
 
@@ -61,9 +60,9 @@ class Obedient(Echo):
                 if _is_first(note):
                     os.kill(os.getpid(), signal.SIGKILL)
             case "garbage":
-                _write_to_channel(b"\x00\x00\x00\x05hello")
+                _write_to_channel(b"hello")
             case "length":
-                _write_to_channel(b"\xff" * 12)
+                _write_to_channel(MARK + b"\xff" * 16)
             case "fork and die":
                 # The child holds the channel open, and all else; it leaves in time.
                 if os.fork() == 0:
@@ -71,15 +70,15 @@ class Obedient(Echo):
                     os._exit(0)
                 os.kill(os.getpid(), signal.SIGKILL)
             case "torn":
-                _write_to_channel(b"\x00\x00\x10\x00btch")  # 4 KiB announced, four bytes sent
+                _write_to_channel(HEAD.pack(MARK, 1, 4096) + b"some")  # 4 KiB were announced
                 os._exit(7)
             case "half a frame":
-                _write_to_channel(b"\x00\x00\x10\x00btch")  # and then nothing more
+                _write_to_channel(HEAD.pack(MARK, 1, 4096) + b"some")  # and then nothing more
                 threading.Event().wait()
             case "replay":
-                _write_to_channel(_frame(1, "an old answer"))
+                _write_to_channel(pack(1, Failed("an old answer")))
             case "foresight":
-                _write_to_channel(_frame(10**6, "an answer to what was not asked"))
+                _write_to_channel(pack(10**6, Failed("an answer to what was not asked")))
             case ("print", text):
                 print(text)
                 return None
@@ -107,11 +106,6 @@ def _write_to_channel(data: bytes) -> None:
             continue
         if is_socket:
             os.write(int(name), data)
-
-
-def _frame(number: int, message: object) -> bytes:
-    data = struct.pack(">4sQ", b"btch", number) + pickle.dumps(message)
-    return struct.pack("!i", len(data)) + data
 
 
 class Needy(Exception):

@@ -1,0 +1,115 @@
+"""Pipe: one end of the socket pair between a worker and its parent, and the messages on it.
+
+Each message comes behind a mark, a number and its length. The number is its epoch: that of the
+batch which it brings or answers, 0 for the start; it is never used again, whatever becomes of the
+worker. One system call for most messages: each is a chance for another thread to keep the
+interpreter's lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import select
+import socket
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from batcher.request import Payload
+from batcher.runner import Reply
+
+HEAD = struct.Struct(">4sQQ")  # the mark, the number, how many bytes follow
+MARK = b"btch"
+_MOST = 1 << 40  # bytes of a message
+_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    payloads: Sequence[Payload]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    reason: str
+    out_of_memory: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    facts: Mapping[str, object]
+
+
+class NotAMessage(Exception):
+    """What came is none, and nothing that comes after it can be trusted."""
+
+
+def pack(number: int, message: Run | Done | Failed | Ready) -> bytes:
+    """Raises whatever pickling the payloads or results of the user's own raises."""
+    body = pickle.dumps(message, protocol=5)
+    return HEAD.pack(MARK, number, len(body)) + body
+
+
+class Pipe:
+    """One thread sends and one receives. Both raise OSError once the other end is gone."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._socket = end
+        self._rest = b""  # of what was read: the beginning of the next message
+        self._arrivals = select.poll()
+        self._arrivals.register(end, select.POLLIN)
+
+    def send(self, data: bytes) -> None:
+        """What pack() returned."""
+        self._socket.sendall(data)
+
+    def receive(self) -> tuple[int, memoryview]:
+        """The number of the next message and its pickle. Raises EOFError at the end, NotAMessage,
+        MemoryError for one that does not fit."""
+        data = self._rest
+        while len(data) < HEAD.size:
+            if data[: len(MARK)] != MARK[: len(data)]:
+                raise NotAMessage("no mark")
+            data += self._some()
+        mark, number, size = HEAD.unpack_from(data)
+        if mark != MARK or size > _MOST:
+            raise NotAMessage("no mark" if mark != MARK else "an impossible length")
+        end = HEAD.size + size
+        self._rest = data[end:]
+        if len(data) < end:
+            whole = memoryview(bytearray(end))
+            whole[: len(data)] = data
+            self._fill(whole[len(data) :])
+            return number, whole[HEAD.size :]
+        return number, memoryview(data)[HEAD.size : end]
+
+    def is_there(self, milliseconds: int) -> bool:
+        """Has anything come by then, be it the end?"""
+        return bool(self._rest) or bool(self._arrivals.poll(max(0, milliseconds)))
+
+    def shut(self) -> None:
+        """Whoever sends or receives here comes back; what has arrived can still be read."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _some(self) -> bytes:
+        chunk = self._socket.recv(_CHUNK)
+        if not chunk:
+            raise EOFError
+        return chunk
+
+    def _fill(self, view: memoryview) -> None:
+        while view:
+            count = self._socket.recv_into(view)
+            if not count:
+                raise EOFError
+            view = view[count:]
