@@ -95,7 +95,15 @@ def _ours(options: Options) -> dict[str, str]:
 
 
 PEERS = (
-    Peer(OURS, "", "defaults but threads and float32; max wait 0"),
+    Peer(
+        OURS, "", "as it ships, but for threads and float32; its own choice of backend; max wait 0"
+    ),
+    Peer(
+        "ours-fronts",
+        "",
+        "as ours, with two HTTP processes and the engine in its own",
+        settings={"BATCHER_FRONTENDS": "2"},
+    ),
     Peer(
         "ours-forward",
         "",
