@@ -2,7 +2,9 @@
 
 import json
 import random
+import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +14,8 @@ from loadtests.servers import Server, Variant, service
 from loadtests.target import Target
 from loadtests.timer import now
 
+STATS_SECONDS = 30.0  # For an answer of a service that is saturated.
+EDGES = 0.2  # Of the time of a run, at either end.
 SPECIAL_TOKENS = 2  # What the tokenizer adds to every text.
 
 
@@ -58,9 +62,14 @@ def saturated(
     seconds: float,
 ) -> Saturated:
     asked = requests(server.target, chosen, each)
-    before, began = _stats(server), now()
-    load = saturate(pool, count, server.target, asked, callers, seconds)
-    after, took = _stats(server), now() - began
+    with ThreadPoolExecutor(1, "drive") as beside:
+        driving = beside.submit(saturate, pool, count, server.target, asked, callers, seconds)
+        # Two looks in the midst of it: at the ends the callers come and go.
+        time.sleep(EDGES * seconds)
+        before, began = _stats(server), now()
+        time.sleep((1 - 2 * EDGES) * seconds)
+        after, took = _stats(server), now() - began
+        load = driving.result()
     replicas = len(after["replicas"])
     busy = sum(replica["busy_seconds"] for replica in after["replicas"])
     busy -= sum(replica["busy_seconds"] for replica in before["replicas"])
@@ -91,7 +100,7 @@ def at_rates(
 
 
 def _stats(server: Server) -> dict[str, Any]:
-    status, body = server.get("/stats")
+    status, body = server.get("/stats", STATS_SECONDS)
     if status != 200:
         raise RuntimeError(f"/stats answered {status}")
     stats: dict[str, Any] = json.loads(body)
