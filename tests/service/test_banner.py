@@ -11,7 +11,7 @@ from tests.service.conftest import FakeClient
 
 
 def of(front: Front) -> str:
-    return banner(front, asyncio.run(front.client.snapshot()), 8000)
+    return banner(front.settings, front.model(), asyncio.run(front.client.snapshot()), 8000)
 
 
 def test_several_replicas_are_told_with_their_places(front: Front, engine: FakeClient) -> None:

@@ -127,7 +127,7 @@ def test_what_the_machine_has_not_ends_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("service.launch._log_to_stderr", lambda: None)
+    monkeypatch.setattr("service.launch.log_to_stderr", lambda: None)
     assert launch.main([*flags, "--port", "0"]) == 3
     [told] = capsys.readouterr().err.splitlines()
     assert told.startswith(f"batcher: {line}")

@@ -104,12 +104,13 @@ def test_a_larger_size_is_taken_where_it_saves_replicas() -> None:
     assert plan.fleet.total < find(rate=4000.0, p95=0.2, sizes=(8,)).fleet.total
 
 
-def test_a_smaller_size_is_taken_where_full_batches_would_be_late() -> None:
-    """Ten in a burst: by fives, the first five need not wait for what the others take."""
+def test_replicas_share_a_burst_so_that_no_smaller_size_is_needed() -> None:
+    """Of 32 at once each of two takes 16, which is 161 ms; one alone would take 321."""
     bursts = dataclasses.replace(TRAFFIC, gaps=(*(0.0,) * 31, 1.0))
     slow = Linear(fixed=0.001, each=0.010, token=0.0, source="a test")
     plan = find(device=slow, traffic=bursts, sizes=(64, 4), rate=32.0, p95=0.2)
-    assert plan.fleet.limits.max_batch_size == 4
+    assert (plan.fleet.total, plan.fleet.limits.max_batch_size) == (2, 64)
+    assert plan.final.p95 == pytest.approx(0.161, rel=0.02)
 
 
 def test_a_token_budget_is_taken_where_long_texts_hold_up_the_short() -> None:

@@ -16,6 +16,7 @@ pytest.importorskip("torch")
 import torch
 
 from service.models import RunnerConfig
+from service.models.backends.guarded import Opened
 from service.models.backends.shapes import Shape
 from service.models.backends.slots import SLOTS, Pool, Streams, lay_out, taken_apart
 from service.models.backends.torch_bert import Bert
@@ -225,7 +226,7 @@ def test_the_runner_launches_where_its_backend_can(
     runner.warm_up()
     assert runner.launch is None  # a CPU does one thing at a time
     expected = runner.run(TINY_TEXTS)
-    monkeypatch.setattr(encoder, "open_backend", lambda *_: backend)
+    monkeypatch.setattr(encoder, "open_backend", lambda *_: Opened(backend, {}))
     runner.warm_up()
     assert runner.launch is not None
     first, second = runner.launch(TINY_TEXTS[:2]), runner.launch(TINY_TEXTS[2:])
