@@ -314,6 +314,8 @@ class Collector:
         """None with something settled: the queue held nothing but expired requests."""
         while True:
             if not replica.up or self._is_finished():
+                if self._pending:
+                    self._call_one()  # the call may have come when this one was down already
                 return None
             now = self.clock.now()
             is_slow = len(self._replicas) > 1 and self._schedule.is_slow(replica.index)

@@ -806,3 +806,32 @@ def test_a_replica_that_is_far_slower_than_another_is_tried_more_often_until_it_
         canaries += 1
         assert bench.clock.now() == pytest.approx(2.0 * canaries)
     assert canaries <= 6
+
+
+def test_a_call_that_a_replica_gets_as_it_goes_down_is_passed_on() -> None:
+    looks = Signal("the other replica did not look")
+
+    class Clock(FakeClock):
+        def wait(self, condition: threading.Condition, until: float | None) -> None:
+            if condition is collector._calls[1]:
+                looks.give()
+                super().wait(condition, until)
+                return
+            condition.release()  # between the end of the wait and taking the lock again
+            collector.replica_down(0, "signal 9")
+            looks.wait()  # it has seen that nothing waits, and waits again
+            collector.submit([request(sink)])
+            condition.acquire()
+
+    collector, sink = Collector(Limits(), Clock(), 2), RecordingSink()
+    for replica in range(2):
+        collector.replica_up(replica, {})
+    taken: list[Batch | None] = []
+    other = threading.Thread(target=lambda: taken.append(collector.next_batch(1)), name="other")
+    other.start()
+    looks.wait()
+    assert collector.next_batch(0) is None
+    join(other)
+    (batch,) = taken
+    assert batch is not None
+    assert batch.replica == 1
