@@ -8,6 +8,7 @@ is only ever called from one.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import multiprocessing
@@ -105,15 +106,16 @@ class _Inbox:
 
     def _main(self) -> None:
         try:
-            while True:
-                self._begun.put(self._begin(*self._pipe.receive()))
-        except (EOFError, OSError, NotAMessage):  # the parent has closed it, or is gone
+            with contextlib.suppress(EOFError, OSError, NotAMessage):  # the parent has closed it
+                while True:
+                    self._begun.put(self._begin(*self._pipe.receive()))
+        finally:  # whatever it was, nothing more will be read
             self._begun.put(None)
 
     def _begin(self, number: int, data: memoryview) -> _Begun:
         try:
             payloads = pickle.loads(data).payloads
-        except Exception as error:  # a payload of the user's own that only the parent understands
+        except BaseException as error:  # a payload that only the parent understands
             unread = RunnerFailed(f"the batch cannot be read: {explain(error)}")
             return _Begun(number, 0, None, lambda: _raise(unread))
         run, launch = self._run, self._launch

@@ -9,6 +9,7 @@ interpreter's lock.
 from __future__ import annotations
 
 import contextlib
+import math
 import pickle
 import select
 import socket
@@ -23,6 +24,7 @@ HEAD = struct.Struct(">4sQQ")  # the mark, the number, how many bytes follow
 MARK = b"btch"
 _MOST = 1 << 40  # bytes of a message
 _CHUNK = 1 << 16
+_MOST_SELECTED = 1024  # FD_SETSIZE: select knows no descriptor from there on
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +91,14 @@ class Pipe:
             return number, whole[HEAD.size :]
         return number, memoryview(data)[HEAD.size : end]
 
-    def is_there(self, milliseconds: int) -> bool:
-        """Has anything come by then, be it the end?"""
-        return bool(self._rest) or bool(self._arrivals.poll(max(0, milliseconds)))
+    def is_there(self, seconds: float) -> bool:
+        """Has anything come by then, be it the end? Never says no before."""
+        if self._rest:
+            return True
+        seconds = max(0.0, seconds)
+        if self._socket.fileno() < _MOST_SELECTED:  # exact, where poll knows milliseconds only
+            return bool(select.select([self._socket], (), (), seconds)[0])
+        return bool(self._arrivals.poll(math.ceil(seconds * 1e3)))
 
     def shut(self) -> None:
         """Whoever sends or receives here comes back; what has arrived can still be read."""

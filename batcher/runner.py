@@ -130,7 +130,7 @@ class Host(Protocol):
 
     def receive(self, until: float | None = None) -> Reply | None:
         """The answer to the oldest batch that was sent. None: it was not there at `until`, on the
-        engine's clock, or a millisecond before.
+        engine's clock.
 
         Raises RunnerFailed (the batch failed, the runner lives; OutOfMemory: it was too large) or
         WorkerLost (the runner is gone, or the batch has used up its patience).

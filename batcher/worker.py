@@ -8,7 +8,6 @@ into the service's log, under the worker's name.
 from __future__ import annotations
 
 import logging
-import math
 import multiprocessing
 import os
 import pickle
@@ -133,11 +132,10 @@ class ProcessHost:
         return reply.reply
 
     def _is_there(self, until: float) -> bool:
-        """Has an answer, or the worker's end, come by then? A wait is in whole milliseconds."""
+        """Has an answer, or the worker's end, come by then?"""
         assert self._pipe is not None
-        milliseconds = math.floor((until - self._clock.now()) * 1e3)
         try:
-            return self._pipe.is_there(milliseconds)
+            return self._pipe.is_there(until - self._clock.now())
         except OSError:
             return True  # receiving says what it is
 

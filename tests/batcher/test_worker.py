@@ -152,13 +152,14 @@ def test_an_array_crosses_whole_and_is_one_result_a_row() -> None:
         ("local", "the result cannot be read: LookupError: what only the worker knows"),
         (lambda: None, "the batch cannot be sent to the worker: .*lambda"),
         ("unreadable", "the batch cannot be read: LookupError: what only the parent knows"),
+        ("leaves", "the batch cannot be read: SystemExit: what only the parent knows"),
     ],
 )
 def test_what_goes_wrong_with_a_batch_is_its_error_and_the_worker_lives_on(
     hosted: Hosted, payload: Any, reason: str
 ) -> None:
-    if payload == "unreadable":
-        payload = OnlyThere()
+    if payload in ("unreadable", "leaves"):
+        payload = OnlyThere(LookupError if payload == "unreadable" else SystemExit)
     (pid,) = hosted.run("pid")
     with pytest.raises(RunnerFailed, match=reason):
         hosted.run("a", payload)
@@ -169,12 +170,15 @@ def test_what_goes_wrong_with_a_batch_is_its_error_and_the_worker_lives_on(
 class OnlyThere:
     """A payload that no worker can read."""
 
+    def __init__(self, error: type[BaseException]) -> None:
+        self.error = error
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return _refuse, ("what only the parent knows",)
+        return _refuse, (self.error, "what only the parent knows")
 
 
-def _refuse(what: str) -> None:
-    raise LookupError(what)
+def _refuse(error: type[BaseException], what: str) -> None:
+    raise error(what)
 
 
 def test_an_exception_for_one_request_crosses_as_its_text_and_spares_the_others(
@@ -579,6 +583,14 @@ def test_what_is_not_there_in_time_can_be_asked_for_again(hosted: Hosted) -> Non
     hosted.host.kill()
     with pytest.raises(WorkerLost):
         hosted.host.receive()
+
+
+def test_a_wait_for_less_than_a_millisecond_is_a_wait(hosted: Hosted) -> None:
+    now = MonotonicClock().now
+    hosted.host.send(["hang"], PATIENCE)
+    until = now() + 0.0009
+    assert hosted.host.receive(until) is None
+    assert now() >= until  # else whoever asks again until then keeps a core busy
 
 
 def test_the_patience_of_a_batch_begins_when_its_turn_comes(hosted: Hosted) -> None:
