@@ -69,6 +69,8 @@ class Schedule:
         """
         its = self.devices[device]
         if len(self.devices) > 1 and not self._share(its, now):
+            if self._is_sooner_idle(its):
+                return math.inf  # that one takes them: it looks whenever anything changes
             # All that wait are done sooner by another, unless that one takes longer than predicted.
             busy = [each.free_at for each in self.devices if each.is_up and each.batches]
             if busy and now < min(busy) + its.pace.fixed:
@@ -93,7 +95,8 @@ class Schedule:
         if now < sure:
             return sure
         if self.pending.rows >= its.pace.size:
-            return policy.NOW
+            others_first = len(self.devices) > 1 and not self._share(its, now)
+            return math.inf if others_first else policy.NOW
         if self.handoff > _MOST_AHEAD * its.running:
             return math.inf
         if now < latest:
@@ -147,6 +150,12 @@ class Schedule:
             each.is_up and not each.batches for each in self.devices if each is not device
         )
 
+    def _is_sooner_idle(self, device: Device) -> bool:
+        return any(
+            each.is_up and not each.batches and each.pace.fixed + _GRAIN < device.pace.fixed
+            for each in self.devices
+        )
+
     def soonest(self, devices: Iterable[int]) -> int:
         """Which of these, which are all free, would answer first."""
         return min(devices, key=lambda each: (self.devices[each].pace.fixed, each))
@@ -166,9 +175,9 @@ class Schedule:
         in place of one only keep two devices from those who come next. O(devices log devices).
         """
         rows = self.pending.rows
-        starts = sorted([(*_start(each, now), each is its) for each in self.devices if each.is_up])
-        rate = filled = level = 0.0
-        for start, each, _ in starts:
+        rate = filled = level = 0.0  # counted from now: where rows cost next to nothing, they and
+        # the time since the machine was started do not fit into one number
+        for start, each in sorted([_start(each, now) for each in self.devices if each.is_up]):
             if rate and level <= start:
                 break
             rate, filled = rate + 1.0 / each, filled + start / each
@@ -250,6 +259,7 @@ class Schedule:
 
 
 def _start(device: Device, now: float) -> tuple[float, float]:
-    """When its next batch would be done, but for its rows; and the seconds of each of those."""
-    free = max(device.free_at, 2.0 * now - device.free_at) if device.batches else now
-    return free + device.pace.fixed, max(device.pace.each, _LEAST)
+    """In how long its next batch would be done, but for its rows; and the seconds of each of
+    those. One that is overdue may take as long again."""
+    free_in = abs(device.free_at - now) if device.batches else 0.0
+    return free_in + device.pace.fixed, max(device.pace.each, _LEAST)

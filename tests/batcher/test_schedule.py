@@ -489,3 +489,37 @@ def test_a_slow_device_is_no_help_to_who_asks_to_come_in() -> None:
 
     assert waits(0.01, 0.01) == pytest.approx(waits(0.01) / 2, rel=0.01)
     assert waits(0.01, 0.1) == waits(0.01)
+
+
+def test_a_slow_device_leaves_to_a_fast_one_what_comes_while_both_are_free() -> None:
+    schedule = Schedule(Limits(), 2)
+    for device, seconds in zip(schedule.devices, (0.010, 0.100), strict=True):
+        device.came_up([(size, size, seconds + 0.001 * size) for size in (1, 4, 16)])
+    schedule.add(some(1), 0.0)
+    assert schedule.due(1, 0.0, draining=False) == math.inf  # even if it happens to look first
+    assert schedule.due(0, 0.0, draining=False) == policy.NOW
+
+
+def test_a_slow_device_cuts_nothing_ahead_that_a_fast_one_will_have_done_sooner() -> None:
+    schedule = Schedule(Limits(max_batch_size=4), 2)
+    for device, seconds in zip(schedule.devices, (0.010, 0.100), strict=True):
+        device.came_up([(size, size, seconds + 0.001 * size) for size in (1, 4, 16)])
+    schedule.handoff = HANDOFF
+    schedule.add(some(4), 0.0)
+    schedule.cut(1, 0.0, draining=False)
+    schedule.add(some(4), 0.1)
+    schedule.cut(0, 0.1, draining=False)
+    while schedule.pending:
+        schedule.pending.remove(schedule.pending.oldest)
+    schedule.add(some(4), 0.1)
+    free_at = schedule.devices[1].free_at
+    assert schedule.ahead_at(1, free_at - 1e-4, draining=False) == math.inf
+
+
+def test_what_a_device_takes_does_not_depend_on_how_long_the_machine_has_been_up() -> None:
+    taken = []
+    for uptime in (0.0, 1e8):
+        schedule = devices(4, fixed=0.010, each=0.0)
+        schedule.add(some(10), uptime)
+        taken.append(len(schedule.cut(0, uptime, draining=False).taken))
+    assert taken[0] == taken[1] > 1
