@@ -17,6 +17,7 @@ from batcher.errors import NotReady
 from batcher.frames import FrameError, Json, Message
 
 _log = logging.getLogger(__name__)
+_PATIENCE = 2.0  # seconds for what is left to be read, at the end
 _MOST_UNREAD = 32 << 20  # bytes that may wait for the other side to read them
 
 
@@ -80,10 +81,12 @@ class Channel(asyncio.Protocol):
             del self._asked[number], future
 
     async def close(self) -> None:
-        """What has been sent still leaves, if the other side reads it."""
+        """What has been sent still leaves, if the other side reads it soon."""
         self.flush()
         if self._transport is not None:
             self._transport.close()
+            await asyncio.wait([self._ended], timeout=_PATIENCE)
+            self._transport.abort()
             await asyncio.wait([self._ended])
 
     # What the event loop calls

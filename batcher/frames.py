@@ -173,7 +173,8 @@ def settled(entries: Sequence[tuple[int, int, Answer]]) -> bytes:
 
 
 def failed(call: int, error: BatcherError) -> bytes:
-    code = next(code for code, known in enumerate(_ERRORS) if isinstance(error, known))
+    codes = (code for code, known in enumerate(_ERRORS) if isinstance(error, known))
+    code = next(codes, _ERRORS.index(RunnerFailed))  # one of the model's own
     retry_after = error.retry_after if isinstance(error, Refused) else 0.0
     text = str(error).encode("utf-8", "surrogatepass")
     return _frame(_FAILED, [_FAILED_BODY.pack(call, code, retry_after), text])
@@ -242,7 +243,7 @@ def _write(value: Any, parts: list[Any]) -> None:
     else:
         try:
             code, data = _JSON, json.dumps(value).encode()
-        except (TypeError, ValueError, RecursionError) as error:
+        except Exception as error:  # an object of the user's own may raise anything
             name = f"{kind.__module__}.{kind.__qualname__}"
             raise FrameError(f"a value of type {name} cannot travel: {error}") from None
     if len(data) > MAX_BODY:

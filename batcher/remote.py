@@ -93,7 +93,8 @@ class RemoteClient:
             raise DeadlineExceeded("the deadline had passed before the request was submitted")
         if priority not in _LEVELS:
             raise ValueError(f"priority must be from 0 to {LEVELS - 1}, not {priority}")
-        costs = costs or [1] * count
+        if costs is None:
+            costs = [1] * count
         if len(costs) != count:
             raise ValueError(f"{len(costs)} costs for {count} payloads")
         if min(costs) < 1:

@@ -52,6 +52,13 @@ values = (
 )
 
 
+class Unfriendly(dict[str, int]):
+    """Somebody's own, which raises what nobody expects."""
+
+    def items(self) -> Any:
+        raise RuntimeError("not now")
+
+
 def is_same(one: Any, other: Any) -> bool:
     if isinstance(one, np.ndarray):
         return one.dtype == other.dtype and np.array_equal(one, other) and one.shape == other.shape
@@ -170,6 +177,7 @@ def test_the_short_ones_arrive() -> None:
         (object(), "builtins.object"),
         ({1, 2}, "builtins.set"),
         (np.array([object()]), "an array of object"),
+        (Unfriendly(a=1), "Unfriendly"),
     ],
 )
 def test_what_cannot_travel_is_said_by_name(payload: Any, says: str) -> None:

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import uvloop
 
-from batcher import frames
+from batcher import channel, frames
 from batcher.clock import MonotonicClock
 from batcher.collector import Collector
-from batcher.errors import DeadlineExceeded, NotReady, Overloaded, RunnerFailed
+from batcher.errors import BatcherError, DeadlineExceeded, NotReady, Overloaded, RunnerFailed
 from batcher.frames import Json
 from batcher.limits import Limits
 from batcher.reception import Reception
@@ -277,7 +277,7 @@ async def test_one_who_was_never_attached_says_not_ready() -> None:
 async def test_nonsense_is_refused_before_it_leaves() -> None:
     site = Site()
     client = await site.front()
-    for wrong in ({"priority": 8}, {"costs": [1, 2]}, {"costs": [0]}):
+    for wrong in ({"priority": 8}, {"costs": [1, 2]}, {"costs": []}, {"costs": [0]}):
         with pytest.raises(ValueError, match=r"must be|costs for"):
             await client.submit_all(["a"], **wrong)
     with pytest.raises(DeadlineExceeded):
@@ -364,3 +364,40 @@ async def test_equal_inputs_of_two_fronts_share_a_row() -> None:
     batch.settle(["S"], inference=0.1)
     assert await asyncio.gather(*asking) == ["S", "S"]
     await site.close(one, two)
+
+
+@pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_front_that_reads_no_more_does_not_keep_the_engine(
+    make_loop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel, "_PATIENCE", 0.01)
+
+    async def test() -> None:
+        site = Site()
+        ours, theirs = socket.socketpair()
+        reception = Reception(site.collector, "front-0", on_lost=lambda _: site.lost.set())
+        await reception.attach(ours)
+        assert reception._channel is not None
+        reception._channel.send(frames.told(1, "x" * 10_000_000))  # no socket holds so much
+        await asyncio.wait_for(reception.close(), PATIENCE)
+        assert site.lost.is_set()
+        theirs.close()
+
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(test())
+
+
+@on_a_loop
+async def test_an_error_of_the_models_own_kind_is_an_error_of_its_own_caller_only() -> None:
+    class Odd(BatcherError):
+        """No frame knows it."""
+
+    site = Site()
+    client = await site.front()
+    asking = [asyncio.create_task(client.submit(text)) for text in "ab"]
+    batch = await site.batch(2)
+    batch.settle([Odd("its words"), "B"], inference=0.1)
+    with pytest.raises(RunnerFailed, match="its words"):
+        await asyncio.wait_for(asking[0], PATIENCE)
+    assert await asking[1] == "B"
+    await site.close(client)
