@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from batcher.runner import Runner
@@ -29,10 +29,12 @@ class Placed:
     def __init__(self, runner: Runner, config: RunnerConfig) -> None:
         self._runner = runner
         self._config = config
-        self.launch = getattr(runner, "launch", None)
+        self.launch: Callable[[Sequence[Any]], Callable[[], Sequence[Any]]] | None = None
 
     def warm_up(self) -> Mapping[str, object]:
         facts = dict(self._runner.warm_up())
+        # Not before: only its backend says whether it can, see EncoderRunner.
+        self.launch = getattr(self._runner, "launch", None)
         config = self._config
         if config.device != "auto":
             facts["placed_on"] = config.device

@@ -173,13 +173,13 @@ def test_a_worker_is_bound_before_its_runner_is_made_and_notes_what_it_needs(
     runner = placed.create_placed("transformers", config)
     assert steps == [(0, (1, 2, 5)), "transformers"]
     assert runner.run(["a"]) == ["a"]
-    assert runner.launch is None  # type: ignore[attr-defined]
     assert runner.warm_up() == {
         "profile_source": "measured",
         "placed_on": "cpu",
         "cores": "1-2,5",
         "memory_bytes": 30,
     }
+    assert runner.launch is None  # type: ignore[attr-defined]
     assert memory.noted(note) == Need(10, 30, note)
 
 
@@ -212,13 +212,19 @@ def test_what_real_batches_took_beyond_the_profile_is_noted_at_the_end(
         assert memory.noted(note) == Need(10, noted, note)
 
 
-def test_a_launch_of_the_runners_own_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_runner_that_can_launch_once_it_is_warm_launches_in_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     class Launching(Warm):
-        def launch(self, payloads: Sequence[Any]) -> Any:
-            return lambda: payloads
+        launch: Any = None
+
+        def warm_up(self) -> dict[str, object]:
+            self.launch = lambda payloads: lambda: payloads
+            return super().warm_up()
 
     monkeypatch.setattr(placed, "create_runner", lambda name, config: Launching())
     made: Any = placed.create_placed("x", RunnerConfig("m"))
+    made.warm_up()
     assert made.launch(["a"])() == ["a"]
 
 
