@@ -603,9 +603,16 @@ class CollectorMachine(RuleBasedStateMachine):
         now, oldest = self.clock.now(), self.waiting[0]
         assert not self.losses[oldest]
         assert self.phase == "open"
-        if now - oldest.arrival >= self.limits.max_wait:  # it is for those just answered, then
-            assert idle == [self.last_ended]
-            assert now <= self.ended_at + self._longest_company(idle[0])
+        if now - oldest.arrival < self.limits.max_wait:
+            return
+        # It is for another that is expected to be sooner, or for those just answered.
+        expected = [self._device(replica).free_at for replica in self.running]
+        if expected and all(
+            now < min(expected) + self._device(replica).pace.fixed for replica in idle
+        ):
+            return
+        assert idle == [self.last_ended]
+        assert now <= self.ended_at + self._longest_company(idle[0])
 
     def teardown(self) -> None:
         """In the end, whatever happened, everybody has been answered."""
