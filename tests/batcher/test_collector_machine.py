@@ -448,16 +448,17 @@ class CollectorMachine(RuleBasedStateMachine):
                 assert all(self.collector.next_batch(replica) is None for replica in idle)
                 return
             handoff = self.collector.snapshot().handoff
+            first = self.collector._schedule.soonest(idle)  # as the collector calls them
             try:
-                batch = self.collector.next_batch(idle[0])
+                batch = self.collector.next_batch(first)
             except OutOfEvents:
-                self._check_late(idle[0], self._dropped(), handoff)
+                self._check_late(first, self._dropped(), handoff)
                 return
             if batch is None:
-                self._check_late(idle[0], self._dropped(), handoff)
+                self._check_late(first, self._dropped(), handoff)
                 assert self._finished()
                 return
-            assert batch.replica == idle[0]
+            assert batch.replica == first
             oldest = self.waiting[0]
             dropped = self._dropped()
             self._check_drops(batch, dropped, handoff)
@@ -601,15 +602,15 @@ class CollectorMachine(RuleBasedStateMachine):
         if not idle or self._finished() or not self.waiting:
             return
         now, oldest = self.clock.now(), self.waiting[0]
-        assert not self.losses[oldest]
-        assert self.phase == "open"
-        if now - oldest.arrival < self.limits.max_wait:
-            return
-        # It is for another that is expected to be sooner, or for those just answered.
+        # It may be for another one that is expected to be sooner, or for those just answered.
         expected = [self._device(replica).free_at for replica in self.running]
         if expected and all(
             now < min(expected) + self._device(replica).pace.fixed for replica in idle
         ):
+            return
+        assert not self.losses[oldest]
+        assert self.phase == "open"
+        if now - oldest.arrival < self.limits.max_wait:
             return
         assert idle == [self.last_ended]
         assert now <= self.ended_at + self._longest_company(idle[0])
