@@ -127,9 +127,11 @@ class Collector:
         """Cuts the batch that is to follow `running`, as late as will do, so that the replica need
         not wait for it. A float: it is too early, ask again then. None: not before that one has
         ended. Returns at once."""
+        replica = self._replicas[running.replica]
+        if self._schedule.is_soon_over(replica.index, running.predicted):
+            return None  # most short batches have none, and the lock is others' time
         settled: Settled = defaultdict(list)
         with self._lock:
-            replica = self._replicas[running.replica]
             # After a loss each is watched alone: whatever happens next must have one cause.
             if not replica.up or self._phase == "closed" or running.requests[0].losses:
                 return None

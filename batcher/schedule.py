@@ -105,6 +105,12 @@ class Schedule:
             return math.inf
         return policy.NOW
 
+    def is_soon_over(self, device: int, running: float) -> bool:
+        """Does nothing follow a batch of so many seconds before it has ended? A glance: it may be
+        asked without the lock, and be wrong for one batch."""
+        is_whole = self.pending.rows >= self.devices[device].pace.size
+        return not is_whole and self.handoff > _MOST_AHEAD * running
+
     def cut(self, device: int, now: float, draining: bool) -> Fill:
         """Takes a batch off the queue, and those who are late with it. Empty if all were late.
 
