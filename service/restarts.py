@@ -30,4 +30,6 @@ class Restarts:
         self._up_since = None
         if self._in_vain >= _IN_VAIN:
             return None
-        return min(_MOST, _FIRST * 2 ** (self._quick - 2)) if self._quick > 1 else 0.0
+        # Ten doublings are more than enough, and a thousand would be more than a float can hold.
+        doublings = min(self._quick - 2, 10)
+        return min(_MOST, _FIRST * 2**doublings) if self._quick > 1 else 0.0
