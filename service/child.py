@@ -64,14 +64,20 @@ class Child:
         if not self.gone.done():
             self._orders.say(word, value, end)
 
-    async def ask(self, word: str, reply: str) -> Any:
-        """What it says when it has done so; None: it has died instead."""
+    async def ask(self, word: str, reply: str, patience: float) -> Any:
+        """What it says when it has done so; None: it has died instead, or says nothing for so many
+        seconds."""
         if self.gone.done():
             return None
         future = self._awaited[reply] = self._loop.create_future()
         self.say(word)
-        await asyncio.wait((future, self.gone), return_when=asyncio.FIRST_COMPLETED)
-        return future.result() if future.done() else None
+        either = (future, self.gone)
+        await asyncio.wait(either, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        if future.done():
+            return future.result()
+        if not self.gone.done():
+            _log.warning("%s has not %s within %g s", self.name, reply, patience)
+        return None
 
     def kill(self) -> None:
         if not self.gone.done():

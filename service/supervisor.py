@@ -23,6 +23,7 @@ from service.topology import Topology
 
 _log = logging.getLogger("service")
 _LAST_WORDS = 15.0  # seconds for a process to end that has nothing left to do
+_WORD = 5.0  # seconds for a front to do what takes a turn of its event loop: it may be stuck
 _ENGINE = "engine"
 
 
@@ -97,14 +98,17 @@ class Supervisor:
         self._listener.close()  # the last front to close it answers those in its queue
         fronts = [each for name, each in self._children.items() if name != _ENGINE]
         engine = self._children.get(_ENGINE)
-        said = await asyncio.gather(*(front.ask("refuse", "refused") for front in fronts))
+        said = await asyncio.gather(*(front.ask("refuse", "refused", _WORD) for front in fronts))
         if engine is not None:
             if _ENGINE in self._up:
                 grace = asyncio.sleep(max((each for each in said if each), default=0.0))
-                drained, _ = await asyncio.gather(engine.ask("drain", "drained"), grace)
+                patience = self._settings.drain_timeout_ms / 1e3 + _LAST_WORDS
+                drained, _ = await asyncio.gather(engine.ask("drain", "drained", patience), grace)
                 if not drained:
                     _log.error("not all accepted requests were answered within the drain timeout")
-            await engine.ask("close", "closed")
+                if drained is None:  # who still waits for it is told so at once
+                    engine.kill()
+            await engine.ask("close", "closed", _LAST_WORDS)
         for front in fronts:
             front.say("end")
         await self._gone(fronts, _LAST_WORDS)
