@@ -53,6 +53,7 @@ class Supervisor:
         self._up: set[str] = set()  # those that live and have come up
         self._banner = ""  # empty: no engine has ever come up
         self._is_announced = False
+        self._is_stopping = False  # a signal has come
         self._is_ending = False
         self._failed: asyncio.Future[int] = self._loop.create_future()  # the exit code
         self._problem = ""  # the last thing that is said, if there is one
@@ -139,6 +140,8 @@ class Supervisor:
             main, shared = engine_process.main, (self._layout, self._listener.getsockname()[1])
         arguments = (self._settings, shared, self._count)
         self._children[name] = Child(name, main, arguments, self._on_word, self._on_death)
+        if self._is_stopping and name != _ENGINE:
+            self._children[name].say("stopping")
         for front in self._numbers if name == _ENGINE else [name]:
             self._join(front)
 
@@ -201,6 +204,7 @@ class Supervisor:
     # The end
 
     def _on_signal(self) -> None:
+        self._is_stopping = True
         for name, child in self._children.items():
             if name != _ENGINE:
                 child.say("stopping")

@@ -177,6 +177,22 @@ def test_a_killed_engine_is_503_for_what_it_had_and_comes_back() -> None:
             assert http.get("/health/ready").status_code == 200
             got = http.post("/embed", json={"inputs": "a"}).json()
             np.testing.assert_array_equal(np.float32(got), answers(["a"]))
+        # Anew, for all: a front that went on counting would look like as many new requests.
+        assert requests_total(http.get("/metrics").text)["/embed"] == len(fronts)
+
+
+def test_a_front_that_is_replaced_after_the_signal_is_not_ready_either() -> None:
+    with several("--drain-delay-ms", "600000") as server:
+        server.http.close()
+        server.process.send_signal(signal.SIGTERM)
+        server.heard("in 600 s refusing new requests")
+        os.kill(child(server, "front-0"), signal.SIGKILL)
+        server.heard("front-0 is up again")
+        os.kill(child(server, "front-1"), signal.SIGSTOP)  # the other takes all connections
+        ready = httpx2.get(server.url + "/health/ready", timeout=DEADLINE)
+        assert (ready.status_code, "shutting down" in ready.text) == (503, True)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.close() == 128 + signal.SIGTERM
 
 
 def test_sigterm_answers_everything_accepted_at_every_front_and_exits_zero() -> None:
