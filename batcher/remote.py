@@ -34,11 +34,14 @@ class RemoteClient:
         clock: Clock,
         request_timeout: float,
         asked: Callable[[str], Awaitable[Json]] | None = None,
+        on_lost: Callable[[], None] | None = None,
     ) -> None:
-        """`asked`: what the engine is to be told when it wants to know something."""
+        """`asked`: what the engine is to be told when it wants to know something. `on_lost`: it has
+        gone, and those who wait for it are not told yet."""
         self._clock = clock
         self._request_timeout = request_timeout
         self._asked = asked
+        self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._expiry = Expiry(self._loop)
         self._numbers = itertools.count(1)  # never used again, whichever engine it was for
@@ -155,6 +158,8 @@ class RemoteClient:
 
     def lost(self) -> None:
         """What is in flight may have run or not: the caller is told to come again."""
+        if self._on_lost is not None:
+            self._on_lost()
         calls, self._calls = self._calls, {}
         for call in calls.values():
             call.settle(0, NotReady("the engine died while it had this request", _RETRY))

@@ -46,7 +46,7 @@ class _FrontProcess:
         clock = MonotonicClock()
         self._settings = settings
         self._listener = listener
-        self._client = RemoteClient(clock, settings.deadline, self._asked)
+        self._client = RemoteClient(clock, settings.deadline, self._asked, self._lost)
         self._front = Front(
             settings, self._client, clock, fronts=fronts, others=Elsewhere(self._client)
         )
@@ -101,3 +101,8 @@ class _FrontProcess:
     async def _asked(self, subject: str) -> Json:
         assert subject == "tally", f"asked for {subject}: this is a bug"
         return told(self._front.tally.snapshot())
+
+    def _lost(self) -> None:
+        # The engine knew what the fronts before this one had counted. A sum that begins anew is
+        # understood; one that falls by their share would be taken for as many new requests.
+        self._front.tally.clear()

@@ -37,6 +37,9 @@ class Tally:
             durations = self.durations.setdefault(key, Histogram(SECONDS))
         durations.observe(seconds)
 
+    def clear(self) -> None:
+        self.durations.clear()
+
     def _route_of(self, path: str) -> str:
         if path in self.routes:
             return path

@@ -151,6 +151,9 @@ def test_a_killed_front_loses_its_own_and_is_replaced_and_no_counter_falls() -> 
 def test_a_killed_engine_is_503_for_what_it_had_and_comes_back() -> None:
     with several() as server, each_front(server) as fronts:
         worker = server.worker()
+        for http in fronts:
+            http.post("/embed", json={"inputs": "a"})
+            assert requests_total(http.get("/metrics").text)["/embed"] >= 1
         statuses: list[tuple[int, str]] = []
 
         def ask(http: httpx2.Client) -> None:
@@ -160,7 +163,7 @@ def test_a_killed_engine_is_503_for_what_it_had_and_comes_back() -> None:
         callers = [threading.Thread(target=ask, args=(http,)) for http in fronts]
         for caller in callers:
             caller.start()
-        server.until(lambda: server.stats()["accepted"] == len(callers))
+        server.until(lambda: server.stats()["accepted"] == 2 * len(callers))
         os.kill(child(server, "engine"), signal.SIGKILL)
         for caller in callers:
             caller.join()
