@@ -136,6 +136,8 @@ class Collector:
             if not replica.up or self._phase == "closed" or running.requests[0].losses:
                 return None
             now = self.clock.now()
+            if self._canary_due(replica) <= now:
+                return None  # a stream of batches that all fail must not put it off
             due = self._schedule.ahead_at(replica.index, now, self._phase == "draining")
             if due > now:
                 return due if due < math.inf else None
@@ -320,23 +322,28 @@ class Collector:
                     self._call_one()  # the call may have come when this one was down already
                 return None
             now = self.clock.now()
-            is_slow = len(self._replicas) > 1 and self._schedule.is_slow(replica.index)
-            canary_due = replica.slow_canary_due if is_slow else replica.canary_due
-            if canary_due is not None and canary_due <= now:
+            canary_due = self._canary_due(replica)
+            if canary_due <= now:
                 replica.is_tried(now)
                 if self._pending:
                     self._call_one()  # another one may be free for it
                 return self._part([], replica, "canary", now, {})
             draining = self._phase == "draining"
-            due = self._schedule.due(replica.index, now, draining) if self._pending else None
-            if due is not None and due <= now:
+            due = self._schedule.due(replica.index, now, draining) if self._pending else math.inf
+            if due <= now:
                 return self._cut(replica, now, draining, settled)
-            until = min((time for time in (due, canary_due) if time is not None), default=math.inf)
+            until = min(due, canary_due)
             self._free.add(replica.index)
             try:
                 self.clock.wait(self._calls[replica.index], until if until < math.inf else None)
             finally:
                 self._free.discard(replica.index)
+
+    def _canary_due(self, replica: Replica) -> float:
+        """inf: it needs none."""
+        is_slow = len(self._replicas) > 1 and self._schedule.is_slow(replica.index)
+        due = replica.slow_canary_due if is_slow else replica.canary_due
+        return math.inf if due is None else due
 
     def _cut(self, replica: Replica, now: float, draining: bool, settled: Settled) -> Batch | None:
         fill = self._schedule.cut(replica.index, now, draining)

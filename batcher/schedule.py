@@ -151,9 +151,11 @@ class Schedule:
         self._arrived, self._cut_at = [0, 0], now
 
     def _is_another_idle(self, device: Device) -> bool:
-        """Then that one would start at once, and waiting is in vain."""
+        """Then that one would start at once, and waiting is in vain; not so a far slower one."""
         return len(self.devices) > 1 and any(
-            each.is_up and not each.batches for each in self.devices if each is not device
+            each.is_up and not each.batches and each.pace.whole <= _SLOW * device.pace.whole
+            for each in self.devices
+            if each is not device
         )
 
     def _is_sooner_idle(self, device: Device) -> bool:

@@ -758,6 +758,17 @@ def test_there_is_none_of_a_replica_that_is_down_or_an_engine_that_is_closed() -
     assert bench.collector.next_ahead(running) is None
 
 
+def test_there_is_none_where_a_canary_is_due_which_a_stream_of_failures_must_not_put_off() -> None:
+    bench, running = pipelined()
+    bench.submit(1, 1, 1, 1)
+    bench.clock.step(0.0135)
+    bench.collector._replicas[0].is_tried(0.0)
+    bench.collector.try_every(0.0135)
+    assert bench.collector.next_ahead(running) is None
+    running.fail(RunnerFailed("odd"))
+    assert bench.take().reason == "canary"
+
+
 def test_who_is_late_is_told_when_the_next_batch_is_cut() -> None:
     bench, running = pipelined()
     (late,) = bench.submit(1, patience=0.0265)

@@ -523,3 +523,16 @@ def test_what_a_device_takes_does_not_depend_on_how_long_the_machine_has_been_up
         schedule.add(some(10), uptime)
         taken.append(len(schedule.cut(0, uptime, draining=False).taken))
     assert taken[0] == taken[1] > 1
+
+
+def test_a_device_waits_for_those_just_answered_though_a_far_slower_one_is_idle() -> None:
+    schedule = Schedule(Limits(), 2)
+    for device, seconds in zip(schedule.devices, (0.010, 0.500), strict=True):
+        device.came_up([(size, size, seconds + 0.001 * size) for size in (1, 4, 16)])
+    schedule.add(some(2), 0.0)
+    schedule.cut(0, 0.0, draining=False)
+    ended = {"size": 2, "tokens": 2, "useful_tokens": 2, "seconds": 0.012, "released": 2}
+    schedule.ended(0, 0.012, began=0.0, **ended)  # type: ignore[arg-type]
+    schedule.add(some(1, arrival=0.012), 0.012)
+    assert 0.012 < schedule.due(0, 0.012, draining=False) < 0.014
+    assert schedule.due(1, 0.012, draining=False) == math.inf
