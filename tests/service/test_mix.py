@@ -82,7 +82,13 @@ def test_what_was_measured_comes_back_as_it_was_noted() -> None:
 @pytest.mark.parametrize(
     "note",
     [
+        {},
         {"a": {}},
+        {"a": {"pads": True, "seconds": [[[8, 9], 1.0]]}},
+        {
+            "a": {"pads": True, "seconds": [[[8], 1.0]]},
+            "b": {"pads": True, "seconds": [[[9], 1.0]]},
+        },
         {"a": {"pads": True, "seconds": []}},
         {"a": {"pads": True, "seconds": [[[8], -1.0]]}},
         {"a": {"pads": True, "seconds": [[[0], 1.0]]}},

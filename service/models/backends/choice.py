@@ -38,6 +38,9 @@ RUNS = {  # what auto may take, by device: in the same precision, or their answe
 }
 
 
+VERSIONS = {"torch": torch_versions, "onnx": onnx_versions, "openvino": openvino_versions}
+
+
 class _Found(NamedTuple):
     """What an earlier start found out, or this one: times by backend, reasons of what failed."""
 
@@ -177,9 +180,10 @@ def _remembered(cache_dir: str, key: Mapping[str, object], say: Say) -> _Found |
 
 def _versions(name: str) -> str:
     """Without opening it: they are what a remembered choice is known by."""
-    if name == "onnx":
-        return onnx_versions()
-    return openvino_versions() if name == "openvino" else torch_versions()
+    try:
+        return VERSIONS[name]()
+    except Exception as error:  # installed, and yet it does not load; opening it says so
+        return one_line(error)
 
 
 def _said(plan: Plan, found: _Found, source: str) -> str:

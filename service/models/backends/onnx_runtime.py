@@ -207,7 +207,7 @@ def _quantised(
         # Half of the sentences that the guard judges by, so that it has some that are new.
         batches = [pad([ids], spec.pad_id) for ids in tokenised(spec)[::2]]
         with tempfile.TemporaryDirectory(prefix="batcher-onnx-") as folder:
-            sizes = calibrate(source, batches, Path(folder))
+            sizes = calibrate(source, batches, Path(folder), torch.get_num_threads())
         quantise(source, target, bits=bits, sizes=sizes, kept=kept)
 
     return make

@@ -89,7 +89,7 @@ def quantise(
     onnx.save(model, target)
 
 
-def calibrate(source: Path, batches: Iterable[Padded], folder: Path) -> Sizes:
+def calibrate(source: Path, batches: Iterable[Padded], folder: Path, threads: int) -> Sizes:
     """In float32 on the CPU; writes a graph of its own into `folder`. No input is padded."""
     import onnx
     import onnxruntime
@@ -101,7 +101,9 @@ def calibrate(source: Path, batches: Iterable[Padded], folder: Path) -> Sizes:
     model.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in given)
     path = folder / "calibration.onnx"
     onnx.save(model, path)
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads  # else one bound to each core, whoever's that is
+    session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
     sizes = dict.fromkeys(given, np.zeros(1, dtype=np.float32))
     for batch in batches:
         found = session.run(given, {IDS: batch.ids, MASK: batch.mask})

@@ -82,4 +82,7 @@ def from_note(note: Mapping[str, object]) -> dict[str, Measured]:
         if not seconds or not all(t > 0 and min(batch) >= 1 for batch, t in seconds.items()):
             raise ValueError("times that make no sense")
         measured[name] = Measured(pads, seconds)
+    every = [set(each.seconds) for each in measured.values()]
+    if not every or all(len(set(batch)) > 1 for batch in set.intersection(*every)):
+        raise ValueError("times of no batch that all have run")
     return measured
