@@ -7,6 +7,7 @@ one that cannot be written is measured at each start.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -46,12 +47,32 @@ class Profile:
 def content_of(folder: Path) -> str:
     """Changes with the text of the config and the size or time of any file of weights."""
     digest = hashlib.sha256()
-    for path in sorted({path for pattern in _CONTENT for path in folder.glob(pattern)}):
+    for path in _files(folder):
         status = path.stat()
         digest.update(f"{path.relative_to(folder)} {status.st_size} ".encode())
         is_text = path.suffix == ".json"
         digest.update(path.read_bytes() if is_text else str(status.st_mtime_ns).encode())
     return digest.hexdigest()[:16]
+
+
+def weights_of(folder: Path) -> str:
+    """Changes with any byte of the config and the weights, for what answers depend on: sizes and
+    times can be those of another model. Reads them whole, a gigabyte a second or so."""
+    return _weights_of(folder, content_of(folder))
+
+
+@functools.cache  # content_of: for as long as nothing seems to have changed
+def _weights_of(folder: Path, _: str) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for path in _files(folder):
+        with path.open("rb") as file:
+            whole = hashlib.file_digest(file, "blake2b").hexdigest()
+        digest.update(f"{path.relative_to(folder)} {whole} ".encode())
+    return digest.hexdigest()
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted({path for pattern in _CONTENT for path in folder.glob(pattern)})
 
 
 def load_profile(cache_dir: str, key: ProfileKey) -> tuple[list[Point] | None, str]:

@@ -89,6 +89,29 @@ def test_a_cache_folder_that_cannot_be_written_is_said_and_done_without(tmp_path
     assert "is not saved" in said[0]
 
 
+def test_a_good_graph_in_a_folder_that_cannot_be_written_is_used(tmp_path: Path) -> None:
+    making, said = Making(), list[str]()
+    read(tmp_path, making, said)
+    [lock] = (tmp_path / FOLDER).glob("*.lock")
+    lock.unlink()
+    lock.mkdir()  # nobody can open it, not even root
+    assert read(tmp_path, making, said) == b"graph" * 100
+    assert (making.times, said) == (1, [])
+
+
+def test_a_disk_that_is_full_is_said_and_done_without(tmp_path: Path) -> None:
+    def make(path: Path) -> None:
+        if path.is_relative_to(tmp_path):
+            raise OSError(28, "No space left on device")
+        path.write_bytes(b"elsewhere")
+
+    said: list[str] = []
+    with graph(str(tmp_path), KEY, make, said.append) as path:
+        assert path.read_bytes() == b"elsewhere"
+    assert len(said) == 1
+    assert "No space left" in said[0]
+
+
 def test_a_note_comes_back_under_its_own_key_only(tmp_path: Path) -> None:
     assert save_note(str(tmp_path), "kind", KEY, {"a": [1.5, "b"]}) == ""
     assert load_note(str(tmp_path), "kind", KEY) == ({"a": [1.5, "b"]}, "")

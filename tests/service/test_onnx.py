@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from numpy.typing import NDArray
 from service.models import RunnerConfig
 from service.models.backends import Backend, BackendNotAvailable, Place
 from service.models.spec import EncoderSpec, read_spec
+from service.profile import content_of
 from tests.service.tiny import TINY_TEXTS, make_tiny
 
 pytest.importorskip("torch")
@@ -19,6 +23,7 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from service.models.backends import choice, export, guarded, packages
 from service.models.backends.choice import open_backend
@@ -95,6 +100,30 @@ def test_the_model_is_exported_once(tiny: Path, tmp_path: Path) -> None:
     assert said == ["exporting the model to ONNX …"]
 
 
+def test_two_models_whose_files_look_alike_do_not_share_a_graph(tiny: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(tiny, other)
+    [weights] = read_spec(other).folder.glob("*.safetensors")
+    tensors = load_file(weights)
+    save_file({name: tensor.flip(0) for name, tensor in tensors.items()}, weights, {"format": "pt"})
+    for path in (*tiny.rglob("*"), *other.rglob("*")):
+        os.utime(path, (1, 1))  # as in images that are built reproducibly
+    assert content_of(read_spec(tiny).folder) == content_of(read_spec(other).folder)
+    for folder in (tiny, other):
+        spec = read_spec(folder)
+        backend = open_onnx(asked(folder, tmp_path / "cache"), spec, CPU, print)
+        vectors = backend.forward(BATCHES[0])
+        np.testing.assert_allclose(vectors, exact(spec).forward(BATCHES[0]), atol=1e-5)
+
+
+def test_a_model_of_more_than_one_file_of_weights_is_not_exported(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "MOST_BYTES", 1000)
+    with pytest.raises(export.ExportFailed, match="do not fit into one file of 2 GB"):
+        open_onnx(asked(tiny, tmp_path), read_spec(tiny), CPU, print)
+
+
 def test_a_graph_whose_answers_are_off_is_not_served(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,6 +161,24 @@ def test_int8_keeps_the_directions_of_float32(tiny: Path, cache: Path) -> None:
 def test_int8_is_what_auto_takes_where_it_is_asked_for(tiny: Path, cache: Path) -> None:
     config = asked(tiny, cache, dtype="int8", backend="auto", min_cosine=0.95)
     assert open_backend(config, *on(tiny)).backend.dtype == "int8"
+
+
+def test_no_session_has_more_threads_than_it_is_given(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    threads: list[int] = []
+    made = onnxruntime.InferenceSession
+
+    def noting(path: str, options: Any = None, *args: Any, **more: Any) -> Any:
+        threads.append(options.intra_op_num_threads if options else 0)
+        return made(path, options, *args, **more)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", noting)
+    open_onnx(asked(tiny, dtype="int8"), read_spec(tiny), CPU, print)
+    assert len(threads) == 3  # to check the graph, to calibrate, to serve
+    assert 0 not in threads  # of ONNX Runtime's own choosing: one bound to each core
 
 
 def test_blocks_that_are_kept_are_not_quantised(tiny: Path, cache: Path) -> None:
@@ -240,6 +287,32 @@ def test_auto_falls_back_to_torch_where_the_export_fails_and_says_so(
     monkeypatch.setattr(choice, "OPENS", {**choice.OPENS, "onnx": breaks})
     again = open_backend(config, read_spec(tiny), CPU, said.append)
     assert again.facts["backend_failed"] == opened.facts["backend_failed"]
+
+
+@pytest.mark.usefixtures("two_only")
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), MemoryError()])
+def test_what_only_fails_on_the_machine_as_it_is_now_is_tried_at_the_next_start(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(*_: Any) -> None:
+        raise error
+
+    config = asked(tiny, tmp_path, backend="auto")
+    with monkeypatch.context() as full:
+        full.setattr(export, "_trace", fails)
+        failed = open_backend(config, *on(tiny)).facts["backend_failed"]
+        assert list(failed) == ["onnx"]  # type: ignore[call-overload]
+    assert "backend_failed" not in open_backend(config, *on(tiny)).facts
+
+
+@pytest.mark.usefixtures("two_only")
+def test_a_package_that_is_there_and_does_not_load_is_left_out(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # to import it raises ImportError
+    opened = open_backend(asked(tiny, tmp_path, backend="auto"), *on(tiny))
+    assert opened.backend.name == "torch"
+    assert "onnxruntime" in opened.facts["backend_failed"]["onnx"]  # type: ignore[index]
 
 
 @pytest.mark.usefixtures("two_only")

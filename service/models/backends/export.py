@@ -17,16 +17,20 @@ import transformers
 from numpy.typing import NDArray
 from torch import Tensor
 
+from batcher.runner import is_out_of_memory
 from service.cached import one_line
 from service.models.backends import BackendNotAvailable, Say, Vectors
 from service.models.backends.torch_eager import load, pool
 from service.models.padding import Padded, pad
 from service.models.spec import EncoderSpec
-from service.profile import content_of
+from service.profile import weights_of
 
 OPSET = 17
 IDS, MASK, VECTORS = "input_ids", "attention_mask", "vectors"
 FORMAT = 1  # of what this file writes; part of what a saved graph is known by
+# The exporter writes a larger model's weights into files of their own, which it names after the
+# weights alone: in one folder two models would share them.
+MOST_BYTES = 2**31 - 2**24
 MOST_DIFFERENCE = 1e-3  # of any number of an answer, of those that are at most 1
 
 RunGraph = Callable[[Path], Callable[[Padded], Vectors]]
@@ -37,7 +41,7 @@ def graph_key(spec: EncoderSpec) -> dict[str, object]:
     """Of the graph in float32, which all ONNX backends start from."""
     return {
         "format": FORMAT,
-        "content": content_of(spec.folder),
+        "weights": weights_of(spec.folder),
         "pooling": spec.pooling,
         "normalize": spec.normalize,
         "exporter": torch_versions(),
@@ -75,11 +79,19 @@ def exporter(spec: EncoderSpec, run_graph: RunGraph, say: Say) -> Callable[[Path
 def export(spec: EncoderSpec, path: Path, run_graph: RunGraph) -> None:
     """Writes the graph in float32, once its answers are those of torch. Raises ExportFailed."""
     whole = _Whole(load(spec, torch.device("cpu"), torch.float32, attention="eager"), spec).eval()
+    size = sum(each.numel() for each in whole.parameters()) * 4
+    if size > MOST_BYTES:
+        raise ExportFailed(
+            f"the model cannot be exported to ONNX: its weights, {size / 1e9:.1f} GB, do not fit"
+            " into one file of 2 GB"
+        )
     try:
         _trace(whole, spec, path)
         graph = run_graph(path)
         difference = max(_difference(whole, graph, batch) for batch in _batches(spec))
     except Exception as error:  # the exporter raises whatever it stumbles over
+        if isinstance(error, OSError) or is_out_of_memory(error):
+            raise  # of the machine as it is just now, not of the model
         raise ExportFailed(f"the model cannot be exported to ONNX: {one_line(error)}") from error
     if not difference <= MOST_DIFFERENCE:
         raise ExportFailed(

@@ -27,27 +27,35 @@ def graph(cache_dir: str, key: Key, make: Callable[[Path], None], say: Say) -> I
 
     Without a cache folder, or where it cannot be written, it is a temporary one.
     """
-    if cache_dir:
-        folder = Path(cache_dir).expanduser() / FOLDER
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = (folder / f"{digest(key)}.lock").open("wb")
-        except OSError as error:
-            say(f"the graph is not saved, the next start makes it again: {one_line(error)}")
-        else:
-            with lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)  # given back as it is closed, or the process ends
-                yield _saved(folder, key, make, say)
-            return
-    with tempfile.TemporaryDirectory(prefix="batcher-onnx-") as folder_name:
-        path = Path(folder_name, "model.onnx")
-        make(path)
+    with contextlib.ExitStack() as held:
+        path = _cached(Path(cache_dir), key, make, say, held) if cache_dir else None
+        if path is None:
+            folder = held.enter_context(tempfile.TemporaryDirectory(prefix="batcher-onnx-"))
+            path = Path(folder, "model.onnx")
+            make(path)
         yield path
 
 
-def _saved(folder: Path, key: Key, make: Callable[[Path], None], say: Say) -> Path:
+def _cached(
+    cache: Path, key: Key, make: Callable[[Path], None], say: Say, held: contextlib.ExitStack
+) -> Path | None:
+    """None: the folder has none and cannot take one."""
+    folder = cache.expanduser() / FOLDER
     path = folder / f"{digest(key)}.onnx"
     seal = path.with_suffix(".json")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = held.enter_context(path.with_suffix(".lock").open("wb"))
+        fcntl.flock(lock, fcntl.LOCK_EX)  # given back as it is closed, or the process ends
+        return _saved(path, seal, key, make, say)
+    except OSError as error:
+        if _flaw(path, seal, key) is None:  # read-only, as a folder that came with an image
+            return path
+        say(f"the graph is not saved, the next start makes it again: {one_line(error)}")
+        return None
+
+
+def _saved(path: Path, seal: Path, key: Key, make: Callable[[Path], None], say: Say) -> Path:
     why = _flaw(path, seal, key)
     if why is None:
         return path
@@ -64,9 +72,9 @@ def _saved(folder: Path, key: Key, make: Callable[[Path], None], say: Say) -> Pa
 
 def _flaw(path: Path, seal: Path, key: Key) -> str | None:
     """None: it is good. Empty: there is none. Else why it is of no use."""
-    if not path.exists():
-        return ""
     try:
+        if not path.exists():
+            return ""
         content = json.loads(seal.read_bytes())
         if not isinstance(content, dict) or content.get("key") != as_json(key):
             return "it is another's"

@@ -19,7 +19,7 @@ from service.models.backends.guard import FLOORS, Verdict, judge
 from service.models.backends.sentences import tokenised
 from service.models.backends.torch_eager import TorchBackend, load
 from service.models.spec import EncoderSpec
-from service.profile import content_of
+from service.profile import weights_of
 
 _TOGETHER = 8  # sentences in one batch: padded, as most batches are
 
@@ -42,7 +42,8 @@ def open_guarded(
         return Opened(backend, {})
     floor = FLOORS[backend.dtype] if config.min_cosine is None else config.min_cosine
     key = {
-        "content": content_of(spec.folder),
+        "weights": weights_of(spec.folder),
+        "pooling": spec.pooling,
         "backend": backend.name,
         "dtype": backend.dtype,
         "device": place.device_name,
