@@ -47,7 +47,8 @@ class Schedule:
         if len(up) > 1 or not up[0].is_up:
             up = [device for device in up if device.is_up]
         if len(up) > 1:  # what a slow one may do is no promise
-            most = _SLOW * min([device.pace.whole for device in up])
+            known = [device.pace.whole for device in up if device.pace.whole]
+            most = _SLOW * min(known, default=math.inf)
             up = [device for device in up if device.pace.whole <= most]
         return admission.refusal(
             self.pending, requests, self.limits, up, now, self.handoff, self._arrivals
@@ -172,7 +173,7 @@ class Schedule:
         """Far slower than another one: it gets next to no work, and nothing else would show that
         it has recovered."""
         whole = self.devices[device].pace.whole
-        return any(each.is_up and _SLOW * each.pace.whole < whole for each in self.devices)
+        return any(each.is_up and 0.0 < _SLOW * each.pace.whole < whole for each in self.devices)
 
     def _share(self, its: Device, now: float) -> int:
         """How many of the rows that wait it should take; the others go to whoever is free next.

@@ -7,6 +7,7 @@ into the service's log, under the worker's name.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -112,10 +113,9 @@ class ProcessHost:
         self._sent.append((self._number, len(payloads), patience))
         if len(self._sent) == 1:
             self._watchdog.arm(patience)  # sending too can take for ever: a pipe holds only so much
-        try:
+        # If it has gone, receive says so, after what it had answered before.
+        with contextlib.suppress(OSError):
             self._pipe.send(message)
-        except OSError:
-            raise self._bury() from None
 
     def receive(self, until: float | None = None) -> Reply | None:
         number, size, _ = self._sent[0]

@@ -536,3 +536,13 @@ def test_a_device_waits_for_those_just_answered_though_a_far_slower_one_is_idle(
     schedule.add(some(1, arrival=0.012), 0.012)
     assert 0.012 < schedule.due(0, 0.012, draining=False) < 0.014
     assert schedule.due(1, 0.012, draining=False) == math.inf
+
+
+def test_a_device_that_has_not_run_yet_makes_no_other_a_slow_one() -> None:
+    schedule = Schedule(Limits(max_batch_size=10, max_queue_size=100), 2)
+    schedule.devices[0].came_up([(size, size, 0.01 * (1 + size)) for size in (1, 4, 16)])
+    schedule.devices[1].came_up(())
+    assert not schedule.is_slow(0)
+    schedule.add(some(50), 0.0)
+    late = schedule.refusal(some(1, deadline=0.05), 0.0)
+    assert late is not None

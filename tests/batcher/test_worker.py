@@ -627,3 +627,20 @@ def test_a_runner_that_launches_has_the_next_on_its_device_before_it_is_asked_fo
         assert hosted.run("c")[0][-2:] == ["launch c", "finish c"]
     finally:
         hosted.host.stop()
+
+
+def test_what_was_answered_before_the_worker_died_is_not_lost_with_what_is_sent_to_it_then(
+    hosted: Hosted,
+) -> None:
+    (pid,) = hosted.run("pid")
+    hosted.host.send(["b"], PATIENCE)
+    assert hosted.host._pipe is not None
+    assert hosted.host._pipe.is_there(PATIENCE)
+    os.kill(pid, signal.SIGKILL)
+    hosted.until_dead()
+    hosted.host.send(["c"], PATIENCE)
+    reply = hosted.host.receive()
+    assert reply is not None
+    assert list(reply.results) == ["b"]
+    with pytest.raises(WorkerLost):
+        hosted.host.receive()
