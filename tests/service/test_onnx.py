@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -413,6 +413,18 @@ def test_a_block_is_a_layer_of_the_model() -> None:
         block_of("/model/transformer/layers.11/ffn/lin1/MatMul") == "/model/transformer/layers.11"
     )
     assert block_of("/MatMul") == "outside the layers"
+
+
+def test_a_backend_that_loads_and_does_not_run_is_left_out(
+    tiny: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> NoReturn:
+        raise RuntimeError("a kernel is missing")
+
+    monkeypatch.setattr("service.models.backends.onnx_runtime.OnnxBackend.forward", fails)
+    opened = open_backend(asked(tiny, cache, backend="auto"), *on(tiny))
+    assert opened.backend.name == "torch"
+    assert "a kernel is missing" in str(opened.facts["backend_failed"])
 
 
 @pytest.mark.skipif(bool(packages.missing("openvino")), reason="openvino is not installed")
