@@ -23,6 +23,8 @@ from batcher.request import Request, is_bulk
 _LEARNING = 0.1  # the weight of the last batch
 _RECENTLY = 2.0  # seconds
 _GRAIN = 0.001  # seconds: of what a thread that waits for time and answers can tell apart
+# What may keep a thread from cutting a batch in time: another one that has the interpreter's lock.
+_DELAY, _MOST_DELAY = 0.005, 0.25  # seconds, and at most such a share of the batch that runs
 _MOST_AHEAD = 0.5  # of a batch: cut sooner, the next one misses more than it gains
 _LEAST = 1e-9  # seconds of a row
 _ROUNDING = 1e-6  # rows
@@ -92,7 +94,8 @@ class Schedule:
         if its.batches != 1 or not self.handoff or self.pending.is_retry:
             return math.inf
         latest = its.free_at - self.handoff
-        sure = latest - max(_GRAIN, its.cost.margin * its.running)
+        delay = min(_DELAY, _MOST_DELAY * its.running)
+        sure = latest - max(delay, its.cost.margin * its.running)
         if now < sure:
             return sure
         if self.pending.rows >= its.pace.size:

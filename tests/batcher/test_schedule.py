@@ -362,7 +362,7 @@ def busy(limits: Limits, running: int) -> Schedule:
 def test_the_next_batch_is_cut_one_hand_over_before_the_device_is_free() -> None:
     schedule = busy(Limits(), running=10)  # 20 ms
     early = schedule.ahead_at(0, 0.0, draining=False)
-    assert early == pytest.approx(0.020 - HANDOFF - 0.001)
+    assert early == pytest.approx(0.020 - HANDOFF - 0.005)
     schedule.add(some(3), 0.005)
     latest = schedule.ahead_at(0, early, draining=False)
     assert latest == pytest.approx(0.020 - HANDOFF)
@@ -379,8 +379,8 @@ def test_where_a_whole_batch_waits_it_is_cut_sooner_as_nobody_could_join_it() ->
     schedule.add(some(10), 0.001)
     early = schedule.ahead_at(0, 0.001, draining=False)
     assert schedule.ahead_at(0, early, draining=False) == policy.NOW
-    schedule.devices[0].cost.margin = 0.25  # batches may well be 5 ms early or late
-    assert schedule.ahead_at(0, 0.001, draining=False) == pytest.approx(early - 0.004)
+    schedule.devices[0].cost.margin = 0.4  # batches may well be 8 ms early or late
+    assert schedule.ahead_at(0, 0.001, draining=False) == pytest.approx(early - 0.003)
 
 
 def test_nothing_is_cut_ahead_while_callers_that_come_back_are_waited_for() -> None:

@@ -63,6 +63,24 @@ def test_the_time_is_kept_from_the_moment_run_is_entered() -> None:
     assert min(taken) <= 7.5e-3  # the quickest: a busy machine may delay any one of them
 
 
+def test_a_batch_that_is_launched_while_one_runs_begins_when_that_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And not when its results are asked for: the process may be late without the device idling."""
+    now, slept = 100.0, list[float]()
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    monkeypatch.setattr(time, "sleep", slept.append)
+    runner = simulated(fixed=20)
+    first, second = runner.launch(["a"]), runner.launch(["b"])
+    np.testing.assert_array_equal(np.asarray(first()), answers(["a"]))
+    now = 100.025  # late by 5 ms, of which the device has used every one
+    second()
+    now = 100.050
+    third = runner.launch(["c"])
+    third()
+    assert slept == pytest.approx([0.020, 0.015, 0.020])
+
+
 def test_no_time_at_all_means_no_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_sleep(seconds: float) -> None:
         raise AssertionError(f"slept {seconds} s")
