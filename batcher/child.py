@@ -44,16 +44,12 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main(factory: RunnerFactory, channel: socket.socket, output: Connection) -> None:
-    # The parent decides when we leave, by closing the channel: a Ctrl-C or a SIGTERM that is
-    # sent to the whole group must not take accepted requests with it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    leave_when_told()
     os.dup2(output.fileno(), 1)
     os.dup2(output.fileno(), 2)
     output.close()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # text streams both
-    _die_with_parent()
     pipe = Pipe(channel)
     threading.Thread(target=_leave_with_parent, name="parent-watch", daemon=True).start()
     try:
@@ -162,11 +158,15 @@ def _send(pipe: Pipe, number: int, message: Ready | Done | Failed) -> None:
     pipe.send(data)
 
 
-def _die_with_parent() -> None:
-    """On Linux the kernel sees to it, even if the runner never lets go of the interpreter lock.
+def leave_when_told() -> None:
+    """For a process that its parent ends: a Ctrl-C or a SIGTERM sent to the whole group must
+    not take accepted requests with it.
 
-    It takes the thread that started us for the parent: the batching thread, which outlives us.
+    It dies with the parent all the same. On Linux the kernel sees to it, even if nobody ever lets
+    go of the interpreter lock; it takes the thread that started us for the parent.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 

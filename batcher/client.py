@@ -28,6 +28,10 @@ class Client(Protocol):
         caller: str | None = None,
     ) -> Any:
         """The result for one payload. See submit_all."""
+        answers = await self.submit_all(
+            [payload], costs=[cost], deadline=deadline, priority=priority, caller=caller
+        )
+        return answers[0].value
 
     async def submit_all(
         self,
@@ -54,7 +58,7 @@ class Client(Protocol):
         """The last few thousand, newest last."""
 
 
-class LocalClient:
+class LocalClient(Client):
     """The engine in this process, from one event loop."""
 
     def __init__(
@@ -67,20 +71,6 @@ class LocalClient:
         self._expiry = Expiry(loop)
         limits = collector.limits
         self._shares = limits.share_equal or limits.cache_bytes > 0
-
-    async def submit(
-        self,
-        payload: Payload,
-        *,
-        cost: int = 1,
-        deadline: float | None = None,
-        priority: int = 3,
-        caller: str | None = None,
-    ) -> Any:
-        answers = await self.submit_all(
-            [payload], costs=[cost], deadline=deadline, priority=priority, caller=caller
-        )
-        return answers[0].value
 
     async def submit_all(
         self,
@@ -96,14 +86,9 @@ class LocalClient:
         now = self._collector.clock.now()
         if deadline is None:
             deadline = now + self._request_timeout
-        if not deadline > now:  # nor is NaN
-            raise DeadlineExceeded("the deadline had passed before the request was submitted")
-        if priority not in _LEVELS:
-            raise ValueError(f"priority must be from 0 to {LEVELS - 1}, not {priority}")
         if costs is None:
             costs = [1] * len(payloads)
-        if min(costs) < 1:
-            raise ValueError(f"a cost must be at least 1 token, not {min(costs)}")
+        check(costs, deadline, priority, now)
         places = range(len(payloads))
         call, sink = Call(self._loop, len(payloads)), self._sink
         key = key_of if self._shares else _no_key
@@ -141,6 +126,16 @@ class LocalClient:
 
     async def recent_batches(self) -> list[BatchReport]:
         return self._collector.recent_batches()
+
+
+def check(costs: Sequence[int], deadline: float, priority: int, now: float) -> None:
+    """What is asked of every call. Raises DeadlineExceeded, ValueError."""
+    if not deadline > now:  # nor is NaN
+        raise DeadlineExceeded("the deadline had passed before the request was submitted")
+    if priority not in _LEVELS:
+        raise ValueError(f"priority must be from 0 to {LEVELS - 1}, not {priority}")
+    if min(costs) < 1:
+        raise ValueError(f"a cost must be at least 1 token, not {min(costs)}")
 
 
 def _no_key(payload: Payload) -> None:

@@ -10,25 +10,24 @@ import asyncio
 import itertools
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 
 from batcher import frames
 from batcher.channel import Channel
+from batcher.client import Client, check
 from batcher.clock import Clock
 from batcher.errors import BatcherError, DeadlineExceeded, NotReady, Overloaded, RunnerFailed
 from batcher.expiry import Expiry
 from batcher.frames import FrameError, Json, Message
 from batcher.futures import Call
-from batcher.request import LEVELS, Answer, BatchReport, Payload
+from batcher.request import Answer, BatchReport, Payload
 from batcher.stats import Snapshot
 from batcher.told import batches_from, snapshot_from
 
 _PATIENCE = 2.0  # seconds for the engine to say how it is
-_LEVELS = range(LEVELS)
 _RETRY = 1.0  # seconds; nobody knows how long a model takes to load
 
 
-class RemoteClient:
+class RemoteClient(Client):
     def __init__(
         self,
         clock: Clock,
@@ -61,21 +60,6 @@ class RemoteClient:
 
     # Client
 
-    async def submit(
-        self,
-        payload: Payload,
-        *,
-        cost: int = 1,
-        deadline: float | None = None,
-        priority: int = 3,
-        caller: str | None = None,
-    ) -> Any:
-        """See Client.submit."""
-        answers = await self.submit_all(
-            [payload], costs=[cost], deadline=deadline, priority=priority, caller=caller
-        )
-        return answers[0].value
-
     async def submit_all(
         self,
         payloads: Sequence[Payload],
@@ -92,16 +76,11 @@ class RemoteClient:
         now = self._clock.now()
         if deadline is None:
             deadline = now + self._request_timeout
-        if not deadline > now:  # nor is NaN
-            raise DeadlineExceeded("the deadline had passed before the request was submitted")
-        if priority not in _LEVELS:
-            raise ValueError(f"priority must be from 0 to {LEVELS - 1}, not {priority}")
         if costs is None:
             costs = [1] * count
         if len(costs) != count:
             raise ValueError(f"{len(costs)} costs for {count} payloads")
-        if min(costs) < 1:
-            raise ValueError(f"a cost must be at least 1 token, not {min(costs)}")
+        check(costs, deadline, priority, now)
         channel = self._open()
         if channel.is_stuck:
             raise Overloaded("the engine does not keep up with what it is sent", _RETRY)

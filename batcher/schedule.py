@@ -93,6 +93,8 @@ class Schedule:
         its = self.devices[device]
         if its.batches != 1 or not self.handoff or self.pending.is_retry:
             return math.inf
+        if self.is_soon_over(device, its.running):
+            return math.inf
         latest = its.free_at - self.handoff
         delay = min(_DELAY, _MOST_DELAY * its.running)
         sure = latest - max(delay, its.cost.margin * its.running)
@@ -101,8 +103,6 @@ class Schedule:
         if self.pending.rows >= its.pace.size:
             others_first = len(self.devices) > 1 and not self._share(its, now)
             return math.inf if others_first else policy.NOW
-        if self.handoff > _MOST_AHEAD * its.running:
-            return math.inf
         if now < latest:
             return latest
         if not self.pending or self._regroup.pays or self.due(device, now, draining) > now:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
 import multiprocessing
 import os
-import signal
 import socket
 import sys
 from collections.abc import Callable
 from typing import Any
 
+from batcher.child import leave_when_told
 from batcher.worker import describe_exit
 from service.orders import Order, Orders
 from service.terminal import log_to_stderr
 
 _log = logging.getLogger("service")
-_PR_SET_PDEATHSIG = 1
 
 
 class Child:
@@ -117,12 +115,7 @@ class Child:
 def _begin(
     name: str, main: Callable[..., int], end: socket.socket, arguments: tuple[Any, ...]
 ) -> None:
-    # The supervisor decides when we leave: a Ctrl-C or a SIGTERM that is sent to the whole group
-    # must not take accepted requests with it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if sys.platform == "linux":  # even if the event loop never comes round
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    leave_when_told()
     log_to_stderr(name)
     _log.info("runs as process %d", os.getpid())
     sys.exit(main(end, *arguments))

@@ -22,8 +22,8 @@ LAYERS = [
     {"policy", "admission"},
     {"schedule"},
     {"collector", "simulate", "worker"},
-    {"client", "remote", "reception"},
-    {"batching"},
+    {"client", "reception"},
+    {"batching", "remote"},
     {"engine"},
     {"__init__"},
 ]

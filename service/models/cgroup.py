@@ -14,9 +14,9 @@ OWN = Path("/proc/self/cgroup")
 
 def quota_cores(root: Path = ROOT, own: Path = OWN) -> int | None:
     """Cores that may be used at once, rounded up; None: all that there are."""
-    told = [_text(folder / "cpu.max") for folder in _groups("", root, own)]
+    told = [text_of(folder / "cpu.max") for folder in _groups("", root, own)]
     told += [
-        f"{_text(folder / 'cpu.cfs_quota_us').strip()} {_text(folder / 'cpu.cfs_period_us')}"
+        f"{text_of(folder / 'cpu.cfs_quota_us').strip()} {text_of(folder / 'cpu.cfs_period_us')}"
         for folder in _groups("cpu", root, own)
     ]
     quotas = [cores_in(each) for each in told]
@@ -44,7 +44,7 @@ def cores_in(cpu_max: str) -> int | None:
 def _groups(controller: str, root: Path, own: Path) -> Iterator[Path]:
     """The process's own group and those above it. Without a controller: of version 2."""
     base = root / controller
-    for line in _text(own).splitlines():
+    for line in text_of(own).splitlines():
         _, controllers, path = line.split(":", 2)
         if controller in controllers.split(","):  # version 2 has none in its line
             folder = base / path.strip("/")
@@ -55,18 +55,18 @@ def _groups(controller: str, root: Path, own: Path) -> Iterator[Path]:
 
 
 def _room(folder: Path, limit: str, usage: str, cache: str) -> int | None:
-    most, used = _text(folder / limit).strip(), _text(folder / usage).strip()
+    most, used = text_of(folder / limit).strip(), text_of(folder / usage).strip()
     if not (most.isdigit() and used.isdigit()):
         return None
     droppable = 0
-    for line in _text(folder / "memory.stat").splitlines():
+    for line in text_of(folder / "memory.stat").splitlines():
         name, _, value = line.partition(" ")
         if name == cache and value.isdigit():
             droppable = int(value)
     return max(0, int(most) - int(used) + droppable)
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
     """Empty where there is no such file."""
     try:
         return path.read_text()

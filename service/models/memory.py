@@ -29,14 +29,14 @@ class Need:
 
 def free_host_memory() -> int | None:
     """Bytes, the container's limit counted; None: the system does not say."""
-    here = _kib(_text(MEMINFO), "MemAvailable")
+    here = _kib(cgroup.text_of(MEMINFO), "MemAvailable")
     allowed = cgroup.free_memory()
     return min((free for free in (here, allowed) if free is not None), default=None)
 
 
 def measure_host() -> tuple[int, int] | None:
     """What this process takes now and took at most, what it shares with others left out."""
-    status = _text(STATUS)
+    status = cgroup.text_of(STATUS)
     now, most, shared = (_kib(status, name) for name in ("VmRSS", "VmHWM", "RssFile"))
     if now is None or most is None or shared is None:
         return None
@@ -82,11 +82,3 @@ def _kib(text: str, name: str) -> int | None:
         if key == name:
             return int(value.split()[0]) * 1024
     return None
-
-
-def _text(path: Path) -> str:
-    """Empty where there is no such file."""
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
