@@ -11,12 +11,12 @@ from batcher import Client, NotReady
 from batcher.clock import Clock, MonotonicClock
 from service.aside import Aside
 from service.census import Alone, Census
-from service.gpus import Telemetry
 from service.headers import ServerTiming
 from service.lag import Lag
 from service.metrics import Tally
 from service.preparing import Preparer
 from service.settings import Settings
+from service.telemetry import Telemetry
 from service.version import version
 
 Scaling = Literal["model", "service", "never"]

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from batcher import Snapshot
-from service.gpus import FIGURES, Reading, Telemetry, devices_in
+from service.gpus import FIGURES, Reading, devices_in
+from service.telemetry import Telemetry
 
 
 async def page(telemetry: Telemetry, snapshot: Snapshot) -> bytes:
-    """Empty where no replica is on a GPU. The driver is asked in a thread: it may block."""
+    """Empty where no replica is on a GPU."""
     devices = devices_in(snapshot)
-    if not devices:
-        return b""
-    return exposition(await asyncio.to_thread(telemetry.read, devices))
+    return exposition(await telemetry.read(devices)) if devices else b""
 
 
 def exposition(readings: Sequence[Reading]) -> bytes:

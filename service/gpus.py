@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -80,30 +79,28 @@ def devices_in(snapshot: Snapshot) -> dict[str, str]:
     return {str(each["placed_on"]): str(each["gpu_uuid"]) for each in facts if "gpu_uuid" in each}
 
 
-class Telemetry:
-    """May block for as long as the driver does: not for the event loop. Any thread may ask."""
+class Driver:
+    """Every call may block for as long as NVIDIA's driver does. For one thread."""
 
     def __init__(self, load: Callable[[], Any] | None = None) -> None:
         self._load = load or _load
-        self._lock = threading.Lock()
         self._nvml: Any = None
         self._why_not: str | None = None  # None: not tried yet; empty: it works
 
     def read(self, devices: Mapping[str, str]) -> list[Reading]:
-        with self._lock:
-            if self._open():
-                return []
-            return [
-                Reading(device, values)
-                for device, uuid in devices.items()
-                if (values := self._values(uuid))
-            ]
+        """`devices`: UUIDs by name."""
+        if self._open():
+            return []
+        return [
+            Reading(device, values)
+            for device, uuid in devices.items()
+            if (values := self._values(uuid))
+        ]
 
     def close(self) -> None:
-        with self._lock:
-            nvml, self._nvml, self._why_not = self._nvml, None, "closed"
-            if nvml is not None:
-                nvml.nvmlShutdown()
+        nvml, self._nvml, self._why_not = self._nvml, None, "closed"
+        if nvml is not None:
+            nvml.nvmlShutdown()
 
     def _open(self) -> str:
         """Once. Returns why there is nothing to be read; empty: there is."""
@@ -135,11 +132,11 @@ class Telemetry:
 
 def free_memory(uuid: str, load: Callable[[], Any] | None = None) -> int | None:
     """Bytes; None: NVIDIA's driver cannot be asked."""
-    telemetry = Telemetry(load)
+    driver = Driver(load)
     try:
-        values = [reading.values for reading in telemetry.read({"": uuid})]
+        values = [reading.values for reading in driver.read({"": uuid})]
     finally:
-        telemetry.close()
+        driver.close()
     names = ("gpu_memory_total_bytes", "gpu_memory_used_bytes")
     if not values or any(name not in values[0] for name in names):
         return None

@@ -24,6 +24,7 @@ FOLDER = "memory"  # in the cache folder
 # Where nothing has been measured yet. Libraries and their state, beside the weights and the batch:
 # 209 MiB with torch 2.13 on a CPU.
 _LIBRARIES = 200 * MIB
+_CUDA_LIBRARIES = 512 * MIB  # beside those, on the host: CUDA's own and its half of the context
 _BATCH = 512 * MIB
 _PACKAGES = ("torch", "transformers", "onnxruntime", "onnxruntime-gpu", "openvino")
 _SHAPES_MEMORY = ("dtype", "backend", "compile")  # settings
@@ -80,15 +81,19 @@ def _needs(
     for device in dict.fromkeys(devices):
         kind = "cpu" if device == "cpu" else gpus.each[int(device.removeprefix("cuda:"))].name
         notes[device] = _note(settings, folder, kind)
-        needs[device] = noted(notes[device]) or estimate(weights_bytes(folder), device)
+        guess = estimate(weights_bytes(folder), device)
+        need = noted(notes[device]) or guess
+        needs[device] = need if need.host else replace(need, host=guess.host)
     return needs, notes
 
 
 def estimate(weights: int, device: str) -> Need:
-    """Half of the weights at the least, on a GPU: there they often go from 32 bits to 16."""
+    """Half of the weights at the least, on a GPU: there they often go from 32 bits to 16, but all
+    of them come by way of the host."""
     if device == "cpu":
         return Need(weights + _LIBRARIES, weights + _LIBRARIES + _BATCH)
-    return Need(weights // 2 + CUDA_CONTEXT, weights + CUDA_CONTEXT + _BATCH)
+    host = weights + _LIBRARIES + _CUDA_LIBRARIES
+    return Need(weights // 2 + CUDA_CONTEXT, weights + CUDA_CONTEXT + _BATCH, host=host)
 
 
 def _note(settings: Settings, folder: Path, kind: str) -> str:

@@ -76,22 +76,57 @@ def counts(
     """Replicas by device. `needs` by device; None: nobody knows, so nothing is refused and `auto`
     is 1 on a GPU. `reserve` in bytes. Raises Refused."""
     found = {}
-    for device, times in Counter(devices).items():
+    times = Counter(devices)
+    taken = 0  # of the host's memory, by those on the devices before
+    for before, device in enumerate(times):
         need = needs.get(device)
-        free = free_on(device, machine)
-        room = None if free is None else free - reserve
-        if asked == "auto":
-            number = _most(device, machine, need)
-            if need is not None and room is not None:
-                number = max(1, min(number, room // need.most))
-        else:
-            number = asked * times
-        if need is not None and free is not None and room is not None:
-            # One alone may yet learn to make do with smaller batches.
-            needed = need.least if number == 1 else number * need.most
-            if needed > room:
-                raise Refused(_too_little(device, number, needed, need, free, reserve))
+        claims = _claims(device, need, machine, reserve, taken) if need is not None else []
+        number = _most(device, machine, need) if asked == "auto" else asked * times[device]
+        for claim in claims if asked == "auto" else ():
+            # What is the host's is for the devices to come too.
+            shares = len(times) - before if claim.is_host else 1
+            number = max(1, min(number, claim.room // shares // claim.most))
+        for claim in claims:
+            needed = claim.needed(number)
+            if needed > claim.room:
+                raise Refused(_too_little(claim, number, needed, reserve))
+            taken += needed if claim.is_host else 0
         found[device] = number
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """What a replica on a device takes of one memory: the device's, or the host's. In bytes."""
+
+    what: str  # for whoever reads that there is too little
+    is_host: bool
+    least: int
+    most: int
+    source: str
+    free: int
+    room: int  # of what is free, without the reserve and what others take
+
+    def needed(self, number: int) -> int:
+        # One alone may yet learn to make do with smaller batches.
+        return self.least if number == 1 else number * self.most
+
+
+def _claims(device: str, need: Need, machine: Machine, reserve: int, taken: int) -> list[_Claim]:
+    """Of no memory of which nobody knows what is free."""
+    source = f"as measured, {need.note}" if need.note else "estimated from the size of its weights"
+    own, host = free_on(device, machine), machine.host_free
+    on_cpu = device == "cpu"
+    found = []
+    if own is not None:
+        room = own - reserve - (taken if on_cpu else 0)
+        what = f"memory on {device}"
+        found.append(_Claim(what, on_cpu, need.least, need.most, source, own, room))
+    if host is not None and need.host and not on_cpu:
+        # Each worker is a process, through whose memory its model goes on the way to the device.
+        room = host - reserve - taken
+        what = f"host memory for {device}"
+        found.append(_Claim(what, True, need.host, need.host, source, host, room))
     return found
 
 
@@ -133,15 +168,16 @@ def _most(device: str, machine: Machine, need: Need | None) -> int:
     return max(1, min(MOST_ON_A_GPU, machine.quota // max(1, len(machine.gpus.each))))
 
 
-def _too_little(device: str, number: int, needed: int, need: Need, free: int, reserve: int) -> str:
-    who = f"{number} replicas" if number > 1 else "a replica"
-    source = f"as measured, {need.note}" if need.note else "estimated from the size of its weights"
-    each = f"{_mib(need.most)} each, " if number > 1 else ""
+def _too_little(claim: _Claim, number: int, needed: int, reserve: int) -> str:
+    who = f"{number} replicas need" if number > 1 else "a replica needs"
+    each = f"{_mib(claim.most)} each, " if number > 1 else ""
+    others = claim.free - reserve - claim.room
+    less = f" and {_mib(others)} for the other devices" if others else ""
     return (
-        f"too little memory on {device}: {who} needs {_mib(needed)} ({each}{source}), and"
-        f" {_mib(max(0, free - reserve))} are free ({_mib(free)} less"
-        f" BATCHER_MEMORY_RESERVE_MB={reserve // MIB})"
-    ).replace("replicas needs", "replicas need")
+        f"too little {claim.what}: {who} {_mib(needed)} ({each}{claim.source}), and"
+        f" {_mib(max(0, claim.room))} are free ({_mib(claim.free)} less"
+        f" BATCHER_MEMORY_RESERVE_MB={reserve // MIB}{less})"
+    )
 
 
 def _mib(value: int) -> str:

@@ -25,6 +25,7 @@ class Need:
     least: int  # without a batch
     most: int  # with the largest of the profile
     note: str = ""  # the file that says so; empty: an estimate from the size of the weights
+    host: int = 0  # beside a GPU's: what its process takes of the machine's own while it loads
 
 
 def free_host_memory() -> int | None:
@@ -54,13 +55,13 @@ def measure_cuda(device: str) -> tuple[int, int]:
     )
 
 
-def note(path: str, least: int, most: int) -> str:
+def note(path: str, least: int, most: int, host: int = 0) -> str:
     """Whole or not at all. Returns one line that says why it was not noted; empty: it was."""
     file = Path(path).expanduser()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as temporary:
-            temporary.write_text(json.dumps(asdict(Need(least, most))) + "\n")
+            temporary.write_text(json.dumps(asdict(Need(least, most, host=host))) + "\n")
     except OSError as error:
         return f"what a replica needs is not noted: {error}"
     return ""
@@ -71,9 +72,10 @@ def noted(path: str) -> Need | None:
     try:
         content = json.loads(Path(path).expanduser().read_bytes())
         least, most = int(content["least"]), int(content["most"])
+        host = int(content.get("host", 0))
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    return Need(least, most, path) if 0 < least <= most else None
+    return Need(least, most, path, host) if 0 < least <= most and host >= 0 else None
 
 
 def _kib(text: str, name: str) -> int | None:

@@ -42,9 +42,9 @@ class Placed:
             facts["cores"] = ranges(config.cores)
         if config.gpu_uuid:
             facts["gpu_uuid"] = config.gpu_uuid
-        if not config.device.startswith("cuda"):
-            measured = memory.measure_host()
-        else:
+        measured, host = memory.measure_host(), 0
+        if config.device.startswith("cuda"):
+            host = measured[1] if measured is not None else 0
             measured = memory.measure_cuda(config.device) if "torch" in sys.modules else None
         if measured is not None:
             least, most = measured
@@ -54,7 +54,7 @@ class Placed:
             if (
                 config.memory_note
                 and has_run_all
-                and (why := memory.note(config.memory_note, least, most))
+                and (why := memory.note(config.memory_note, least, most, host))
             ):
                 print(why, flush=True)
         return facts

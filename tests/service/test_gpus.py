@@ -12,7 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from service.front import Front
-from service.gpus import FIGURES, Telemetry, free_memory
+from service.gpus import FIGURES, Driver, free_memory
+from service.telemetry import Telemetry
 from tests.service.conftest import FakeClient
 
 MIB = 2**20
@@ -76,8 +77,8 @@ def with_devices(engine: FakeClient, **uuids: str) -> None:
 
 def test_readings_are_in_base_units_and_what_a_device_does_not_tell_is_left_out() -> None:
     nvml = FakeNvml()
-    telemetry = Telemetry(lambda: nvml)
-    whole, part = telemetry.read({"cuda:0": "a", "cuda:1": "b", "cuda:2": "gone"})
+    driver = Driver(lambda: nvml)
+    whole, part = driver.read({"cuda:0": "a", "cuda:1": "b", "cuda:2": "gone"})
     assert whole.device == "cuda:0"
     assert whole.values == {
         "gpu_utilisation_ratio": 0.37,
@@ -92,28 +93,28 @@ def test_readings_are_in_base_units_and_what_a_device_does_not_tell_is_left_out(
 
 def test_the_driver_is_opened_with_the_first_reading_and_closed_once() -> None:
     nvml = FakeNvml()
-    telemetry = Telemetry(lambda: nvml)
+    driver = Driver(lambda: nvml)
     assert nvml.opened == 0
-    telemetry.read({"cuda:0": "a"})
-    telemetry.read({"cuda:0": "a"})
-    telemetry.close()
-    telemetry.close()
+    driver.read({"cuda:0": "a"})
+    driver.read({"cuda:0": "a"})
+    driver.close()
+    driver.close()
     assert (nvml.opened, nvml.closed) == (1, 1)
-    assert telemetry.read({"cuda:0": "a"}) == []
+    assert driver.read({"cuda:0": "a"}) == []
 
 
 def test_a_driver_that_does_not_answer_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     nvml = FakeNvml(works=False)
-    telemetry = Telemetry(lambda: nvml)
-    assert [telemetry.read({"cuda:0": "a"}) for _ in range(3)] == [[], [], []]
+    driver = Driver(lambda: nvml)
+    assert [driver.read({"cuda:0": "a"}) for _ in range(3)] == [[], [], []]
     assert len(caplog.messages) == nvml.opened == 1
     assert "Driver Not Loaded" in caplog.messages[0]
-    telemetry.close()
+    driver.close()
     assert nvml.closed == 0
 
 
 def test_without_the_package_there_is_nothing() -> None:
-    assert Telemetry(absent).read({"cuda:0": "a"}) == []
+    assert Driver(absent).read({"cuda:0": "a"}) == []
     assert free_memory("a", absent) is None
 
 
@@ -126,7 +127,7 @@ def test_a_scrape_tells_the_devices_that_replicas_are_on(
     http: TestClient, engine: FakeClient, front: Front
 ) -> None:
     nvml = FakeNvml()
-    front.gpus = Telemetry(lambda: nvml)
+    front.gpus = Telemetry(Driver(lambda: nvml))
     with_devices(engine, first="a")
     text = http.get("/metrics").text
     families = {each.name: each for each in text_string_to_metric_families(text)}
@@ -138,15 +139,14 @@ def test_a_scrape_tells_the_devices_that_replicas_are_on(
         [sample] = family.samples
         assert sample.labels == {"device": "cuda:0"}
         assert sample.name.endswith("_total") == figure.is_counter
-    [thread] = nvml.asked_in
-    assert thread.startswith("asyncio_")  # one of those that asyncio keeps for what blocks
+    assert nvml.asked_in == {"telemetry"}
 
 
 def test_where_no_replica_is_on_a_gpu_the_driver_is_not_asked(
     http: TestClient, engine: FakeClient, front: Front
 ) -> None:
     nvml = FakeNvml()
-    front.gpus = Telemetry(lambda: nvml)
+    front.gpus = Telemetry(Driver(lambda: nvml))
     with_devices(engine, first="")
     assert "batcher_gpu_" not in http.get("/metrics").text
     assert nvml.opened == 0

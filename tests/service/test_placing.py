@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from service.models import RunnerConfig, cuda, memory, placed
 from service.models.cuda import Gpu, Gpus
 from service.models.memory import MIB, Need
 from service.placing import Layout, lay_out
-from service.replicas import Placement
+from service.replicas import Placement, Refused
 from service.serving import runner_factories
 from service.settings import Settings
 
@@ -83,6 +85,24 @@ def test_an_estimate_is_replaced_by_what_was_noted(tmp_path: Path) -> None:
     assert lay_out(given) == estimated
     other = Settings(model=model, dtype="bfloat16", cache_dir=str(tmp_path / "cache"))
     assert lay_out(other).placements[0].memory_note != note
+
+
+def test_the_host_memory_of_a_worker_on_a_gpu_is_estimated_until_it_is_noted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cards(monkeypatch, 80_000)
+    model = fake_model(tmp_path / "model", 3000 * MIB)
+    given = Settings(model=model, replicas="auto", cache_dir=str(tmp_path / "cache"))
+    estimated = lay_out(given)
+    assert devices(estimated) == ["cuda:0"] * 2  # of 3,712 MiB each, in 7,680
+    note = estimated.placements[0].memory_note
+    assert memory.note(note, 3000 * MIB, 4000 * MIB) == ""  # as once, without the host's
+    assert devices(lay_out(given)) == ["cuda:0"] * 2
+    assert memory.note(note, 3000 * MIB, 4000 * MIB, host=2000 * MIB) == ""
+    assert devices(lay_out(given)) == ["cuda:0"] * 3
+    monkeypatch.setattr(placing, "free_host_memory", lambda: 2500 * MIB)
+    with pytest.raises(Refused, match="too little host memory for cuda:0: a replica needs 2,000"):
+        lay_out(given)
 
 
 def test_nothing_is_noted_without_a_cache(tmp_path: Path) -> None:
@@ -181,6 +201,19 @@ def test_a_worker_is_bound_before_its_runner_is_made_and_notes_what_it_needs(
     }
     assert runner.launch is None  # type: ignore[attr-defined]
     assert memory.noted(note) == Need(10, 30, note)
+
+
+def test_a_worker_on_a_gpu_notes_what_it_took_of_the_host_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    note = str(tmp_path / "need.json")
+    monkeypatch.setattr(placed, "create_runner", lambda name, config: Warm())
+    monkeypatch.setattr(memory, "measure_host", lambda: (10, 30))
+    monkeypatch.setattr(memory, "measure_cuda", lambda device: (500, 700))
+    monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))  # asked for only where it is
+    runner = placed.create_placed("x", RunnerConfig("m", device="cuda:0", memory_note=note))
+    assert runner.warm_up()["memory_bytes"] == 700
+    assert memory.noted(note) == Need(500, 700, note, host=30)
 
 
 def test_a_profile_that_was_only_read_is_no_measure_of_the_need(

@@ -92,6 +92,48 @@ def test_several_start_only_if_all_fit_with_their_largest_batches() -> None:
     )
 
 
+def on_gpu(most: int, host: int) -> Need:
+    return Need(most * MIB, most * MIB, "/cache/note.json", host * MIB)
+
+
+def test_replicas_on_gpus_take_memory_of_the_host_too() -> None:
+    needs = {"cuda:0": on_gpu(10, 600)}
+    assert counts(["cuda:0"], 3, needs, machine(TWO, free=1801 * MIB), MIB) == {"cuda:0": 3}
+    with pytest.raises(Refused) as refused:
+        counts(["cuda:0"], 3, needs, machine(TWO, free=1800 * MIB), MIB)
+    assert str(refused.value) == (
+        "too little host memory for cuda:0: 3 replicas need 1,800 MiB (600 MiB each, as measured,"
+        " /cache/note.json), and 1,799 MiB are free (1,800 MiB less BATCHER_MEMORY_RESERVE_MB=1)"
+    )
+
+
+def test_one_replica_on_a_gpu_must_fit_on_the_host_while_it_loads() -> None:
+    for asked in (1, "auto"):
+        with pytest.raises(Refused, match="host memory for cuda:0: a replica needs 600 MiB"):
+            counts(["cuda:0"], asked, {"cuda:0": on_gpu(10, 600)}, machine(TWO, free=599 * MIB), 0)  # type: ignore[arg-type]
+
+
+def test_auto_shares_the_memory_of_the_host_among_the_gpus() -> None:
+    needs = dict.fromkeys(("cuda:0", "cuda:1"), on_gpu(10, 600))
+    for free, found in ((4800, (4, 4)), (4799, (3, 4)), (2400, (2, 2)), (1200, (1, 1))):
+        little = machine(TWO, free=free * MIB)
+        assert tuple(counts(list(needs), "auto", needs, little, 0).values()) == found
+    unknown = machine(TWO, free=None)
+    assert counts(list(needs), "auto", needs, unknown, 0) == {"cuda:0": 4, "cuda:1": 4}
+
+
+def test_what_the_devices_before_take_of_the_host_is_told() -> None:
+    needs = {"cuda:0": on_gpu(10, 600), "cpu": need(500, 700)}
+    assert counts(["cuda:0", "cpu"], 1, needs, machine(TWO, free=1100 * MIB), 0)
+    with pytest.raises(Refused) as refused:
+        counts(["cuda:0", "cpu"], 1, needs, machine(TWO, free=1000 * MIB), 0)
+    assert str(refused.value) == (
+        "too little memory on cpu: a replica needs 500 MiB (as measured, /cache/note.json), and"
+        " 400 MiB are free (1,000 MiB less BATCHER_MEMORY_RESERVE_MB=0 and 600 MiB for the other"
+        " devices)"
+    )
+
+
 def test_devices_take_turns_and_cpu_replicas_get_their_cores() -> None:
     found = place({"cuda:0": 2, "cpu": 2, "cuda:1": 1}, machine(TWO, cores=8), 0)
     assert found == [
