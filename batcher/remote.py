@@ -141,7 +141,7 @@ class RemoteClient(Client):
             self._on_lost()
         calls, self._calls = self._calls, {}
         for call in calls.values():
-            call.settle(0, NotReady("the engine died while it had this request", _RETRY))
+            call.settle(0, NotReady("the engine was lost while it had this request", _RETRY))
 
     def __repr__(self) -> str:
         return f"<RemoteClient {len(self._calls)} in flight, {self._channel!r}>"

@@ -17,7 +17,7 @@ from batcher import Engine
 from batcher.clock import MonotonicClock
 from service.banner import banner
 from service.descriptors import room_for
-from service.exits import CRASHED, NO_MODEL, OK
+from service.exits import CRASHED, NO_MODEL, OK, UNANSWERED
 from service.freezing import freeze
 from service.front import Front
 from service.placing import Layout
@@ -66,6 +66,7 @@ class Alone:
         crashing = asyncio.create_task(self._engine.crashed(), name="crash")
         await _first(loading, stopping, serving)
         problem = loading.exception() if loading.done() else None
+        drained = True
         if problem is None and loading.done():
             await _first(stopping, crashing, serving)
             if signals.delay:  # nobody sends new requests here once all know that we end
@@ -88,7 +89,9 @@ class Alone:
             complain(f"the model cannot be loaded: {in_one_line(problem)}")
             return NO_MODEL
         _log.info("ended")
-        return CRASHED if ended_by_itself else OK
+        if ended_by_itself:
+            return CRASHED
+        return OK if drained else UNANSWERED
 
     async def _load(self) -> None:
         started = time.monotonic()

@@ -15,7 +15,7 @@ from service.census import Fronts
 from service.child import next_order
 from service.exits import CRASHED, NO_MODEL, OK
 from service.freezing import freeze
-from service.orders import Orders
+from service.orders import LONGEST_TEXT, Orders
 from service.placing import Layout
 from service.serving import find_served, make_engine
 from service.settings import Settings
@@ -56,7 +56,7 @@ class _EngineProcess:
         try:
             await asyncio.wait((obeying, loading), return_when=asyncio.FIRST_COMPLETED)
             if loading.done() and not self._is_closing and (problem := loading.exception()):
-                self._orders.say("failed", in_one_line(problem)[:10_000])
+                self._orders.say("failed", in_one_line(problem)[:LONGEST_TEXT])
                 return NO_MODEL
             await asyncio.wait((obeying, crashing), return_when=asyncio.FIRST_COMPLETED)
             if not obeying.done():
@@ -78,6 +78,8 @@ class _EngineProcess:
             if word == "front":
                 assert end is not None
                 await self._fronts.join(value, end)
+            elif word == "call":
+                self._orders.say("here")
             elif word == "drain":
                 self._orders.say("drained", await self._engine.drain())
             elif word == "close":

@@ -19,7 +19,7 @@ from service.descriptors import room_for
 from service.exits import CRASHED, NO_MODEL, OK
 from service.freezing import freeze
 from service.front import Front
-from service.orders import Orders
+from service.orders import LONGEST_TEXT, Orders
 from service.server import Server
 from service.serving import find_served
 from service.settings import Settings
@@ -53,6 +53,7 @@ class _FrontProcess:
         share = math.ceil(settings.max_connections / fronts)
         self._server = Server(self._front, room_for(share))
         self._orders = Orders(end)
+        self._way: int | None = None  # to the engine, by the number that the supervisor gave it
 
     async def run(self) -> int:
         serving = asyncio.create_task(self._server.run_on(self._listener), name="http")
@@ -61,7 +62,7 @@ class _FrontProcess:
         try:
             await asyncio.wait((serving, obeying, loading), return_when=asyncio.FIRST_COMPLETED)
             if loading.done() and (problem := loading.exception()) is not None:
-                self._orders.say("failed", in_one_line(problem)[:10_000])
+                self._orders.say("failed", in_one_line(problem)[:LONGEST_TEXT])
                 return NO_MODEL
             await asyncio.wait((serving, obeying), return_when=asyncio.FIRST_COMPLETED)
             ended_by_itself = serving.done()
@@ -82,10 +83,14 @@ class _FrontProcess:
 
     async def _obey(self) -> None:
         while True:
-            word, _, end = await next_order(self._orders)
+            word, value, end = await next_order(self._orders)
             if word == "engine":
                 assert end is not None
+                await self._client.close()  # and whatever that loses goes by the number before
+                self._way = value
                 await self._client.attach(end)
+            elif word == "call":
+                self._orders.say("here")
             elif word == "stopping":
                 self._front.stopping = True
             elif word == "refuse":
@@ -106,3 +111,4 @@ class _FrontProcess:
         # The engine knew what the fronts before this one had counted. A sum that begins anew is
         # understood; one that falls by their share would be taken for as many new requests.
         self._front.tally.clear()
+        self._orders.say("lost", self._way)  # the engine may well live

@@ -15,7 +15,8 @@ from collections import deque
 from typing import Any, NamedTuple
 
 _log = logging.getLogger("service")
-_LONGEST = 60_000  # bytes of a word and its value
+_LONGEST = 60_000  # bytes of a word and its value: such a one always fits in an empty line
+LONGEST_TEXT = 4_000  # characters of a text that may say anything: JSON takes at most 12 bytes each
 
 
 class Order(NamedTuple):
@@ -41,8 +42,11 @@ class Orders:
         return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
     def say(self, word: str, value: Any = None, end: socket.socket | None = None) -> None:
-        """Nobody there to hear it is no failure: that is noticed where it matters."""
+        """Nobody there to hear it is no failure: that is noticed where it matters. Raises
+        ValueError for a value that is too long, and then nothing is said."""
         data = json.dumps([word, value]).encode()
+        if len(data) > _LONGEST:
+            raise ValueError(f"{word!r} with {len(data)} bytes: at most {_LONGEST} can be said")
         fds = [] if end is None else [end.fileno()]
         try:
             socket.send_fds(self._end, [data], fds)

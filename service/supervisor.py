@@ -1,21 +1,24 @@
 """The supervisor: owns the listening socket and the signals, and two kinds of children: the engine
-and the fronts. It replaces who dies, joins who is new, and ends them in order. Serves nothing.
+and the fronts. It replaces who dies or no longer answers, joins who is new or has lost the other,
+and ends them in order. Serves nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import socket
 from collections.abc import Callable
 
 from batcher.clock import MonotonicClock
-from service import engine_process, front_process
+from service import engine_process, front_process, rollcall
 from service.child import Child
-from service.exits import CRASHED, NO_MODEL, OK
+from service.exits import CRASHED, NO_MODEL, OK, UNANSWERED
 from service.orders import Order
 from service.placing import Layout
 from service.restarts import Restarts
+from service.rollcall import RollCall
 from service.settings import Settings
 from service.signals import Signals
 from service.terminal import complain, say
@@ -24,6 +27,7 @@ from service.topology import Topology
 _log = logging.getLogger("service")
 _LAST_WORDS = 15.0  # seconds for a process to end that has nothing left to do
 _WORD = 5.0  # seconds for a front to do what takes a turn of its event loop: it may be stuck
+_REJOIN = 0.1  # seconds, so that what breaks at once each time costs little
 _ENGINE = "engine"
 
 
@@ -51,6 +55,9 @@ class Supervisor:
         self._children: dict[str, Child] = {}  # those that live
         self._waiting: dict[str, asyncio.TimerHandle] = {}  # to be started again
         self._up: set[str] = set()  # those that live and have come up
+        self._ways = itertools.count(1)  # from a front to the engine: never the same number again
+        self._way: dict[str, int] = {}  # the one that each front was given last
+        self._roll = RollCall()
         self._banner = ""  # empty: no engine has ever come up
         self._is_announced = False
         self._is_stopping = False  # a signal has come
@@ -64,6 +71,7 @@ class Supervisor:
         try:
             for name in self._restarts:
                 self._start(name)
+            self._call_the_roll()
             code = await self._live(signals)
         except Exception:
             _log.critical("the service has failed and is ending", exc_info=True)
@@ -87,13 +95,13 @@ class Supervisor:
         stopping.cancel()
         if self._failed.done():
             return self._failed.result()
-        await self._end()
-        return OK
+        return OK if await self._end() else UNANSWERED
 
-    async def _end(self) -> None:
+    async def _end(self) -> bool:
         """What has been accepted is answered, by all fronts; then the engine goes, and then they,
-        once their clients have read what there is."""
+        once their clients have read what there is. Returns whether all was answered in time."""
         self._is_ending = True
+        all_answered = True
         for handle in self._waiting.values():
             handle.cancel()
         self._listener.close()  # the last front to close it answers those in its queue
@@ -105,6 +113,7 @@ class Supervisor:
                 grace = asyncio.sleep(max((each for each in said if each), default=0.0))
                 patience = self._settings.drain_timeout_ms / 1e3 + _LAST_WORDS
                 drained, _ = await asyncio.gather(engine.ask("drain", "drained", patience), grace)
+                all_answered = bool(drained)
                 if not drained:
                     _log.error("not all accepted requests were answered within the drain timeout")
                 if drained is None:  # who still waits for it is told so at once
@@ -112,22 +121,25 @@ class Supervisor:
             await engine.ask("close", "closed", _LAST_WORDS)
         for front in fronts:
             front.say("end")
-        await self._gone(fronts, _LAST_WORDS)
+        all_answered &= await self._gone(fronts, _LAST_WORDS)
         if engine is not None:
             engine.say("end")
             await self._gone([engine], _LAST_WORDS)
+        return all_answered
 
     async def _all_gone(self, timeout: float) -> None:
         await self._gone(list(self._children.values()), timeout)
 
-    async def _gone(self, children: list[Child], timeout: float) -> None:
+    async def _gone(self, children: list[Child], timeout: float) -> bool:
+        """Whether they went by themselves."""
         if not children:
-            return
+            return True
         _, late = await asyncio.wait([child.gone for child in children], timeout=timeout)
         if late:
             _log.error("%d processes did not end and are killed", len(late))
             for child in children:
                 child.kill()
+        return not late
 
     # Children
 
@@ -149,10 +161,30 @@ class Supervisor:
         engine, front = self._children.get(_ENGINE), self._children.get(name)
         if engine is None or front is None:
             return
+        way = self._way[name] = next(self._ways)
         one, other = socket.socketpair()
         with one, other:
             engine.say("front", self._numbers[name], one)
-            front.say("engine", None, other)
+            front.say("engine", way, other)
+
+    def _join_again(self, name: str, lost: int) -> None:
+        """If both live: else they are joined when who has died is there again."""
+        both_live = name in self._children and _ENGINE in self._children
+        if both_live and not self._is_ending and self._way.get(name) == lost:
+            _log.error("%s has lost its way to the engine, and both live: joining them anew", name)
+            self._join(name)
+
+    def _call_the_roll(self) -> None:
+        """Of those that are up: a start has no bound, and tells of its end."""
+        if self._is_ending:
+            return
+        asked, silent = self._roll.call(sorted(self._up), self._clock.now())
+        for name in silent:
+            _log.error("%s has not answered for %g s: killing it", name, rollcall.BOUND)
+            self._children[name].kill()
+        for name in asked:
+            self._children[name].say("call")
+        self._loop.call_later(rollcall.INTERVAL, self._call_the_roll)
 
     def _on_word(self, child: Child, order: Order) -> None:
         if order.word == "up":
@@ -165,6 +197,10 @@ class Supervisor:
                 self._is_announced = True
                 say(self._banner)
                 _log.info("the engine and %d fronts are up", self._count)
+        elif order.word == "here":
+            self._roll.heard(child.name)
+        elif order.word == "lost":
+            self._loop.call_later(_REJOIN, self._join_again, child.name, order.value)
         elif order.word == "failed" and child.name not in self._up:
             problem = f"the model cannot be loaded: {order.value}"
             if self._banner:  # it could be, before
@@ -176,6 +212,7 @@ class Supervisor:
         name = child.name
         del self._children[name]
         self._up.discard(name)
+        self._roll.heard(name)
         if self._is_ending:
             if why != "exit code 0":
                 _log.warning("%s ended with %s", name, why)

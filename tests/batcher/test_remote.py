@@ -232,7 +232,7 @@ async def test_an_engine_that_dies_is_a_503_for_all_in_flight_until_the_next_one
     await site.until(waiting=2)
     site.receptions[0]._channel._abort()  # type: ignore[union-attr]  # it is attached
     for each in asking:
-        with pytest.raises(NotReady, match="died") as gone:
+        with pytest.raises(NotReady, match="was lost") as gone:
             await each
         assert gone.value.retry_after > 0
     for attempt in (client.submit("c"), client.snapshot()):

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import ctypes
+import functools
 import os
 import re
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,15 +23,19 @@ import numpy as np
 import pytest
 
 from service.models.simulated import answers
+from tests.service import hasty
 from tests.service.test_server import DEADLINE, ROOT, Server, command, ends, loading, worker_of
 
 FRONTS = 2
 
 
-def several(*flags: str) -> Server:
+PIDFD_GETFD = 438  # the number of the system call, on every architecture
+
+
+def several(*flags: str, module: str = "service") -> Server:
     """Whose worker may hang for as long as it likes."""
     fixed = ("--runner", "simulated", "--frontends", str(FRONTS), "--hang-after-ms", "600000")
-    return Server(*fixed, *flags)
+    return Server(*fixed, *flags, module=module)
 
 
 def child(server: Server, name: str) -> int:
@@ -85,6 +92,34 @@ def server() -> Iterator[Server]:
     with several() as made:
         yield made
         assert made.end() == 0
+
+
+def way_to_the_engine(server: Server, name: str) -> socket.socket:
+    """The front's own end of it: its one stream that the supervisor has made."""
+    handle = os.pidfd_open(child(server, name))
+    found = []
+    for entry in Path(f"/proc/{child(server, name)}/fd").iterdir():
+        if not os.readlink(entry).startswith("socket:"):
+            continue
+        fd = ctypes.CDLL(None, use_errno=True).syscall(PIDFD_GETFD, handle, int(entry.name), 0)
+        if fd < 0:
+            raise OSError(ctypes.get_errno(), "no descriptor of another process")
+        end = socket.socket(fileno=fd)
+        made_by = 0
+        if (end.family, end.type) == (socket.AF_UNIX, socket.SOCK_STREAM):
+            credentials = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            made_by = int.from_bytes(credentials[:4], sys.byteorder)
+        if made_by == server.process.pid:
+            found.append(end)
+        else:
+            end.close()
+    os.close(handle)
+    [way] = found
+    return way
+
+
+def lost(server: Server) -> int:
+    return sum("has lost its way to the engine" in line for line in server.log)
 
 
 def requests_total(page: str) -> collections.Counter[str]:
@@ -182,6 +217,65 @@ def test_a_killed_engine_is_503_for_what_it_had_and_comes_back() -> None:
             np.testing.assert_array_equal(np.float32(got), answers(["a"]))
         # Anew, for all: a front that went on counting would look like as many new requests.
         assert requests_total(http.get("/metrics").text)["/embed"] == len(fronts)
+
+
+def test_a_front_whose_way_to_a_living_engine_breaks_is_joined_to_it_anew() -> None:
+    with several() as server, each_front(server) as fronts:
+        pids = [child(server, name) for name in ("engine", "front-0", "front-1")]
+        for http in fronts:
+            http.post("/embed", json={"inputs": "a"})
+        before = requests_total(fronts[1].get("/metrics").text)
+        seen = [collections.Counter[int]() for _ in fronts]
+        over = threading.Event()
+
+        def ask(http: httpx2.Client, statuses: collections.Counter[int]) -> None:
+            while not over.is_set():
+                answer = http.post("/embed", json={"inputs": "a"})
+                statuses[answer.status_code] += 1
+                if answer.status_code == 200:
+                    np.testing.assert_array_equal(np.float32(answer.json()), answers(["a"]))
+
+        def reached(losses: int, answered: int) -> bool:
+            server.http.get("/health/live")
+            return lost(server) >= losses and seen[0][200] > answered
+
+        callers = [
+            threading.Thread(target=ask, args=each) for each in zip(fronts, seen, strict=True)
+        ]
+        for caller in callers:
+            caller.start()
+        for losses in (1, 2):
+            with way_to_the_engine(server, "front-0") as way:
+                way.shutdown(socket.SHUT_RDWR)
+            server.until(functools.partial(reached, losses, 0))
+            server.until(functools.partial(reached, losses, seen[0][200]))
+        over.set()
+        for caller in callers:
+            caller.join()
+        assert {status for statuses in seen for status in statuses} <= {200, 503}
+        assert seen[0][503] >= 1
+        assert [child(server, name) for name in ("engine", "front-0", "front-1")] == pids
+        stats = fronts[0].get("/stats").json()
+        assert (stats["fronts"], stats["running"]) == ({"0": True, "1": True}, 0)
+        after = requests_total(fronts[1].get("/metrics").text)
+        assert all(after[route] >= count for route, count in before.items())
+        server.http.close()
+        assert server.end() == 0
+        assert lost(server) == 2  # the end is none
+
+
+def test_a_stopped_front_and_a_stopped_engine_are_killed_and_replaced() -> None:
+    with several(module="tests.service.hasty") as server, each_front(server) as (_, living):
+        for name in ("front-0", "engine"):
+            os.kill(child(server, name), signal.SIGSTOP)
+            server.heard(f"{name} has not answered for {hasty.BOUND:g} s: killing it")
+            server.heard(f"{name} died (signal 9)")
+            server.heard(f"{name} is up again")
+            got = living.post("/embed", json={"inputs": "a"})
+            np.testing.assert_array_equal(np.float32(got.json()), answers(["a"]))
+        assert sum("has not answered" in line for line in server.log) == 2
+        server.http.close()
+        assert server.end() == 0
 
 
 def test_a_front_that_is_replaced_after_the_signal_is_not_ready_either() -> None:

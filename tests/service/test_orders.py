@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 
-from service.orders import Orders
+import pytest
+
+from service.orders import LONGEST_TEXT, Orders
 from tests.fakes import run_async
 
 
@@ -25,6 +27,22 @@ def test_words_arrive_in_order_with_their_values_and_sockets() -> None:
         assert first.end.recv(5) == b"hello"
         for each in (one, other, ours, first.end):
             each.close()
+
+    run_async(test())
+
+
+def test_a_long_text_arrives_whole_and_one_that_is_too_long_is_not_said() -> None:
+    async def test() -> None:
+        one, other = map(Orders, Orders.line())
+        long = "\N{GRINNING FACE}" * LONGEST_TEXT  # as JSON the longest there is
+        one.say("failed", long)
+        with pytest.raises(ValueError, match=r"'up' with \d+ bytes: at most \d+ can be said"):
+            one.say("up", 2 * long)
+        one.say("up", "banner")
+        first, second = await other.next(), await other.next()
+        assert (first, second) == (("failed", long, None), ("up", "banner", None))
+        one.close()
+        other.close()
 
     run_async(test())
 

@@ -34,17 +34,17 @@ DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 DEADLINE = 60.0  # seconds; whatever takes this long has failed
 
 
-def command(*flags: str) -> list[str]:
+def command(*flags: str, module: str = "service") -> list[str]:
     fixed = ["--port", "0", "--drain-delay-ms", "0"]
-    return [sys.executable, "-m", "service", *fixed, *flags]
+    return [sys.executable, "-m", module, *fixed, *flags]
 
 
 class Server:
     """Started, and ready once the banner is there."""
 
-    def __init__(self, *flags: str) -> None:
+    def __init__(self, *flags: str, module: str = "service") -> None:
         self.process = subprocess.Popen(
-            command(*flags),
+            command(*flags, module=module),
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -350,8 +350,11 @@ def test_a_signal_under_load_drains_every_accepted_request(number: int) -> None:
         assert ends(worker)
 
 
-def test_work_that_outlasts_the_drain_is_answered_with_an_error() -> None:
-    with simulated("--drain-timeout-ms", "200") as server:
+@pytest.mark.parametrize("engine", ["inline", "process"])
+def test_work_that_outlasts_the_drain_is_answered_with_an_error_and_told_by_the_exit_code(
+    engine: str,
+) -> None:
+    with simulated("--drain-timeout-ms", "200", "--engine", engine) as server:
         status: list[int] = []
 
         def ask() -> None:
@@ -364,7 +367,7 @@ def test_work_that_outlasts_the_drain_is_answered_with_an_error() -> None:
         server.process.send_signal(signal.SIGTERM)
         caller.join()
         assert status == [503]
-        assert server.close() == 0
+        assert server.close() == 5
 
 
 def test_a_second_signal_ends_at_once_and_takes_the_worker_along() -> None:
