@@ -1,8 +1,9 @@
 """The schedule with a lock: submit, next_batch, and settling what comes back.
 
-Owns the only lock of the engine and every change of a request's state. Delivers outcomes outside
-the lock. Decides nothing: `schedule` says who may come in and what goes in a batch, `recovery` what
-becomes of one that failed. Never runs a model, never touches an event loop.
+Owns the only lock of the engine. What it guards: `schedule` says who may come in and what goes in a
+batch, `sharing` who needs no row, `ledger` makes and counts each change of a request's state,
+`replicas` says who is up, `suspicion` whom to blame for a loss. Delivers outcomes outside the lock.
+Decides nothing, never runs a model, never touches an event loop.
 """
 
 from __future__ import annotations
@@ -20,26 +21,24 @@ from batcher.arrays import is_array
 from batcher.clock import Clock
 from batcher.errors import (
     BatcherError,
-    Cancelled,
     DeadlineExceeded,
     Draining,
-    NotReady,
     PoisonRequest,
     Refused,
 )
+from batcher.ledger import Ledger
 from batcher.limits import Limits
-from batcher.quarantine import Quarantine, fingerprint
 from batcher.replica import Replica
+from batcher.replicas import Replicas
 from batcher.request import Answer, Batch, BatchReport, Outcome, Request, Sink, State
 from batcher.runner import as_outcome
 from batcher.schedule import Schedule
 from batcher.sharing import Sharing, Sorted, join
-from batcher.stats import Snapshot, Tally
+from batcher.stats import Snapshot
+from batcher.suspicion import Suspicion
 
 _log = logging.getLogger(__name__)
-_MAX_LENIENCY = 64.0
-_MOST_CONDEMNED = 2  # in a row, with nothing between that went well
-_NOT_READY_RETRY = 1.0  # seconds; nobody knows how long a model takes to load
+_ANOTHER_SERVES = 1.0  # seconds after which to come back to a service that ends
 
 _FROM_CACHE = BatchReport(-1, 0, 0, 0, 0, "cache", 0.0, 0.0, 0.0, 0.0)
 
@@ -57,23 +56,18 @@ class Collector:
         self._settled_all = threading.Condition(self._lock)  # nothing waits, nothing runs
         self._schedule = Schedule(limits, replicas)
         self._pending = self._schedule.pending  # every request in here is WAITING
-        self._running = 0  # requests that are RUNNING
         self._sharing = Sharing(limits.share_equal, limits.cache_bytes)
-        devices = self._schedule.devices
-        self._replicas = [Replica(index, device) for index, device in enumerate(devices)]
-        self._is_hopeful = False  # there is one that is up or soon will be
-        self._quarantine = Quarantine()
-        self._leniency = 1.0  # times the patience: batches have hung, and nobody knows why
+        self._replicas = Replicas(self._schedule.devices)
+        self._suspicion = Suspicion()
+        self._ledger = Ledger(self._schedule)
         self._phase = "open"  # then draining, then closed
-        self._tally = Tally()
 
     # What the caller's side does
 
     def submit(self, requests: Sequence[Request]) -> None:
         """Returns at once: all are queued, or nothing changed and Refused or PoisonRequest is
         raised."""
-        # Hardly ever is anything in quarantine, and only then do requests pay for it.
-        prints = [fingerprint(r.payload) for r in requests] if self._quarantine else []
+        prints = self._suspicion.prints(requests)
         settled: Settled | None = None
         with self._lock:
             now = self.clock.now()
@@ -82,12 +76,12 @@ class Collector:
             if refused is None and found.alone:
                 refused = self._schedule.refusal(found.alone, now)
             if refused is not None:
-                self._tally.refused[type(refused).__name__] += len(requests)
+                self._ledger.refused(refused, len(requests))
                 try:
                     raise refused
                 finally:
                     del refused  # it will know this frame: a ring
-            self._tally.accepted += len(requests)
+            self._ledger.accepted(len(requests))
             if found.known or found.joining:
                 settled = defaultdict(list)
                 self._share(found, now, settled)
@@ -149,8 +143,7 @@ class Collector:
 
     def replica_up(self, replica: int, facts: Mapping[str, object]) -> None:
         with self._lock:
-            self._replicas[replica].came_up(facts, self.clock.now())
-            self._look_for_hope()
+            self._replicas.came_up(replica, facts, self.clock.now())
             self._call_all()
 
     def replica_down(self, replica: int, reason: str) -> None:
@@ -159,9 +152,7 @@ class Collector:
         Those who wait go on waiting: the next worker is expected soon.
         """
         with self._lock:
-            if self._replicas[replica].up:
-                self._replicas[replica].went_down(reason)
-                self._look_for_hope()
+            if self._replicas.went_down(replica, reason):
                 self._call_all()
 
     def replica_waits(self, replica: int, delay: float, reason: str, is_broken: bool) -> None:
@@ -172,10 +163,10 @@ class Collector:
         """
         settled: Settled = defaultdict(list)
         with self._lock:
-            self._replicas[replica].waits(self.clock.now() + delay, reason, is_broken)
-            self._look_for_hope()
-            if not self._is_hopeful:
-                why = self._not_ready()
+            now = self.clock.now()
+            self._replicas.waits(replica, now + delay, reason, is_broken)
+            if not self._replicas.is_hopeful:
+                why = self._replicas.not_ready(now)
                 for request in self._pending.clear():
                     self._finish(request, copy.copy(why), settled)
             self._call_all()
@@ -200,7 +191,7 @@ class Collector:
                 self._call_all()
             while not self._is_finished() and self.clock.now() < until:
                 self.clock.wait(self._settled_all, until)
-            return not (self._pending or self._running)
+            return self._ledger.is_settled
 
     def close(self, why: BatcherError) -> None:
         """Ends everything now: what waits gets `why`, and batching threads see None.
@@ -226,43 +217,13 @@ class Collector:
 
     def snapshot(self) -> Snapshot:
         with self._lock:
-            tally, pending = self._tally, self._pending
             now = self.clock.now()
-            return Snapshot(
-                phase=self._phase,
-                accepted=tally.accepted,
-                ok=tally.outcomes["ok"],
-                failed=tally.outcomes["failed"],
-                expired=tally.outcomes["expired"],
-                cancelled=tally.outcomes["cancelled"],
-                refused=dict(tally.refused),
-                retried=tally.retried,
-                poison=tally.poison,
-                shared=tally.shared,
-                cached=tally.cached,
-                waiting=len(pending),
-                waiting_bulk=pending.bulk,
-                waiting_tokens=pending.tokens,
-                running=self._running,
-                oldest_age=now - pending.oldest.arrival if pending else 0.0,
-                predicted_batch=self._schedule.next_batch_seconds(),
-                handoff=self._schedule.handoff,
-                batches=dict(tally.batches),
-                queue_wait=tally.queue_wait.snapshot(),
-                inference=tally.inference.snapshot(),
-                batch_size=tally.batch_size.snapshot(),
-                batch_tokens=tally.batch_tokens.snapshot(),
-                batch_padding=tally.batch_padding.snapshot(),
-                batch_oldest_wait=tally.batch_oldest_wait.snapshot(),
-                batch_predicted=tally.batch_predicted.snapshot(),
-                batch_prediction_error=tally.batch_prediction_error.snapshot(),
-                replicas=tuple(replica.snapshot(now) for replica in self._replicas),
-            )
+            return self._ledger.snapshot(self._phase, now, self._replicas.snapshot(now))
 
     def recent_batches(self) -> list[BatchReport]:
         """The last few thousand, newest last."""
         with self._lock:
-            return list(self._tally.recent)
+            return self._ledger.recent()
 
     def __repr__(self) -> str:
         busy = sum(device.batches > 0 for device in self._schedule.devices)
@@ -280,39 +241,24 @@ class Collector:
         for call in self._calls:
             call.notify_all()
 
-    def _look_for_hope(self) -> None:
-        self._is_hopeful = any(replica.is_hopeful for replica in self._replicas)
-
     def _refusal(self, prints: Sequence[str | None], now: float) -> Refused | PoisonRequest | None:
         """Whatever is asked for."""
         if self._phase != "open":
-            return Draining("the service is shutting down", _NOT_READY_RETRY)
-        if not self._is_hopeful:
-            return self._not_ready()
-        if prints:
-            self._quarantine.let_go(now)
-            if any(self._quarantine.holds(each, now) for each in prints):
-                return PoisonRequest("this input has killed several workers: it is refused")
-        return None
+            return Draining("the service is shutting down", _ANOTHER_SERVES)
+        if not self._replicas.is_hopeful:
+            return self._replicas.not_ready(now)
+        return self._suspicion.refusal(prints, now) if prints else None
 
     def _share(self, found: Sorted, now: float, settled: Settled) -> None:
-        self._tally.cached += len(found.known)
+        self._ledger.cached(len(found.known))
         for request, value in found.known:
             self._finish(request, Answer(value, 0.0, _FROM_CACHE), settled)
         for request, batch, row in found.joining:
             join(request, batch, row)
-            self._tally.queue_wait.observe(0.0)
-        self._running += len(found.joining)
-        self._tally.shared += len(found.joining)
+        self._ledger.joined(len(found.joining))
         self._schedule.joined(len(found.joining), now)
         if self._pending:
             self._call_one()  # a replica that waits for company may have it now
-
-    def _not_ready(self) -> NotReady:
-        waits = [replica.retry_in(self.clock.now()) for replica in self._replicas]
-        reason = next((replica.reason for replica in self._replicas if replica.reason), "")
-        why = f"no worker is ready; the last one: {reason}" if reason else "no worker is ready"
-        return NotReady(why, min((wait for wait in waits if wait), default=_NOT_READY_RETRY))
 
     def _wait_for_batch(self, replica: Replica, settled: Settled) -> Batch | None:
         """None with something settled: the queue held nothing but expired requests."""
@@ -341,7 +287,7 @@ class Collector:
 
     def _canary_due(self, replica: Replica) -> float:
         """inf: it needs none."""
-        is_slow = len(self._replicas) > 1 and self._schedule.is_slow(replica.index)
+        is_slow = len(self._calls) > 1 and self._schedule.is_slow(replica.index)
         due = replica.slow_canary_due if is_slow else replica.canary_due
         return math.inf if due is None else due
 
@@ -352,12 +298,7 @@ class Collector:
         if not fill.taken:
             return None
         batch = self._batch(fill.taken, replica, fill.reason, now, fill.predicted, fill.twins)
-        for row in range(batch.size):
-            for request in batch.row(row):
-                request.state = State.RUNNING
-                self._running += 1
-                self._tally.queue_wait.observe(now - request.arrival)
-        self._tally.shared += sum(map(len, fill.twins.values()))
+        self._ledger.began(batch, now)
         if self._pending:
             self._call_one()  # what is left over is for the next free replica
         return batch
@@ -392,16 +333,12 @@ class Collector:
             replica.device.cost, batch.size, batch.tokens, self.limits.hang_after
         )
         if batch.size > 1:
-            batch.patience *= self._leniency
+            batch.patience *= self._suspicion.leniency
         self._sharing.runs(batch)
         return batch
 
     def _finish(self, request: Request, outcome: Outcome, settled: Settled) -> None:
-        """The one step to DONE; whoever holds a WAITING request has taken it off the queue."""
-        if request.state is State.RUNNING:
-            self._running -= 1
-        request.state = State.DONE
-        self._tally.outcomes[_kind(outcome)] += 1
+        self._ledger.finished(request, outcome)
         settled[request.sink].append((request, outcome))
         if self._phase != "open" and self._is_finished():
             self._settled_all.notify_all()
@@ -410,7 +347,7 @@ class Collector:
     def _is_finished(self) -> bool:
         if self._phase == "open":
             return False
-        return self._phase == "closed" or not (self._pending or self._running)
+        return self._phase == "closed" or self._ledger.is_settled
 
     # What a batch ends with: see Batch
 
@@ -470,26 +407,19 @@ class Collector:
         with self._lock:
             now, replica = self.clock.now(), self._replicas[batch.replica]
             self._ended(batch, now, batch.report(0.0), 0)
-            if lost and replica.reason == "hang" and batch.size > 1:
-                # Perhaps it is only slow: the next one is given more time, to be told apart.
-                self._leniency = min(2 * self._leniency, _MAX_LENIENCY)
+            if lost:
+                self._suspicion.lost(replica, batch.size)
             back: list[Request] = []
             for row in self._still_wanted(batch, now, settled):
                 losses = max(request.losses for request in row) + lost
                 for request in row:  # some may have joined since the last loss
                     request.losses = min(losses, recovery.ALONE)
-                # Several in a row and nothing that went well: that is the replica, not the inputs.
-                if recovery.is_poison(losses) and replica.condemned < _MOST_CONDEMNED:
-                    replica.condemned += 1
-                    poison += self._condemn(row, losses, now, settled)
-                    self._leniency = 1.0
+                if self._suspicion.condemns(replica, losses):
+                    poison += self._condemn(row, replica, now, settled)
                 else:
                     back += row
-            for request in back:
-                request.state = State.WAITING
-            self._running -= len(back)
+            self._ledger.put_back(back)
             self._pending.put_back(back)
-            self._tally.retried += len(back)
             self._call_all()
         _deliver(settled)
         return poison
@@ -508,7 +438,7 @@ class Collector:
             released=answered,
         )
         if batch.requests:  # a canary is nobody's business but ours
-            self._tally.observe(report)
+            self._ledger.ended(report)
 
     def _still_wanted(self, batch: Batch, now: float, settled: Settled) -> list[list[Request]]:
         """By row, those that somebody waits for, and that can still be in time; the late ones are
@@ -523,31 +453,26 @@ class Collector:
                     late = DeadlineExceeded("the deadline passed while the request ran again")
                     self._finish(request, late, settled)
                 elif self._phase == "closed":
-                    self._finish(request, Draining("the service has shut down", 1.0), settled)
+                    self._finish(
+                        request, Draining("the service has shut down", _ANOTHER_SERVES), settled
+                    )
                 else:
                     wanted.append(request)
             if wanted:
                 rows.append(wanted)
         return rows
 
-    def _condemn(self, row: Sequence[Request], losses: int, now: float, settled: Settled) -> int:
-        """With all that wait and are like it. O(queue), once per poison. Returns how many."""
-        print_ = fingerprint(row[0].payload)
-        assert print_ is not None, "it has been in a worker: this is a bug"
-        self._quarantine.add(print_, now)
-        _log.error(
-            "an input was aboard when %d workers were lost, the last time alone; inputs with its"
-            " fingerprint, %s, are refused for a while",
-            losses,
-            print_,
-        )
-        alike = [each for each in self._pending if fingerprint(each.payload) == print_]
+    def _condemn(
+        self, row: Sequence[Request], replica: Replica, now: float, settled: Settled
+    ) -> int:
+        """With all that wait and are like it. Returns how many."""
+        alike = self._suspicion.condemn(row, replica, self._pending, now)
         for each in alike:
             self._pending.remove(each)
         for each in (*row, *alike):
             why = PoisonRequest("this input has killed several workers, the last one alone")
             self._finish(each, why, settled)
-        self._tally.poison += len(row) + len(alike)
+        self._ledger.condemned(len(row) + len(alike))
         return len(row) + len(alike)
 
     def _went_well(self, batch: Batch, errors: Sequence[BatcherError | None]) -> None:
@@ -555,9 +480,7 @@ class Collector:
         if not batch.requests or None in errors:
             replica.went_well(self.clock.now())
         if None in errors:
-            replica.condemned = 0
-            if batch.size > 1:
-                self._leniency = 1.0
+            self._suspicion.went_well(replica, batch.size)
 
 
 def _late(request: Request, now: float) -> DeadlineExceeded:
@@ -572,11 +495,3 @@ def _deliver(settled: Settled) -> None:
             sink.deliver(outcomes)
         except Exception:  # it broke its contract; the other callers must not pay for that
             _log.exception("a sink failed; %d outcomes are lost", len(outcomes))
-
-
-def _kind(outcome: Outcome) -> str:
-    if isinstance(outcome, Answer):
-        return "ok"
-    if isinstance(outcome, DeadlineExceeded):
-        return "expired"
-    return "cancelled" if isinstance(outcome, Cancelled) else "failed"
