@@ -1,6 +1,7 @@
 """`python -m loadtests`: drive a server, compare designs, check claims."""
 
 import argparse
+import signal
 import sys
 from typing import NoReturn
 
@@ -38,6 +39,8 @@ def main() -> int:
         module.add_arguments(options)
         options.set_defaults(run=module.run)
     args = parser.parse_args()
+    # As Ctrl-C does: whoever started a server stops it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         status: int = args.run(args)
     except (RuntimeError, ValueError, OSError) as error:

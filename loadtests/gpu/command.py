@@ -100,9 +100,19 @@ def run(args: argparse.Namespace) -> int:
     report, budget = Report(), Budget(args.minutes * 60)
     report.say(f"Device: {device}.\n")
     model = str(args.model or DEFAULT_MODEL)
-    offline = forward_passes(args, model, sizes, report, budget, device != "cpu")
-    with drivers(args.drivers or sizes.drivers) as pool:
-        serve(args, model, sizes, report, budget, pool, offline)
+    chosen = args.paths or paths.available(device != "cpu")
+    # The compiler may take minutes, and what it makes is not what is served: it gets what is left.
+    late = [path for path in chosen if paths.is_compiled(path)]
+    alone = Alone(args.dtype, model, sizes, report, budget, device != "cpu")
+    with tempfile.TemporaryDirectory(prefix="gpu-") as name:
+        folder = Path(name)
+        for path in chosen:
+            if path not in late:
+                alone.measure(folder, path, sizes.path)
+        with drivers(args.drivers or sizes.drivers) as pool:
+            serve(args, model, sizes, report, budget, pool, alone.best)
+        for path in late:
+            alone.measure(folder, path, math.inf)
     lines = [f"- left out: {line}" for line in budget.left_out]
     body = "\n".join([table(report.findings), "", *report.lines, *lines])
     record.finish(f"On {device}", body, {"findings": report.findings, **report.figures})
@@ -123,37 +133,38 @@ def gpu_name() -> str:
 # Each path alone
 
 
-def forward_passes(
-    args: argparse.Namespace,
-    model: str,
-    sizes: Sizes,
-    report: Report,
-    budget: Budget,
-    on_gpu: bool,
-) -> dict[int, float]:
-    """The best offline rate for each length, of the paths in the precision that is served."""
-    best: dict[int, float] = {}
-    with tempfile.TemporaryDirectory(prefix="gpu-") as name:
-        folder = Path(name)
-        for path in args.paths or paths.available(on_gpu):
-            if not budget.allows(path, START_SECONDS + 20):
-                continue
-            found, why = measure_path(folder, path, model, sizes, budget)
-            if found is None:
-                report.say(f"- {path}: not measured: {why}")
-                continue
-            report.figures[path] = found
-            report.findings += judged_path(path, found)
-            report.lines += path_lines(path, found)
-            print("\n".join(path_lines(path, found)), flush=True)
-            if is_served(path, args.dtype, on_gpu):
-                for length, rates in found["offline"].items():
-                    best[int(length)] = max(best.get(int(length), 0.0), *rates.values())
-    return best
+@dataclass(slots=True)
+class Alone:
+    """Measures one path of the forward pass after another, each in a process of its own."""
+
+    dtype: str  # of the served model
+    model: str
+    sizes: Sizes
+    report: Report
+    budget: Budget
+    on_gpu: bool
+    # The best offline rate for each length, of the paths in the precision that is served.
+    best: dict[int, float] = field(default_factory=dict)
+
+    def measure(self, folder: Path, path: str, most: float) -> None:
+        """`folder` keeps the reference for the paths that come later; `most` seconds."""
+        if not self.budget.allows(path, START_SECONDS + 20):
+            return
+        found, why = measure_path(folder, path, self.model, self.sizes, self.budget, most)
+        if found is None:
+            self.report.say(f"- {path}: not measured: {why}")
+            return
+        self.report.figures[path] = found
+        self.report.findings += judged_path(path, found)
+        for line in path_lines(path, found):
+            self.report.say(line)
+        if is_served(path, self.dtype, self.on_gpu):
+            for length, rates in found["offline"].items():
+                self.best[int(length)] = max(self.best.get(int(length), 0.0), *rates.values())
 
 
 def measure_path(
-    folder: Path, path: str, model: str, sizes: Sizes, budget: Budget
+    folder: Path, path: str, model: str, sizes: Sizes, budget: Budget, most: float
 ) -> tuple[dict[str, Any] | None, str]:
     slug = path.replace(" ", "-")
     out, reference = folder / f"{slug}.json", folder / f"{paths.REFERENCE.replace(' ', '-')}.npy"
@@ -170,14 +181,14 @@ def measure_path(
     arguments += [f"--count={min(sizes.count, 4096)}", f"--seconds={min(0.5, sizes.seconds)}"]
     settings = {"model": model, **paths.PATHS[path]}
     log = folder / f"{slug}.log"
-    why = paths.measure(settings, arguments, log, min(sizes.path, max(1.0, budget.left)))
+    why = paths.measure(settings, arguments, log, min(most, max(1.0, budget.left)))
     return (None, why) if why else (json.loads(out.read_text()), "")
 
 
 def is_served(path: str, dtype: str, on_gpu: bool) -> bool:
     """Whether the service may run this path: offline and served are compared in one precision."""
     wanted = dtype if dtype != "auto" else "bfloat16" if on_gpu else "float32"
-    return paths.PATHS[path]["dtype"] == wanted and "compile" not in paths.PATHS[path]
+    return paths.PATHS[path]["dtype"] == wanted and not paths.is_compiled(path)
 
 
 def judged_path(path: str, found: Mapping[str, Any]) -> list[Finding]:

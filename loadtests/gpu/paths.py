@@ -32,6 +32,10 @@ def available(on_gpu: bool) -> list[str]:
     ]
 
 
+def is_compiled(name: str) -> bool:
+    return "compile" in PATHS[name]
+
+
 def least_cosine(name: str) -> float:
     return LEAST_COSINE.get(PATHS[name]["dtype"], HALF_COSINE)
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from loadtests import arrivals, processes, wrk
+from loadtests import arrivals, closedloop, processes, wrk
 from loadtests.openloop import referee
 from loadtests.peers import schedule
 from loadtests.peers.catalogue import Peer
@@ -21,6 +21,7 @@ WARM_SECONDS = 1.0
 WARM_CALLERS = 64
 SKIP_SECONDS = 0.5  # Of an open loop: driven, not counted.
 GRACE_SECONDS = 2.0
+REST_SECONDS = 20.0  # At most, until a server is through with what nobody waits for any more.
 
 
 class Bench:
@@ -33,9 +34,11 @@ class Bench:
     def warm(self) -> None:
         """The first forwards of a size are slow, and learners learn: the same for every server."""
         self._closed(WARM_CALLERS, WARM_SECONDS)
+        self._rest()
 
     def closed(self, visit: Visit, callers: int) -> Point:
         report, cores, resident = self._using_cpu(lambda: self._closed(callers, self._seconds))
+        self._rest()
         return Point(
             visit.peer,
             visit.load,
@@ -60,6 +63,7 @@ class Bench:
         run, cores, resident = self._using_cpu(
             lambda: referee(self._server.target, requests, times, seconds, grace=GRACE_SECONDS)
         )
+        self._rest()
         summary = run.summary(SKIP_SECONDS)
         return Point(
             visit.peer,
@@ -81,6 +85,12 @@ class Bench:
 
     def _closed(self, callers: int, seconds: float) -> wrk.WrkReport:
         return wrk.post_bodies(self._server.target, self._peer.path, self._bodies, callers, seconds)
+
+    def _rest(self) -> None:
+        """Until the server is through with what was sent: many do not notice that a client has
+        gone, and the next measurement would begin with the backlog of this one."""
+        request = self._server.target.post(self._peer.path, self._bodies[0])
+        closedloop.drive(self._server.target, [request], 1, REST_SECONDS, most=1)
 
     def _using_cpu(self, act: Callable[[], T]) -> tuple[T, float, float]:
         pids = self._server.pids
