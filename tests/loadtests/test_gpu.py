@@ -1,7 +1,9 @@
 """Claims about the measurements on a GPU. Nothing is measured here."""
 
 import argparse
+import contextlib
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -86,6 +88,28 @@ def test_the_highest_throughput_is_judged_by_its_share_and_its_idle_time() -> No
 def test_a_path_that_fails_says_its_last_line(tmp_path: Path) -> None:
     why = paths.measure({"dtype": "none"}, ["--nonsense"], tmp_path / "log", 60.0)
     assert "--out" in why
+
+
+def test_the_compiler_gets_what_time_is_left_once_all_else_is_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    order = list[tuple[str, float]]()
+
+    def measured(*given: object) -> tuple[None, str]:
+        order.append((str(given[1]), float(str(given[-1]))))
+        return None, "not here"
+
+    monkeypatch.setattr(command, "gpu_name", lambda: "cpu")
+    monkeypatch.setattr(command, "measure_path", measured)
+    monkeypatch.setattr(command, "drivers", lambda count: contextlib.nullcontext())
+    monkeypatch.setattr(command, "serve", lambda *given: order.append(("served", 0)))
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    compiled = "torch compiled bfloat16"
+    command.run(
+        parser.parse_args(["--small", "--out", str(tmp_path), "--paths", compiled, "onnx float32"])
+    )
+    assert order == [("onnx float32", command.SMALL.path), ("served", 0), (compiled, math.inf)]
 
 
 def test_the_command_takes_a_folder_for_the_model() -> None:

@@ -1,7 +1,10 @@
 """The comparison with other servers: its order, its figures, its tables, and that wrong is seen."""
 
 import json
+import os
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +12,9 @@ import pytest
 from loadtests.peers import catalogue, install, measure, schedule, serving, tables
 from loadtests.peers.options import LOADS, Options
 from loadtests.peers.schedule import Point, Visit
+from loadtests.servers import Server
+from loadtests.target import Target
+from loadtests.wrk import WrkReport
 
 CLOSED = Point("ours", "simulated", "closed", 64, 0.0, 0, 1000.0, 5, 9, 10, 0, 2000, 0.5, 100)
 OPEN = replace(CLOSED, kind="open", level=300.0, share=0.3)
@@ -165,6 +171,24 @@ def test_names_are_unique_versions_pinned_and_an_unknown_name_is_refused() -> No
         catalogue.named(["ours", "triton"])
 
 
+def test_a_measurement_begins_when_the_server_is_through_with_the_one_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps = list[str]()
+    monkeypatch.setattr(
+        measure.wrk, "post_bodies", lambda *given: steps.append("load") or WrkReport(1.0, 0)
+    )
+    monkeypatch.setattr(
+        measure.closedloop, "drive", lambda *given, most: steps.append(f"{most} answered")
+    )
+    process = SimpleNamespace(pid=os.getpid())
+    server = Server(process, Target("127.0.0.1", 1), Path("log"))  # type: ignore[arg-type]
+    bench = measure.Bench(catalogue.PEERS[0], server, ["a text"], 1.0)
+    bench.warm()
+    bench.closed(Visit("ours", "default", 0, (1,), ()), 1)
+    assert steps == ["load", "1 answered"] * 2
+
+
 def test_options_survive_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     options = Options(port=1, load="simulated", threads=3, max_wait_ms=0.5)
     for name, value in options.environment().items():
@@ -173,7 +197,6 @@ def test_options_survive_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_every_process_that_descends_from_a_start_is_found_by_its_mark(monkeypatch) -> None:
-    import os
     import subprocess
 
     environment = os.environ | {serving.MARK: "this-test"}
