@@ -111,16 +111,23 @@ class Rounds:
             reference.check(peer, server.target)
             bench = measure.Bench(peer, server, texts, self._args.seconds)
             bench.warm()
+            # Two open loops of one visit are kept apart: what the machine does lasts a while.
+            for repeat in visit.opens[:-1]:
+                self._open(bench, visit, repeat)
             for callers in measure.missing_callers(visit, self.points):
                 self._keep(bench.closed(visit, callers))
-            for share in measure.missing_shares(visit, self.points):
-                rate = schedule.rate_of(self.points, visit.load, share)
-                self._keep(bench.open(visit, rate, share))
+            for repeat in visit.opens[-1:]:
+                self._open(bench, visit, repeat)
+
+    def _open(self, bench: measure.Bench, visit: Visit, repeat: int) -> None:
+        for share in measure.missing_shares(visit, self.points, repeat):
+            rate = schedule.rate_of(self.points, visit.load, share)
+            self._keep(bench.open(visit, repeat, rate, share))
 
     def _wanted(self, visit: Visit) -> Sequence[float]:
         return [
             *measure.missing_callers(visit, self.points),
-            *measure.missing_shares(visit, self.points),
+            *(n for r in visit.opens for n in measure.missing_shares(visit, self.points, r)),
         ]
 
     def _reference(self, options: Options) -> serving.Reference:

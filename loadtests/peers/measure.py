@@ -56,9 +56,9 @@ class Bench:
             resident,
         )
 
-    def open(self, visit: Visit, rate: float, share: float) -> Point:
+    def open(self, visit: Visit, repeat: int, rate: float, share: float) -> Point:
         seconds = self._seconds + SKIP_SECONDS
-        times = arrivals.poisson(rate, seconds, visit.repeat)
+        times = arrivals.poisson(rate, seconds, repeat)
         requests = [self._server.target.post(self._peer.path, body) for body in self._bodies]
         run, cores, resident = self._using_cpu(
             lambda: referee(self._server.target, requests, times, seconds, grace=GRACE_SECONDS)
@@ -71,7 +71,7 @@ class Bench:
             "open",
             rate,
             share,
-            visit.repeat,
+            repeat,
             summary.answered_per_s,
             summary.p50_ms,
             summary.p95_ms,
@@ -110,13 +110,13 @@ def missing_callers(visit: Visit, points: Sequence[Point]) -> list[int]:
     ]
 
 
-def missing_shares(visit: Visit, points: Sequence[Point]) -> list[float]:
-    """The open loops that `points` does not have yet, without those that are hopeless."""
+def missing_shares(visit: Visit, points: Sequence[Point], repeat: int) -> list[float]:
+    """The open loops of this repeat that `points` does not have yet, without the hopeless."""
     have = {point.key for point in points}
     return [
         share
         for share in visit.shares
-        if schedule.key(visit.peer, visit.load, "open", share, visit.repeat) not in have
+        if schedule.key(visit.peer, visit.load, "open", share, repeat) not in have
         and not schedule.hopeless(
             points, visit.peer, visit.load, schedule.rate_of(points, visit.load, share)
         )

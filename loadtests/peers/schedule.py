@@ -55,9 +55,10 @@ class Visit:
 
     peer: str
     load: str
-    repeat: int
+    repeat: int  # Of the closed loop.
     callers: tuple[int, ...]
     shares: tuple[float, ...]
+    opens: tuple[int, ...] = ()  # The repeats of the open loop, each of all shares.
 
 
 def visits(
@@ -70,13 +71,20 @@ def visits(
     """All of a comparison, in order. The servers' order turns by one each round."""
     for load in loads:
         names = [name for name, theirs in peers.items() if load in theirs]
-        for number in range(repeats + 1):
+        last = max(1, repeats - 1)
+        for number in range(last + 1):
             turn = number % max(1, len(names))
+            # The first round ends before rates are known; the last makes up for it.
+            opens = range(number, repeats + 1) if number == last else range(number, number + 1)
             for name in names[turn:] + names[:turn]:
-                # One start more than repeats: the first round ends before rates are known.
-                closed = tuple(callers) if number < repeats else ()
-                open_ = tuple(shares[load]) if number else ()
-                yield Visit(name, load, number, closed, open_)
+                yield Visit(
+                    name,
+                    load,
+                    number,
+                    tuple(callers) if number < repeats else (),
+                    tuple(shares[load]) if number else (),
+                    tuple(opens) if number else (),
+                )
 
 
 def best(points: Sequence[Point], load: str) -> float:
@@ -107,4 +115,7 @@ def figure(points: Sequence[Point], name: str) -> float | None:
 
 def seconds_of(plan: Sequence[Visit], seconds: float, start: float) -> float:
     """An estimate. `start`: seconds to start, check, warm and stop a server."""
-    return sum(start + (seconds + 0.5) * (len(v.callers) + len(v.shares)) for v in plan)
+    return sum(
+        start + (seconds + 0.5) * (len(visit.callers) + len(visit.shares) * len(visit.opens))
+        for visit in plan
+    )
