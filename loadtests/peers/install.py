@@ -25,6 +25,8 @@ DONE = "installed.txt"  # Its requirements, as installed.
 
 def install(peer: Peer, folder: Path) -> str:
     """Make the peer's environment. Returns the reason when that fails, else the empty string."""
+    if reason := lacking(peer):
+        return reason
     wanted = "\n".join((*peer.requirements, *MODEL)) + "\n"
     home = folder / peer.name
     done, failed = home / DONE, home / REASON
@@ -90,10 +92,16 @@ def why(errors: str) -> str:
     return (said or lines or ["pip failed and said nothing"])[-1]
 
 
+def lacking(peer: Peer) -> str:
+    """What pip does not bring, in words; empty: all is there."""
+    programs = [program for program in peer.programs if shutil.which(program) is None]
+    return f"{', '.join(programs)} is not on this machine" if programs else ""
+
+
 def missing(peer: Peer, folder: Path) -> str:
     """Why the peer cannot be started; empty when it can."""
-    if lacking := [program for program in peer.programs if shutil.which(program) is None]:
-        return f"{', '.join(lacking)} is not on this machine"
+    if reason := lacking(peer):
+        return reason
     home = folder / peer.name
     if not peer.requirements or (home / DONE).exists():
         return ""
@@ -124,10 +132,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen = named(args.only.split(",")) if args.only else list(PEERS)
     except ValueError as error:
         parser.error(str(error))
-    for peer in chosen:
-        if not peer.requirements:
-            continue
-        print(f"{peer.name}: {' '.join(peer.requirements)}", flush=True)
+    foreign = [peer for peer in chosen if peer.requirements]
+    print(f"into {args.folder}: minutes and about a GB for each that is not there yet", flush=True)
+    for number, peer in enumerate(foreign, 1):
+        what = " ".join(peer.requirements)
+        print(f"[{number}/{len(foreign)}] {peer.name}: {what}", flush=True)
         if reason := install(peer, args.folder):
             print(f"{peer.name}: could not be installed: {reason}", flush=True)
     return 0

@@ -43,6 +43,11 @@ class Point:
     def key(self) -> Key:
         return key(self.peer, self.load, self.kind, self.share or self.level, self.repeat)
 
+    @property
+    def good_per_s(self) -> float:
+        """Answers of 200: wrk counts the others as well."""
+        return self.per_s * (1 - self.failed / self.requests) if self.requests else 0.0
+
 
 def key(peer: str, load: str, kind: Kind, what: float, repeat: int) -> Key:
     """Of a measurement; `what` is the callers, or the share of the best throughput."""
@@ -89,14 +94,14 @@ def visits(
 
 def best(points: Sequence[Point], load: str) -> float:
     """The best throughput of any server in the first round: the rates must not move later."""
-    reached = [p.per_s for p in points if p.load == load and p.kind == "closed" and p.repeat == 0]
-    return max(reached, default=0.0)
+    first = [p for p in points if p.load == load and p.kind == "closed" and p.repeat == 0]
+    return max((p.good_per_s for p in first), default=0.0)
 
 
 def capacity(points: Sequence[Point], peer: str, load: str) -> float:
     """The most that this server reached in any closed loop so far."""
-    own = [p.per_s for p in points if (p.peer, p.load, p.kind) == (peer, load, "closed")]
-    return max(own, default=0.0)
+    own = [p for p in points if (p.peer, p.load, p.kind) == (peer, load, "closed")]
+    return max((p.good_per_s for p in own), default=0.0)
 
 
 def hopeless(points: Sequence[Point], peer: str, load: str, rate: float) -> bool:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import uuid
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -116,6 +118,11 @@ def test_what_failed_is_said_and_cannot_be_first() -> None:
     points = [replace(OPEN, p95_ms=50.0), replace(OPEN, peer="mosec", p95_ms=2.0, failed=1000)]
     rows = tables.table(points, ["ours", "mosec"], "simulated").splitlines()
     assert rows[2:] == ["| ours | **50.0** |", "| mosec | 2.0 (50% failed) |"]
+    refusing = replace(CLOSED, peer="mosec", per_s=9000.0, failed=1900)
+    rows = tables.table([CLOSED, refusing], ["ours", "mosec"], "simulated").splitlines()
+    assert rows[2:] == ["| ours | **1,000** |", "| mosec | 9,000 (95% failed) |"]
+    assert schedule.best([CLOSED, refusing], "simulated") == 1000.0
+    assert schedule.capacity([refusing], "mosec", "simulated") == pytest.approx(450.0)
 
 
 def test_a_rate_over_a_servers_capacity_is_called_so() -> None:
@@ -198,15 +205,18 @@ def test_options_survive_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
     assert Options.from_environment() == options
 
 
-def test_every_process_that_descends_from_a_start_is_found_by_its_mark(monkeypatch) -> None:
-    import subprocess
-
-    environment = os.environ | {serving.MARK: "this-test"}
-    with subprocess.Popen(["sleep", "60"], env=environment) as process:
-        try:
-            assert serving.marked("this-test") == [process.pid]
-        finally:
-            process.kill()
+def test_every_process_that_descends_from_a_start_is_found_by_its_mark() -> None:
+    mark = uuid.uuid4().hex
+    command, environment = ["cat"], os.environ | {serving.MARK: mark}
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"up?\n")
+        process.stdin.flush()
+        process.stdout.readline()  # its environment is not there before it has come this far
+        assert serving.marked(mark) == [process.pid]
 
 
 def test_a_bound_is_dropped_only_from_what_is_loosened() -> None:
@@ -219,3 +229,13 @@ def test_the_reason_of_a_failed_installation_is_pips_last_error() -> None:
     errors = "WARNING: x\nERROR: Could not find a version\nERROR: No matching y\n[notice] z\n"
     assert install.why(errors) == "ERROR: No matching y"
     assert install.why("") == "pip failed and said nothing"
+
+
+def test_nothing_is_installed_for_a_peer_whose_programs_are_not_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(install.shutil, "which", lambda program: None)
+    assert install.main([str(tmp_path), "--only", "torchserve"]) == 0
+    told = capsys.readouterr().out
+    assert "torchserve: could not be installed: java is not on this machine" in told
+    assert list(tmp_path.iterdir()) == []
