@@ -6,9 +6,11 @@ be written is found out at each start. Imports no torch.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,20 @@ def save_note(cache_dir: str, kind: str, key: Key, value: Mapping[str, object]) 
     except OSError as error:
         return f"{path} is not saved, the next start finds it out again: {one_line(error)}"
     return ""
+
+
+@contextlib.contextmanager
+def by_one(cache_dir: str, kind: str, key: Key) -> Iterator[None]:
+    """One process after the other finds out what is noted under this key. Without a cache folder,
+    or where it cannot be written, all at once."""
+    with contextlib.ExitStack() as held:
+        if cache_dir:
+            path = _note(cache_dir, kind, key).with_suffix(".lock")
+            with contextlib.suppress(OSError):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                lock = held.enter_context(path.open("wb"))
+                fcntl.flock(lock, fcntl.LOCK_EX)  # given back as it is closed, or the process ends
+        yield
 
 
 def digest(key: Key) -> str:

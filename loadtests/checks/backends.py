@@ -42,8 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backends", nargs="*", choices=BACKENDS, help="default: all that are installed"
     )
-    parser.add_argument("--seconds", type=number_between(1, 60), default=3.0, help="of each run")
-    parser.add_argument("--repeats", type=count_between(1, 15), default=4)
+    parser.add_argument("--seconds", type=number_between(1, 60), default=2.0, help="of each run")
+    parser.add_argument("--repeats", type=count_between(1, 25), default=9)
     parser.add_argument("--only", choices=WORKLOADS, nargs="*", default=list(WORKLOADS))
     parser.add_argument("--set", type=setting_argument, action="append", default=[])
 
@@ -82,7 +82,7 @@ def measure(args: argparse.Namespace, record: Record) -> Measured:
             told = every[name].describe() if name == EAGER else _facts(servers[name])
             lines.append(f"- {name}: {told}")
             print(lines[-1], flush=True)
-        for repeat in range(args.repeats):
+        for repeat in range(args.repeats):  # many and short: an odd spell is then one of nine
             for workload in args.only:
                 callers, kind = WORKLOADS[workload]
                 texts = workloads.texts(kind, sentences, seed=repeat)
@@ -164,5 +164,13 @@ def _facts(server: Server) -> str:
     if status != 200:
         raise RuntimeError(f"/stats answered {status}")
     facts = json.loads(body)["replicas"][0]["facts"]
-    chosen = ("backend", "dtype", "threads", "load_seconds", "warm_up_seconds")
+    chosen = (
+        "backend",
+        "shares",
+        "backend_ms",
+        "dtype",
+        "threads",
+        "load_seconds",
+        "warm_up_seconds",
+    )
     return ", ".join(f"{name} {facts[name]}" for name in chosen if name in facts)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -30,7 +32,9 @@ from service.models.backends.choice import open_backend
 from service.models.backends.guarded import Opened, TooInaccurate, worst_cosine
 from service.models.backends.onnx_runtime import OnnxBackend, choose_onnx_dtype, open_onnx
 from service.models.backends.quantised import block_of, per_channel, smoothing, weight_bits
+from service.models.backends.racing import ALONE, SHORT
 from service.models.backends.torch_eager import TorchBackend, load
+from service.models.backends.torch_packed import PackedBackend
 from service.models.encoder import EncoderRunner
 
 CPU = Place("cpu", "cpu (Chip)", 1)
@@ -264,7 +268,7 @@ def test_auto_measures_and_the_next_start_remembers(
     said: list[str] = []
     first = open_backend(config, read_spec(tiny), CPU, said.append)
     assert first.facts["backend_chosen"] == "measured"
-    assert set(first.facts["backend_ms"]["1 x 8"]) == {"torch", "onnx"}  # type: ignore[index]
+    assert set(first.facts["backend_ms"][ALONE]) == {"torch", "onnx"}  # type: ignore[index]
     assert any(line.startswith("backend ") for line in said)
     monkeypatch.setattr(choice, "race", breaks)
     second = open_backend(config, read_spec(tiny), CPU, said.append)
@@ -316,19 +320,32 @@ def test_a_package_that_is_there_and_does_not_load_is_left_out(
 
 
 @pytest.mark.usefixtures("two_only")
-def test_two_backends_that_win_on_different_batches_are_both_kept(
+def test_of_those_that_were_measured_one_is_kept(
     tiny: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from service.models.backends.mix import Measured
-
-    found = {
-        "torch": Measured(False, {(1,): 2.0, (16,) * 8: 1.0}),
-        "onnx": Measured(True, {(1,): 1.0, (16,) * 8: 2.0}),
-    }
+    found = {"torch": {ALONE: 2.0, SHORT: 1.0}, "onnx": {ALONE: 1.0, SHORT: 1.04}}
     monkeypatch.setattr(choice, "race", lambda *_: found)
-    backend, facts = open_backend(asked(tiny, cache, backend="auto"), *on(tiny))
-    assert (backend.name, backend.dtype) == ("torch+onnx", "float32")
-    assert backend.facts()["shares"] == "onnx, torch from 16 tokens"
+    closed: list[str] = []
+    monkeypatch.setattr(PackedBackend, "close", lambda _: closed.append("torch"))
+    config = asked(tiny, cache, backend="auto", min_cosine=0.5)  # a note of its own
+    opened = open_backend(config, *on(tiny))
+    assert (opened.backend.name, closed) == ("onnx", ["torch"])
+    assert opened.facts["backend_ms"] == {
+        ALONE: {"torch": 2000, "onnx": 1000},
+        SHORT: {"torch": 1000, "onnx": 1040},
+    }
+
+
+@pytest.mark.usefixtures("two_only")
+def test_two_backends_that_win_with_one_text_and_with_more_are_both_kept(
+    tiny: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {"torch": {ALONE: 2.0, SHORT: 1.0}, "onnx": {ALONE: 1.0, SHORT: 2.0}}
+    monkeypatch.setattr(choice, "race", lambda *_: found)
+    config = asked(tiny, cache, backend="auto", min_cosine=0.4)
+    backend, facts = open_backend(config, *on(tiny))
+    assert (backend.name, backend.dtype) == ("onnx+torch", "float32")
+    assert backend.facts()["padding_free"] is True
     reference = exact(read_spec(tiny))
     for sequences in BATCHES:
         np.testing.assert_allclose(
@@ -336,6 +353,30 @@ def test_two_backends_that_win_on_different_batches_are_both_kept(
         )
     assert "backend_failed" not in facts
     backend.close()
+
+
+@pytest.mark.usefixtures("two_only")
+def test_of_two_that_start_together_one_races_and_the_other_reads_its_note(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    racing, finish = threading.Event(), threading.Event()
+    races: list[str] = []
+
+    def gated(*_: Any) -> dict[str, dict[str, float]]:
+        races.append(threading.current_thread().name)
+        racing.set()
+        assert finish.wait(10)
+        return {"torch": {ALONE: 1.0}, "onnx": {ALONE: 2.0}}
+
+    monkeypatch.setattr(choice, "race", gated)
+    config = asked(tiny, tmp_path, backend="auto")
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(open_backend, config, *on(tiny))
+        assert racing.wait(20)
+        second = pool.submit(open_backend, config, *on(tiny))
+        finish.set()
+        chosen = [each.result(20).facts["backend_chosen"] for each in (first, second)]
+    assert (chosen, len(races)) == (["measured", "remembered"], 1)
 
 
 def test_a_backend_whose_package_is_absent_names_the_extra(

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from service.cached import load_note, one_line, save_note
+from service.cached import by_one, load_note, one_line, save_note
 from service.models import RunnerConfig
 from service.models.backends import Backend, BackendNotAvailable, Open, Place, Say
 from service.models.backends.export import torch_versions
 from service.models.backends.guarded import Opened, TooInaccurate, open_guarded
-from service.models.backends.mix import Measured, Plan, choose
-from service.models.backends.mixed import MixedBackend
 from service.models.backends.onnx_runtime import open_onnx
 from service.models.backends.onnx_runtime import versions as onnx_versions
 from service.models.backends.openvino_cpu import open_openvino
 from service.models.backends.openvino_cpu import versions as openvino_versions
 from service.models.backends.packages import missing
-from service.models.backends.racing import as_note, from_note, race
+from service.models.backends.paired import PairedBackend
+from service.models.backends.racing import FORMAT, Times, choose, from_note, race
 from service.models.backends.torch_choice import open_torch
 from service.models.devices import choose_dtype, has_native_bf16
 from service.models.spec import EncoderSpec
@@ -47,7 +46,7 @@ VERSIONS = {"torch": torch_versions, "onnx": onnx_versions, "openvino": openvino
 class _Found(NamedTuple):
     """What an earlier start found out, or this one: times by backend, reasons of what failed."""
 
-    measured: Mapping[str, Measured]
+    times: Times
     failed: Mapping[str, str]
 
 
@@ -101,6 +100,7 @@ def _fastest(
     names: list[str], config: RunnerConfig, spec: EncoderSpec, place: Place, say: Say
 ) -> Opened:
     key = {
+        "format": FORMAT,
         "content": content_of(spec.folder),
         "device": place.device_name,
         "threads": place.threads,
@@ -110,28 +110,30 @@ def _fastest(
         "backends": {name: _versions(name) for name in names},
     }
     opening = _Opening(config, spec, place, say)
-    found, source = _remembered(config.cache_dir, key, say), "remembered"
-    if found is None:
-        source = "measured"
-        there = opening.all(names)
-        say(f"measuring {' and '.join(there)} …" if len(there) > 1 else "nothing to compare with")
-        found = _Found(race(there, spec), dict(opening.failed))
-        note = {"measured": as_note(found.measured), "failed": found.failed}
-        if opening.lasting and (why := save_note(config.cache_dir, "backends", key, note)):
-            say(why)
+    # Replicas that start together would race beside each other: one does, the others read its note.
+    with by_one(config.cache_dir, "backends", key):
+        found, source = _remembered(config.cache_dir, key, say), "remembered"
+        if found is None:
+            source = "measured"
+            there = opening.all(names)
+            say(f"measuring {' and '.join(there)} …" if len(there) > 1 else "nothing to compare")
+            found = _Found(race(there, spec), dict(opening.failed))
+            note = {"times": found.times, "failed": found.failed}
+            if opening.lasting and (why := save_note(config.cache_dir, "backends", key, note)):
+                say(why)
+    table = _table(found.times)
     # Elsewhere a backend queues one batch behind another, which two of them could not.
-    plan = choose(found.measured, may_mix=place.device == "cpu")
-    say(_said(plan, found, source))
-    there = opening.all(plan.backends) or opening.all(["torch"])
-    opening.close_all_but(there)
-    parts = [opening.opened[name] for name in there]
-    facts: dict[str, object] = {"backend_chosen": source, "backend_ms": _table(found.measured)}
-    for part in parts:
-        facts |= part.facts
+    plan = choose(found.times, may_pair=place.device == "cpu")
+    names = list(dict.fromkeys(plan))
+    say(f"backend {' and '.join(names)} ({source}; {_said(table)})")
+    kept = opening.only(names)
+    facts: dict[str, object] = {"backend_chosen": source, "backend_ms": table}
+    for each in kept:
+        facts |= each.facts
     if failed := {**found.failed, **opening.failed}:
         facts["backend_failed"] = failed
-    alone = len(parts) == 1
-    return Opened(parts[0].backend if alone else MixedBackend(there, found.measured), facts)
+    backends = [each.backend for each in kept]
+    return Opened(PairedBackend(*backends) if len(backends) == 2 else backends[0], facts)
 
 
 class _Opening:
@@ -152,10 +154,13 @@ class _Opening:
                 self._open(name)
         return {name: self.opened[name].backend for name in names if name in self.opened}
 
-    def close_all_but(self, names: Collection[str]) -> None:
-        for name, each in self.opened.items():
-            if name not in names:
+    def only(self, names: Sequence[str]) -> list[Opened]:
+        """Those of them that can be had, else torch; the others are closed."""
+        kept = self.all(names) or self.all(["torch"])
+        for other, each in self.opened.items():
+            if other not in kept:
                 each.backend.close()
+        return [self.opened[name] for name in kept]
 
     def _open(self, name: str) -> None:
         try:
@@ -175,7 +180,7 @@ def _remembered(cache_dir: str, key: Mapping[str, object], say: Say) -> _Found |
     note, why = load_note(cache_dir, "backends", key)
     try:
         if note is not None:
-            return _Found(from_note(note["measured"]), dict(note["failed"]))
+            return _Found(from_note(note["times"]), dict(note["failed"]))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         why = f"what was measured of the backends is of no use: {one_line(error)}"
     if why:
@@ -191,22 +196,17 @@ def _versions(name: str) -> str:
         return one_line(error)
 
 
-def _said(plan: Plan, found: _Found, source: str) -> str:
-    shortest, *_, longest = _table(found.measured).items()
-    times = (
-        f"{batch} {', '.join(f'{name} {ms:g} ms' for name, ms in each.items())}"
-        for batch, each in (shortest, longest)
+def _said(table: Mapping[str, Mapping[str, float]]) -> str:
+    return "; ".join(
+        f"{traffic}: {', '.join(f'{name} {ms:g} ms' for name, ms in each.items())}"
+        for traffic, each in table.items()
     )
-    names = " and ".join(plan.backends)
-    return f"backend {names} ({source}; inputs x tokens {'; '.join(times)})"
 
 
-def _table(measured: Mapping[str, Measured]) -> dict[str, dict[str, float]]:
-    """Milliseconds by batch and backend, for people; the shortest batch first."""
+def _table(times: Times) -> dict[str, dict[str, float]]:
+    """Milliseconds by traffic and backend, for people."""
     table: dict[str, dict[str, float]] = {}
-    for name, each in measured.items():
-        for batch, seconds in each.seconds.items():
-            mixed = "" if len(set(batch)) == 1 else "up to "
-            label = f"{len(batch)} x {mixed}{max(batch)}"
-            table.setdefault(label, {})[name] = round(seconds * 1e3, 2)
+    for name, each in times.items():
+        for traffic, seconds in each.items():
+            table.setdefault(traffic, {})[name] = round(seconds * 1e3, 2)
     return table

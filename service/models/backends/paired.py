@@ -1,0 +1,32 @@
+"""Two backends: one for a text that runs alone, the other for all larger batches. See racing.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from service.models.backends import Backend, Ids, Vectors
+
+
+class PairedBackend:
+    """Both are in one precision: whichever runs, the answer is the same but for rounding.
+
+    Has no `launch`: two streams of batches would share one set of cores.
+    """
+
+    def __init__(self, alone: Backend, together: Backend) -> None:
+        self._alone, self._together = alone, together
+        self.name = f"{alone.name}+{together.name}"
+        self.dtype = together.dtype
+        self.versions = f"{alone.versions}; {together.versions}"
+
+    def facts(self) -> Mapping[str, object]:
+        """Of the larger batches': whether padding costs anything is for it to say."""
+        shares = f"{self._alone.name} one text, {self._together.name} more"
+        return {**self._together.facts(), "shares": shares}
+
+    def forward(self, sequences: Sequence[Ids]) -> Vectors:
+        return (self._alone if len(sequences) == 1 else self._together).forward(sequences)
+
+    def close(self) -> None:
+        self._alone.close()
+        self._together.close()

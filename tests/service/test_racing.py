@@ -1,0 +1,108 @@
+"""Which backend is taken, by what each took for the same traffic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.models.backends import Ids, Vectors
+from service.models.backends.paired import PairedBackend
+from service.models.backends.racing import (
+    ALONE,
+    MIXED,
+    SHORT,
+    TRAFFIC,
+    choose,
+    cut,
+    from_note,
+    race,
+)
+from service.models.spec import EncoderSpec
+
+SPEC = EncoderSpec(Path(), "mean", True, 512, 1, 99, 0, False, "")
+
+
+class Counting:
+    """Notes the lengths of the batches that it runs."""
+
+    name, dtype, versions = "counting", "float32", ""
+
+    def __init__(self, *, padding_free: bool) -> None:
+        self._facts = {"padding_free": padding_free}
+        self.ran: list[list[int]] = []
+
+    def facts(self) -> Mapping[str, object]:
+        return self._facts
+
+    def forward(self, sequences: Sequence[Ids]) -> Vectors:
+        self.ran.append([len(ids) for ids in sequences])
+        return np.zeros((len(sequences), 1), dtype=np.float32)
+
+    def close(self) -> None: ...
+
+
+def test_a_backend_that_is_nowhere_far_behind_is_taken_alone() -> None:
+    times = {"torch": {ALONE: 1.5, SHORT: 1.0}, "onnx": {ALONE: 1.0, SHORT: 1.04}}
+    assert choose(times, may_pair=True) == ("onnx", "onnx")
+    assert choose({"torch": {ALONE: 9.0}}, may_pair=True) == ("torch", "torch")
+
+
+def test_where_none_is_near_the_best_one_runs_a_text_alone_and_one_more() -> None:
+    times = {
+        "torch": {ALONE: 1.5, SHORT: 1.0, MIXED: 1.1},
+        "onnx": {ALONE: 1.0, SHORT: 1.2, MIXED: 1.0},
+    }
+    assert choose(times, may_pair=True) == ("onnx", "torch")
+    assert choose(times, may_pair=False) == ("onnx", "onnx")
+    torch_too = {"torch": {ALONE: 1.0, SHORT: 1.0, MIXED: 1.1}, "onnx": times["onnx"]}
+    assert choose(torch_too, may_pair=True) == ("torch", "torch")
+
+
+def test_of_a_pair_the_one_for_more_says_whether_padding_is_free() -> None:
+    alone, together = Counting(padding_free=False), Counting(padding_free=True)
+    pair = PairedBackend(alone, together)
+    pair.forward([np.zeros(4, np.int32)])
+    pair.forward([np.zeros(1, np.int32)] * 2)
+    assert (alone.ran, together.ran) == ([[4]], [[1, 1]])
+    assert pair.facts()["padding_free"] is True
+    assert PairedBackend(together, alone).facts()["padding_free"] is False
+
+
+def test_a_backend_that_pads_gets_texts_of_like_length_and_another_all_at_once() -> None:
+    lengths = (5, 40, 8, 36, 6, 7)
+    assert cut(lengths, pads=False) == [lengths]
+    assert cut(lengths, pads=True) == [[40, 36], [8, 7, 6], [5]]
+
+
+def test_all_run_the_same_texts_each_in_its_own_batches() -> None:
+    packed, padded = Counting(padding_free=True), Counting(padding_free=False)
+    times = race({"packed": packed, "padded": padded}, SPEC)
+    assert [list(each) for each in times.values()] == [list(TRAFFIC)] * 2
+    assert len(packed.ran) < len(padded.ran)
+    assert sorted(n for b in packed.ran for n in b) == sorted(n for b in padded.ran for n in b)
+    assert from_note(times) == times
+
+
+def test_without_time_the_first_traffic_is_raced_all_the_same() -> None:
+    times = race({"a": Counting(padding_free=True)}, SPEC, budget=0.0)
+    assert list(times["a"]) == [next(iter(TRAFFIC))]
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        {},
+        {"a": {}},
+        {"a": {ALONE: -1.0}},
+        {"a": {ALONE: 1.0}, "b": {ALONE: 1.0, SHORT: 1.0}},
+        {"a": {ALONE: "x"}},
+        {"a": {SHORT: 1.0}},
+        {"a": [1.0]},
+    ],
+)
+def test_a_note_that_makes_no_sense_is_refused(note: dict[str, object]) -> None:
+    with pytest.raises((ValueError, TypeError, AttributeError)):
+        from_note(note)
