@@ -46,7 +46,7 @@ class Reception:
 
     async def attach(self, end: socket.socket) -> None:
         """Once."""
-        self._channel = Channel(self, self.name)
+        self._channel = Channel(self, self.name, self._collector.clock)
         await self._channel.over(end)
 
     async def close(self) -> None:

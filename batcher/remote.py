@@ -50,7 +50,7 @@ class RemoteClient(Client):
     async def attach(self, end: socket.socket) -> None:
         """This is the way to the engine from now on."""
         await self.close()
-        self._channel = Channel(self, "the engine")
+        self._channel = Channel(self, "the engine", self._clock)
         await self._channel.over(end)
 
     async def close(self) -> None:

@@ -13,7 +13,7 @@ import pytest
 import uvloop
 
 from batcher import channel, frames
-from batcher.clock import MonotonicClock
+from batcher.clock import Clock, MonotonicClock
 from batcher.collector import Collector
 from batcher.errors import BatcherError, DeadlineExceeded, NotReady, Overloaded, RunnerFailed
 from batcher.frames import Json
@@ -22,14 +22,14 @@ from batcher.reception import Reception
 from batcher.remote import RemoteClient
 from batcher.request import Batch
 from batcher.told import snapshot_from, told_snapshot
-from tests.fakes import PATIENCE, run_async
+from tests.fakes import PATIENCE, FakeClock, run_async
 
 
 class Site:
     """An engine without replicas' threads, and as many fronts as are asked for."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
-        self.clock = MonotonicClock()
+    def __init__(self, limits: Limits | None = None, clock: Clock | None = None) -> None:
+        self.clock = clock or MonotonicClock()
         self.collector = Collector(limits or Limits(share_equal=False), self.clock)
         self.collector.replica_up(0, {"pid": 1})
         self.receptions: list[Reception] = []
@@ -124,7 +124,7 @@ async def test_a_call_travels_and_its_answers_come_back_with_their_batch() -> No
 
 @on_a_loop
 async def test_what_is_asked_in_one_tick_is_one_write_and_so_is_the_answer_to_a_batch() -> None:
-    site = Site()
+    site = Site(clock=FakeClock())
     client = await site.front()
     ours, theirs = Writes(client), Writes(site.receptions[0])
     asking = [asyncio.create_task(client.submit(f"{n}")) for n in range(20)]
@@ -133,6 +133,26 @@ async def test_what_is_asked_in_one_tick_is_one_write_and_so_is_the_answer_to_a_
     assert await asyncio.gather(*asking) == [f"{n}!" for n in range(20)]
     assert len(ours.seen) == len(theirs.seen) == 1
     assert not site.receptions[0]._calls
+    await site.close(client)
+
+
+@on_a_loop
+async def test_what_is_asked_in_a_long_tick_leaves_while_it_lasts() -> None:
+    clock = FakeClock()
+    site = Site(clock=clock)
+    client = await site.front()
+    ours = Writes(client)
+
+    async def ask(number: int) -> Any:
+        clock.advance(0.0004)  # to parse it
+        return await client.submit(f"{number}")
+
+    asking = [asyncio.create_task(ask(number)) for number in range(10)]
+    batch = await site.batch(10)
+    sent = [frames.Reader().feed(frames.hello() + data)[1:] for data in ours.seen]
+    assert [len(calls) for calls in sent] == [4, 4, 2]
+    batch.settle([f"{n}!" for n in range(10)], inference=0.1)
+    assert await asyncio.gather(*asking) == [f"{n}!" for n in range(10)]
     await site.close(client)
 
 
