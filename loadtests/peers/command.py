@@ -182,7 +182,8 @@ def write(
         "generator share the cores. Texts are all different.",
     )
     ahead = tables.behind(points, names, measured)
-    parts.append("Lines on which another is ahead:\n\n" + "\n".join(f"- {line}" for line in ahead))
+    lines = "\n".join(f"- {line}" for line in ahead or ["none"])
+    parts.append(f"Lines on which another is ahead of ours:\n\n{lines}")
     late = sum(point.late for point in points)
     if late:
         parts.append(f"The generator itself was late (p99 over 5 ms) in {late} measurements.")
