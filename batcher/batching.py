@@ -11,7 +11,7 @@ from batcher.collector import Collector
 from batcher.errors import BatcherError, Draining, OutOfMemory, RunnerFailed, WorkerLost
 from batcher.recovery import LOSSES_OF_A_CULPRIT, Step, next_step
 from batcher.request import Batch, Payload
-from batcher.runner import Host, as_outcome, explain, run_on
+from batcher.runner import Host, Reply, as_outcome, explain, run_on
 
 _log = logging.getLogger(__name__)
 # Seconds before each further start in a row. The first ones come at once: that is how often one
@@ -49,6 +49,7 @@ class BatchingThread:
         self._closing = threading.Event()
         self._starts = 0  # since a run of requests last went well
         self._has_been_tried = False  # by a canary, in this life
+        self._news: Mapping[str, object] | None = None  # the last of this life
         self._thread = threading.Thread(target=self._main, name=self.name)
 
     def start(self, canary: Payload = None) -> None:
@@ -126,6 +127,7 @@ class BatchingThread:
             return
         if reply is not None:
             self._starts = 0
+            self._hear(reply)
             sent[0].settle(reply.results, reply.seconds)
             sent.popleft()
 
@@ -169,6 +171,7 @@ class BatchingThread:
         seconds = 0.0
         try:
             reply = run_on(self._host, [self._canary], batch.patience)
+            self._hear(reply)
             failure = as_outcome(reply.results[0])
             if failure is not None:
                 raise failure
@@ -184,6 +187,11 @@ class BatchingThread:
             self._has_been_tried = True
         finally:
             batch.settle((), seconds)
+
+    def _hear(self, reply: Reply) -> None:
+        if reply.news is not None and reply.news != self._news:
+            self._news = reply.news
+            self._collector.replica_news(self._replica, reply.news)
 
     # Starts
 
@@ -204,6 +212,7 @@ class BatchingThread:
 
     def _up(self, facts: Mapping[str, object]) -> None:
         self._has_been_tried = False
+        self._news = None
         self._collector.replica_up(self._replica, facts)
         if self._host.lost is not None:  # it has died since, and said so before it was up
             self._collector.replica_down(self._replica, self._host.lost)

@@ -37,6 +37,7 @@ from batcher.runner import (
     explain,
     is_device_lost,
     is_out_of_memory,
+    news_of,
     one_each,
 )
 
@@ -66,7 +67,7 @@ def main(factory: RunnerFactory, channel: socket.socket, output: Connection) -> 
     _send(pipe, 0, Ready(facts))
     ended = 0.0  # when the last run did
     while (begun := inbox.get()) is not None:
-        answer = _answer(begun, ended)
+        answer = _answer(begun, ended, runner)
         ended = time.perf_counter()
         _send(pipe, begun.number, answer)
     runner.close()
@@ -130,7 +131,7 @@ def _raise(error: BaseException) -> Sequence[Any]:
     raise error
 
 
-def _answer(begun: _Begun, ended: float) -> Done | Failed:
+def _answer(begun: _Begun, ended: float, runner: Runner) -> Done | Failed:
     """`ended`: when the device was last free."""
     started = time.perf_counter() if begun.started is None else max(begun.started, ended)
     try:
@@ -147,7 +148,7 @@ def _answer(begun: _Begun, ended: float) -> Done | Failed:
     if not hasattr(results, "dtype"):  # an array crosses faster whole than row by row
         # An exception of the model's own may pickle and yet not unpickle: it crosses as its text.
         results = [as_outcome(result) or result for result in listed]
-    return Done(Reply(results, seconds))
+    return Done(Reply(results, seconds, news_of(runner)))
 
 
 def _send(pipe: Pipe, number: int, message: Ready | Done | Failed) -> None:

@@ -146,6 +146,10 @@ class Collector:
             self._replicas.came_up(replica, facts, self.clock.now())
             self._call_all()
 
+    def replica_news(self, replica: int, facts: Mapping[str, object]) -> None:
+        with self._lock:
+            self._replicas.has_news(replica, facts)
+
     def replica_down(self, replica: int, reason: str) -> None:
         """A worker is gone: its thread stops taking batches until replica_up. Says why, once.
 

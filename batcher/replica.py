@@ -42,6 +42,11 @@ class Replica:
         self.last_ok = now  # its warm-up did
         self._is_untried = True
 
+    def has_news(self, facts: Mapping[str, object]) -> None:
+        """Of those that it came up with, these have changed."""
+        self._facts = {**self._facts, **facts}
+        self.device.padding_free = self._facts.get("padding_free") is True
+
     def went_well(self, now: float) -> None:
         self.last_ok = now
         self._is_untried = False

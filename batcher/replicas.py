@@ -21,6 +21,9 @@ class Replicas:
         self._all[replica].came_up(facts, now)
         self._look()
 
+    def has_news(self, replica: int, facts: Mapping[str, object]) -> None:
+        self._all[replica].has_news(facts)
+
     def went_down(self, replica: int, reason: str) -> bool:
         """False: it was down already, and why is known."""
         if not self._all[replica].up:

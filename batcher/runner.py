@@ -35,6 +35,9 @@ class Runner(Protocol):
         May raise anything: the batch runs again in halves, so that only the culprit fails. A
         MemoryError says that the batch was too large for the device: later ones are kept smaller.
         SystemExit says that the process is of no more use: another one takes over.
+
+        A runner whose facts change as it runs has them in `news`, a mapping that is None before;
+        the next answer takes them along.
         """
 
     def close(self) -> None:
@@ -51,6 +54,12 @@ class Launcher(Runner, Protocol):
 
         Called in one thread and what it returns in another, in order; at most two are under way.
         """
+
+
+def news_of(runner: Runner) -> Mapping[str, object] | None:
+    """The facts that have changed since its warm-up, if it says so; see Runner.run."""
+    news: Mapping[str, object] | None = getattr(runner, "news", None)
+    return news
 
 
 RunnerFactory = Callable[[], Runner]
@@ -106,10 +115,11 @@ def is_device_lost(error: Exception) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The results of one batch, one per payload, and the seconds that Runner.run took."""
+    """The results of one batch, one per payload, the seconds that Runner.run took, and the news."""
 
     results: Sequence[Any]
     seconds: float
+    news: Mapping[str, object] | None = None
 
 
 class Host(Protocol):
@@ -186,7 +196,7 @@ class InlineHost:
             raise kind(explain(error)) from error
         except BaseException as error:  # SystemExit too: the thread is the engine's
             raise RunnerFailed(explain(error)) from error
-        return Reply(results, time.perf_counter() - started)
+        return Reply(results, time.perf_counter() - started, news_of(self._runner))
 
     def stop(self) -> None:
         runner, self._runner = self._runner, None

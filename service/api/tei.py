@@ -139,6 +139,7 @@ async def info(request: Request[State]) -> Response:
         "device": facts.get("device"),
         "backend": facts.get("backend"),
         "backend_chosen": facts.get("backend_chosen"),
+        "backend_failed": facts.get("backend_failed"),
         "compile": facts.get("compile"),
         "dimension": await dimension(front),
         "replicas": len(snapshot.replicas),

@@ -16,6 +16,8 @@ import torch
 from service.models import RunnerConfig
 from service.models.backends import Backend, Ids, Launch, Place
 from service.models.backends.choice import open_backend
+from service.models.backends.replaceable import ReplaceableBackend
+from service.models.backends.torch_eager import TorchBackend, load
 from service.models.devices import choose_device, full_name
 from service.models.finite import only_finite
 from service.models.folder import find_model
@@ -36,6 +38,8 @@ class EncoderRunner:
         if config.task not in TASKS:
             raise ValueError(f"task {config.task!r} is not one of {', '.join(TASKS)}")
         self._config = config
+        # What has changed of the facts since warm_up. None: nothing.
+        self.news: Mapping[str, object] | None = None
         # Queues a batch and returns what waits for it, see Launch. None: the backend cannot.
         self.launch: Callable[[Sequence[Ids | str]], Callable[[], Sequence[Any]]] | None = None
 
@@ -51,7 +55,11 @@ class EncoderRunner:
         opened = open_backend(config, self._spec, place, _say)
         self._backend: Backend = opened.backend
         queue: Launch | None = getattr(self._backend, "launch", None)
+        if queue is None and type(self._backend) is not TorchBackend:
+            self._backend = ReplaceableBackend(self._backend, self._plain(place), _say)
         self.launch = queue and functools.partial(self._launch, queue)
+        self._name = self._backend.name
+        self._failed = dict(opened.facts.get("backend_failed") or {})  # type: ignore[call-overload]  # reasons by name
         loaded = time.perf_counter()
         how = f"{self._backend.name} in {self._backend.dtype}"
         _say(f"loaded in {loaded - started:.1f} s: {how}; warming up …")
@@ -64,10 +72,8 @@ class EncoderRunner:
             **(facts if profile else {}),
             "model": config.model,
             "task": "embed",
-            "backend": self._backend.name,
-            "dtype": self._backend.dtype,
             **opened.facts,
-            **self._backend.facts(),
+            **self._of_backend(),
             "dimension": self._spec.dimension,
             "max_length": self._spec.max_length,
             "pooling": self._spec.pooling,
@@ -80,10 +86,26 @@ class EncoderRunner:
         """A float32 matrix (n, dimension), or a list with a NotFinite for each bad row."""
         if not payloads:
             return []
-        return only_finite(self._backend.forward(self._sequences(payloads)))
+        vectors = self._backend.forward(self._sequences(payloads))
+        if self._backend.name != self._name:  # it has failed, and another runs in its place
+            self._name = self._backend.name
+            self.news = {"padding_free": False, **self._of_backend()}
+        return only_finite(vectors)
 
     def close(self) -> None:
         self._backend.close()
+
+    def _of_backend(self) -> dict[str, object]:
+        """What the facts say of it."""
+        facts = dict(self._backend.facts())
+        failed = self._failed | facts.get("backend_failed", {})
+        about = {"backend": self._backend.name, "dtype": self._backend.dtype}
+        return {**about, **facts, **({"backend_failed": failed} if failed else {})}
+
+    def _plain(self, place: Place) -> Callable[[], Backend]:
+        """PyTorch as it comes, in float32: whatever fails, this has the least that could."""
+        device = torch.device(place.device)
+        return lambda: TorchBackend(load(self._spec, device, torch.float32), self._spec, device)
 
     def _place(self) -> Place:
         config = self._config

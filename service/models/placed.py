@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from batcher.runner import Runner
+from batcher.runner import Runner, news_of
 from service.models import RunnerConfig, create_runner, memory
 
 
@@ -61,6 +61,10 @@ class Placed:
 
     def run(self, payloads: Sequence[Any]) -> Sequence[Any]:
         return self._runner.run(payloads)
+
+    @property
+    def news(self) -> Mapping[str, object] | None:
+        return news_of(self._runner)
 
     def close(self) -> None:
         self._note_more()

@@ -233,6 +233,21 @@ def test_a_bug_in_the_host_ends_the_thread_but_not_without_an_answer(stage: Stag
     assert isinstance(stage.crashes.get(timeout=PATIENCE), ZeroDivisionError)
 
 
+def test_news_of_the_facts_come_with_an_answer_and_end_with_the_life(stage: Stage) -> None:
+    stage.host.run = lambda payloads, patience: Reply(  # type: ignore[method-assign]
+        list(payloads), 0.001, {"backend": "torch", "padding_free": True}
+    )
+    stage.start()
+    stage.ask("a")
+    [replica] = stage.collector.snapshot().replicas
+    assert replica.facts == {"life": 1, "backend": "torch", "padding_free": True}
+    assert stage.collector._replicas[0].device.padding_free
+    stage.host.lost = "signal 9"
+    stage.collector.replica_down(0, "signal 9")
+    stage.until_started(2)
+    assert stage.collector.snapshot().replicas[0].facts == {"life": 1}
+
+
 def test_a_host_that_gives_the_wrong_number_of_results_leaves_nobody_waiting(stage: Stage) -> None:
     stage.host.run = lambda payloads, patience: Reply([], 0.001)  # type: ignore[method-assign]
     stage.start()

@@ -4,6 +4,34 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NoReturn
+
+from batcher.runner import Runner
+from service.models import RunnerConfig
+
+
+@dataclass(frozen=True)
+class BreaksInService:
+    """Makes a runner whose ONNX graph fails from the end of its warm-up on."""
+
+    config: RunnerConfig
+
+    def __call__(self) -> Runner:
+        from service.models.backends.onnx_runtime import OnnxBackend
+        from service.models.encoder import EncoderRunner
+
+        def breaks(*_: object) -> NoReturn:
+            raise RuntimeError("the graph has broken")
+
+        class Breaking(EncoderRunner):
+            def warm_up(self) -> Mapping[str, object]:
+                facts = super().warm_up()
+                OnnxBackend.forward = breaks  # type: ignore[method-assign]  # in a worker only
+                return facts
+
+        return Breaking(self.config)
 
 
 class NeverReady:

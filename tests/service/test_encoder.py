@@ -25,6 +25,8 @@ pytest.importorskip("transformers")
 
 import torch
 
+from service.models.backends.torch_eager import TorchBackend
+from service.models.backends.torch_packed import PackedBackend
 from service.models.devices import (
     DeviceNotFound,
     choose_device,
@@ -112,20 +114,24 @@ def no_room_in_main_memory(*_: Any) -> Any:
 def test_a_batch_that_does_not_fit_is_a_memory_error(
     minilm: EncoderRunner, monkeypatch: pytest.MonkeyPatch, forward: Any
 ) -> None:
-    monkeypatch.setattr(minilm._backend, "_forward", forward)
+    monkeypatch.setattr(PackedBackend, "_forward", forward)
     with pytest.raises(MemoryError, match="8 inputs do not fit"):
         minilm.run(ids_of(TEXTS))
 
 
-def test_any_other_failure_of_the_model_stays_what_it_is(
+def test_what_no_way_of_running_the_model_can_answer_stays_what_it_is(
     minilm: EncoderRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def shapes_do_not_match(*_: Any) -> Any:
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(minilm._backend, "_forward", shapes_do_not_match)
-    with pytest.raises(RuntimeError, match="shapes do not match"):
-        minilm.run(ids_of(TEXTS))
+    with monkeypatch.context() as fault:
+        fault.setattr(PackedBackend, "_forward", shapes_do_not_match)
+        fault.setattr(TorchBackend, "_forward", shapes_do_not_match)
+        with pytest.raises(RuntimeError, match="shapes do not match"):
+            minilm.run(ids_of(TEXTS))
+    assert len(minilm.run(ids_of(TEXTS))) == len(TEXTS)
+    assert minilm.news is None
 
 
 def test_bfloat16_points_the_same_way_as_the_reference(reference: Vectors) -> None:

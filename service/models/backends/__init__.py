@@ -5,7 +5,8 @@ it comes) · torch_compiled.py · torch_bert.py, torch_linear.py (our own forwar
 torch_packed.py (without padding, on a CPU) · torch_padded.py, slots.py, torch_cuda.py, shapes.py,
 torch_graphs.py (one batch behind the other, on CUDA) · torch_same.py · export.py, graphs.py,
 onnx_runtime.py, quantised.py, openvino_cpu.py (as an ONNX graph) · guard.py, guarded.py,
-torch_mixed.py (is a reduced precision good enough) · racing.py, paired.py (who is fastest).
+torch_mixed.py (is a reduced precision good enough) · racing.py, paired.py (who is fastest) ·
+replaceable.py (what fails in service).
 """
 
 from __future__ import annotations

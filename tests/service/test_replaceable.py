@@ -1,0 +1,144 @@
+"""A backend that fails in service, and the one that takes its place."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from batcher import Engine
+from service.models import RunnerConfig
+from service.models.backends import Ids, Vectors
+from service.models.backends.replaceable import ReplaceableBackend
+from tests.service.runners import BreaksInService
+from tests.service.tiny import make_tiny
+
+GOOD, BAD = np.ones(3, np.int32), np.zeros(3, np.int32)  # nobody can answer BAD
+
+
+class Fake:
+    dtype, versions = "float32", "1"
+
+    def __init__(self, name: str, value: float = 1.0) -> None:
+        self.name, self.value = name, value
+        self.error: Exception | None = None
+        self.runs = self.closed = 0
+
+    def facts(self) -> Mapping[str, object]:
+        return {"device": "cpu", "made_by": self.name}
+
+    def forward(self, sequences: Sequence[Ids]) -> Vectors:
+        self.runs += 1
+        if self.error is not None:
+            raise self.error
+        if any(not ids.any() for ids in sequences):
+            raise IndexError("no such token")
+        return np.full((len(sequences), 2), self.value, np.float32)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Stage:
+    def __init__(self) -> None:
+        self.graph, self.plain = Fake("onnx"), Fake("torch", 2.0)
+        self.opened = 0
+        self.said: list[str] = []
+        self.backend = ReplaceableBackend(self.graph, self._open, self.said.append)
+
+    def _open(self) -> Fake:
+        self.opened += 1
+        return self.plain
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+def test_as_long_as_nothing_fails_nothing_else_is_opened(stage: Stage) -> None:
+    assert stage.backend.forward([GOOD])[0, 0] == 1.0
+    assert (stage.backend.name, stage.opened) == ("onnx", 0)
+    assert stage.backend.facts() == {"device": "cpu", "made_by": "onnx"}
+
+
+def test_what_fails_where_torch_does_not_is_replaced_for_good(stage: Stage) -> None:
+    stage.graph.error = RuntimeError("Non-zero status code")
+    assert [stage.backend.forward([GOOD])[0, 0] for _ in range(2)] == [2.0, 2.0]
+    assert (stage.graph.runs, stage.graph.closed, stage.opened) == (1, 1, 1)
+    assert stage.backend.name == "torch"
+    failed = {"onnx": "RuntimeError: Non-zero status code"}
+    facts = {"device": "cpu", "made_by": "torch", "backend_failed": failed}
+    assert stage.backend.facts() == facts
+    assert stage.said == [
+        "backend onnx fails, torch runs the model from now on: RuntimeError: Non-zero status code"
+    ]
+    stage.backend.close()
+    assert (stage.graph.closed, stage.plain.closed) == (1, 1)
+
+
+def test_an_input_that_torch_cannot_answer_either_changes_nothing(stage: Stage) -> None:
+    for _ in range(2):
+        with pytest.raises(IndexError, match="no such token"):
+            stage.backend.forward([GOOD, BAD])
+    assert stage.backend.forward([GOOD])[0, 0] == 1.0
+    assert (stage.backend.name, stage.opened, stage.said) == ("onnx", 1, [])
+    stage.backend.close()
+    assert (stage.graph.closed, stage.plain.closed) == (1, 1)
+
+
+def test_an_answer_that_is_no_number_is_none(stage: Stage) -> None:
+    stage.graph.error, stage.plain.value = ValueError("the graph's own"), float("nan")
+    with pytest.raises(ValueError, match="the graph's own"):
+        stage.backend.forward([GOOD])
+    assert stage.backend.name == "onnx"
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError("8 inputs do not fit"), RuntimeError("CUDA error: device-side assert")]
+)
+def test_a_lack_of_room_and_a_lost_device_are_not_the_backends_failure(
+    stage: Stage, error: Exception
+) -> None:
+    stage.graph.error = error
+    with pytest.raises(type(error), match=str(error)):
+        stage.backend.forward([GOOD])
+    assert stage.opened == 0
+
+
+def test_without_torch_to_fall_back_to_the_failure_stays_what_it_is(stage: Stage) -> None:
+    def breaks() -> Fake:
+        raise OSError("the weights are gone")
+
+    backend = ReplaceableBackend(stage.graph, breaks, stage.said.append)
+    stage.graph.error = RuntimeError("the graph's own")
+    with pytest.raises(RuntimeError, match="the graph's own"):
+        backend.forward([GOOD])
+
+
+def test_in_a_worker_nobody_notices_but_the_log_and_the_facts(tmp_path: Path) -> None:
+    """A real process, and a graph that breaks once it is in service."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    folder = make_tiny(tmp_path, "bert", "mean", normalize=True)
+    config = RunnerConfig(str(folder), device="cpu", dtype="float32", backend="onnx", threads=1)
+    before, answers, after = asyncio.run(_serve(config))
+    assert (before["backend"], "backend_failed" in before) == ("onnx", False)
+    np.testing.assert_array_equal(answers[0], answers[1])
+    np.testing.assert_allclose(np.linalg.norm(answers[0]), 1.0, atol=1e-5)
+    assert (after["backend"], after["pid"]) == ("torch", before["pid"])
+    assert after["backend_failed"] == {"onnx": "RuntimeError: the graph has broken"}
+
+
+async def _serve(
+    config: RunnerConfig,
+) -> tuple[Mapping[str, object], list[Vectors], Mapping[str, object]]:
+    async with Engine(BreaksInService(config)) as engine:
+        before = (await engine.snapshot()).replicas[0].facts
+        answers = [await engine.submit(np.array([2, 4, 5, 3], np.int32)) for _ in range(2)]
+        return before, answers, (await engine.snapshot()).replicas[0].facts
