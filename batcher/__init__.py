@@ -14,10 +14,10 @@ The walk of one request, which is also the order to read the files in:
                 and what goes in it: within the `limits`, of like `lengths`, perhaps a moment later
                 if callers come straight back (`regroup`), as fast as the `device` is by its `cost`.
 4. `worker`     the batch crosses to the worker process (`pipe`), while the one before it may still
-                run; there the `child` has its `runner` run it, under the
-                eyes of the `watchdog`. If that fails, `recovery` says what becomes of it: it is
-                run again in halves (and kept under the `ceiling` of the device's memory), or goes
-                back to the front of the queue; what kills again and again is put in `quarantine`.
+                run; there `hosting` has the `runner` run it, under the eyes of the `watchdog`. If
+                that fails, `recovery` says what becomes of it: it is run again in halves (and kept
+                under the `ceiling` of the device's memory), or goes back to the front of the queue;
+                what kills again and again is put in `quarantine`.
 5. `collector`  settles the batch: each request gets its outcome, once; the schedule and `stats`
                 learn how long it took.
 6. `futures`    carries the outcomes to the caller's event loop, in one wake-up.

@@ -15,7 +15,8 @@ from typing import Any, Protocol
 from batcher import frames
 from batcher.clock import Clock
 from batcher.errors import NotReady
-from batcher.frames import FrameError, Json, Message
+from batcher.messages import Ask, FrameError, Hello, Json, Message, Told
+from batcher.reader import Reader
 
 _log = logging.getLogger(__name__)
 _PATIENCE = 2.0  # seconds for what is left to be read, at the end
@@ -46,7 +47,7 @@ class Channel(asyncio.Protocol):
         self._user = user
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._reader = frames.Reader()
+        self._reader = Reader()
         self._now = clock.now
         self._unsent: list[bytes] = []
         self._held_since = 0.0  # of the first that is unsent
@@ -139,18 +140,18 @@ class Channel(asyncio.Protocol):
     # Inside
 
     def _take(self, message: Message) -> None:
-        if isinstance(message, frames.Told):
+        if isinstance(message, Told):
             future = self._asked.get(message.number)  # None: it took too long
             if future is not None and not future.done():
                 future.set_result(message.value)
-        elif isinstance(message, frames.Ask):
+        elif isinstance(message, Ask):
             task = self._loop.create_task(self._answer(message))
             self._answering.add(task)
             task.add_done_callback(self._answering.discard)
-        elif not isinstance(message, frames.Hello):
+        elif not isinstance(message, Hello):
             self._user.received(message)
 
-    async def _answer(self, question: frames.Ask) -> None:
+    async def _answer(self, question: Ask) -> None:
         try:
             value: Any = await self._user.asked(question.subject)
             self.send(frames.told(question.number, value))

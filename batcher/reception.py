@@ -14,7 +14,7 @@ from batcher.channel import Channel
 from batcher.collector import Collector
 from batcher.equality import key_of
 from batcher.errors import BatcherError, Cancelled, DeadlineExceeded, RunnerFailed
-from batcher.frames import FrameError, Json, Message
+from batcher.messages import FrameError, Json, Message, Submit, Withdraw
 from batcher.request import LEVELS, Answer, BatchReport, Outcome, Request
 from batcher.told import told_batches, told_snapshot
 
@@ -62,9 +62,9 @@ class Reception:
     # User of the channel
 
     def received(self, message: Message) -> None:
-        if isinstance(message, frames.Submit):
+        if isinstance(message, Submit):
             self._submit(message)
-        elif isinstance(message, frames.Withdraw):
+        elif isinstance(message, Withdraw):
             requests = self._forget(message.call)
             if requests is not None:
                 self._collector.withdraw(requests, _late() if message.is_late else _gone())
@@ -97,7 +97,7 @@ class Reception:
 
     # Inside
 
-    def _submit(self, call: frames.Submit) -> None:
+    def _submit(self, call: Submit) -> None:
         number = call.call
         if call.priority >= LEVELS or number in self._calls:
             raise FrameError("a call that no front makes")

@@ -17,8 +17,8 @@ from batcher.client import Client, check
 from batcher.clock import Clock
 from batcher.errors import BatcherError, DeadlineExceeded, NotReady, Overloaded, RunnerFailed
 from batcher.expiry import Expiry
-from batcher.frames import FrameError, Json, Message
 from batcher.futures import Call
+from batcher.messages import Failed, FrameError, Json, Message, Settled, Submit
 from batcher.request import Answer, BatchReport, Payload
 from batcher.stats import Snapshot
 from batcher.told import batches_from, snapshot_from
@@ -86,9 +86,7 @@ class RemoteClient(Client):
             raise Overloaded("the engine does not keep up with what it is sent", _RETRY)
         number = next(self._numbers)
         try:
-            frame = frames.submit(
-                frames.Submit(number, deadline, priority, caller, costs, payloads)
-            )
+            frame = frames.submit(Submit(number, deadline, priority, caller, costs, payloads))
         except FrameError as error:
             raise RunnerFailed(f"the input cannot be sent to the engine: {error}") from None
         call = self._calls[number] = Call(self._loop, count)
@@ -120,12 +118,12 @@ class RemoteClient(Client):
 
     def received(self, message: Message) -> None:
         calls = self._calls
-        if isinstance(message, frames.Settled):
+        if isinstance(message, Settled):
             for number, place, answer in message.entries:
                 call = calls.get(number)  # None: it has been withdrawn
                 if call is not None:
                     call.settle(place, answer)
-        elif isinstance(message, frames.Failed):
+        elif isinstance(message, Failed):
             call = calls.pop(message.call, None)
             if call is not None:
                 call.settle(0, message.error)

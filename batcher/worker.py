@@ -18,9 +18,9 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 
-from batcher.child import main
 from batcher.clock import Clock, MonotonicClock
 from batcher.errors import OutOfMemory, RunnerFailed, WorkerLost
+from batcher.hosting import main
 from batcher.pipe import Done, Failed, NotAMessage, Pipe, Ready, Run, pack
 from batcher.request import Payload
 from batcher.runner import Reply, RunnerFactory, explain

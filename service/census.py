@@ -13,7 +13,7 @@ from typing import Protocol
 
 from batcher import Client, NotReady, Snapshot
 from batcher.collector import Collector
-from batcher.frames import Json
+from batcher.messages import Json
 from batcher.reception import Reception
 from batcher.remote import RemoteClient
 from batcher.told import snapshot_from, told_snapshot

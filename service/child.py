@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from batcher.child import leave_when_told
+from batcher.hosting import leave_when_told
 from batcher.worker import describe_exit
 from service.orders import Order, Orders
 from service.terminal import log_to_stderr

@@ -11,7 +11,7 @@ import socket
 import uvloop
 
 from batcher.clock import MonotonicClock
-from batcher.frames import Json
+from batcher.messages import Json
 from batcher.remote import RemoteClient
 from service.census import Elsewhere
 from service.child import next_order

@@ -17,10 +17,10 @@ LAYERS = [
     {"errors", "clock", "limits", "ceiling", "fit", "lengths", "regroup", "arrays", "busy"},
     {"request", "watchdog", "answers"},
     {"cost", "pending", "equality", "quarantine", "runner", "stats", "futures"},
-    {"recovery", "device", "sharing", "pipe", "frames", "told", "expiry"},
-    {"replica", "child", "channel"},
-    {"policy", "admission", "replicas", "suspicion"},
-    {"schedule"},
+    {"recovery", "device", "sharing", "pipe", "layout", "messages", "told", "expiry"},
+    {"replica", "hosting", "values"},
+    {"policy", "admission", "replicas", "suspicion", "frames", "reader"},
+    {"schedule", "channel"},
     {"ledger"},
     {"collector", "simulate", "worker"},
     {"client", "reception"},
@@ -122,7 +122,10 @@ def test_the_engine_never_sleeps() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["policy", "pending", "admission", "cost", "fit", "simulate", "limits", "answers", "frames"],
+    [
+        *("policy", "pending", "admission", "cost", "fit", "simulate", "limits", "answers"),
+        *("layout", "messages", "values", "frames", "reader"),
+    ],
 )
 def test_decisions_have_no_lock_no_clock_and_no_io(module: str) -> None:
     forbidden = {"threading", "asyncio", "time", "multiprocessing", "os", "logging", "socket"}

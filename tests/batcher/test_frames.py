@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher import errors, frames
+from batcher import errors, frames, layout, messages
 from batcher.errors import BatcherError, NotReady, Overloaded, Refused, RunnerFailed
-from batcher.frames import FrameError, Message, Reader
+from batcher.messages import FrameError, Message, Submit
+from batcher.reader import Reader
 from batcher.request import Answer, BatchReport
 from tests.batcher.conftest import examples
 
@@ -78,13 +79,13 @@ def test_a_call_arrives_as_it_was_in_whatever_pieces(
     call: int, deadline: float, priority: int, caller: str | None, inputs: Any, pieces: int
 ) -> None:
     costs, payloads = tuple(cost for cost, _ in inputs), [payload for _, payload in inputs]
-    sent = frames.submit(frames.Submit(call, deadline, priority, caller, costs, payloads))
+    sent = frames.submit(Submit(call, deadline, priority, caller, costs, payloads))
     [first, second] = read(2 * sent, pieces)
-    assert isinstance(first, frames.Submit)
+    assert isinstance(first, messages.Submit)
     assert first[:5] == (call, deadline, priority, caller, costs)
     assert len(first.payloads) == len(payloads)
     assert all(map(is_same, payloads, first.payloads))
-    assert isinstance(second, frames.Submit)
+    assert isinstance(second, messages.Submit)
 
 
 @given(
@@ -98,7 +99,7 @@ def test_a_call_arrives_as_it_was_in_whatever_pieces(
 def test_answers_arrive_as_they_were_with_their_batch(entries: Any) -> None:
     sent = [(call, place, Answer(value, wait, REPORT)) for call, place, wait, value in entries]
     [got] = read(frames.settled(sent))
-    assert isinstance(got, frames.Settled)
+    assert isinstance(got, messages.Settled)
     for (call, place, answer), (call_too, place_too, came) in zip(sent, got.entries, strict=True):
         assert (call, place, answer.queue_wait) == (call_too, place_too, came.queue_wait)
         assert is_same(answer.value, came.value)
@@ -111,7 +112,7 @@ def test_rows_of_a_batch_travel_as_one_block_and_stay_one() -> None:
     sent = frames.settled([(n, 0, Answer(row, 0.0, REPORT)) for n, row in enumerate(matrix)])
     assert len(sent) < matrix.nbytes + 64 * 20 + 200
     [got] = read(sent)
-    assert isinstance(got, frames.Settled)
+    assert isinstance(got, messages.Settled)
     rows = [answer.value for _, _, answer in got.entries]
     np.testing.assert_array_equal(np.array(rows), matrix)
     assert rows[0].base is rows[63].base
@@ -123,13 +124,13 @@ def test_rows_that_do_not_lie_in_one_piece_are_the_same_numbers() -> None:
     [got] = read(
         frames.settled([(1, n, Answer(row, 0.0, REPORT)) for n, row in enumerate(columns)])
     )
-    assert isinstance(got, frames.Settled)
+    assert isinstance(got, messages.Settled)
     np.testing.assert_array_equal(np.array([a.value for _, _, a in got.entries]), columns)
 
 
 def test_every_field_of_a_report_travels() -> None:
     [got] = read(frames.settled([(1, 0, Answer("a", 0.0, REPORT))]))
-    assert isinstance(got, frames.Settled)
+    assert isinstance(got, messages.Settled)
     assert len({getattr(REPORT, f.name) for f in dataclasses.fields(REPORT)}) == 10
     assert got.entries[0][2].batch == REPORT
 
@@ -143,7 +144,7 @@ def all_errors(kind: type[BatcherError] = BatcherError) -> list[type[BatcherErro
 def test_every_error_travels_with_its_fields(kind: type[BatcherError]) -> None:
     error = kind("why €", 2.5) if issubclass(kind, Refused) else kind("why €")  # type: ignore[call-arg]
     [got] = read(frames.failed(7, error))
-    assert isinstance(got, frames.Failed)
+    assert isinstance(got, messages.Failed)
     assert (got.call, type(got.error), str(got.error)) == (7, kind, "why €")
     if isinstance(got.error, Refused):
         assert got.error.retry_after == 2.5
@@ -154,7 +155,7 @@ def test_an_error_of_somebodys_own_travels_as_what_it_is_one_of() -> None:
         pass
 
     [got] = read(frames.failed(7, Odd("why")))
-    assert isinstance(got, frames.Failed)
+    assert isinstance(got, messages.Failed)
     assert type(got.error) is RunnerFailed
 
 
@@ -165,9 +166,9 @@ def test_the_short_ones_arrive() -> None:
         frames.told(3, {"a": [1, None, "€"], "why": NotReady}),
     ]
     assert read(b"".join(sent), 1) == [
-        frames.Withdraw(9, True),
-        frames.Ask(3, "snapshot"),
-        frames.Told(3, {"a": [1, None, "€"], "why": str(NotReady)}),
+        messages.Withdraw(9, True),
+        messages.Ask(3, "snapshot"),
+        messages.Told(3, {"a": [1, None, "€"], "why": str(NotReady)}),
     ]
 
 
@@ -182,36 +183,36 @@ def test_the_short_ones_arrive() -> None:
 )
 def test_what_cannot_travel_is_said_by_name(payload: Any, says: str) -> None:
     with pytest.raises(FrameError, match=says):
-        frames.submit(frames.Submit(1, 1.0, 3, None, [1], [payload]))
+        frames.submit(Submit(1, 1.0, 3, None, [1], [payload]))
 
 
 @pytest.mark.parametrize("call", [(-1, 1.0, 3, None, [1]), (1, 1.0, 300, None, [1])])
 def test_a_call_out_of_range_is_an_error_of_ours(call: Any) -> None:
     with pytest.raises(FrameError):
-        frames.submit(frames.Submit(*call, ["a"]))
+        frames.submit(Submit(*call, ["a"]))
     with pytest.raises(FrameError):
-        frames.submit(frames.Submit(1, 1.0, 3, None, [2**32], ["a"]))
+        frames.submit(Submit(1, 1.0, 3, None, [2**32], ["a"]))
     with pytest.raises(FrameError):
-        frames.submit(frames.Submit(1, 1.0, 3, "x" * 70_000, [1], ["a"]))
+        frames.submit(Submit(1, 1.0, 3, "x" * 70_000, [1], ["a"]))
 
 
 def test_what_is_too_large_does_not_leave(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frames, "MAX_BODY", 100)
+    monkeypatch.setattr(layout, "MAX_BODY", 100)
     with pytest.raises(FrameError, match="a frame holds 100"):
-        frames.submit(frames.Submit(1, 1.0, 3, None, [1], ["a" * 101]))
+        frames.submit(Submit(1, 1.0, 3, None, [1], ["a" * 101]))
     with pytest.raises(FrameError, match="do not fit"):
-        frames.submit(frames.Submit(1, 1.0, 3, None, [1, 1], ["a" * 60, "a" * 60]))
+        frames.submit(Submit(1, 1.0, 3, None, [1, 1], ["a" * 60, "a" * 60]))
 
 
 def test_a_length_beyond_the_bound_is_refused_before_it_is_waited_for() -> None:
     with pytest.raises(FrameError, match="are the most"):
-        Reader().feed(struct.pack("<IB", frames.MAX_BODY + 1, 2))
+        Reader().feed(struct.pack("<IB", layout.MAX_BODY + 1, 2))
 
 
 def test_the_first_frame_is_a_greeting_of_our_version(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FrameError, match="no greeting"):
         Reader().feed(frames.ask(1, "snapshot"))
-    monkeypatch.setattr(frames, "VERSION", 2)
+    monkeypatch.setattr(layout, "VERSION", 2)
     newer = frames.hello()
     monkeypatch.undo()
     with pytest.raises(FrameError, match="speaks version 2, not 1"):
@@ -220,7 +221,7 @@ def test_the_first_frame_is_a_greeting_of_our_version(monkeypatch: pytest.Monkey
 
 WHOLE = [
     frames.hello(),
-    frames.submit(frames.Submit(1, 9.0, 3, "me", [2, 3, 1], ["text", np.arange(4.0), {"a": [1]}])),
+    frames.submit(Submit(1, 9.0, 3, "me", [2, 3, 1], ["text", np.arange(4.0), {"a": [1]}])),
     frames.settled([(1, 0, Answer(np.ones(4, np.float32), 0.5, REPORT))]),
     frames.settled([(1, 0, Answer("a", 0.5, REPORT)), (2, 0, Answer(b"b", 0.5, REPORT))]),
     frames.failed(1, Overloaded("no room", 2.0)),

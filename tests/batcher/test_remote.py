@@ -16,8 +16,9 @@ from batcher import channel, frames
 from batcher.clock import Clock, MonotonicClock
 from batcher.collector import Collector
 from batcher.errors import BatcherError, DeadlineExceeded, NotReady, Overloaded, RunnerFailed
-from batcher.frames import Json
 from batcher.limits import Limits
+from batcher.messages import Json, Submit
+from batcher.reader import Reader
 from batcher.reception import Reception
 from batcher.remote import RemoteClient
 from batcher.request import Batch
@@ -149,7 +150,7 @@ async def test_what_is_asked_in_a_long_tick_leaves_while_it_lasts() -> None:
 
     asking = [asyncio.create_task(ask(number)) for number in range(10)]
     batch = await site.batch(10)
-    sent = [frames.Reader().feed(frames.hello() + data)[1:] for data in ours.seen]
+    sent = [Reader().feed(frames.hello() + data)[1:] for data in ours.seen]
     assert [len(calls) for calls in sent] == [4, 4, 2]
     batch.settle([f"{n}!" for n in range(10)], inference=0.1)
     assert await asyncio.gather(*asking) == [f"{n}!" for n in range(10)]
@@ -311,8 +312,8 @@ async def test_nonsense_is_refused_before_it_leaves() -> None:
     [
         b"GET / HTTP/1.1\r\n\r\n",
         frames.hello() + frames.failed(1, NotReady("x", 1.0)),
-        frames.hello() + frames.submit(frames.Submit(1, 9e9, 99, None, [1], ["a"])),
-        frames.hello() + 2 * frames.submit(frames.Submit(1, 9e9, 3, None, [1], ["a"])),
+        frames.hello() + frames.submit(Submit(1, 9e9, 99, None, [1], ["a"])),
+        frames.hello() + 2 * frames.submit(Submit(1, 9e9, 3, None, [1], ["a"])),
     ],
 )
 def test_a_front_that_sends_what_no_front_sends_is_cut_off_with_all_it_had(

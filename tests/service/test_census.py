@@ -8,8 +8,8 @@ from typing import Any
 
 from batcher.clock import MonotonicClock
 from batcher.collector import Collector
-from batcher.frames import Json
 from batcher.limits import Limits
+from batcher.messages import Json
 from batcher.remote import RemoteClient
 from service import census
 from service.census import Elsewhere, Fronts, Whole
