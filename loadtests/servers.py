@@ -87,13 +87,13 @@ class Server:
             f"{self.process.args!r} was never ready; its log ends:\n{self.log_tail()}"
         )
 
-    def stop(self) -> int:
+    def stop(self, patience: float = STOP_SECONDS) -> int:
         """SIGTERM, then SIGKILL to whatever of the tree is left. Returns the exit status."""
         tree = self.pids
         if self.process.poll() is None:
             self.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(STOP_SECONDS)
+                self.process.wait(patience)
         for pid in tree:
             # Still the same process? Pids are reused only after a full turn of their numbers.
             if processes.tree(pid) and (pid != self.process.pid or self.process.poll() is None):

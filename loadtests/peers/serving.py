@@ -22,6 +22,7 @@ from loadtests.servers import ROOT, Server, free_port, pinned
 from loadtests.target import Target
 
 START_SECONDS = 120.0
+STOP_SECONDS = 4.0  # Nothing is asked of it any more, but some wait for callers that have gone.
 END_SECONDS = 5.0
 CALLERS = 32  # While answers are checked: enough that they come out of batches.
 PAUSES = (0.5, 2.0)  # Some are still putting themselves together after their first answer.
@@ -121,7 +122,7 @@ def serving(
             _wait_until_it_answers(peer, server, probe)
             yield server
         finally:
-            server.stop()
+            server.stop(STOP_SECONDS)
             _end(mark)
 
 
