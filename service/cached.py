@@ -22,24 +22,23 @@ _FORMAT = 1
 Key = Mapping[str, object]
 """What something holds for: plain JSON values."""
 
+Note = dict[str, Any]
 
-def load_note(cache_dir: str, kind: str, key: Key) -> tuple[dict[str, Any] | None, str]:
+
+def load_note(cache_dir: str, kind: str, key: Key) -> tuple[Note | None, str]:
     """What was noted under exactly this key; else None and, if there is a file that is of no use,
     one line that says why."""
     if not cache_dir:
         return None, ""
-    path = _note(cache_dir, kind, key)
+    path = note_path(cache_dir, kind, key)
     try:
-        content = json.loads(path.read_bytes())
-        if not isinstance(content, dict) or content.get("key") != as_json(key):
+        found, value = _read(path)
+        if found != as_json(key):
             raise ValueError("it is another's")
-        value = content.get("value")
-        if not isinstance(value, dict):
-            raise ValueError("not a note")
     except FileNotFoundError:
         return None, ""
     except (OSError, ValueError) as error:
-        return None, f"{path} is of no use: {one_line(error)}"
+        return None, no_use(path, error)
     return value, ""
 
 
@@ -47,14 +46,18 @@ def save_note(cache_dir: str, kind: str, key: Key, value: Mapping[str, object]) 
     """Returns one line that says why it was not saved; empty: it was, or nothing is to be."""
     if not cache_dir:
         return ""
-    path = _note(cache_dir, kind, key)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps({"key": as_json(key), "value": value}, indent=1) + "\n")
-    except OSError as error:
-        return f"{path} is not saved, the next start finds it out again: {one_line(error)}"
-    return ""
+    return write(note_path(cache_dir, kind, key), {"key": as_json(key), "value": value})
+
+
+def notes_of(cache_dir: str, kind: str) -> Iterator[tuple[Note, Note]]:
+    """The key and value of each note of a kind, the newest first. Passes over what cannot be read.
+    Other kinds that begin alike are among them."""
+    aged = []
+    for path in Path(cache_dir).expanduser().joinpath(NOTES).glob(f"{kind}-*.json"):
+        with contextlib.suppress(OSError, ValueError):
+            aged.append((path.stat().st_mtime, _read(path)))
+    for _, note in sorted(aged, key=lambda each: each[0], reverse=True):
+        yield note
 
 
 @contextlib.contextmanager
@@ -63,12 +66,27 @@ def by_one(cache_dir: str, kind: str, key: Key) -> Iterator[None]:
     or where it cannot be written, all at once."""
     with contextlib.ExitStack() as held:
         if cache_dir:
-            path = _note(cache_dir, kind, key).with_suffix(".lock")
+            path = note_path(cache_dir, kind, key).with_suffix(".lock")
             with contextlib.suppress(OSError):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 lock = held.enter_context(path.open("wb"))
                 fcntl.flock(lock, fcntl.LOCK_EX)  # given back as it is closed, or the process ends
         yield
+
+
+def write(path: Path, content: Mapping[str, object]) -> str:
+    """Whole or not at all. Returns one line that says why it was not; empty: it was."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n")
+    except OSError as error:
+        return f"{path} is not saved, the next start finds it out again: {one_line(error)}"
+    return ""
+
+
+def note_path(cache_dir: str, kind: str, key: Key) -> Path:
+    return Path(cache_dir).expanduser() / NOTES / f"{kind}-{digest(key)}.json"
 
 
 def digest(key: Key) -> str:
@@ -81,9 +99,17 @@ def as_json(key: Key) -> Any:
     return json.loads(json.dumps(dict(key)))
 
 
+def no_use(what: object, error: Exception) -> str:
+    return f"{what} is of no use: {one_line(error)}"
+
+
 def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def _note(cache_dir: str, kind: str, key: Key) -> Path:
-    return Path(cache_dir).expanduser() / NOTES / f"{kind}-{digest(key)}.json"
+def _read(path: Path) -> tuple[Note, Note]:
+    """Key and value. Raises OSError, ValueError."""
+    match json.loads(path.read_bytes()):
+        case {"key": dict(key), "value": dict(value)}:
+            return key, value
+    raise ValueError("not a note")

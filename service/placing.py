@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
 from service import gpus as gpus_tell
+from service.cached import note_path
 from service.models import cuda
 from service.models.cuda import Gpus
 from service.models.folder import find_local, weights_bytes
@@ -20,7 +18,6 @@ from service.profile import content_of
 from service.replicas import Machine, Placement, counts, devices_of, free_on, place
 from service.settings import Settings
 
-FOLDER = "memory"  # in the cache folder
 # Where nothing has been measured yet. Libraries and their state, beside the weights and the batch:
 # 209 MiB with torch 2.13 on a CPU.
 _LIBRARIES = 200 * MIB
@@ -100,11 +97,14 @@ def _note(settings: Settings, folder: Path, kind: str) -> str:
     """Empty: nothing is noted."""
     if not settings.cache_folder:
         return ""
-    shapes = {name: getattr(settings, name, None) for name in _SHAPES_MEMORY}
-    key = [settings.model, content_of(folder), kind, shapes, _versions()]
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    slug = re.sub(r"[^A-Za-z0-9.]+", "_", settings.model)[-80:].lstrip(".")
-    return str(Path(settings.cache_folder).expanduser() / FOLDER / f"{slug}-{digest}.json")
+    key = {
+        "model": settings.model,
+        "content": content_of(folder),
+        "kind": kind,
+        **{name: getattr(settings, name, None) for name in _SHAPES_MEMORY},
+        "versions": _versions(),
+    }
+    return str(note_path(settings.cache_folder, "memory", key))
 
 
 def _versions() -> Mapping[str, str]:

@@ -1,25 +1,22 @@
-"""Profiles in the cache folder: how long batches take, by model, device and versions.
+"""Profiles: how long batches take, by model, device and versions; each a note, see cached.py.
 
-One JSON file for each; imports no torch, so that the planner can read what a worker has measured.
-Nothing here raises for what is on the disk: a profile that cannot be read is measured again, and
-one that cannot be written is measured at each start.
+Imports no torch, so that the planner can read what a worker has measured.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from service.saving import replacing
+from service.cached import by_one, load_note, no_use, notes_of, save_note
 
 FORMAT = 2
-FOLDER = "profiles"  # in the cache folder
 _CONTENT = ("config.json", "modules.json", "*.safetensors", "*.bin", "*/config.json")
 
 Point = tuple[int, int, float]  # size, padded tokens, seconds
@@ -78,33 +75,24 @@ def _files(folder: Path) -> list[Path]:
 def load_profile(cache_dir: str, key: ProfileKey) -> tuple[list[Point] | None, str]:
     """The points saved under exactly this key; else None and, if there is a file that is of no use,
     one line that says why."""
-    if not cache_dir:
-        return None, ""
-    path = _path(cache_dir, key)
+    found, why = load_note(cache_dir, _kind(key.model), _noted(key))
+    if found is None:
+        return None, why
     try:
-        found = _read(path)
-    except FileNotFoundError:
-        return None, ""
-    except (OSError, ValueError) as error:
-        return None, f"{path} is of no use: {_line(error)}"
-    if found.key != key:
-        return None, f"{path} is of no use: it is another's"
-    return found.points, ""
+        return _points(found), ""
+    except ValueError as error:
+        return None, no_use("the profile", error)
 
 
 def save_profile(cache_dir: str, key: ProfileKey, points: Sequence[Point]) -> str:
     """Whole or not at all. Returns one line that says why it was not saved; empty: it was."""
-    if not cache_dir:
-        return ""
-    path = _path(cache_dir, key)
-    content = {"format": FORMAT, "key": asdict(key), "points": [list(point) for point in points]}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n")
-    except OSError as error:
-        return f"the profile is not saved, the next start measures again: {_line(error)}"
-    return ""
+    value = {"points": [list(point) for point in points]}
+    return save_note(cache_dir, _kind(key.model), _noted(key), value)
+
+
+def measuring(cache_dir: str, key: ProfileKey) -> AbstractContextManager[None]:
+    """While one process measures, the others wait for what it saves."""
+    return by_one(cache_dir, _kind(key.model), _noted(key))
 
 
 def latest_profile(
@@ -123,52 +111,41 @@ def latest_profile(
     """
     if not cache_dir:
         return None
-    newest: tuple[float, Profile] | None = None
-    for path in Path(cache_dir).expanduser().joinpath(FOLDER).glob(f"{_slug(model)}-*.json"):
+    for noted, value in notes_of(cache_dir, _kind(model)):
         try:
-            found, written = _read(path), path.stat().st_mtime
-        except (OSError, ValueError):
+            key = ProfileKey(**{name: each for name, each in noted.items() if name != "format"})
+            points = _points(value)
+        except (TypeError, ValueError):
             continue
-        key = found.key
-        fits = (
-            key.model == model
+        if (
+            noted.get("format") == FORMAT
+            and key.model == model
             and (device == "auto" or key.device.startswith(device.partition(":")[0]))
             and dtype in ("auto", key.dtype)
             and threads in (0, key.threads)
-        )
-        if fits and (newest is None or written > newest[0]):
-            newest = (written, found)
-    return newest[1] if newest else None
+        ):
+            return Profile(key, points)
+    return None
 
 
-def _path(cache_dir: str, key: ProfileKey) -> Path:
-    digest = hashlib.sha256(json.dumps([FORMAT, asdict(key)], sort_keys=True).encode())
-    name = f"{_slug(key.model)}-{digest.hexdigest()[:16]}.json"
-    return Path(cache_dir).expanduser() / FOLDER / name
+def _kind(model: str) -> str:
+    return "profile-" + re.sub(r"[^A-Za-z0-9.]+", "_", model)[-80:]
 
 
-def _slug(model: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.]+", "_", model)[-80:].lstrip(".")
+def _noted(key: ProfileKey) -> dict[str, object]:
+    return {"format": FORMAT, **asdict(key)}
 
 
-def _read(path: Path) -> Profile:
-    """Raises OSError, ValueError."""
-    content = json.loads(path.read_bytes())
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f"not of format {FORMAT}")
+def _points(value: Mapping[str, object]) -> list[Point]:
+    """Raises ValueError."""
     try:
-        key = ProfileKey(**content["key"])
-        points = [(int(n), int(tokens), float(t)) for n, tokens, t in content["points"]]
+        points = [(int(n), int(tokens), float(t)) for n, tokens, t in value["points"]]  # type: ignore[attr-defined]  # raises, as it says
     except (KeyError, TypeError) as error:
-        raise ValueError(f"not a profile ({_line(error)})") from error
+        raise ValueError("not a profile") from error
     if not points or not all(_makes_sense(*point) for point in points):
         raise ValueError("points that make no sense")
-    return Profile(key, points)
+    return points
 
 
 def _makes_sense(size: int, tokens: int, seconds: float) -> bool:
     return size >= 1 and tokens >= size and 0.0 < seconds < math.inf
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -23,7 +23,7 @@ class RunnerConfig:
 
     model: str
     task: str = "auto"
-    device: str = "auto"  # cpu, or cuda:1; a list has a device for each replica
+    device: str = "auto"  # cpu, or cuda:1
     dtype: str = "auto"
     backend: str = "torch"  # auto (the service's default), torch, onnx, openvino
     compile: bool = False  # torch only

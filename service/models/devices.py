@@ -19,18 +19,10 @@ class DeviceNotFound(ValueError):
     """BATCHER_DEVICE names what this machine has not."""
 
 
-def choose_device(wanted: str, replica: int, cuda_count: int) -> torch.device:
-    """The device of one replica: replicas take the devices of the list in turn.
-
-    `auto` is every CUDA device there is, else the CPU. Raises DeviceNotFound.
-    """
-    if wanted == "auto":
-        names = [f"cuda:{i}" for i in range(cuda_count)] or ["cpu"]
-    else:
-        names = [name.strip() for name in wanted.split(",") if name.strip()]
-    if not names:
-        raise DeviceNotFound("the list of devices is empty")
-    name = names[replica % len(names)]
+def choose_device(wanted: str, cuda_count: int) -> torch.device:
+    """The one that a replica was placed on. `auto`, where nobody has placed it: the first CUDA
+    device, else the CPU. Raises DeviceNotFound."""
+    name = ("cuda:0" if cuda_count else "cpu") if wanted == "auto" else wanted
     try:
         device = torch.device(name)
     except RuntimeError as error:

@@ -24,7 +24,7 @@ from service.models.folder import find_model
 from service.models.profiling import measure
 from service.models.spec import read_spec
 from service.models.threads import available_cores, default_threads
-from service.profile import Point, ProfileKey, content_of, load_profile, save_profile
+from service.profile import Point, ProfileKey, content_of, load_profile, measuring, save_profile
 from service.tokenizing import TextTokenizer
 
 TASKS = ("auto", "embed")
@@ -109,7 +109,7 @@ class EncoderRunner:
 
     def _place(self) -> Place:
         config = self._config
-        device = choose_device(config.device, config.replica, torch.cuda.device_count())
+        device = choose_device(config.device, torch.cuda.device_count())
         if device.type == "cuda":
             torch.cuda.set_device(device)  # else pinned memory opens a context on device 0 as well
         # torch's own count knows physical cores, ours the container's quota.
@@ -148,15 +148,16 @@ class EncoderRunner:
             threads=place.threads,
             versions=self._backend.versions,
         )
-        saved, why = load_profile(self._config.cache_dir, key)
-        if saved is not None:
-            return saved, "cache"
-        if why:
-            _say(f"{why}; measuring again …")
-        points = measure(self._time, self._spec.max_length, _say)
-        if points and (why := save_profile(self._config.cache_dir, key, points)):
-            _say(why)
-        return points, "measured"
+        with measuring(self._config.cache_dir, key):
+            saved, why = load_profile(self._config.cache_dir, key)
+            if saved is not None:
+                return saved, "cache"
+            if why:
+                _say(f"{why}; measuring again …")
+            points = measure(self._time, self._spec.max_length, _say)
+            if points and (why := save_profile(self._config.cache_dir, key, points)):
+                _say(why)
+            return points, "measured"
 
     def _time(self, inputs: int, length: int) -> float:
         """Seconds of one batch, padded as most are: one input is shorter than the rest."""

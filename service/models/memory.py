@@ -1,6 +1,6 @@
 """How much memory a replica takes: measured in its worker, noted for the next start.
 
-Notes are kept beside the profiles, one JSON file for each model, device and set of versions.
+Its notes are beside the others, one for each model, device and set of versions.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from service.cached import write
 from service.models import cgroup
-from service.saving import replacing
 
 MEMINFO = Path("/proc/meminfo")
 STATUS = Path("/proc/self/status")
@@ -57,14 +57,7 @@ def measure_cuda(device: str) -> tuple[int, int]:
 
 def note(path: str, least: int, most: int, host: int = 0) -> str:
     """Whole or not at all. Returns one line that says why it was not noted; empty: it was."""
-    file = Path(path).expanduser()
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(file) as temporary:
-            temporary.write_text(json.dumps(asdict(Need(least, most, host=host))) + "\n")
-    except OSError as error:
-        return f"what a replica needs is not noted: {error}"
-    return ""
+    return write(Path(path).expanduser(), asdict(Need(least, most, host=host)))
 
 
 def noted(path: str) -> Need | None:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from service.cached import NOTES
 from service.profile import (
-    FOLDER,
     ProfileKey,
     content_of,
     latest_profile,
@@ -25,7 +25,7 @@ POINTS = [(1, 8, 0.002), (8, 256, 0.016)]
 
 
 def the_file(cache: Path) -> Path:
-    (path,) = (cache / FOLDER).iterdir()
+    (path,) = (cache / NOTES).iterdir()
     return path
 
 
@@ -58,9 +58,9 @@ def test_nothing_is_saved_without_a_folder(tmp_path: Path, monkeypatch: pytest.M
         b"\xff\xfe",
         b"[]",
         b"null",
-        b'{"format": 1}',
-        b'{"format": 0, "key": {}, "points": [[1, 8, 0.1]]}',
-        b'{"format": 1, "key": {"model": "m"}, "points": [[1, 8, 0.1]]}',
+        b'{"key": {}}',
+        b'{"key": {}, "value": {"points": [[1, 8, 0.1]]}}',
+        b'{"key": {"format": 2, "model": "m"}, "value": {"points": [[1, 8, 0.1]]}}',
     ],
 )
 def test_a_damaged_file_is_told_once_and_replaced(tmp_path: Path, damage: bytes) -> None:
@@ -82,7 +82,7 @@ def test_a_damaged_file_is_told_once_and_replaced(tmp_path: Path, damage: bytes)
 def test_points_that_make_no_sense_are_not_loaded(tmp_path: Path, points: object) -> None:
     save_profile(str(tmp_path), KEY, POINTS)
     path = the_file(tmp_path)
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"points": points}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"value": {"points": points}}))
     found, why = load_profile(str(tmp_path), KEY)
     assert found is None
     assert "is of no use" in why
@@ -92,7 +92,7 @@ def test_the_file_of_another_key_under_this_name_is_not_loaded(tmp_path: Path) -
     save_profile(str(tmp_path), KEY, POINTS)
     path = the_file(tmp_path)
     content = json.loads(path.read_text())
-    content["key"]["torch"] = "1.0"
+    content["key"]["versions"] = "1.0"
     path.write_text(json.dumps(content))
     assert load_profile(str(tmp_path), KEY)[0] is None
 
@@ -116,7 +116,7 @@ def test_a_write_that_fails_half_way_leaves_the_old_one_and_no_rubbish(
     monkeypatch.setattr(Path, "replace", full)
     assert "No space left" in save_profile(str(tmp_path), KEY, [(1, 1, 9.0)])
     assert load_profile(str(tmp_path), KEY) == (POINTS, "")
-    assert len(list((tmp_path / FOLDER).iterdir())) == 1
+    assert len(list((tmp_path / NOTES).iterdir())) == 1
 
 
 def test_the_latest_profile_of_a_model_is_found_by_its_name(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_the_name_of_a_model_cannot_leave_the_folder(tmp_path: Path) -> None:
     for name in ("../../evil", "/etc/passwd", "..", "x" * 500):
         assert save_profile(str(cache), dataclasses.replace(KEY, model=name), POINTS) == ""
         assert latest_profile(str(cache), name) is not None
-    assert {path.parent for path in tmp_path.rglob("*.json")} == {cache / FOLDER}
+    assert {path.parent for path in tmp_path.rglob("*.json")} == {cache / NOTES}
 
 
 def test_the_content_of_a_model_changes_with_its_config_and_its_weights(tmp_path: Path) -> None:
