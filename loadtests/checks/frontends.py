@@ -1,7 +1,8 @@
 """Several HTTP processes before one engine: the same answers, and what the death of one costs.
 
 `same`: answers and refusals beside those of one process. `front`, `engine`: SIGKILL under load, and
-every request followed. `throughput`: one front in a process of its own, beside all in one.
+every request followed. `stopped`: SIGSTOP for the engine, which is to be noticed. `throughput`: one
+front in a process of its own, beside all in one.
 What "It survives" says of workers is `survival --frontends 2`, of the end `drain --frontends 2`.
 """
 
@@ -121,31 +122,41 @@ def front(args: argparse.Namespace, record: Record) -> tuple[list[Finding], str]
 
 
 def engine(args: argparse.Namespace, record: Record) -> tuple[list[Finding], str]:
+    return _without_engine("engine", signal.SIGKILL, args, record)
+
+
+def stopped(args: argparse.Namespace, record: Record) -> tuple[list[Finding], str]:
+    return _without_engine("stopped", signal.SIGSTOP, args, record)
+
+
+def _without_engine(
+    part: str, number: int, args: argparse.Namespace, record: Record
+) -> tuple[list[Finding], str]:
     with running(service("fronts", frontends=args.frontends, **SIMULATED), args.cpus) as server:
         first, kills = family(server), list[float]()
 
         def kill() -> None:
             kills.append(now())
-            os.kill(first.engine, signal.SIGKILL)
+            os.kill(first.engine, number)
 
         def is_back(asked: Sequence[Asked]) -> bool:
             return any(one.status == OK and one.sent > kills[0] for one in reversed(asked))
 
         during = [(args.seconds / 3, kill)]
         asked = ask(server.target, args.callers, args.seconds, during, is_back)
-        _record(record, "engine", asked)
+        _record(record, part, asked)
         _until(lambda: server.get("/health/ready")[0] == 200)
         last, counts = family(server), _counts(server)
     told = f"{args.callers} callers; {dict(Counter(one.status for one in asked))}"
     return [
-        *replaced(asked, kills[0]),
-        exactly("engine: another one", float(last.engine != first.engine), 1),
+        *replaced(part, asked, kills[0]),
+        exactly(f"{part}: another one", float(last.engine != first.engine), 1),
         exactly(
-            "engine: fronts that lived on",
+            f"{part}: fronts that lived on",
             len(set(first.fronts) & set(last.fronts)),
             args.frontends,
         ),
-        *conserved("engine", counts),
+        *conserved(part, counts),
     ], told
 
 
@@ -165,6 +176,7 @@ PARTS: Mapping[str, Part] = {
     "same": same,
     "front": front,
     "engine": engine,
+    "stopped": stopped,
     "throughput": throughput,
 }
 
@@ -198,7 +210,7 @@ def spared(asked: Sequence[Asked], kills: int) -> list[Finding]:
     ]
 
 
-def replaced(asked: Sequence[Asked], killed: float) -> list[Finding]:
+def replaced(part: str, asked: Sequence[Asked], killed: float) -> list[Finding]:
     """What was in flight is answered 503; then it is again as before."""
     inflight = [one for one in asked if one.sent < killed <= one.answered]
     after = [one for one in asked if one.sent >= killed]
@@ -206,27 +218,27 @@ def replaced(asked: Sequence[Asked], killed: float) -> list[Finding]:
     turned = [one for one in asked if one.status == "503"]
     back = min(good) - killed if good else float("inf")
     return [
-        Finding("engine: requests", len(asked)),
-        Finding("engine: in flight", len(inflight)),
+        Finding(f"{part}: requests", len(asked)),
+        Finding(f"{part}: in flight", len(inflight)),
         none(
-            "engine: not answered 200 before it",
+            f"{part}: not answered 200 before it",
             sum(one.status != OK for one in asked if one.answered < killed),
         ),
         none(
-            "engine: in flight, neither 200 nor 503",
+            f"{part}: in flight, neither 200 nor 503",
             sum(one.status not in (OK, "503") for one in inflight),
         ),
         none(
-            "engine: after it, neither 200 nor 503",
+            f"{part}: after it, neither 200 nor 503",
             sum(one.status not in (OK, "503") for one in after),
         ),
-        Finding("engine: answered 503", len(turned), need="> 0", ok=bool(turned)),
-        none("engine: of them without Retry-After", sum(not one.retry_after for one in turned)),
+        Finding(f"{part}: answered 503", len(turned), need="> 0", ok=bool(turned)),
+        none(f"{part}: of them without Retry-After", sum(not one.retry_after for one in turned)),
         none(
-            "engine: 200 with another's vector",
+            f"{part}: 200 with another's vector",
             sum(one.status == OK and not one.is_right for one in asked),
         ),
-        at_most("engine: 200 again, after the kill", back, BACK_SECONDS, "s"),
+        at_most(f"{part}: 200 again, after the kill", back, BACK_SECONDS, "s"),
     ]
 
 

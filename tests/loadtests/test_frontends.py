@@ -42,18 +42,18 @@ def test_a_refusal_and_a_strangers_vector_are_a_miss_when_a_front_dies() -> None
 
 def test_what_is_in_flight_when_the_engine_dies_gets_503_and_then_it_is_as_before() -> None:
     flying = [asked(caller, 2.0, "503", "a") for caller in range(3)]
-    assert holds(frontends.replaced([*BEFORE, *flying, *AFTER], killed=2.5))
+    assert holds(frontends.replaced("engine", [*BEFORE, *flying, *AFTER], killed=2.5))
 
 
 def test_a_connection_that_the_dead_engine_cut_is_a_miss() -> None:
     flying = [asked(0, 2.0, "503", "a"), asked(1, 2.0, "closed")]
-    found = frontends.replaced([*BEFORE, *flying, *AFTER], killed=2.5)
+    found = frontends.replaced("engine", [*BEFORE, *flying, *AFTER], killed=2.5)
     assert missed(found) == {"engine: in flight, neither 200 nor 503"}
 
 
 def test_an_engine_that_never_comes_back_is_a_miss() -> None:
     flying = [asked(0, 2.0, "503", "a"), asked(0, 3.0, "503", "a")]
-    found = frontends.replaced([*BEFORE, *flying], killed=2.5)
+    found = frontends.replaced("engine", [*BEFORE, *flying], killed=2.5)
     assert missed(found) == {"engine: 200 again, after the kill"}
 
 
