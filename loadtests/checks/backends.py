@@ -12,11 +12,12 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from statistics import median
+from statistics import mean, median
 
 from loadtests import closedloop, workloads
 from loadtests.checks.finding import Finding, Measured, spread
 from loadtests.openloop import Run
+from loadtests.outcomes import OK
 from loadtests.record import Record
 from loadtests.servers import Server, Variant, running, service
 from loadtests.target import count_between, number_between, setting_argument
@@ -42,8 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backends", nargs="*", choices=BACKENDS, help="default: all that are installed"
     )
-    parser.add_argument("--seconds", type=number_between(1, 60), default=2.0, help="of each run")
-    parser.add_argument("--repeats", type=count_between(1, 25), default=9)
+    parser.add_argument("--seconds", type=number_between(1, 60), default=1.5, help="of each run")
+    parser.add_argument("--repeats", type=count_between(1, 25), default=12)
     parser.add_argument("--only", choices=WORKLOADS, nargs="*", default=list(WORKLOADS))
     parser.add_argument("--set", type=setting_argument, action="append", default=[])
 
@@ -82,7 +83,7 @@ def measure(args: argparse.Namespace, record: Record) -> Measured:
             told = every[name].describe() if name == EAGER else _facts(servers[name])
             lines.append(f"- {name}: {told}")
             print(lines[-1], flush=True)
-        for repeat in range(args.repeats):  # many and short: an odd spell is then one of nine
+        for repeat in range(args.repeats):  # many and short: an odd spell is then one of twelve
             for workload in args.only:
                 callers, kind = WORKLOADS[workload]
                 texts = workloads.texts(kind, sentences, seed=repeat)
@@ -111,11 +112,14 @@ def turned(names: list[str], repeat: int) -> list[str]:
 
 
 def seconds_an_answer(run: Run, callers: int) -> float:
-    """A lone caller's median latency; of many, the time that each answer took of all the time."""
-    skip = min(SKIP, run.seconds / 3)
-    if callers == 1:
-        return run.summary(skip).p50_ms / 1e3
-    return 1 / closedloop.throughput(run, skip)
+    """A lone caller's median latency; of many, the mean over the callers (Little's law): it counts
+    every answer, where a rate between two moments is off by what share of a batch they cut."""
+    failed = [outcome.status for outcome in run.outcomes if outcome.status != OK]
+    if failed:
+        raise RuntimeError(f"{len(failed)} requests were not answered: {failed[0]}")
+    warm = run.begin + min(SKIP, run.seconds / 3)
+    latencies = [out.answered - out.sent for out in run.outcomes if out.sent >= warm]
+    return median(latencies) if callers == 1 else mean(latencies) / callers
 
 
 def judged(times: Mapping[tuple[str, str], Sequence[float]]) -> list[Finding]:

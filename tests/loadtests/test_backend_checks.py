@@ -34,15 +34,19 @@ def test_each_round_begins_with_another() -> None:
     assert [backends.turned(["a", "b", "c"], repeat)[0] for repeat in range(4)] == list("abca")
 
 
-def test_a_lone_caller_counts_by_latency_and_many_by_throughput() -> None:
+def test_a_lone_caller_counts_by_median_and_many_by_all_of_their_latency() -> None:
     outcomes = []
     for number in range(100):
         made = Outcome(number * 0.1)
-        made.sent, made.answered, made.status = made.scheduled, made.scheduled + 0.02, "200"
+        latency = 0.32 if number % 4 == 0 else 0.64  # from the second on: 68 and 22 of 90
+        made.sent, made.answered, made.status = made.scheduled, made.scheduled + latency, "200"
         outcomes.append(made)
     run = Run(outcomes, 0.0, 10.0)
-    assert backends.seconds_an_answer(run, 1) == pytest.approx(0.02)
-    assert backends.seconds_an_answer(run, 64) == pytest.approx(0.1)
+    assert backends.seconds_an_answer(run, 1) == pytest.approx(0.64)
+    assert backends.seconds_an_answer(run, 64) == pytest.approx((68 * 0.64 + 22 * 0.32) / 90 / 64)
+    outcomes[0].status = "503"
+    with pytest.raises(RuntimeError, match="1 requests were not answered: 503"):
+        backends.seconds_an_answer(run, 64)
 
 
 def test_int8_is_asked_of_the_backend_that_has_it() -> None:
