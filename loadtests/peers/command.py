@@ -25,7 +25,7 @@ from loadtests.record import Record
 from loadtests.target import count_between, number_between
 
 POINTS = "points.jsonl"
-START_SECONDS = 7.0  # An estimate: to start, check, warm and stop a server.
+START_SECONDS = 8.0  # An estimate: to start, check, warm and stop a server.
 CHECKED = 64  # Texts whose vectors are compared with the reference.
 
 
@@ -36,7 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--callers", type=_callers, default=schedule.CALLERS, metavar="1,8,...")
     parser.add_argument("--shares", type=_shares, default=None, metavar="0.3,...", help="of best")
     parser.add_argument("--repeats", type=count_between(1, 9), default=3)
-    parser.add_argument("--seconds", type=number_between(1, 60), default=2.0, help="of each point")
+    parser.add_argument(
+        "--seconds",
+        type=number_between(1, 60),
+        default=2.0,
+        help="of each point; half with few callers",
+    )
     parser.add_argument("--minutes", type=number_between(0.5, 240), default=40.0, help="at most")
     parser.add_argument("--threads", type=count_between(1, 256), default=2, help="of a forward")
     parser.add_argument("--environments", type=Path, default=install.DEFAULT_FOLDER, metavar="DIR")
@@ -175,7 +180,8 @@ def write(
         )
     parts.insert(
         0,
-        "Medians of the repeats; bold: the first of its column. Closed loop: wrk, one thread. "
+        "Medians of the repeats; bold: the first of its column. Closed loop: wrk, one thread; half "
+        f"as long with up to {schedule.FEW} callers. "
         "Open loop: Poisson, p95 from the scheduled send; the rates are shares of the best "
         "throughput that any server reached in the first round; `over`: more than "
         f"{schedule.HOPELESS:g} times the most that this server reached, not measured. Server and "

@@ -37,7 +37,8 @@ class Bench:
         self._rest()
 
     def closed(self, visit: Visit, callers: int) -> Point:
-        report, cores, resident = self._using_cpu(lambda: self._closed(callers, self._seconds))
+        seconds = schedule.closed_seconds(callers, self._seconds)
+        report, cores, resident = self._using_cpu(lambda: self._closed(callers, seconds))
         self._rest()
         return Point(
             visit.peer,

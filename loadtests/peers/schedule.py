@@ -13,6 +13,7 @@ from typing import Literal
 CALLERS = (1, 8, 64, 256)
 # The lowest is for the simulated accelerator only: one that every server there can serve.
 SHARES = {"simulated": (0.05, 0.3, 0.6, 0.9), "default": (0.3, 0.6, 0.9)}
+FEW = 8  # Callers whose batches are so small that there are many of them in half the time.
 HOPELESS = 1.15  # Times what a server reached at most: nothing is learned from a rate above that.
 
 Kind = Literal["closed", "open"]
@@ -118,9 +119,17 @@ def figure(points: Sequence[Point], name: str) -> float | None:
     return median(float(getattr(point, name)) for point in points) if points else None
 
 
+def closed_seconds(callers: int, seconds: float) -> int:
+    """Of one closed loop: wrk counts in whole ones."""
+    return max(1, round(seconds / 2 if callers <= FEW else seconds))
+
+
 def seconds_of(plan: Sequence[Visit], seconds: float, start: float) -> float:
-    """An estimate. `start`: seconds to start, check, warm and stop a server."""
+    """An estimate. `start`: seconds to start, check, warm and stop a server. Nobody knows yet at
+    how many rates a server is hopeless; it is about half."""
     return sum(
-        start + (seconds + 0.5) * (len(visit.callers) + len(visit.shares) * len(visit.opens))
+        start
+        + sum(closed_seconds(callers, seconds) + 0.3 for callers in visit.callers)
+        + (seconds + 0.8) * len(visit.shares) * len(visit.opens) / 2
         for visit in plan
     )

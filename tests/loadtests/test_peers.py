@@ -231,6 +231,13 @@ def test_the_reason_of_a_failed_installation_is_pips_last_error() -> None:
     assert install.why("") == "pip failed and said nothing"
 
 
+def test_a_closed_loop_takes_whole_seconds_and_half_as_many_with_few_callers() -> None:
+    assert [schedule.closed_seconds(n, 2.0) for n in (1, 8, 64, 256)] == [1, 1, 2, 2]
+    assert [schedule.closed_seconds(n, 1.0) for n in (1, 64)] == [1, 1]
+    visits = [Visit("ours", "default", 2, (1, 64), (0.3, 0.6), (2, 3))]
+    assert schedule.seconds_of(visits, 2.0, 8.0) == pytest.approx(8 + 1.3 + 2.3 + 2.8 * 2)
+
+
 def test_nothing_is_installed_for_a_peer_whose_programs_are_not_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
