@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 
-from service.cached import load_note, save_note
+from service.cached import by_one, load_note, save_note
 from service.models.backends.graphs import FOLDER, graph
 
 KEY = {"content": "abc", "kept": ("x",)}
@@ -133,3 +134,28 @@ def test_a_note_that_cannot_be_read_says_why(tmp_path: Path, text: str) -> None:
 def test_a_note_that_cannot_be_saved_says_why(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert "is not saved" in save_note(str(tmp_path / "file"), "kind", KEY, {})
+
+
+def test_one_at_a_time_finds_out_what_is_noted_under_a_key(tmp_path: Path) -> None:
+    entered = threading.Event()
+
+    def second() -> None:
+        with by_one(str(tmp_path), "kind", KEY):
+            entered.set()
+
+    waiting = threading.Thread(target=second, name="second")
+    with by_one(str(tmp_path), "kind", KEY):
+        with by_one(str(tmp_path), "kind", {**KEY, "content": "else"}):
+            waiting.start()
+        assert save_note(str(tmp_path), "kind", KEY, {}) == ""
+        assert not entered.is_set()
+    waiting.join(10)
+    assert entered.is_set()
+
+
+@pytest.mark.parametrize("cache", ["", "{tmp_path}/file"])
+def test_where_nothing_can_be_noted_nobody_waits(tmp_path: Path, cache: str) -> None:
+    (tmp_path / "file").touch()
+    folder = cache.format(tmp_path=tmp_path)
+    with by_one(folder, "kind", KEY), by_one(folder, "kind", KEY):
+        assert load_note(folder, "kind", KEY)[0] is None
