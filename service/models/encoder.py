@@ -58,7 +58,7 @@ class EncoderRunner:
         if queue is None and type(self._backend) is not TorchBackend:
             self._backend = ReplaceableBackend(self._backend, self._plain(place), _say)
         self.launch = queue and functools.partial(self._launch, queue)
-        self._name = self._backend.name
+        self._known = self._backend.name, self._backend.versions
         self._failed = dict(opened.facts.get("backend_failed") or {})  # type: ignore[call-overload]  # reasons by name
         loaded = time.perf_counter()
         how = f"{self._backend.name} in {self._backend.dtype}"
@@ -87,8 +87,9 @@ class EncoderRunner:
         if not payloads:
             return []
         vectors = self._backend.forward(self._sequences(payloads))
-        if self._backend.name != self._name:  # it has failed, and another runs in its place
-            self._name = self._backend.name
+        running = self._backend.name, self._backend.versions
+        if running != self._known:  # the one that was has failed, and another runs in its place
+            self._known = running
             self.news = {"padding_free": False, **self._of_backend()}
         return only_finite(vectors)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from batcher import Engine
 from service.models import RunnerConfig
 from service.models.backends import Ids, Vectors
 from service.models.backends.replaceable import ReplaceableBackend
+from service.models.backends.torch_packed import PackedBackend
+from service.models.encoder import EncoderRunner
 from tests.service.runners import BreaksInService
 from tests.service.tiny import make_tiny
 
@@ -76,7 +79,8 @@ def test_what_fails_where_torch_does_not_is_replaced_for_good(stage: Stage) -> N
     facts = {"device": "cpu", "made_by": "torch", "backend_failed": failed}
     assert stage.backend.facts() == facts
     assert stage.said == [
-        "backend onnx fails, torch runs the model from now on: RuntimeError: Non-zero status code"
+        "backend onnx fails, the model runs as it comes from now on:"
+        " RuntimeError: Non-zero status code"
     ]
     stage.backend.close()
     assert (stage.graph.closed, stage.plain.closed) == (1, 1)
@@ -119,6 +123,26 @@ def test_without_torch_to_fall_back_to_the_failure_stays_what_it_is(stage: Stage
     stage.graph.error = RuntimeError("the graph's own")
     with pytest.raises(RuntimeError, match="the graph's own"):
         backend.forward([GOOD])
+
+
+def test_our_own_forward_pass_of_it_is_replaced_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_tiny(tmp_path, "bert", "mean", normalize=True)
+    runner = EncoderRunner(RunnerConfig(str(folder), device="cpu", dtype="float32", threads=1))
+    assert runner.warm_up()["padding_free"] is True
+    ids = np.array([2, 4, 5, 3], np.int32)
+    before = np.asarray(runner.run([ids]))
+    assert runner.news is None
+
+    def breaks(*_: object) -> NoReturn:
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(PackedBackend, "_forward", breaks)
+    np.testing.assert_allclose(np.asarray(runner.run([ids])), before, atol=1e-5)
+    assert runner.news is not None
+    assert (runner.news["backend"], runner.news["padding_free"]) == ("torch", False)
+    assert runner.news["backend_failed"] == {"torch": "RuntimeError: no such operator"}
 
 
 def test_in_a_worker_nobody_notices_but_the_log_and_the_facts(tmp_path: Path) -> None:

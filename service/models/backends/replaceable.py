@@ -68,6 +68,6 @@ class ReplaceableBackend:
             raise failure
         failed, why = self._runs, explain(failure)
         self._runs, self._failed = self._plain, {failed.name: why}
-        self._say(f"backend {failed.name} fails, torch runs the model from now on: {why}")
+        self._say(f"backend {failed.name} fails, the model runs as it comes from now on: {why}")
         failed.close()
         return vectors
