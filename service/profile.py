@@ -16,7 +16,7 @@ from pathlib import Path
 
 from service.cached import by_one, load_note, no_use, notes_of, save_note
 
-FORMAT = 2
+FORMAT = 3
 _CONTENT = ("config.json", "modules.json", "*.safetensors", "*.bin", "*/config.json")
 
 Point = tuple[int, int, float]  # size, padded tokens, seconds
@@ -33,6 +33,7 @@ class ProfileKey:
     dtype: str
     threads: int
     versions: str
+    padding_free: bool = False  # its batches take what their useful tokens take
 
 
 @dataclass(frozen=True, slots=True)

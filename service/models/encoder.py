@@ -148,6 +148,7 @@ class EncoderRunner:
             dtype=self._backend.dtype,
             threads=place.threads,
             versions=self._backend.versions,
+            padding_free=self._backend.facts().get("padding_free") is True,
         )
         with measuring(self._config.cache_dir, key):
             saved, why = load_profile(self._config.cache_dir, key)

@@ -28,8 +28,12 @@ class Device(Protocol):
     def points(self) -> Sequence[Point]:
         """What the service's cost model would be seeded with."""
 
+    @property
+    def padding_free(self) -> bool:
+        """Does a batch take what its useful tokens take?"""
+
     def seconds(self, size: int, tokens: int) -> float:
-        """Of a batch of `size` requests padded to `tokens` in all."""
+        """Of a batch of `size` requests with `tokens` in all, padded unless `padding_free`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,7 @@ class Linear:
     token: float
     source: str
     middle: int = MIDDLE
+    padding_free: bool = False
 
     @property
     def points(self) -> Sequence[Point]:
@@ -57,11 +62,12 @@ class Measured:
     Beyond the last size or length the last slope goes on, but never below the nearest point.
     """
 
-    def __init__(self, points: Sequence[Point], source: str) -> None:
+    def __init__(self, points: Sequence[Point], source: str, padding_free: bool = False) -> None:
         if not points:
             raise ValueError("no points")
         self.points = sorted(points)
         self.source = source
+        self.padding_free = padding_free
         self._curves: dict[int, list[tuple[float, float]]] = {}  # by size: (length, seconds)
         for size, tokens, seconds in self.points:
             self._curves.setdefault(size, []).append((tokens / size, seconds))
@@ -117,7 +123,8 @@ def find_device(settings: Settings, by_hand: tuple[float, float, float] | None) 
     )
     if saved is not None and settings.runner == "transformers":
         key = saved.key
-        return Measured(saved.points, source=f"the profile saved on {key.device}, {key.dtype}")
+        how = f"the profile saved on {key.device}, {key.backend} in {key.dtype}"
+        return Measured(saved.points, how, key.padding_free)
     raise NoSpeed(
         f"no profile of {settings.model_id} is saved: run `python -m service` once until it is"
         " ready (it measures the model and saves that in BATCHER_CACHE_DIR), or give --fixed-ms,"

@@ -99,6 +99,7 @@ class Planner:
         self._profile = [
             (size, tokens, self._batch_time(size, tokens)) for size, tokens, _ in device.points
         ]
+        self._padding_free = device.padding_free
         self._trials: dict[tuple[float, int, Limits], Trial] = {}
         self._capacities: dict[Limits, float] = {}
         lengths = np.sort(traffic.lengths_seen(slice_of))
@@ -239,7 +240,7 @@ class Planner:
             count = max(_ROUNDS * size, min(self._slice, _BATCHES * size))
             arrivals = self._traffic.requests(1.0, count)
             self._capacities[limits] = trial.capacity(
-                arrivals, limits, self._batch_time, self._profile
+                arrivals, limits, self._batch_time, self._profile, self._padding_free
             )
         return self._capacities[limits]
 
@@ -281,6 +282,7 @@ class Planner:
             self._batch_time,
             self._goal.overhead,
             self._profile,
+            self._padding_free,
         )
 
 

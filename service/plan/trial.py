@@ -13,7 +13,7 @@ from batcher.limits import Limits
 from batcher.simulate import Arrival, Point, SimulatedBatch, simulate
 
 BatchTime = Callable[[int, int], float]
-"""Seconds that a replica is taken by a batch of this size and these padded tokens."""
+"""Seconds that a replica is taken by a batch of this size and these tokens, as it runs them."""
 
 _UNSETTLED = 0.05  # the share of a trial that starts from empty and does not count
 
@@ -42,9 +42,10 @@ def run(
     batch_time: BatchTime,
     overhead: float = 0.0,
     profile: Sequence[Point] = (),
+    padding_free: bool = False,
 ) -> Trial:
     """`overhead` is added to every latency; `profile` is what the scheduler knows beforehand."""
-    batches = simulate(arrivals, limits, batch_time, replicas, profile).batches
+    batches = simulate(arrivals, limits, batch_time, replicas, profile, padding_free).batches
     latency = np.full(len(arrivals), np.inf)
     for batch in batches:
         for place in batch.members:
@@ -74,12 +75,13 @@ def capacity(
     limits: Limits,
     batch_time: BatchTime,
     profile: Sequence[Point] = (),
+    padding_free: bool = False,
 ) -> float:
     """Requests a second of one replica that always has all of these to choose from."""
     at_once = [Arrival(0.0, arrival.cost) for arrival in arrivals]
     tokens = sum(arrival.cost for arrival in arrivals)
     unbounded = dataclasses.replace(limits, max_queue_size=len(arrivals), max_queue_tokens=tokens)
-    batches = simulate(at_once, unbounded, batch_time, 1, profile).batches
+    batches = simulate(at_once, unbounded, batch_time, 1, profile, padding_free).batches
     done = np.cumsum([len(batch.members) for batch in batches])
     # Not the last batches, which take what is left over.
     last = int(np.searchsorted(done, 0.9 * len(at_once)))

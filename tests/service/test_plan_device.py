@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,17 @@ def test_what_is_given_by_hand_comes_first_then_the_simulated_accelerator() -> N
     found = find_device(simulated, None)
     assert found.seconds(10, 500) == pytest.approx(0.005 + 0.010 + 0.001)
     assert isinstance(found, Linear)
+
+
+@pytest.mark.parametrize("padding_free", [True, False])
+def test_a_saved_profile_says_whether_padding_takes_time(
+    tmp_path: Path, padding_free: bool
+) -> None:
+    key = ProfileKey("some/model", "c0ffee", "cpu (Chip)", "torch", "float32", 2, "torch 2")
+    key = replace(key, padding_free=padding_free)
+    assert save_profile(str(tmp_path), key, [(1, 8, 0.002)]) == ""
+    found = find_device(Settings(model="some/model", cache_dir=str(tmp_path)), None)
+    assert found.padding_free is padding_free
 
 
 def test_a_saved_profile_says_how_fast_the_model_is(tmp_path: Path) -> None:

@@ -62,6 +62,16 @@ def test_what_the_hand_off_takes_is_paid_by_every_batch() -> None:
     assert find().breaks == pytest.approx(64 / (0.005 + 0.032), rel=0.01)
 
 
+def test_lengths_that_differ_cost_nothing_where_nothing_is_padded() -> None:
+    mixed = Traffic(Lengths("mixed", (8.0,) * 9 + (256.0,)), deadline=30.0, seed=1)
+    by_token = Linear(0.040, 0.0, 20e-6, source="a test")
+    pads = find(by_token, mixed, p95=1.0)
+    does_not = find(dataclasses.replace(by_token, padding_free=True), mixed, p95=1.0)
+    mean = (9 * 8 + 256) / 10
+    assert does_not.breaks == pytest.approx(64 / (0.040 + 64 * mean * 20e-6), rel=0.1)
+    assert does_not.breaks > 1.1 * pads.breaks
+
+
 def test_a_target_below_a_request_that_is_alone_is_impossible() -> None:
     with pytest.raises(
         CannotBeKept, match=r"7 ms cannot be kept by any number of replicas: .* 7\.5"
