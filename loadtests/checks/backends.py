@@ -106,9 +106,11 @@ def measure(args: argparse.Namespace, record: Record) -> Measured:
 
 
 def turned(names: list[str], repeat: int) -> list[str]:
-    """Each round begins with another, so that nobody always follows the same one."""
-    first = repeat % len(names)
-    return names[first:] + names[:first]
+    """Each round begins with another, and every second turn goes the other way round: nobody always
+    follows the same one."""
+    turn, first = divmod(repeat, len(names))
+    begun, *rest = names[first:] + names[:first]
+    return [begun, *(reversed(rest) if turn % 2 else rest)]
 
 
 def seconds_an_answer(run: Run, callers: int) -> float:
