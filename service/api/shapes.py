@@ -99,8 +99,9 @@ class Place(Shape):
 
 
 class Info(Shape):
-    """`backend_chosen` says how; `compile`: on, or why the model is not compiled; null: not asked
-    for. Null also stands for what a runner of the user's own does not tell."""
+    """`backend_chosen` says how; `backend_failed`: which did not run the model, and why; `compile`:
+    on, or why the model is not compiled; null: not asked for, or none. Null also stands for what a
+    runner of the user's own does not tell."""
 
     model_id: str
     model_sha: str | None
@@ -120,6 +121,7 @@ class Info(Shape):
     device: str | None
     backend: str | None
     backend_chosen: str | None
+    backend_failed: dict[str, str] | None
     compile: str | None
     dimension: int | None
     replicas: int

@@ -140,6 +140,7 @@ def test_a_scrape_tells_the_devices_that_replicas_are_on(
         assert sample.labels == {"device": "cuda:0"}
         assert sample.name.endswith("_total") == figure.is_counter
     assert nvml.asked_in == {"telemetry"}
+    front.gpus.close()
 
 
 def test_where_no_replica_is_on_a_gpu_the_driver_is_not_asked(

@@ -43,10 +43,6 @@ def nvml() -> Iterator[HangingNvml]:
     made.gate.set()
 
 
-def thread() -> threading.Thread | None:
-    return next((each for each in threading.enumerate() if each.name == "telemetry"), None)
-
-
 def degrees(telemetry: Telemetry) -> Any:
     async def read() -> Any:
         return [each.values["gpu_temperature_celsius"] for each in await telemetry.read(ONE)]
@@ -85,6 +81,7 @@ def test_what_a_late_driver_told_in_the_end_is_not_lost(nvml: HangingNvml) -> No
     nvml.gate.clear()
     assert degrees(telemetry) == [65]
     nvml.gate.set()
+    telemetry._patience = LONG
     telemetry.close()
 
 
@@ -108,11 +105,12 @@ def test_who_asks_meanwhile_shares_the_answer(nvml: HangingNvml) -> None:
 
 def test_the_end_joins_the_thread_and_closes_the_driver(nvml: HangingNvml) -> None:
     telemetry = Telemetry(Driver(lambda: nvml), LONG)
-    assert thread() is None  # not before it is asked
+    assert telemetry._thread is None  # not before it is asked
     degrees(telemetry)
-    assert thread() is not None
+    thread = telemetry._thread
+    assert thread.is_alive()
     telemetry.close()
-    assert thread() is None
+    assert not thread.is_alive()
     assert nvml.closed == 1
     assert degrees(telemetry) == []
 
@@ -123,7 +121,7 @@ def test_the_end_leaves_a_driver_behind_that_hangs(
     telemetry = Telemetry(Driver(lambda: nvml), SOON)
     nvml.gate.clear()
     degrees(telemetry)
-    left = thread()
+    left = telemetry._thread
     assert left is not None
     assert left.daemon  # or the process would never end
     telemetry.close()
@@ -156,4 +154,5 @@ def test_a_scrape_is_answered_while_the_driver_hangs(
     assert "batcher_queue_depth" in answer.text
     assert "batcher_gpu_" not in answer.text
     nvml.gate.set()
+    front.gpus._patience = LONG
     front.gpus.close()
