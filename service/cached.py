@@ -10,7 +10,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,16 +61,20 @@ def notes_of(cache_dir: str, kind: str) -> Iterator[tuple[Note, Note]]:
 
 
 @contextlib.contextmanager
-def by_one(cache_dir: str, kind: str, key: Key) -> Iterator[None]:
+def by_one(cache_dir: str, kind: str, key: Key, say: Callable[[str], None]) -> Iterator[None]:
     """One process after the other finds out what is noted under this key. Without a cache folder,
-    or where it cannot be written, all at once."""
+    or where it cannot be written, all at once. Says so if it has to wait."""
     with contextlib.ExitStack() as held:
         if cache_dir:
             path = note_path(cache_dir, kind, key).with_suffix(".lock")
             with contextlib.suppress(OSError):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 lock = held.enter_context(path.open("wb"))
-                fcntl.flock(lock, fcntl.LOCK_EX)  # given back as it is closed, or the process ends
+                try:  # given back as it is closed, or the process ends
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    say(f"another process is at it ({kind}); waiting for what it finds out …")
+                    fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 

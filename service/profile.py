@@ -9,7 +9,7 @@ import functools
 import hashlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -91,9 +91,11 @@ def save_profile(cache_dir: str, key: ProfileKey, points: Sequence[Point]) -> st
     return save_note(cache_dir, _kind(key.model), _noted(key), value)
 
 
-def measuring(cache_dir: str, key: ProfileKey) -> AbstractContextManager[None]:
+def measuring(
+    cache_dir: str, key: ProfileKey, say: Callable[[str], None]
+) -> AbstractContextManager[None]:
     """While one process measures, the others wait for what it saves."""
-    return by_one(cache_dir, _kind(key.model), _noted(key))
+    return by_one(cache_dir, _kind(key.model), _noted(key), say)
 
 
 def latest_profile(

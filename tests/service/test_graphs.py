@@ -137,17 +137,17 @@ def test_a_note_that_cannot_be_saved_says_why(tmp_path: Path) -> None:
 
 
 def test_one_at_a_time_finds_out_what_is_noted_under_a_key(tmp_path: Path) -> None:
-    entered = threading.Event()
+    waits, entered = threading.Event(), threading.Event()
 
     def second() -> None:
-        with by_one(str(tmp_path), "kind", KEY):
+        with by_one(str(tmp_path), "kind", KEY, lambda _: waits.set()):
             entered.set()
 
     waiting = threading.Thread(target=second, name="second")
-    with by_one(str(tmp_path), "kind", KEY):
-        with by_one(str(tmp_path), "kind", {**KEY, "content": "else"}):
+    with by_one(str(tmp_path), "kind", KEY, print):
+        with by_one(str(tmp_path), "kind", {**KEY, "content": "else"}, print):
             waiting.start()
-        assert save_note(str(tmp_path), "kind", KEY, {}) == ""
+        assert waits.wait(10)
         assert not entered.is_set()
     waiting.join(10)
     assert entered.is_set()
@@ -157,5 +157,5 @@ def test_one_at_a_time_finds_out_what_is_noted_under_a_key(tmp_path: Path) -> No
 def test_where_nothing_can_be_noted_nobody_waits(tmp_path: Path, cache: str) -> None:
     (tmp_path / "file").touch()
     folder = cache.format(tmp_path=tmp_path)
-    with by_one(folder, "kind", KEY), by_one(folder, "kind", KEY):
+    with by_one(folder, "kind", KEY, print), by_one(folder, "kind", KEY, print):
         assert load_note(folder, "kind", KEY)[0] is None

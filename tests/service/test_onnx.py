@@ -361,6 +361,11 @@ def test_of_two_that_start_together_one_races_and_the_other_reads_its_note(
 ) -> None:
     racing, finish = threading.Event(), threading.Event()
     races: list[str] = []
+    waits = threading.Event()
+
+    def say(line: str) -> None:
+        if "another process is at it (backends)" in line:
+            waits.set()
 
     def gated(*_: Any) -> dict[str, dict[str, float]]:
         races.append(threading.current_thread().name)
@@ -373,7 +378,8 @@ def test_of_two_that_start_together_one_races_and_the_other_reads_its_note(
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(open_backend, config, *on(tiny))
         assert racing.wait(20)
-        second = pool.submit(open_backend, config, *on(tiny))
+        second = pool.submit(open_backend, config, *on(tiny)[:-1], say)
+        assert waits.wait(20)
         finish.set()
         chosen = [each.result(20).facts["backend_chosen"] for each in (first, second)]
     assert (chosen, len(races)) == (["measured", "remembered"], 1)

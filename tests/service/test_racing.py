@@ -15,6 +15,7 @@ from service.models.backends.racing import (
     MIXED,
     SHORT,
     TRAFFIC,
+    Stumbled,
     choose,
     cut,
     from_note,
@@ -45,15 +46,15 @@ class Counting:
 
 
 def test_a_backend_that_is_nowhere_far_behind_is_taken_alone() -> None:
-    times = {"torch": {ALONE: 1.5, SHORT: 1.0}, "onnx": {ALONE: 1.0, SHORT: 1.04}}
+    times = {"torch": {ALONE: 1.5, SHORT: 1.0}, "onnx": {ALONE: 1.0, SHORT: 1.3}}
     assert choose(times, may_pair=True) == ("onnx", "onnx")
     assert choose({"torch": {ALONE: 9.0}}, may_pair=True) == ("torch", "torch")
 
 
 def test_where_none_is_near_the_best_one_runs_a_text_alone_and_one_more() -> None:
     times = {
-        "torch": {ALONE: 1.5, SHORT: 1.0, MIXED: 1.1},
-        "onnx": {ALONE: 1.0, SHORT: 1.2, MIXED: 1.0},
+        "torch": {ALONE: 1.8, SHORT: 1.0, MIXED: 1.1},
+        "onnx": {ALONE: 1.0, SHORT: 1.6, MIXED: 1.0},
     }
     assert choose(times, may_pair=True) == ("onnx", "torch")
     assert choose(times, may_pair=False) == ("onnx", "onnx")
@@ -73,13 +74,30 @@ def test_of_a_pair_the_one_for_more_says_whether_padding_is_free() -> None:
 
 def test_a_backend_that_pads_gets_texts_of_like_length_and_another_all_at_once() -> None:
     lengths = (5, 40, 8, 36, 6, 7)
-    assert cut(lengths, pads=False) == [lengths]
-    assert cut(lengths, pads=True) == [[40, 36], [8, 7, 6], [5]]
+    assert cut(lengths, 64, pads=False) == [lengths]
+    assert cut(lengths, 64, pads=True) == [[40, 36], [8, 7, 6], [5]]
+
+
+def test_no_batch_of_the_race_is_larger_than_those_of_the_service() -> None:
+    lengths = (5, 40, 8, 36, 6, 7)
+    assert cut(lengths, 4, pads=False) == [(5, 40, 8, 36), (6, 7)]
+    assert cut(lengths, 2, pads=True) == [[40, 36], [8, 7], [6, 5]]
+    assert cut(lengths, 1, pads=True) == [[40], [36], [8], [7], [6], [5]]
+
+
+def test_who_cannot_run_what_is_raced_is_named() -> None:
+    class Broken(Counting):
+        def forward(self, sequences: Sequence[Ids]) -> Vectors:
+            raise RuntimeError("no such shape")
+
+    with pytest.raises(Stumbled, match="no such shape") as stumbled:
+        race({"a": Counting(padding_free=True), "b": Broken(padding_free=False)}, SPEC, 64)
+    assert stumbled.value.name == "b"
 
 
 def test_all_run_the_same_texts_each_in_its_own_batches() -> None:
     packed, padded = Counting(padding_free=True), Counting(padding_free=False)
-    times = race({"packed": packed, "padded": padded}, SPEC)
+    times = race({"packed": packed, "padded": padded}, SPEC, 64)
     assert [list(each) for each in times.values()] == [list(TRAFFIC)] * 2
     assert len(packed.ran) < len(padded.ran)
     assert sorted(n for b in packed.ran for n in b) == sorted(n for b in padded.ran for n in b)
@@ -87,7 +105,7 @@ def test_all_run_the_same_texts_each_in_its_own_batches() -> None:
 
 
 def test_without_time_the_first_traffic_is_raced_all_the_same() -> None:
-    times = race({"a": Counting(padding_free=True)}, SPEC, budget=0.0)
+    times = race({"a": Counting(padding_free=True)}, SPEC, 64, budget=0.0)
     assert list(times["a"]) == [next(iter(TRAFFIC))]
 
 

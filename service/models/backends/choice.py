@@ -20,7 +20,7 @@ from service.models.backends.openvino_cpu import open_openvino
 from service.models.backends.openvino_cpu import versions as openvino_versions
 from service.models.backends.packages import missing
 from service.models.backends.paired import PairedBackend
-from service.models.backends.racing import FORMAT, Times, choose, from_note, race
+from service.models.backends.racing import FORMAT, Stumbled, Times, choose, from_note, race
 from service.models.backends.torch_choice import open_torch
 from service.models.devices import choose_dtype, has_native_bf16
 from service.models.spec import EncoderSpec
@@ -107,20 +107,20 @@ def _fastest(
         "dtype": config.dtype,
         "compile": config.compile,
         "min_cosine": config.min_cosine,
+        "max_batch_size": config.max_batch_size,
         "backends": {name: _versions(name) for name in names},
     }
     opening = _Opening(config, spec, place, say)
-    # Replicas that start together would race beside each other: one does, the others read its note.
-    with by_one(config.cache_dir, "backends", key):
-        found, source = _remembered(config.cache_dir, key, say), "remembered"
-        if found is None:
-            source = "measured"
-            there = opening.all(names)
-            say(f"measuring {' and '.join(there)} …" if len(there) > 1 else "nothing to compare")
-            found = _Found(race(there, spec), dict(opening.failed))
-            note = {"times": found.times, "failed": found.failed}
-            if opening.lasting and (why := save_note(config.cache_dir, "backends", key, note)):
-                say(why)
+    found, source = _remembered(config.cache_dir, key, lambda _: None), "remembered"
+    if found is None:
+        # Replicas that start together would race beside each other: one does, and leaves a note.
+        with by_one(config.cache_dir, "backends", key, say):
+            found = _remembered(config.cache_dir, key, say)
+            if found is None:
+                found, source = _found_out(names, config.max_batch_size, spec, opening), "measured"
+                note = {"times": found.times, "failed": found.failed}
+                if opening.lasting and (why := save_note(config.cache_dir, "backends", key, note)):
+                    say(why)
     table = _table(found.times)
     # Elsewhere a backend queues one batch behind another, which two of them could not.
     plan = choose(found.times, may_pair=place.device == "cpu")
@@ -136,13 +136,25 @@ def _fastest(
     return Opened(PairedBackend(*backends) if len(backends) == 2 else backends[0], facts)
 
 
+def _found_out(names: list[str], size: int, spec: EncoderSpec, opening: _Opening) -> _Found:
+    there = opening.all(names)
+    while True:
+        many = len(there) > 1
+        opening.say(f"measuring {' and '.join(there)} …" if many else "nothing to compare with")
+        try:
+            return _Found(race(there, spec, size), dict(opening.failed))
+        except Stumbled as stumbled:
+            opening.leave_out(stumbled.name, stumbled.error)
+            del there[stumbled.name]
+
+
 class _Opening:
     """Backends as they are asked for, each opened once. What fails is said and remembered, but for
     torch: without that there is nothing to fall back to."""
 
     def __init__(self, config: RunnerConfig, spec: EncoderSpec, place: Place, say: Say) -> None:
         self._arguments = (config, spec, place, say)
-        self._say = say
+        self.say = say
         self.opened: dict[str, Opened] = {}
         self.failed: dict[str, str] = {}
         self.lasting = True  # what failed would fail at the next start, too
@@ -168,12 +180,16 @@ class _Opening:
             opened.backend.forward([np.zeros(2, dtype=np.int32)])
             self.opened[name] = opened
         except Exception as error:  # each library has its own; the model may run without this one
-            if name == "torch":
-                raise
-            of_ours = isinstance(error, BackendNotAvailable | TooInaccurate)
-            self.failed[name] = str(error) if of_ours else one_line(error)
-            self.lasting = self.lasting and of_ours
-            self._say(f"backend {name} is left out: {self.failed[name]}")
+            self.leave_out(name, error)
+
+    def leave_out(self, name: str, error: Exception) -> None:
+        """Raises the error of torch."""
+        if name == "torch":
+            raise error
+        of_ours = isinstance(error, BackendNotAvailable | TooInaccurate)
+        self.failed[name] = str(error) if of_ours else one_line(error)
+        self.lasting = self.lasting and of_ours
+        self.say(f"backend {name} is left out: {self.failed[name]}")
 
 
 def _remembered(cache_dir: str, key: Mapping[str, object], say: Say) -> _Found | None:

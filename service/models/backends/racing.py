@@ -1,9 +1,9 @@
 """Which of several backends is fastest with what is served: the race, its stopwatch, its verdict.
 
 They run a few kinds of traffic in turns, cut into batches as the scheduler would for each of them.
-Where none is near the best with all of it, one is chosen for a text alone and one for more; not by
-a crossing of their times: where one noisy start had put that elsewhere, padded batches went to the
-one that pads, at 1.7 times the cost.
+Where one is near the best with all of it, that one alone is taken; else one for a text alone and
+one for more. Not by a crossing of their times: that lies in the noise of a start, and beyond it
+padded batches would go to the one that pads.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from service.models.backends import Backend
 from service.models.spec import EncoderSpec
 
 BUDGET = 8.0  # seconds for all of it
-FORMAT = 2  # of the notes and of what is raced
-_LEAST_ROUNDS, _ROUNDS = (
-    2,
-    6,
-)  # of each kind of traffic; the first run may do what no later one does
+FORMAT = 3  # of the notes and of what is raced
+# Of each kind of traffic; the first run may do what no later one does.
+_LEAST_ROUNDS, _ROUNDS = 2, 6
 _SHARE = 0.5  # of what is left of the budget, for one kind of traffic
-WORTH = (
-    1.05  # a second backend is kept only where the best single one is slower than this somewhere
-)
+# A second backend is kept only where the best single one is slower than this somewhere. Served, the
+# difference is less than here: small batches overlap with the answers to those before them, and a
+# second model takes memory and caches (64 callers on two cores: 1.17 here was 0.88 served, 1.26
+# was 1.03; one caller: 1.08 for the same backend with another one beside it).
+WORTH = 1.5
 _ALIKE = 0.75  # with padding, a batch's shortest text is no shorter than this share of its longest
 
 Lengths = Sequence[int]
@@ -71,8 +71,21 @@ def choose(times: Times, *, may_pair: bool) -> Plan:
     )
 
 
-def race(backends: Mapping[str, Backend], spec: EncoderSpec, budget: float = BUDGET) -> Times:
-    """A time is the least of its rounds: other work only ever makes one longer.
+class Stumbled(Exception):
+    """One of them cannot run what it is given."""
+
+    def __init__(self, name: str, error: Exception) -> None:
+        super().__init__(f"{name}: {error}")
+        self.name, self.error = name, error
+
+
+def race(
+    backends: Mapping[str, Backend],
+    spec: EncoderSpec,
+    max_batch_size: int,
+    budget: float = BUDGET,
+) -> Times:
+    """A time is the least of its rounds: other work only ever makes one longer. Raises Stumbled.
 
     Traffic that time does not suffice for, by what the one before took, is left out, for all.
     """
@@ -84,21 +97,21 @@ def race(backends: Mapping[str, Backend], spec: EncoderSpec, budget: float = BUD
         left = ends - time.perf_counter()
         if per_token and per_token * tokens * _LEAST_ROUNDS > left:
             break
-        seconds = _rounds(backends, short, spec, left * _SHARE)
+        seconds = _rounds(backends, short, spec, max_batch_size, left * _SHARE)
         for name, least in seconds.items():
             taken[name][traffic] = least
         per_token = sum(seconds.values()) / tokens
     return taken
 
 
-def cut(lengths: Lengths, *, pads: bool) -> list[Lengths]:
-    """The batches that texts which wait together are run in: all in one where nothing is padded,
-    else those of like lengths together, the longest first."""
+def cut(lengths: Lengths, most: int, *, pads: bool) -> list[Lengths]:
+    """The batches, of `most` texts, that texts which wait together are run in: as they come where
+    nothing is padded, else those of like lengths together, the longest first."""
     if not pads:
-        return [lengths]
+        return [lengths[first : first + most] for first in range(0, len(lengths), most)]
     batches: list[list[int]] = []
     for length in sorted(lengths, reverse=True):
-        if batches and length >= _ALIKE * batches[-1][0]:
+        if batches and len(batches[-1]) < most and length >= _ALIKE * batches[-1][0]:
             batches[-1].append(length)
         else:
             batches.append([length])
@@ -109,13 +122,14 @@ def _rounds(
     backends: Mapping[str, Backend],
     waiting: Sequence[Lengths],
     spec: EncoderSpec,
+    max_batch_size: int,
     seconds: float,
 ) -> dict[str, float]:
     batches = {
         name: [
             [np.full(n, spec.vocab_size // 2, dtype=np.int32) for n in batch]
             for lengths in waiting
-            for batch in cut(lengths, pads=not backend.facts().get("padding_free"))
+            for batch in cut(lengths, max_batch_size, pads=not backend.facts().get("padding_free"))
         ]
         for name, backend in backends.items()
     }
@@ -126,8 +140,11 @@ def _rounds(
             break
         for name, backend in backends.items():
             started = time.perf_counter()
-            for rows in batches[name]:
-                backend.forward(rows)
+            try:
+                for rows in batches[name]:
+                    backend.forward(rows)
+            except Exception as error:  # each library has its own
+                raise Stumbled(name, error) from error
             least[name] = min(least[name], time.perf_counter() - started)
     return least
 
