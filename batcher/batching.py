@@ -49,7 +49,6 @@ class BatchingThread:
         self._closing = threading.Event()
         self._starts = 0  # since a run of requests last went well
         self._has_been_tried = False  # by a canary, in this life
-        self._news: Mapping[str, object] | None = None  # the last of this life
         self._thread = threading.Thread(target=self._main, name=self.name)
 
     def start(self, canary: Payload = None) -> None:
@@ -189,8 +188,7 @@ class BatchingThread:
             batch.settle((), seconds)
 
     def _hear(self, reply: Reply) -> None:
-        if reply.news is not None and reply.news != self._news:
-            self._news = reply.news
+        if reply.news is not None:
             self._collector.replica_news(self._replica, reply.news)
 
     # Starts
@@ -212,7 +210,6 @@ class BatchingThread:
 
     def _up(self, facts: Mapping[str, object]) -> None:
         self._has_been_tried = False
-        self._news = None
         self._collector.replica_up(self._replica, facts)
         if self._host.lost is not None:  # it has died since, and said so before it was up
             self._collector.replica_down(self._replica, self._host.lost)

@@ -30,6 +30,7 @@ from batcher.errors import RunnerFailed
 from batcher.pipe import Done, Failed, NotAMessage, Pipe, Ready, pack
 from batcher.request import Payload
 from batcher.runner import (
+    News,
     Reply,
     Runner,
     RunnerFactory,
@@ -37,7 +38,6 @@ from batcher.runner import (
     explain,
     is_device_lost,
     is_out_of_memory,
-    news_of,
     one_each,
 )
 
@@ -65,9 +65,10 @@ def main(factory: RunnerFactory, channel: socket.socket, output: Connection) -> 
     inbox = _Inbox(pipe, runner)
     inbox.start()
     _send(pipe, 0, Ready(facts))
+    news = News(runner)
     ended = 0.0  # when the last run did
     while (begun := inbox.get()) is not None:
-        answer = _answer(begun, ended, runner)
+        answer = _answer(begun, ended, news)
         ended = time.perf_counter()
         _send(pipe, begun.number, answer)
     runner.close()
@@ -131,13 +132,14 @@ def _raise(error: BaseException) -> Sequence[Any]:
     raise error
 
 
-def _answer(begun: _Begun, ended: float, runner: Runner) -> Done | Failed:
+def _answer(begun: _Begun, ended: float, news: News) -> Done | Failed:
     """`ended`: when the device was last free."""
     started = time.perf_counter() if begun.started is None else max(begun.started, ended)
     try:
         results = begun.finish()
         seconds = time.perf_counter() - started
         listed = one_each(results, begun.size)
+        changed = news.next()
     except Exception as error:
         traceback.print_exc()
         reason = str(error) if isinstance(error, RunnerFailed) else explain(error)
@@ -148,7 +150,7 @@ def _answer(begun: _Begun, ended: float, runner: Runner) -> Done | Failed:
     if not hasattr(results, "dtype"):  # an array crosses faster whole than row by row
         # An exception of the model's own may pickle and yet not unpickle: it crosses as its text.
         results = [as_outcome(result) or result for result in listed]
-    return Done(Reply(results, seconds, news_of(runner)))
+    return Done(Reply(results, seconds, changed))
 
 
 def _send(pipe: Pipe, number: int, message: Ready | Done | Failed) -> None:

@@ -36,8 +36,8 @@ class Runner(Protocol):
         MemoryError says that the batch was too large for the device: later ones are kept smaller.
         SystemExit says that the process is of no more use: another one takes over.
 
-        A runner whose facts change as it runs has them in `news`, a mapping that is None before;
-        the next answer takes them along.
+        A runner whose facts change as it runs has those that did in `news`, each time in a new
+        mapping; the next answer takes it along.
         """
 
     def close(self) -> None:
@@ -56,10 +56,19 @@ class Launcher(Runner, Protocol):
         """
 
 
-def news_of(runner: Runner) -> Mapping[str, object] | None:
-    """The facts that have changed since its warm-up, if it says so; see Runner.run."""
-    news: Mapping[str, object] | None = getattr(runner, "news", None)
-    return news
+class News:
+    """The facts of a runner that have changed since its warm-up, each change once: Runner.run."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._told: object = None
+
+    def next(self) -> Mapping[str, object] | None:
+        news = getattr(self._runner, "news", None)
+        if news is self._told or not isinstance(news, Mapping):
+            return None
+        self._told = news
+        return dict(news)
 
 
 RunnerFactory = Callable[[], Runner]
@@ -170,11 +179,13 @@ class InlineHost:
     def __init__(self, factory: RunnerFactory) -> None:
         self._factory = factory
         self._runner: Runner | None = None
+        self._news: News | None = None  # of the runner
         self._sent: Sequence[Payload] = ()
 
     def start(self) -> Mapping[str, object]:
         try:
             self._runner = self._factory()
+            self._news = News(self._runner)
             return dict(self._runner.warm_up())
         except BaseException as error:  # SystemExit too: the thread is the engine's
             raise RunnerFailed(explain(error)) from error
@@ -186,9 +197,12 @@ class InlineHost:
     def receive(self, until: float | None = None) -> Reply:
         payloads = self._sent
         assert self._runner is not None, "run before start: this is a bug"
+        assert self._news is not None, "made with the runner"
         started = time.perf_counter()
         try:
             results = one_each(self._runner.run(payloads), len(payloads))
+            seconds = time.perf_counter() - started
+            news = self._news.next()
         except RunnerFailed:
             raise
         except Exception as error:
@@ -196,7 +210,7 @@ class InlineHost:
             raise kind(explain(error)) from error
         except BaseException as error:  # SystemExit too: the thread is the engine's
             raise RunnerFailed(explain(error)) from error
-        return Reply(results, time.perf_counter() - started, news_of(self._runner))
+        return Reply(results, seconds, news)
 
     def stop(self) -> None:
         runner, self._runner = self._runner, None

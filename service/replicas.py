@@ -88,7 +88,7 @@ def counts(
             number = max(1, min(number, claim.room // shares // claim.most))
         for claim in claims:
             needed = claim.needed(number)
-            if needed > claim.room:
+            if needed > claim.room and claim.is_known:
                 raise Refused(_too_little(claim, number, needed, reserve))
             taken += needed if claim.is_host else 0
         found[device] = number
@@ -101,6 +101,7 @@ class _Claim:
 
     what: str  # for whoever reads that there is too little
     is_host: bool
+    is_known: bool  # else it is a guess that is not to refuse anybody
     least: int
     most: int
     source: str
@@ -121,12 +122,13 @@ def _claims(device: str, need: Need, machine: Machine, reserve: int, taken: int)
     if own is not None:
         room = own - reserve - (taken if on_cpu else 0)
         what = f"memory on {device}"
-        found.append(_Claim(what, on_cpu, need.least, need.most, source, own, room))
+        found.append(_Claim(what, on_cpu, True, need.least, need.most, source, own, room))
     if host is not None and need.host and not on_cpu:
-        # Each worker is a process, through whose memory its model goes on the way to the device.
+        # Each worker is a process, through whose memory its model goes on the way to the device;
+        # not all of it at once where its file is mapped, which no estimate knows.
         room = host - reserve - taken
         what = f"host memory for {device}"
-        found.append(_Claim(what, True, need.host, need.host, source, host, room))
+        found.append(_Claim(what, True, bool(need.note), need.host, need.host, source, host, room))
     return found
 
 

@@ -1,7 +1,8 @@
 """Who has not answered for too long? Pure: time is handed in, and others ask and kill.
 
 Each process that is up is asked at an interval, and not again before it has answered. One that is
-stopped, or whose event loop is stuck, does not: it serves nobody, and never dies of it.
+stopped, or whose event loop is stuck, does not: it serves nobody, and never dies of it. That a
+process has ended is heard of by itself; of this there is no other sign.
 """
 
 from __future__ import annotations

@@ -161,9 +161,9 @@ class Supervisor:
         engine, front = self._children.get(_ENGINE), self._children.get(name)
         if engine is None or front is None:
             return
-        way = self._way[name] = next(self._ways)
         one, other = socket.socketpair()
         with one, other:
+            way = self._way[name] = next(self._ways)
             engine.say("front", self._numbers[name], one)
             front.say("engine", way, other)
 
@@ -172,7 +172,11 @@ class Supervisor:
         both_live = name in self._children and _ENGINE in self._children
         if both_live and not self._is_ending and self._way.get(name) == lost:
             _log.error("%s has lost its way to the engine, and both live: joining them anew", name)
-            self._join(name)
+            try:
+                self._join(name)
+            except OSError as error:  # no descriptor to be had
+                _log.error("they cannot be joined yet: %s", error.strerror or error)
+                self._loop.call_later(rollcall.INTERVAL, self._join_again, name, lost)
 
     def _call_the_roll(self) -> None:
         """Of those that are up: a start has no bound, and tells of its end."""
@@ -182,6 +186,8 @@ class Supervisor:
         for name in silent:
             _log.error("%s has not answered for %g s: killing it", name, rollcall.BOUND)
             self._children[name].kill()
+            self._up.discard(name)  # it is told once
+            self._roll.heard(name)
         for name in asked:
             self._children[name].say("call")
         self._loop.call_later(rollcall.INTERVAL, self._call_the_roll)

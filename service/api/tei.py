@@ -118,6 +118,9 @@ async def info(request: Request[State]) -> Response:
     settings, served = front.settings, front.model()
     snapshot = await front.client.snapshot()
     facts = snapshot.replicas[0].facts if snapshot.replicas else {}
+    failed: dict[str, str] = {}
+    for replica in snapshot.replicas:
+        failed.update(replica.facts.get("backend_failed") or {})  # type: ignore[call-overload]  # reasons by name
     body = {
         "model_id": served.model,
         "model_sha": None,
@@ -139,7 +142,7 @@ async def info(request: Request[State]) -> Response:
         "device": facts.get("device"),
         "backend": facts.get("backend"),
         "backend_chosen": facts.get("backend_chosen"),
-        "backend_failed": facts.get("backend_failed"),
+        "backend_failed": failed or None,
         "compile": facts.get("compile"),
         "dimension": await dimension(front),
         "replicas": len(snapshot.replicas),

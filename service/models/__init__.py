@@ -32,7 +32,7 @@ class RunnerConfig:
     float32_blocks: tuple[str, ...] = ()  # of a reduced precision; the guard fills this in
     threads: int = 0
     cores: tuple[int, ...] = ()  # the only ones to run on; empty: any
-    replica: int = 0
+    replica: int = 0  # its number, for a runner of the user's own
     replicas: int = 1
     sim_fixed_ms: float = 2.0
     sim_per_item_ms: float = 0.02

@@ -31,6 +31,10 @@ TASKS = ("auto", "embed")
 WARM_UP_SHAPES = ((1, 8), (1, 8), (8, 16), (32, 32))  # inputs, tokens
 
 
+# Facts of how the start chose a backend, which stay true when that one fails later.
+_OF_THE_CHOICE = {"backend_chosen", "backend_ms"}
+
+
 class EncoderRunner:
     """Payloads are int32 id arrays as TextTokenizer makes them, or texts."""
 
@@ -58,8 +62,9 @@ class EncoderRunner:
         if queue is None and type(self._backend) is not TorchBackend:
             self._backend = ReplaceableBackend(self._backend, self._plain(place), _say)
         self.launch = queue and functools.partial(self._launch, queue)
-        self._known = self._backend.name, self._backend.versions
         self._failed = dict(opened.facts.get("backend_failed") or {})  # type: ignore[call-overload]  # reasons by name
+        self._about = {**opened.facts, **self._of_backend()}
+        self._known = self._backend.name, self._backend.versions
         loaded = time.perf_counter()
         how = f"{self._backend.name} in {self._backend.dtype}"
         _say(f"loaded in {loaded - started:.1f} s: {how}; warming up …")
@@ -72,8 +77,7 @@ class EncoderRunner:
             **(facts if profile else {}),
             "model": config.model,
             "task": "embed",
-            **opened.facts,
-            **self._of_backend(),
+            **self._about,
             "dimension": self._spec.dimension,
             "max_length": self._spec.max_length,
             "pooling": self._spec.pooling,
@@ -90,14 +94,16 @@ class EncoderRunner:
         running = self._backend.name, self._backend.versions
         if running != self._known:  # the one that was has failed, and another runs in its place
             self._known = running
-            self.news = {"padding_free": False, **self._of_backend()}
+            gone = self._about.keys() - _OF_THE_CHOICE
+            self._about = self._of_backend()
+            self.news = {**dict.fromkeys(gone), **self._about}
         return only_finite(vectors)
 
     def close(self) -> None:
         self._backend.close()
 
     def _of_backend(self) -> dict[str, object]:
-        """What the facts say of it."""
+        """What the facts say of the one that runs."""
         facts = dict(self._backend.facts())
         failed = self._failed | facts.get("backend_failed", {})
         about = {"backend": self._backend.name, "dtype": self._backend.dtype}
@@ -150,7 +156,10 @@ class EncoderRunner:
             versions=self._backend.versions,
             padding_free=self._backend.facts().get("padding_free") is True,
         )
-        with measuring(self._config.cache_dir, key):
+        saved, _ = load_profile(self._config.cache_dir, key)
+        if saved is not None:
+            return saved, "cache"
+        with measuring(self._config.cache_dir, key, _say):
             saved, why = load_profile(self._config.cache_dir, key)
             if saved is not None:
                 return saved, "cache"

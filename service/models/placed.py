@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from batcher.runner import Runner, news_of
+from batcher.runner import Runner
 from service.models import RunnerConfig, create_runner, memory
 
 
@@ -63,8 +63,8 @@ class Placed:
         return self._runner.run(payloads)
 
     @property
-    def news(self) -> Mapping[str, object] | None:
-        return news_of(self._runner)
+    def news(self) -> object:
+        return getattr(self._runner, "news", None)
 
     def close(self) -> None:
         self._note_more()

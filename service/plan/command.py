@@ -90,9 +90,8 @@ def _budgets(asked: Asked, start: Limits, device: Device) -> tuple[int, ...]:
     if asked.max_batch_tokens is not None:
         return (asked.max_batch_tokens,)
     replica = Replica(dataclasses.replace(start, max_batch_tokens=asked.settings.max_batch_tokens))
-    replica.came_up(
-        device.points, device.padding_free
-    )  # which is when the service learns its budget
+    # When a replica comes up the service learns its budget.
+    replica.came_up(device.points, device.padding_free)
     first = replica.max_batch_tokens
     return (first, *(tokens for tokens in BUDGETS if tokens != first))
 

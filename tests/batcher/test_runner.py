@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from batcher.errors import Overloaded, RunnerFailed
-from batcher.runner import InlineHost, as_outcome, explain, one_each, run_on
+from batcher.runner import InlineHost, News, as_outcome, explain, one_each, run_on
 from tests.batcher.runners import DoesNotLoad, Generates, NoFacts, Returns
 from tests.fakes import Echo
 
@@ -58,6 +58,20 @@ def test_a_result_that_is_an_exception_stands_for_an_error() -> None:
     assert as_outcome(ours) is ours
     assert str(as_outcome(KeyError("k"))) == "KeyError: 'k'"
     assert as_outcome("a result") is None
+
+
+def test_news_are_told_once_each_and_what_is_no_mapping_is_none() -> None:
+    class Tells(Echo):
+        news: object = ["of the user's own"]
+
+    runner = Tells()
+    news = News(runner)
+    assert news.next() is None
+    runner.news = {"backend": "torch"}
+    assert [news.next(), news.next()] == [{"backend": "torch"}, None]
+    runner.news = {"backend": "torch", "dtype": "float32"}
+    assert news.next() == runner.news
+    assert News(Echo()).next() is None
 
 
 def test_an_inline_host_answers_and_times_the_run() -> None:

@@ -1,4 +1,4 @@
-"""Runners of the user's own that never come up. Light: a worker imports this file."""
+"""Runners that never come up, or break in service. Light: a worker imports this file."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -14,7 +15,7 @@ pytest.importorskip("torch")
 
 from batcher import Engine
 from service.models import RunnerConfig
-from service.models.backends import Ids, Vectors
+from service.models.backends import Ids, Vectors, replaceable
 from service.models.backends.replaceable import ReplaceableBackend
 from service.models.backends.torch_packed import PackedBackend
 from service.models.encoder import EncoderRunner
@@ -72,8 +73,8 @@ def test_as_long_as_nothing_fails_nothing_else_is_opened(stage: Stage) -> None:
 
 def test_what_fails_where_torch_does_not_is_replaced_for_good(stage: Stage) -> None:
     stage.graph.error = RuntimeError("Non-zero status code")
-    assert [stage.backend.forward([GOOD])[0, 0] for _ in range(2)] == [2.0, 2.0]
-    assert (stage.graph.runs, stage.graph.closed, stage.opened) == (1, 1, 1)
+    assert [stage.backend.forward([GOOD])[0, 0] for _ in range(4)] == [2.0] * 4
+    assert (stage.graph.runs, stage.graph.closed, stage.opened) == (3, 1, 1)
     assert stage.backend.name == "torch"
     failed = {"onnx": "RuntimeError: Non-zero status code"}
     facts = {"device": "cpu", "made_by": "torch", "backend_failed": failed}
@@ -94,6 +95,44 @@ def test_an_input_that_torch_cannot_answer_either_changes_nothing(stage: Stage) 
     assert (stage.backend.name, stage.opened, stage.said) == ("onnx", 1, [])
     stage.backend.close()
     assert (stage.graph.closed, stage.plain.closed) == (1, 1)
+
+
+def test_a_failure_now_and_then_is_answered_and_changes_nothing(stage: Stage) -> None:
+    for _ in range(4):
+        for error, value in ((RuntimeError("for a moment"), 2.0), (None, 1.0)):
+            stage.graph.error = error
+            assert stage.backend.forward([GOOD])[0, 0] == value
+    assert (stage.backend.name, stage.opened, stage.said) == ("onnx", 1, [])
+    stage.backend.close()
+
+
+def test_a_batch_does_not_wait_for_long_until_the_other_is_loaded(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the watchdog would take the worker to hang, and the next one would do the same."""
+    monkeypatch.setattr(replaceable, "_PATIENCE", 0.01)
+    loaded = threading.Event()
+
+    def slowly() -> Fake:
+        assert loaded.wait(10)
+        return stage.plain
+
+    backend = ReplaceableBackend(stage.graph, slowly, stage.said.append)
+    stage.graph.error = RuntimeError("the graph's own")
+    with pytest.raises(RuntimeError, match="the graph's own"):
+        backend.forward([GOOD])
+    loaded.set()
+    monkeypatch.setattr(replaceable, "_PATIENCE", 10.0)
+    assert backend.forward([GOOD])[0, 0] == 2.0
+    backend.close()
+
+
+def test_a_device_that_the_other_finds_lost_is_lost(stage: Stage) -> None:
+    stage.graph.error = ValueError("CUDA failure 700")
+    stage.plain.error = RuntimeError("CUDA error: an illegal memory access was encountered")
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        stage.backend.forward([GOOD])
+    stage.backend.close()
 
 
 def test_an_answer_that_is_no_number_is_none(stage: Stage) -> None:
@@ -121,8 +160,10 @@ def test_without_torch_to_fall_back_to_the_failure_stays_what_it_is(stage: Stage
 
     backend = ReplaceableBackend(stage.graph, breaks, stage.said.append)
     stage.graph.error = RuntimeError("the graph's own")
-    with pytest.raises(RuntimeError, match="the graph's own"):
-        backend.forward([GOOD])
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="the graph's own"):
+            backend.forward([GOOD])
+    backend.close()
 
 
 def test_our_own_forward_pass_of_it_is_replaced_too(
@@ -139,9 +180,10 @@ def test_our_own_forward_pass_of_it_is_replaced_too(
         raise RuntimeError("no such operator")
 
     monkeypatch.setattr(PackedBackend, "_forward", breaks)
-    np.testing.assert_allclose(np.asarray(runner.run([ids])), before, atol=1e-5)
+    for _ in range(3):
+        np.testing.assert_allclose(np.asarray(runner.run([ids])), before, atol=1e-5)
     assert runner.news is not None
-    assert (runner.news["backend"], runner.news["padding_free"]) == ("torch", False)
+    assert (runner.news["backend"], runner.news["padding_free"]) == ("torch", None)
     assert runner.news["backend_failed"] == {"torch": "RuntimeError: no such operator"}
 
 
@@ -153,7 +195,8 @@ def test_in_a_worker_nobody_notices_but_the_log_and_the_facts(tmp_path: Path) ->
     config = RunnerConfig(str(folder), device="cpu", dtype="float32", backend="onnx", threads=1)
     before, answers, after = asyncio.run(_serve(config))
     assert (before["backend"], "backend_failed" in before) == ("onnx", False)
-    np.testing.assert_array_equal(answers[0], answers[1])
+    assert all(np.array_equal(answers[0], each) for each in answers)
+    assert after["provider"] is None  # ONNX Runtime's own fact
     np.testing.assert_allclose(np.linalg.norm(answers[0]), 1.0, atol=1e-5)
     assert (after["backend"], after["pid"]) == ("torch", before["pid"])
     assert after["backend_failed"] == {"onnx": "RuntimeError: the graph has broken"}
@@ -164,5 +207,5 @@ async def _serve(
 ) -> tuple[Mapping[str, object], list[Vectors], Mapping[str, object]]:
     async with Engine(BreaksInService(config)) as engine:
         before = (await engine.snapshot()).replicas[0].facts
-        answers = [await engine.submit(np.array([2, 4, 5, 3], np.int32)) for _ in range(2)]
+        answers = [await engine.submit(np.array([2, 4, 5, 3], np.int32)) for _ in range(4)]
         return before, answers, (await engine.snapshot()).replicas[0].facts

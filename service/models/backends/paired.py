@@ -15,9 +15,16 @@ class PairedBackend:
 
     def __init__(self, alone: Backend, together: Backend) -> None:
         self._alone, self._together = alone, together
-        self.name = f"{alone.name}+{together.name}"
         self.dtype = together.dtype
-        self.versions = f"{alone.versions}; {together.versions}"
+
+    @property
+    def name(self) -> str:
+        """It changes where a compiler fails in service."""
+        return f"{self._alone.name}+{self._together.name}"
+
+    @property
+    def versions(self) -> str:
+        return f"{self._alone.versions}; {self._together.versions}"
 
     def facts(self) -> Mapping[str, object]:
         """Of the larger batches': whether padding costs anything is for it to say."""

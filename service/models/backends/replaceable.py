@@ -1,27 +1,34 @@
-"""A backend until it fails at what PyTorch as it comes can answer; from then on that one."""
+"""A backend until it keeps failing at what PyTorch as it comes can answer; then that one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
 from batcher.runner import explain, is_device_lost, is_out_of_memory
 from service.models.backends import Backend, Ids, Say, Vectors
 
+_MOST = 3  # failures in a row: a lone one may be that of one input, or of a moment
+# Seconds that a batch which has failed waits for the other one to load. Not longer: the watchdog
+# would take the worker to hang (BATCHER_HANG_AFTER_MS), and the next worker had it all before it.
+_PATIENCE = 2.0
+
 
 class ReplaceableBackend:
     """What neither of the two can answer is the input's own fault, and changes nothing.
 
-    `plain` is opened when it is first needed, and kept: an input that nobody can answer may come
-    again. It raises what it likes.
+    `plain` is opened in a thread of its own when it is first needed, and kept.
     """
 
     def __init__(self, backend: Backend, plain: Callable[[], Backend], say: Say) -> None:
         self._runs = backend
         self._open = plain
-        self._plain: Backend | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="plain")
+        self._plain: Future[Backend] | None = None
         self._say = say
+        self._failures = 0  # in a row, each answered by the other
         self._failed: dict[str, str] = {}  # why it was replaced, by its name
 
     @property
@@ -45,29 +52,45 @@ class ReplaceableBackend:
         if self._failed:
             return self._runs.forward(sequences)
         try:
-            return self._runs.forward(sequences)
+            vectors = self._runs.forward(sequences)
         except Exception as error:
             # Without room, a smaller batch will do; a device that is lost is so for all of them.
             if is_out_of_memory(error) or is_device_lost(error):
                 raise
             failure = error
+        else:
+            self._failures = 0
+            return vectors
         return self._instead(sequences, failure)
 
     def close(self) -> None:
         self._runs.close()
-        if self._plain is not None and self._plain is not self._runs:
-            self._plain.close()
+        self._thread.shutdown(wait=True, cancel_futures=True)
+        opened = self._plain is not None and self._plain.done() and not self._plain.cancelled()
+        if self._plain is not None and opened and self._plain.exception() is None:
+            plain = self._plain.result()
+            if plain is not self._runs:
+                plain.close()
 
     def _instead(self, sequences: Sequence[Ids], failure: Exception) -> Vectors:
+        if self._plain is None:
+            self._plain = self._thread.submit(self._open)
         try:
-            self._plain = self._plain or self._open()
-            vectors = self._plain.forward(sequences)
-        except Exception as error:
+            plain = self._plain.result(_PATIENCE)
+            vectors = plain.forward(sequences)
+        except Exception as error:  # too late for this batch, or the input's own fault
+            if is_device_lost(error):
+                raise
             raise failure from error
         if not np.all(np.isfinite(vectors)):
             raise failure
-        failed, why = self._runs, explain(failure)
-        self._runs, self._failed = self._plain, {failed.name: why}
+        self._failures += 1
+        if self._failures >= _MOST:
+            self._replace(plain, explain(failure))
+        return vectors
+
+    def _replace(self, plain: Backend, why: str) -> None:
+        failed, self._runs = self._runs, plain
+        self._failed = {failed.name: why}
         self._say(f"backend {failed.name} fails, the model runs as it comes from now on: {why}")
         failed.close()
-        return vectors
