@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean, median
 
 from loadtests import closedloop, workloads
-from loadtests.checks.finding import Finding, Measured, spread
+from loadtests.checks.finding import Finding, Measured, over, spread
 from loadtests.openloop import Run
 from loadtests.outcomes import OK
 from loadtests.record import Record
@@ -153,11 +153,6 @@ def judged(times: Mapping[tuple[str, str], Sequence[float]]) -> list[Finding]:
                 )
             )
     return found
-
-
-def over(these: Sequence[float], those: Sequence[float]) -> float:
-    """The median of the rounds' ratios."""
-    return median(this / that for this, that in zip(these, those, strict=True))
 
 
 def _drive(server: Server, texts: Sequence[str], callers: int, seconds: float) -> Run:

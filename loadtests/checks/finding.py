@@ -50,6 +50,12 @@ def holds(findings: Sequence[Finding]) -> bool:
     return all(finding.ok is not False for finding in findings)
 
 
+def over(these: Sequence[float], those: Sequence[float]) -> float:
+    """The median of the rounds' ratios: a machine that is slow for a while is so above and below
+    the line."""
+    return median(this / that for this, that in zip(these, those, strict=True))
+
+
 def spread(values: Sequence[float]) -> str:
     """`median (lowest to highest)` of repeats."""
     return f"{median(values):.4g} ({min(values):.4g} to {max(values):.4g})"
