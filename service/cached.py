@@ -62,19 +62,25 @@ def notes_of(cache_dir: str, kind: str) -> Iterator[tuple[Note, Note]]:
 
 @contextlib.contextmanager
 def by_one(cache_dir: str, kind: str, key: Key, say: Callable[[str], None]) -> Iterator[None]:
-    """One process after the other finds out what is noted under this key. Without a cache folder,
-    or where it cannot be written, all at once. Says so if it has to wait."""
+    """One process after the other finds out what is noted under this key. All at once where it is
+    noted already, without a cache folder, or where that cannot be written."""
     with contextlib.ExitStack() as held:
-        if cache_dir:
-            path = note_path(cache_dir, kind, key).with_suffix(".lock")
+        if cache_dir and load_note(cache_dir, kind, key)[0] is None:
             with contextlib.suppress(OSError):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                lock = held.enter_context(path.open("wb"))
-                try:  # given back as it is closed, or the process ends
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    say(f"another process is at it ({kind}); waiting for what it finds out …")
-                    fcntl.flock(lock, fcntl.LOCK_EX)
+                held.enter_context(locked(note_path(cache_dir, kind, key), kind, say))
+        yield
+
+
+@contextlib.contextmanager
+def locked(path: Path, what: str, say: Callable[[str], None]) -> Iterator[None]:
+    """One process after the other makes that file. Says so if it has to wait. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".lock").open("wb") as lock:
+        try:  # given back as it is closed, or the process ends
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"another process is at it ({what}); waiting for what it finds out …")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 

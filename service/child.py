@@ -122,9 +122,11 @@ def _begin(
 
 
 async def next_order(orders: Orders) -> Order:
-    """For the child's own loop: without a supervisor there is nothing left to do."""
-    order = await orders.next()
-    if order is None:
-        _log.error("the supervisor has gone: ending")
-        os._exit(1)
-    return order
+    """For the child's own loop, which answers the roll call by coming here: without a supervisor
+    there is nothing left to do."""
+    while (order := await orders.next()) is not None:
+        if order.word != "call":
+            return order
+        orders.say("here")
+    _log.error("the supervisor has gone: ending")
+    os._exit(1)

@@ -78,8 +78,6 @@ class _EngineProcess:
             if word == "front":
                 assert end is not None
                 await self._fronts.join(value, end)
-            elif word == "call":
-                self._orders.say("here")
             elif word == "drain":
                 self._orders.say("drained", await self._engine.drain())
             elif word == "close":

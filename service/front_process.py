@@ -89,8 +89,6 @@ class _FrontProcess:
                 await self._client.close()  # and whatever that loses goes by the number before
                 self._way = value
                 await self._client.attach(end)
-            elif word == "call":
-                self._orders.say("here")
             elif word == "stopping":
                 self._front.stopping = True
             elif word == "refuse":

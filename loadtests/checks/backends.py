@@ -83,7 +83,7 @@ def measure(args: argparse.Namespace, record: Record) -> Measured:
             told = every[name].describe() if name == EAGER else _facts(servers[name])
             lines.append(f"- {name}: {told}")
             print(lines[-1], flush=True)
-        for repeat in range(args.repeats):  # many and short: an odd spell is then one of twelve
+        for repeat in range(args.repeats):  # many and short: an odd spell is then one of many
             for workload in args.only:
                 callers, kind = WORKLOADS[workload]
                 texts = workloads.texts(kind, sentences, seed=repeat)

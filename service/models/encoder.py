@@ -156,9 +156,6 @@ class EncoderRunner:
             versions=self._backend.versions,
             padding_free=self._backend.facts().get("padding_free") is True,
         )
-        saved, _ = load_profile(self._config.cache_dir, key)
-        if saved is not None:
-            return saved, "cache"
         with measuring(self._config.cache_dir, key, _say):
             saved, why = load_profile(self._config.cache_dir, key)
             if saved is not None:

@@ -111,16 +111,14 @@ def _fastest(
         "backends": {name: _versions(name) for name in names},
     }
     opening = _Opening(config, spec, place, say)
-    found, source = _remembered(config.cache_dir, key, lambda _: None), "remembered"
-    if found is None:
-        # Replicas that start together would race beside each other: one does, and leaves a note.
-        with by_one(config.cache_dir, "backends", key, say):
-            found = _remembered(config.cache_dir, key, say)
-            if found is None:
-                found, source = _found_out(names, config.max_batch_size, spec, opening), "measured"
-                note = {"times": found.times, "failed": found.failed}
-                if opening.lasting and (why := save_note(config.cache_dir, "backends", key, note)):
-                    say(why)
+    # Replicas that start together would race beside each other: one does, and leaves a note.
+    with by_one(config.cache_dir, "backends", key, say):
+        found, source = _remembered(config.cache_dir, key, say), "remembered"
+        if found is None:
+            found, source = _found_out(names, config.max_batch_size, spec, opening), "measured"
+            note = {"times": found.times, "failed": found.failed}
+            if opening.lasting and (why := save_note(config.cache_dir, "backends", key, note)):
+                say(why)
     table = _table(found.times)
     # Elsewhere a backend queues one batch behind another, which two of them could not.
     plan = choose(found.times, may_pair=place.device == "cpu")

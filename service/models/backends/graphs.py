@@ -7,14 +7,13 @@ A graph without the right seal is made again. One process makes it, others wait 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from service.cached import Key, as_json, digest, one_line
+from service.cached import Key, as_json, digest, locked, one_line
 from service.models.backends import Say
 from service.saving import replacing
 
@@ -40,13 +39,10 @@ def _cached(
     cache: Path, key: Key, make: Callable[[Path], None], say: Say, held: contextlib.ExitStack
 ) -> Path | None:
     """None: the folder has none and cannot take one."""
-    folder = cache.expanduser() / FOLDER
-    path = folder / f"{digest(key)}.onnx"
+    path = cache.expanduser() / FOLDER / f"{digest(key)}.onnx"
     seal = path.with_suffix(".json")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = held.enter_context(path.with_suffix(".lock").open("wb"))
-        fcntl.flock(lock, fcntl.LOCK_EX)  # given back as it is closed, or the process ends
+        held.enter_context(locked(path, "onnx", say))
         return _saved(path, seal, key, make, say)
     except OSError as error:
         if _flaw(path, seal, key) is None:  # read-only, as a folder that came with an image

@@ -66,11 +66,11 @@ class ReplaceableBackend:
     def close(self) -> None:
         self._runs.close()
         self._thread.shutdown(wait=True, cancel_futures=True)
-        opened = self._plain is not None and self._plain.done() and not self._plain.cancelled()
-        if self._plain is not None and opened and self._plain.exception() is None:
-            plain = self._plain.result()
-            if plain is not self._runs:
-                plain.close()
+        plain = self._plain
+        if plain is None or plain.cancelled() or plain.exception() is not None:
+            return
+        if (unused := plain.result()) is not self._runs:
+            unused.close()
 
     def _instead(self, sequences: Sequence[Ids], failure: Exception) -> Vectors:
         if self._plain is None:
