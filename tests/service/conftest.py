@@ -14,6 +14,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from batcher import Answer, BatchReport, Snapshot
+from batcher.clock import Clock
 from batcher.collector import Collector
 from batcher.limits import Limits
 from service.app import create_app
@@ -92,8 +93,10 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(variable)
 
 
-def make_front(client: Any, **settings: Any) -> Front:
-    front = Front(Settings(**{"model": "tests/tiny", **settings}), client, FakeClock(1000.0))
+def make_front(client: Any, clock: Clock | None = None, **settings: Any) -> Front:
+    """`clock`: the one of all its parts; a real one where an event loop waits for real."""
+    clock = clock or FakeClock(1000.0)
+    front = Front(Settings(**{"model": "tests/tiny", **settings}), client, clock)
     front.draw = lambda: 0.0
     front.served = Served(
         "tests/tiny", WordCounter(max_length=16), "model", 1_700_000_000, 8, 16, "mean"

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import uvloop
 
 from batcher import Answer
-from batcher.clock import MonotonicClock
+from batcher.clock import Clock, MonotonicClock
 from service.connection import Connection
 from service.connections import Connections, Patience
 from service.front import Front
@@ -151,11 +151,11 @@ async def serving(
     *,
     bound: int = 100,
     patience: Patience | None = None,
+    clock: Clock | None = None,
     buffer: int | None = None,  # bytes that the kernel keeps for a client who does not read
     **settings: Any,
 ) -> AsyncIterator[Site]:
-    front = make_front(client or FakeClient(), **settings)
-    front.clock = MonotonicClock()
+    front = make_front(client or FakeClient(), clock or MonotonicClock(), **settings)
     listener = socket.create_server(("127.0.0.1", 0))
     if buffer is not None:  # connections inherit it
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 
 import pytest
 
+from batcher.clock import MonotonicClock
 from service import head
 from service.api import docs
 from service.connections import Patience
@@ -394,6 +396,27 @@ def test_who_reads_slowly_is_not_cut_off_and_holds_no_more_than_one_answer() -> 
             connection.reading_is_due()
             connection.reading_is_due()
             assert connection.transport.is_closing()
+
+    run(test())
+
+
+class SinceBoot(MonotonicClock):
+    """The real clock of a machine that had been up for `uptime` seconds when the test began."""
+
+    def __init__(self, uptime: float) -> None:
+        self._offset = uptime - time.monotonic()
+
+    def now(self) -> float:  # type: ignore[override]  # a function there, a method here
+        return time.monotonic() + self._offset
+
+
+@pytest.mark.parametrize("uptime", [1.0, 10_000_000.0])
+def test_how_long_the_machine_has_been_up_does_not_matter(uptime: float) -> None:
+    async def test() -> None:
+        async with serving(clock=SinceBoot(uptime)) as site:
+            long = json.dumps({"inputs": "a " * 100_000, "truncate": True}).encode()
+            assert (await site.ask(post(long))).status == 200  # parsed off the event loop
+            assert await site.is_well()
 
     run(test())
 

@@ -27,8 +27,7 @@ class Vectors(GatedRunner):
 @contextmanager
 def serving(runner: Vectors, **settings: Any) -> Iterator[TestClient]:
     engine = Engine(runner, isolation="thread", limits=Settings(**settings).limits)
-    front = make_front(engine, **settings)
-    front.clock = engine._clock
+    front = make_front(engine, engine._clock, **settings)
     with TestClient(create_app(front)) as http:
         assert http.portal is not None
         http.portal.call(engine.start)

@@ -98,9 +98,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch, engine: FakeClient) -> Front:
     monkeypatch.setattr("service.patience.PATIENCE", 0.01)
     monkeypatch.setattr("service.exchange.PATIENCE", 0.01)
     monkeypatch.setattr("service.exchange.RECEIPT_TIMEOUT", 0.05)
-    front = make_front(engine)
-    front.clock = MonotonicClock()
-    return front
+    return make_front(engine, MonotonicClock())
 
 
 @pytest.mark.parametrize("pieces", [[], [part(b'{"inputs"', True)]])

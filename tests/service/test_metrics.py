@@ -105,8 +105,7 @@ def test_a_real_engine_adds_up(route: str) -> None:
         return create_runner("simulated", config)
 
     engine = Engine(factory, isolation="thread")
-    front = make_front(engine)
-    front.clock = engine._clock
+    front = make_front(engine, engine._clock)
     field = "input" if route.startswith("/v1") else "inputs"
     with TestClient(create_app(front)) as http:
         assert http.portal is not None

@@ -31,8 +31,7 @@ def runner() -> Vectors:
 def full(runner: Vectors) -> Iterator[TestClient]:
     """A service that runs one request, has another one waiting, and has room for no more."""
     engine = Engine(runner, isolation="thread", limits=Limits(max_batch_size=1, max_queue_size=1))
-    front = make_front(engine)
-    front.clock = engine._clock
+    front = make_front(engine, engine._clock)
     with TestClient(create_app(front)) as http:
         assert http.portal is not None
         http.portal.call(engine.start)
