@@ -44,7 +44,7 @@ from batcher.errors import (
 from batcher.limits import Limits
 from batcher.request import Answer, BatchReport
 from batcher.runner import Runner, RunnerFactory
-from batcher.stats import HistogramSnapshot, ReplicaSnapshot, Snapshot
+from batcher.snapshot import HistogramSnapshot, ReplicaSnapshot, Snapshot
 
 __all__ = [
     "Answer",

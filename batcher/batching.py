@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 
 from batcher.collector import Collector
 from batcher.errors import BatcherError, Draining, OutOfMemory, RunnerFailed, WorkerLost
-from batcher.recovery import LOSSES_OF_A_CULPRIT, Step, next_step
 from batcher.request import Batch, Payload
 from batcher.runner import Host, Reply, as_outcome, explain, run_on
+from batcher.supervision.recovery import LOSSES_OF_A_CULPRIT, Step, next_step
 
 _log = logging.getLogger(__name__)
 # Seconds before each further start in a row. The first ones come at once: that is how often one

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from batcher.collector import Collector
-from batcher.equality import key_of
 from batcher.errors import BatcherError, Cancelled, DeadlineExceeded
-from batcher.expiry import Expiry
 from batcher.futures import Call, LoopSink
 from batcher.request import LEVELS, Answer, BatchReport, Payload, Request
-from batcher.stats import Snapshot
+from batcher.scheduling.keys import key_of
+from batcher.snapshot import Snapshot
+from batcher.timeouts import Expiry
 
 _LEVELS = range(LEVELS)
 

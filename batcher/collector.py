@@ -16,8 +16,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from batcher import recovery
-from batcher.arrays import is_array
 from batcher.clock import Clock
 from batcher.errors import (
     BatcherError,
@@ -28,14 +26,16 @@ from batcher.errors import (
 )
 from batcher.ledger import Ledger
 from batcher.limits import Limits
-from batcher.replica import Replica
-from batcher.replicas import Replicas
 from batcher.request import Answer, Batch, BatchReport, Outcome, Request, Sink, State
 from batcher.runner import as_outcome
-from batcher.schedule import Schedule
-from batcher.sharing import Sharing, Sorted, join
-from batcher.stats import Snapshot
-from batcher.suspicion import Suspicion
+from batcher.scheduling.arrays import is_array
+from batcher.scheduling.schedule import Schedule
+from batcher.scheduling.sharing import Sharing, Sorted, join
+from batcher.snapshot import Snapshot
+from batcher.supervision import recovery
+from batcher.supervision.health import Replicas
+from batcher.supervision.replica import Replica
+from batcher.supervision.suspicion import Suspicion
 
 _log = logging.getLogger(__name__)
 _ANOTHER_SERVES = 1.0  # seconds after which to come back to a service that ends

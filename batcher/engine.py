@@ -18,8 +18,8 @@ from batcher.errors import BatcherError, Draining, RunnerFailed
 from batcher.limits import Limits
 from batcher.request import Answer, BatchReport, Payload
 from batcher.runner import Host, InlineHost, RunnerFactory
-from batcher.stats import Snapshot
-from batcher.worker import ProcessHost
+from batcher.snapshot import Snapshot
+from batcher.workers.process import ProcessHost
 
 _log = logging.getLogger(__name__)
 

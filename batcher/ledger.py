@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from batcher.errors import BatcherError, Cancelled, DeadlineExceeded
-from batcher.pending import Pending
 from batcher.request import Answer, Batch, BatchReport, Outcome, Request, State
-from batcher.schedule import Schedule
-from batcher.stats import ReplicaSnapshot, Snapshot, Tally
+from batcher.scheduling.pending import Pending
+from batcher.scheduling.schedule import Schedule
+from batcher.snapshot import ReplicaSnapshot, Snapshot, Tally
 
 
 class Ledger:

@@ -15,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from batcher import DeadlineExceeded, Overloaded
-from batcher.admission import SHARE
 from batcher.clock import Clock
+from batcher.scheduling.admission import SHARE
 
 Result = TypeVar("Result")
 
@@ -72,7 +72,7 @@ class Aside:
         with self._lock:
             free = self._room - self._held.total()
             held = 0 if caller is None else self._held[caller]
-            # The same rule as for the queue: see batcher/admission.py.
+            # The same rule as for the queue: see batcher/scheduling/admission.py.
             if free < 1 or (held and held + 1 > SHARE * free):
                 raise Overloaded("too many long inputs wait to be tokenised", retry_after=1.0)
             self._held[caller] += 1

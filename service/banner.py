@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from batcher import ReplicaSnapshot, Snapshot
-from batcher.device import MOST_TOKENS
+from batcher.scheduling.replica_model import MOST_TOKENS
 from service.front import Served
 from service.settings import Settings
 from service.version import version

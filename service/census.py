@@ -13,10 +13,10 @@ from typing import Protocol
 
 from batcher import Client, NotReady, Snapshot
 from batcher.collector import Collector
-from batcher.messages import Json
-from batcher.reception import Reception
-from batcher.remote import RemoteClient
-from batcher.told import snapshot_from, told_snapshot
+from batcher.remote.client import RemoteClient
+from batcher.remote.messages import Json
+from batcher.remote.server import Reception
+from batcher.remote.told import snapshot_from, told_snapshot
 from service.metrics import Tally
 from service.tallies import Counts, added, counts_from, told
 

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from batcher.hosting import leave_when_told
-from batcher.worker import describe_exit
+from batcher.workers.child import leave_when_told
+from batcher.workers.process import describe_exit
 from service.orders import Order, Orders
 from service.terminal import log_to_stderr
 

@@ -11,8 +11,8 @@ import socket
 import uvloop
 
 from batcher.clock import MonotonicClock
-from batcher.messages import Json
-from batcher.remote import RemoteClient
+from batcher.remote.client import RemoteClient
+from batcher.remote.messages import Json
 from service.census import Elsewhere
 from service.child import next_order
 from service.descriptors import room_for

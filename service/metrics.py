@@ -16,7 +16,7 @@ from prometheus_client.core import (
 )
 
 from batcher import HistogramSnapshot, Snapshot
-from batcher.stats import SECONDS, Histogram
+from batcher.snapshot import SECONDS, Histogram
 from service.tallies import Counts
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

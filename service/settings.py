@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from batcher import Limits
-from batcher.device import MOST_TOKENS
+from batcher.scheduling.replica_model import MOST_TOKENS
 
 PREFIX = "BATCHER_"
 _NOT_OURS = ("BATCHER_LOADTEST_",)  # the load tests read these

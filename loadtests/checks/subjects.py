@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from batcher.collector import Collector
-from batcher.equality import key_of
 from batcher.limits import Limits
 from batcher.request import Batch, Request, State
-from batcher.schedule import Schedule
+from batcher.scheduling.keys import key_of
+from batcher.scheduling.schedule import Schedule
 from loadtests.lengths import Device
 
 LIMIT = 32  # Of a batch.

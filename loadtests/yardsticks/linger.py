@@ -10,7 +10,7 @@ and overhead put in, and the share of batches that lingered with it.
 import numpy as np
 
 from batcher.limits import Limits
-from batcher.simulate import Arrival, latencies, simulate
+from batcher.scheduling.simulate import Arrival, latencies, simulate
 from loadtests import arrivals
 from loadtests.checks.finding import Finding
 from loadtests.yardstick import Accelerator, take_all

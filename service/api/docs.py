@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
 from starlette.responses import Response
 
-from batcher.stats import RECENT
+from batcher.snapshot import RECENT
 from service.api import shapes
 from service.api.openai import EmbeddingsBody
 from service.api.tei import EmbedBody, dimension

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from batcher import BatchReport, NotReady, ReplicaSnapshot, Snapshot
-from batcher.stats import RECENT
+from batcher.snapshot import RECENT
 from service import gpu_metrics, metrics
 from service.errors import Problem, quote
 from service.exchange import Exchange

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from batcher.device import MOST_TOKENS
+from batcher.scheduling.replica_model import MOST_TOKENS
 from service.api import inputs
 from service.api.body import fields, read
 from service.api.embedding import embed, embed_text

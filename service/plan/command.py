@@ -7,9 +7,9 @@ import json
 import sys
 from collections.abc import Sequence
 
-from batcher.device import MOST_TOKENS
-from batcher.device import Device as Replica
 from batcher.limits import Limits
+from batcher.scheduling.replica_model import MOST_TOKENS
+from batcher.scheduling.replica_model import Device as Replica
 from service import settings as table
 from service.flags import BAD_SETTING
 from service.plan import figure, report

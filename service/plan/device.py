@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from batcher.simulate import Point
+from batcher.scheduling.simulate import Point
 from service.profile import latest_profile
 from service.settings import Settings
 

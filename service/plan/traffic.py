@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from batcher.simulate import Arrival
+from batcher.scheduling.simulate import Arrival
 
 LONGEST = 512  # tokens: where most encoders cut a text
 MOST_TOKENS = 65_536

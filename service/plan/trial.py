@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batcher.limits import Limits
-from batcher.simulate import Arrival, Point, SimulatedBatch, simulate
+from batcher.scheduling.simulate import Arrival, Point, SimulatedBatch, simulate
 
 BatchTime = Callable[[int, int], float]
 """Seconds that a replica is taken by a batch of this size and these tokens, as it runs them."""

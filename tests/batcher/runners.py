@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from batcher.pipe import HEAD, MARK, Failed, pack
+from batcher.workers.pipe import HEAD, MARK, Failed, pack
 from tests.fakes import PATIENCE, Echo
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from batcher import admission
-from batcher.admission import Arrivals
-from batcher.device import Device
 from batcher.errors import Overloaded
 from batcher.limits import Limits
-from batcher.pending import Pending
+from batcher.scheduling import admission
+from batcher.scheduling.admission import Arrivals
+from batcher.scheduling.pending import Pending
+from batcher.scheduling.replica_model import Device
 from tests.fakes import request
 
 FIXED, PER_REQUEST, PER_TOKEN = 0.005, 0.0005, 0.00001

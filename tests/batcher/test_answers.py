@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher.answers import Answers
+from batcher.scheduling.answer_cache import Answers
 
 ROOM = 1 << 20
 

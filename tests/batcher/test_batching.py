@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from batcher import batching, policy
+from batcher import batching
 from batcher.batching import BatchingThread
 from batcher.collector import Collector
 from batcher.errors import BatcherError, Draining, RunnerFailed, WorkerLost
 from batcher.limits import Limits
 from batcher.request import Request
 from batcher.runner import Reply
+from batcher.scheduling import policy
 from tests.fakes import PATIENCE, FakeClock, RecordingSink, Signal, join, request, until
 
 Act = Callable[[], Any]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from batcher.busy import Busy
+from batcher.scheduling.busy import Busy
 
 
 def test_time_counts_from_the_begin_to_the_end_of_a_batch_and_while_it_runs() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from batcher.ceiling import MemoryCeiling
+from batcher.scheduling.memory_ceiling import MemoryCeiling
 
 DAY = 86_400.0
 

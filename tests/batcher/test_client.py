@@ -13,9 +13,9 @@ from batcher.client import LocalClient
 from batcher.clock import MonotonicClock
 from batcher.collector import Collector
 from batcher.errors import DeadlineExceeded, NotReady, Overloaded, RunnerFailed
-from batcher.expiry import PATIENCE
 from batcher.limits import Limits
 from batcher.request import Batch
+from batcher.timeouts import PATIENCE
 from tests.fakes import run_async
 
 

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from batcher.collector import Collector
-from batcher.device import Device
 from batcher.errors import (
     BatcherError,
     Cancelled,
@@ -29,8 +28,9 @@ from batcher.errors import (
     RunnerFailed,
 )
 from batcher.limits import Limits
-from batcher.policy import MOST_PASSED
 from batcher.request import Answer, Batch, Request, is_bulk
+from batcher.scheduling.policy import MOST_PASSED
+from batcher.scheduling.replica_model import Device
 from tests.batcher.conftest import examples
 from tests.fakes import OutOfEvents, RecordingSink, VirtualClock, request
 

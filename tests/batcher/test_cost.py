@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher.cost import CostModel
+from batcher.scheduling.cost import CostModel
 from tests.batcher.conftest import examples
 
 Shape = tuple[int, int]  # size, padded tokens

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from batcher.equality import key_of
+from batcher.scheduling.keys import key_of
 
 
 class Text(str):

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from batcher.expiry import PATIENCE, Expiry
 from batcher.futures import Call
+from batcher.timeouts import PATIENCE, Expiry
 
 
 class Timer:

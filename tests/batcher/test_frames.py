@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher import errors, frames, layout, messages
+from batcher import errors
 from batcher.errors import BatcherError, NotReady, Overloaded, Refused, RunnerFailed
-from batcher.messages import FrameError, Message, Submit
-from batcher.reader import Reader
+from batcher.remote import codec, layout, messages
+from batcher.remote.messages import FrameError, Message, Submit
+from batcher.remote.reader import Reader
 from batcher.request import Answer, BatchReport
 from tests.batcher.conftest import examples
 
@@ -24,7 +25,7 @@ REPORT = BatchReport(3, 2, 5, 64, 50, "lengths", 12.5, 0.25, 0.0078125, 0.015625
 
 def read(data: bytes, pieces: int | None = None) -> list[Message]:
     reader = Reader()
-    data = frames.hello() + data
+    data = codec.hello() + data
     step = pieces or len(data)
     got: list[Message] = []
     for start in range(0, len(data), step):
@@ -79,7 +80,7 @@ def test_a_call_arrives_as_it_was_in_whatever_pieces(
     call: int, deadline: float, priority: int, caller: str | None, inputs: Any, pieces: int
 ) -> None:
     costs, payloads = tuple(cost for cost, _ in inputs), [payload for _, payload in inputs]
-    sent = frames.submit(Submit(call, deadline, priority, caller, costs, payloads))
+    sent = codec.submit(Submit(call, deadline, priority, caller, costs, payloads))
     [first, second] = read(2 * sent, pieces)
     assert isinstance(first, messages.Submit)
     assert first[:5] == (call, deadline, priority, caller, costs)
@@ -98,7 +99,7 @@ def test_a_call_arrives_as_it_was_in_whatever_pieces(
 @examples(50)
 def test_answers_arrive_as_they_were_with_their_batch(entries: Any) -> None:
     sent = [(call, place, Answer(value, wait, REPORT)) for call, place, wait, value in entries]
-    [got] = read(frames.settled(sent))
+    [got] = read(codec.settled(sent))
     assert isinstance(got, messages.Settled)
     for (call, place, answer), (call_too, place_too, came) in zip(sent, got.entries, strict=True):
         assert (call, place, answer.queue_wait) == (call_too, place_too, came.queue_wait)
@@ -109,7 +110,7 @@ def test_answers_arrive_as_they_were_with_their_batch(entries: Any) -> None:
 
 def test_rows_of_a_batch_travel_as_one_block_and_stay_one() -> None:
     matrix = np.random.default_rng(1).random((64, 384), np.float32)
-    sent = frames.settled([(n, 0, Answer(row, 0.0, REPORT)) for n, row in enumerate(matrix)])
+    sent = codec.settled([(n, 0, Answer(row, 0.0, REPORT)) for n, row in enumerate(matrix)])
     assert len(sent) < matrix.nbytes + 64 * 20 + 200
     [got] = read(sent)
     assert isinstance(got, messages.Settled)
@@ -121,15 +122,13 @@ def test_rows_of_a_batch_travel_as_one_block_and_stay_one() -> None:
 
 def test_rows_that_do_not_lie_in_one_piece_are_the_same_numbers() -> None:
     columns = np.arange(12, dtype=np.float32).reshape(4, 3).T
-    [got] = read(
-        frames.settled([(1, n, Answer(row, 0.0, REPORT)) for n, row in enumerate(columns)])
-    )
+    [got] = read(codec.settled([(1, n, Answer(row, 0.0, REPORT)) for n, row in enumerate(columns)]))
     assert isinstance(got, messages.Settled)
     np.testing.assert_array_equal(np.array([a.value for _, _, a in got.entries]), columns)
 
 
 def test_every_field_of_a_report_travels() -> None:
-    [got] = read(frames.settled([(1, 0, Answer("a", 0.0, REPORT))]))
+    [got] = read(codec.settled([(1, 0, Answer("a", 0.0, REPORT))]))
     assert isinstance(got, messages.Settled)
     assert len({getattr(REPORT, f.name) for f in dataclasses.fields(REPORT)}) == 10
     assert got.entries[0][2].batch == REPORT
@@ -143,7 +142,7 @@ def all_errors(kind: type[BatcherError] = BatcherError) -> list[type[BatcherErro
 @pytest.mark.parametrize("kind", [e for e in all_errors() if e not in (BatcherError, Refused)])
 def test_every_error_travels_with_its_fields(kind: type[BatcherError]) -> None:
     error = kind("why €", 2.5) if issubclass(kind, Refused) else kind("why €")  # type: ignore[call-arg]
-    [got] = read(frames.failed(7, error))
+    [got] = read(codec.failed(7, error))
     assert isinstance(got, messages.Failed)
     assert (got.call, type(got.error), str(got.error)) == (7, kind, "why €")
     if isinstance(got.error, Refused):
@@ -154,16 +153,16 @@ def test_an_error_of_somebodys_own_travels_as_what_it_is_one_of() -> None:
     class Odd(RunnerFailed):
         pass
 
-    [got] = read(frames.failed(7, Odd("why")))
+    [got] = read(codec.failed(7, Odd("why")))
     assert isinstance(got, messages.Failed)
     assert type(got.error) is RunnerFailed
 
 
 def test_the_short_ones_arrive() -> None:
     sent = [
-        frames.withdraw(9, is_late=True),
-        frames.ask(3, "snapshot"),
-        frames.told(3, {"a": [1, None, "€"], "why": NotReady}),
+        codec.withdraw(9, is_late=True),
+        codec.ask(3, "snapshot"),
+        codec.told(3, {"a": [1, None, "€"], "why": NotReady}),
     ]
     assert read(b"".join(sent), 1) == [
         messages.Withdraw(9, True),
@@ -183,25 +182,25 @@ def test_the_short_ones_arrive() -> None:
 )
 def test_what_cannot_travel_is_said_by_name(payload: Any, says: str) -> None:
     with pytest.raises(FrameError, match=says):
-        frames.submit(Submit(1, 1.0, 3, None, [1], [payload]))
+        codec.submit(Submit(1, 1.0, 3, None, [1], [payload]))
 
 
 @pytest.mark.parametrize("call", [(-1, 1.0, 3, None, [1]), (1, 1.0, 300, None, [1])])
 def test_a_call_out_of_range_is_an_error_of_ours(call: Any) -> None:
     with pytest.raises(FrameError):
-        frames.submit(Submit(*call, ["a"]))
+        codec.submit(Submit(*call, ["a"]))
     with pytest.raises(FrameError):
-        frames.submit(Submit(1, 1.0, 3, None, [2**32], ["a"]))
+        codec.submit(Submit(1, 1.0, 3, None, [2**32], ["a"]))
     with pytest.raises(FrameError):
-        frames.submit(Submit(1, 1.0, 3, "x" * 70_000, [1], ["a"]))
+        codec.submit(Submit(1, 1.0, 3, "x" * 70_000, [1], ["a"]))
 
 
 def test_what_is_too_large_does_not_leave(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layout, "MAX_BODY", 100)
     with pytest.raises(FrameError, match="a frame holds 100"):
-        frames.submit(Submit(1, 1.0, 3, None, [1], ["a" * 101]))
+        codec.submit(Submit(1, 1.0, 3, None, [1], ["a" * 101]))
     with pytest.raises(FrameError, match="do not fit"):
-        frames.submit(Submit(1, 1.0, 3, None, [1, 1], ["a" * 60, "a" * 60]))
+        codec.submit(Submit(1, 1.0, 3, None, [1, 1], ["a" * 60, "a" * 60]))
 
 
 def test_a_length_beyond_the_bound_is_refused_before_it_is_waited_for() -> None:
@@ -211,23 +210,23 @@ def test_a_length_beyond_the_bound_is_refused_before_it_is_waited_for() -> None:
 
 def test_the_first_frame_is_a_greeting_of_our_version(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FrameError, match="no greeting"):
-        Reader().feed(frames.ask(1, "snapshot"))
+        Reader().feed(codec.ask(1, "snapshot"))
     monkeypatch.setattr(layout, "VERSION", 2)
-    newer = frames.hello()
+    newer = codec.hello()
     monkeypatch.undo()
     with pytest.raises(FrameError, match="speaks version 2, not 1"):
         Reader().feed(newer)
 
 
 WHOLE = [
-    frames.hello(),
-    frames.submit(Submit(1, 9.0, 3, "me", [2, 3, 1], ["text", np.arange(4.0), {"a": [1]}])),
-    frames.settled([(1, 0, Answer(np.ones(4, np.float32), 0.5, REPORT))]),
-    frames.settled([(1, 0, Answer("a", 0.5, REPORT)), (2, 0, Answer(b"b", 0.5, REPORT))]),
-    frames.failed(1, Overloaded("no room", 2.0)),
-    frames.withdraw(1, is_late=False),
-    frames.ask(1, "snapshot"),
-    frames.told(1, {"a": 1}),
+    codec.hello(),
+    codec.submit(Submit(1, 9.0, 3, "me", [2, 3, 1], ["text", np.arange(4.0), {"a": [1]}])),
+    codec.settled([(1, 0, Answer(np.ones(4, np.float32), 0.5, REPORT))]),
+    codec.settled([(1, 0, Answer("a", 0.5, REPORT)), (2, 0, Answer(b"b", 0.5, REPORT))]),
+    codec.failed(1, Overloaded("no room", 2.0)),
+    codec.withdraw(1, is_late=False),
+    codec.ask(1, "snapshot"),
+    codec.told(1, {"a": 1}),
 ]
 
 

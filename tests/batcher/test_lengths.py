@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher.lengths import neighbours
+from batcher.scheduling.lengths import neighbours
 from tests.batcher.conftest import examples
 
 Weights = tuple[float, float, float]

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher.pending import Pending
 from batcher.request import Request, is_bulk
+from batcher.scheduling.pending import Pending
 from tests.batcher.conftest import examples
 from tests.fakes import RecordingSink, request
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher.pipe import HEAD, MARK, NotAMessage, Pipe, Run, pack
+from batcher.workers.pipe import HEAD, MARK, NotAMessage, Pipe, Run, pack
 
 
 class Ends:

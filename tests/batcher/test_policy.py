@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher import policy
-from batcher.device import Device
 from batcher.limits import Limits
-from batcher.pending import Pending
-from batcher.policy import Fill
 from batcher.request import Request
+from batcher.scheduling import policy
+from batcher.scheduling.pending import Pending
+from batcher.scheduling.policy import Fill
+from batcher.scheduling.replica_model import Device
 from tests.fakes import request
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from batcher.quarantine import Quarantine, fingerprint
+from batcher.supervision.quarantine import Quarantine, fingerprint
 
 
 def test_equal_payloads_have_one_fingerprint_and_others_another() -> None:

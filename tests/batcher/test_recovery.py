@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from batcher import recovery
-from batcher.cost import CostModel
 from batcher.errors import BatcherError, OutOfMemory, RunnerFailed, WorkerLost
-from batcher.recovery import Step, is_poison, next_step, runs_alone
+from batcher.scheduling.cost import CostModel
+from batcher.supervision import recovery
+from batcher.supervision.recovery import Step, is_poison, next_step, runs_alone
 
 
 @pytest.mark.parametrize(

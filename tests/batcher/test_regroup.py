@@ -10,9 +10,9 @@ from collections.abc import Callable
 import pytest
 
 from batcher.limits import Limits
-from batcher.regroup import Regroup
-from batcher.schedule import Schedule
-from batcher.simulate import Arrival, latencies, simulate
+from batcher.scheduling.regroup import Regroup
+from batcher.scheduling.schedule import Schedule
+from batcher.scheduling.simulate import Arrival, latencies, simulate
 from tests.fakes import request
 
 FIXED, EACH = 0.050, 0.005  # seconds

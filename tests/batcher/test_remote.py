@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 import uvloop
 
-from batcher import channel, frames
 from batcher.clock import Clock, MonotonicClock
 from batcher.collector import Collector
 from batcher.errors import BatcherError, DeadlineExceeded, NotReady, Overloaded, RunnerFailed
 from batcher.limits import Limits
-from batcher.messages import Json, Submit
-from batcher.reader import Reader
-from batcher.reception import Reception
-from batcher.remote import RemoteClient
+from batcher.remote import channel, codec
+from batcher.remote.client import RemoteClient
+from batcher.remote.messages import Json, Submit
+from batcher.remote.reader import Reader
+from batcher.remote.server import Reception
+from batcher.remote.told import snapshot_from, told_snapshot
 from batcher.request import Batch
-from batcher.told import snapshot_from, told_snapshot
 from tests.fakes import PATIENCE, FakeClock, run_async
 
 
@@ -150,7 +150,7 @@ async def test_what_is_asked_in_a_long_tick_leaves_while_it_lasts() -> None:
 
     asking = [asyncio.create_task(ask(number)) for number in range(10)]
     batch = await site.batch(10)
-    sent = [Reader().feed(frames.hello() + data)[1:] for data in ours.seen]
+    sent = [Reader().feed(codec.hello() + data)[1:] for data in ours.seen]
     assert [len(calls) for calls in sent] == [4, 4, 2]
     batch.settle([f"{n}!" for n in range(10)], inference=0.1)
     assert await asyncio.gather(*asking) == [f"{n}!" for n in range(10)]
@@ -311,9 +311,9 @@ async def test_nonsense_is_refused_before_it_leaves() -> None:
     "sent",
     [
         b"GET / HTTP/1.1\r\n\r\n",
-        frames.hello() + frames.failed(1, NotReady("x", 1.0)),
-        frames.hello() + frames.submit(Submit(1, 9e9, 99, None, [1], ["a"])),
-        frames.hello() + 2 * frames.submit(Submit(1, 9e9, 3, None, [1], ["a"])),
+        codec.hello() + codec.failed(1, NotReady("x", 1.0)),
+        codec.hello() + codec.submit(Submit(1, 9e9, 99, None, [1], ["a"])),
+        codec.hello() + 2 * codec.submit(Submit(1, 9e9, 3, None, [1], ["a"])),
     ],
 )
 def test_a_front_that_sends_what_no_front_sends_is_cut_off_with_all_it_had(
@@ -399,7 +399,7 @@ def test_a_front_that_reads_no_more_does_not_keep_the_engine(
         reception = Reception(site.collector, "front-0", on_lost=lambda _: site.lost.set())
         await reception.attach(ours)
         assert reception._channel is not None
-        reception._channel.send(frames.told(1, "x" * 10_000_000))  # no socket holds so much
+        reception._channel.send(codec.told(1, "x" * 10_000_000))  # no socket holds so much
         await asyncio.wait_for(reception.close(), PATIENCE)
         assert site.lost.is_set()
         theirs.close()

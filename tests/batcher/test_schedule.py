@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from batcher import policy
 from batcher.limits import Limits
-from batcher.policy import MOST_PASSED, Fill
 from batcher.request import Request
-from batcher.schedule import Schedule
+from batcher.scheduling import policy
+from batcher.scheduling.policy import MOST_PASSED, Fill
+from batcher.scheduling.schedule import Schedule
 from tests.fakes import request
 
 

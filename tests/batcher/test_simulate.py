@@ -17,7 +17,7 @@ from batcher.collector import Collector
 from batcher.errors import Overloaded
 from batcher.limits import Limits
 from batcher.request import Batch, Request
-from batcher.simulate import FOREVER, Arrival, Point, SimulatedBatch, latencies, simulate
+from batcher.scheduling.simulate import FOREVER, Arrival, Point, SimulatedBatch, latencies, simulate
 from tests.batcher.conftest import examples
 from tests.conftest import EFFORT
 from tests.fakes import OutOfEvents, RecordingSink, VirtualClock

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from batcher.stats import RATIOS, SECONDS, SIZES, TOKENS, Histogram, HistogramSnapshot, Tally
+from batcher.snapshot import RATIOS, SECONDS, SIZES, TOKENS, Histogram, HistogramSnapshot, Tally
 from tests.fakes import report
 
 

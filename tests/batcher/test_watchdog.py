@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from batcher.watchdog import Watchdog
+from batcher.workers.watchdog import Watchdog
 from tests.fakes import FakeClock, Signal
 
 

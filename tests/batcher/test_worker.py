@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
-from batcher import worker
 from batcher.clock import MonotonicClock
 from batcher.errors import OutOfMemory, RunnerFailed, WorkerLost
 from batcher.runner import RunnerFactory, run_on
-from batcher.worker import ProcessHost, describe_exit
+from batcher.workers import process as worker
+from batcher.workers.process import ProcessHost, describe_exit
 from tests.batcher.runners import (
     DiesLoading,
     DoesNotLoad,
@@ -215,7 +215,7 @@ def test_odd_results_are_the_batch_s_error(factory: RunnerFactory, reason: str) 
 def test_what_a_worker_prints_reaches_the_log_under_its_name(hosted: Hosted, log: LogWatch) -> None:
     hosted.run(("print", "one\ntwo"), ("write", "three "), ("write", "and four\n"))
     log.wait_for("three and four")
-    assert [line for name, line in log.lines if name == "batcher.worker-0"] == [
+    assert [line for name, line in log.lines if name == "batcher.workers.process-0"] == [
         "one",
         "two",
         "three and four",
@@ -329,7 +329,7 @@ def test_a_parent_killed_outright_leaves_no_orphan(payload: str) -> None:
     script = f"""
 import logging, sys
 from batcher.runner import run_on
-from batcher.worker import ProcessHost
+from batcher.workers.process import ProcessHost
 from tests.batcher.runners import Obedient
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")

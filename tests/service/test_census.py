@@ -9,8 +9,8 @@ from typing import Any
 from batcher.clock import MonotonicClock
 from batcher.collector import Collector
 from batcher.limits import Limits
-from batcher.messages import Json
-from batcher.remote import RemoteClient
+from batcher.remote.client import RemoteClient
+from batcher.remote.messages import Json
 from service import census
 from service.census import Elsewhere, Fronts, Whole
 from service.metrics import Tally

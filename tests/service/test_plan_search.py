@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from batcher.limits import Limits
-from batcher.simulate import Arrival, Simulation, simulate
+from batcher.scheduling.simulate import Arrival, Simulation, simulate
 from service.plan import search
 from service.plan.device import Device, Linear
 from service.plan.report import advice, as_text

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from batcher import Limits
-from batcher.device import MOST_TOKENS, Device
+from batcher.scheduling.replica_model import MOST_TOKENS, Device
 from service import flags, launch, settings
 from service.settings import BadSetting, Settings
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from batcher.request import BatchReport
-from batcher.stats import HistogramSnapshot, ReplicaSnapshot, Snapshot
+from batcher.snapshot import HistogramSnapshot, ReplicaSnapshot, Snapshot
 
 _HISTOGRAMS = [
     field.name for field in dataclasses.fields(Snapshot) if field.type == "HistogramSnapshot"

@@ -9,14 +9,14 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 
-from batcher import frames
-from batcher.channel import Channel
 from batcher.collector import Collector
-from batcher.equality import key_of
 from batcher.errors import BatcherError, Cancelled, DeadlineExceeded, RunnerFailed
-from batcher.messages import FrameError, Json, Message, Submit, Withdraw
+from batcher.remote import codec
+from batcher.remote.channel import Channel
+from batcher.remote.messages import FrameError, Json, Message, Submit, Withdraw
+from batcher.remote.told import told_batches, told_snapshot
 from batcher.request import LEVELS, Answer, BatchReport, Outcome, Request
-from batcher.told import told_batches, told_snapshot
+from batcher.scheduling.keys import key_of
 
 _log = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ class Reception:
         if self._channel is None or not entries:
             return
         try:
-            self._channel.send(frames.settled(entries))
+            self._channel.send(codec.settled(entries))
         except FrameError as error:
             if len(entries) > 1:  # the others' values are no matter of the one that cannot travel
                 for entry in entries:
@@ -173,7 +173,7 @@ class Reception:
     def _tell(self, number: int, error: BatcherError) -> list[Request] | None:
         """And nothing more will be told of that call."""
         if self._channel is not None:
-            self._channel.send(frames.failed(number, error))
+            self._channel.send(codec.failed(number, error))
         return self._forget(number)
 
     def _forget(self, number: int) -> list[Request] | None:

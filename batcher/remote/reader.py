@@ -8,9 +8,9 @@ import json
 import struct
 from collections.abc import Callable
 
-from batcher import layout, values
 from batcher.errors import Refused
-from batcher.messages import (
+from batcher.remote import layout, values
+from batcher.remote.messages import (
     Ask,
     Failed,
     FrameError,

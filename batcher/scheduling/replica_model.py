@@ -9,10 +9,10 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
-from batcher.busy import Busy
-from batcher.ceiling import MemoryCeiling
-from batcher.cost import CostModel
 from batcher.limits import Limits
+from batcher.scheduling.busy import Busy
+from batcher.scheduling.cost import CostModel
+from batcher.scheduling.memory_ceiling import MemoryCeiling
 
 # Padded tokens in a batch, unless the user says otherwise: as many as make it efficient, and not so
 # few that a fixed cost too small to be measured switches batching off.

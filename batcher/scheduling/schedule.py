@@ -10,15 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from batcher import admission, policy
-from batcher.admission import Arrivals
-from batcher.device import Device
 from batcher.errors import Overloaded
 from batcher.limits import Limits
-from batcher.pending import Pending
-from batcher.policy import Fill
-from batcher.regroup import Regroup
 from batcher.request import Request, is_bulk
+from batcher.scheduling import admission, policy
+from batcher.scheduling.admission import Arrivals
+from batcher.scheduling.pending import Pending
+from batcher.scheduling.policy import Fill
+from batcher.scheduling.regroup import Regroup
+from batcher.scheduling.replica_model import Device
 
 _LEARNING = 0.1  # the weight of the last batch
 _RECENTLY = 2.0  # seconds

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from batcher.device import Device
 from batcher.errors import NotReady
-from batcher.replica import Replica
-from batcher.stats import ReplicaSnapshot
+from batcher.scheduling.replica_model import Device
+from batcher.snapshot import ReplicaSnapshot
+from batcher.supervision.replica import Replica
 
 _RETRY = 1.0  # seconds; nobody knows how long a model takes to load
 

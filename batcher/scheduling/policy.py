@@ -15,12 +15,12 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from batcher.device import Device
-from batcher.lengths import neighbours
 from batcher.limits import Limits
-from batcher.pending import PUT_BACK, Pending
-from batcher.recovery import runs_alone
 from batcher.request import Request, is_bulk
+from batcher.scheduling.lengths import neighbours
+from batcher.scheduling.pending import PUT_BACK, Pending
+from batcher.scheduling.replica_model import Device
+from batcher.supervision.recovery import runs_alone
 
 NOW = float("-inf")
 WINDOW = 128  # requests, first in order, among which a batch is looked for

@@ -11,9 +11,9 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from batcher import layout, values
 from batcher.errors import BatcherError, Refused, RunnerFailed
-from batcher.messages import FrameError, Json, Submit
+from batcher.remote import layout, values
+from batcher.remote.messages import FrameError, Json, Submit
 from batcher.request import Answer, BatchReport
 
 

@@ -11,17 +11,17 @@ import itertools
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 
-from batcher import frames
-from batcher.channel import Channel
 from batcher.client import Client, check
 from batcher.clock import Clock
 from batcher.errors import BatcherError, DeadlineExceeded, NotReady, Overloaded, RunnerFailed
-from batcher.expiry import Expiry
 from batcher.futures import Call
-from batcher.messages import Failed, FrameError, Json, Message, Settled, Submit
+from batcher.remote import codec
+from batcher.remote.channel import Channel
+from batcher.remote.messages import Failed, FrameError, Json, Message, Settled, Submit
+from batcher.remote.told import batches_from, snapshot_from
 from batcher.request import Answer, BatchReport, Payload
-from batcher.stats import Snapshot
-from batcher.told import batches_from, snapshot_from
+from batcher.snapshot import Snapshot
+from batcher.timeouts import Expiry
 
 _PATIENCE = 2.0  # seconds for the engine to say how it is
 _RETRY = 1.0  # seconds; nobody knows how long a model takes to load
@@ -86,7 +86,7 @@ class RemoteClient(Client):
             raise Overloaded("the engine does not keep up with what it is sent", _RETRY)
         number = next(self._numbers)
         try:
-            frame = frames.submit(Submit(number, deadline, priority, caller, costs, payloads))
+            frame = codec.submit(Submit(number, deadline, priority, caller, costs, payloads))
         except FrameError as error:
             raise RunnerFailed(f"the input cannot be sent to the engine: {error}") from None
         call = self._calls[number] = Call(self._loop, count)
@@ -159,4 +159,4 @@ class RemoteClient(Client):
 
     def _withdraw(self, number: int, is_late: bool) -> None:
         if self._calls.pop(number, None) is not None and self._channel is not None:
-            self._channel.send(frames.withdraw(number, is_late))
+            self._channel.send(codec.withdraw(number, is_late))

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Any
 
-from batcher.arrays import is_array
+from batcher.scheduling.arrays import is_array
 
 _ENTRY = 224  # bytes; what one takes beside its key and value, as measured
 _ARRAY, _AXIS = 96, 16  # bytes; of an array beside its numbers

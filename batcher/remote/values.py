@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from batcher import layout
-from batcher.arrays import is_array
-from batcher.messages import FrameError
+from batcher.remote import layout
+from batcher.remote.messages import FrameError
+from batcher.scheduling.arrays import is_array
 
 _VALUE = struct.Struct("<BI")  # kind and length
 _TEXT, _BYTES, _IDS, _ARRAY, _JSON, _ROWS = range(1, 7)

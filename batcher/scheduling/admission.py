@@ -7,11 +7,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from batcher.device import Device
 from batcher.errors import Overloaded
 from batcher.limits import Limits
-from batcher.pending import Pending
 from batcher.request import FIRST_BULK, Request, is_bulk
+from batcher.scheduling.pending import Pending
+from batcher.scheduling.replica_model import Device
 
 # One caller may hold this many times the places that are still free: 8/9 of the queue if alone,
 # about 1/k each if k are greedy, and whoever is new finds room (Choudhury and Hahne, "Dynamic queue

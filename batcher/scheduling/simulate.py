@@ -14,7 +14,7 @@ from typing import cast
 
 from batcher.limits import Limits
 from batcher.request import Outcome, Request
-from batcher.schedule import Schedule
+from batcher.scheduling.schedule import Schedule
 
 FOREVER = float("inf")
 Point = tuple[int, int, float]

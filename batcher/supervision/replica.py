@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from batcher.device import Device
-from batcher.stats import ReplicaSnapshot, ReplicaState
+from batcher.scheduling.replica_model import Device
+from batcher.snapshot import ReplicaSnapshot, ReplicaState
 
 _SLOW_INTERVAL = 2.0  # seconds between the canaries of a slow one
 _INTERVALS = 2.5  # without a run that went well, a replica is no longer believed to be

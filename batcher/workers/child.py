@@ -27,7 +27,6 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from batcher.errors import RunnerFailed
-from batcher.pipe import Done, Failed, NotAMessage, Pipe, Ready, pack
 from batcher.request import Payload
 from batcher.runner import (
     News,
@@ -40,6 +39,7 @@ from batcher.runner import (
     is_out_of_memory,
     one_each,
 )
+from batcher.workers.pipe import Done, Failed, NotAMessage, Pipe, Ready, pack
 
 _PR_SET_PDEATHSIG = 1
 

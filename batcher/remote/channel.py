@@ -12,11 +12,11 @@ import logging
 import socket
 from typing import Any, Protocol
 
-from batcher import frames
 from batcher.clock import Clock
 from batcher.errors import NotReady
-from batcher.messages import Ask, FrameError, Hello, Json, Message, Told
-from batcher.reader import Reader
+from batcher.remote import codec
+from batcher.remote.messages import Ask, FrameError, Hello, Json, Message, Told
+from batcher.remote.reader import Reader
 
 _log = logging.getLogger(__name__)
 _PATIENCE = 2.0  # seconds for what is left to be read, at the end
@@ -85,7 +85,7 @@ class Channel(asyncio.Protocol):
         try:
             if not self.is_open:
                 raise _gone(self.name)
-            self.send(frames.ask(number, subject))
+            self.send(codec.ask(number, subject))
             async with asyncio.timeout(patience):
                 return await future
         except TimeoutError:
@@ -107,7 +107,7 @@ class Channel(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         both_ways: asyncio.Transport = transport  # type: ignore[assignment]  # uvloop's is no class of these
         both_ways.set_write_buffer_limits(high=_MOST_UNREAD)
-        both_ways.write(frames.hello())
+        both_ways.write(codec.hello())
         self._transport = both_ways
         self.is_open = True
 
@@ -154,7 +154,7 @@ class Channel(asyncio.Protocol):
     async def _answer(self, question: Ask) -> None:
         try:
             value: Any = await self._user.asked(question.subject)
-            self.send(frames.told(question.number, value))
+            self.send(codec.told(question.number, value))
         except Exception:
             _log.exception("%s asked for %r, in vain", self.name, question.subject)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from batcher.arrays import is_array
 from batcher.request import Payload
+from batcher.scheduling.arrays import is_array
 
 
 def key_of(payload: Payload) -> Hashable | None:

@@ -20,11 +20,11 @@ from multiprocessing.connection import Connection, wait
 
 from batcher.clock import Clock, MonotonicClock
 from batcher.errors import OutOfMemory, RunnerFailed, WorkerLost
-from batcher.hosting import main
-from batcher.pipe import Done, Failed, NotAMessage, Pipe, Ready, Run, pack
 from batcher.request import Payload
 from batcher.runner import Reply, RunnerFactory, explain
-from batcher.watchdog import Watchdog
+from batcher.workers.child import main
+from batcher.workers.pipe import Done, Failed, NotAMessage, Pipe, Ready, Run, pack
+from batcher.workers.watchdog import Watchdog
 
 _STOP_TIMEOUT = 5.0  # seconds that Runner.close may take
 _PIPE_BYTES = 65536  # what a pipe holds

@@ -12,7 +12,7 @@ import statistics
 import sys
 from collections.abc import Sequence
 
-from batcher.fit import Fit, Vector
+from batcher.scheduling.least_squares import Fit, Vector
 
 Point = Sequence[float]  # size, padded tokens, seconds
 

@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import enum
 
-from batcher.cost import CostModel
 from batcher.errors import BatcherError, WorkerLost
+from batcher.scheduling.cost import CostModel
 
 ALONE, LOSSES_OF_A_CULPRIT = 2, 3  # workers lost with a request aboard
 

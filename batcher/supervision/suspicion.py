@@ -7,11 +7,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 
-from batcher import recovery
 from batcher.errors import PoisonRequest
-from batcher.quarantine import Quarantine, fingerprint
-from batcher.replica import Replica
 from batcher.request import Request
+from batcher.supervision import recovery
+from batcher.supervision.quarantine import Quarantine, fingerprint
+from batcher.supervision.replica import Replica
 
 _log = logging.getLogger(__name__)
 _MAX_LENIENCY = 64.0

@@ -8,8 +8,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from batcher.answers import Answers
 from batcher.request import Batch, Request, State
+from batcher.scheduling.answer_cache import Answers
 
 _MOST_TWINS = 256  # of one row
 

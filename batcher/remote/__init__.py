@@ -1,0 +1,1 @@
+"""Reaches the engine from another process, over one socket."""

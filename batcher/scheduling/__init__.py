@@ -1,0 +1,1 @@
+"""Decides who runs when. Pure: no lock, no clock, no I/O; time is handed in."""

@@ -1,0 +1,1 @@
+"""Decides what a failure costs whom. Pure: no lock, no clock, no I/O."""
