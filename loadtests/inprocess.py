@@ -18,10 +18,10 @@ from batcher.collector import Collector
 from batcher.limits import Limits
 from loadtests.mutations import MODEL, Mutant
 from service.app import create_app
-from service.front import Front, Served
 from service.models.simulated import answers
 from service.settings import load
-from service.words import WordCounter
+from service.state import Front, Served
+from service.tasks.plain_text import WordCounter
 
 _REPORT = BatchReport(0, 1, 1, 1, 1, "idle", 0.0, 0.0, 0.0, 0.0)
 _SHOWN = 20  # violations; one is enough to look into

@@ -8,6 +8,6 @@ if __name__ == "__main__":
 
         sys.exit(main(sys.argv[2:]))
 
-    from service.launch import main
+    from service.main import main
 
     sys.exit(main(sys.argv[1:]))

@@ -10,9 +10,11 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import ASGIApp, Lifespan
 
-from service.api import docs, health, openai, tei
-from service.front import Front, State
-from service.middleware import ExchangeMiddleware, raise_again
+from service.api import openai, tei
+from service.api import openapi as docs
+from service.api import operations as health
+from service.http.middleware import ExchangeMiddleware, raise_again
+from service.state import Front, State
 
 
 class Service(Starlette):

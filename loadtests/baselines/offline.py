@@ -54,12 +54,12 @@ def rate(runner: Runs, inputs: Sequence[Any], size: int, seconds: float) -> floa
 
 
 def main() -> None:
-    from service.models.folder import find_model
-    from service.models.spec import read_spec
-    from service.placing import lay_out
-    from service.serving import runner_factories
+    from service.placement.layout import lay_out
+    from service.processes.build import runner_factories
+    from service.repository.locate import find_model
+    from service.repository.spec import read_spec
     from service.settings import load
-    from service.tokenizing import TextTokenizer
+    from service.tasks.text import TextTokenizer
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--texts", type=Path, required=True, help="a JSON list")

@@ -77,7 +77,7 @@ DRILLS: dict[str, Callable[[], None]] = {
 
 def main() -> int:
     DRILLS[sys.argv[1]]()
-    from service.launch import main as service
+    from service.main import main as service
 
     return service(sys.argv[2:])
 

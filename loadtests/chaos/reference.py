@@ -9,7 +9,7 @@ import numpy as np
 from loadtests.chaos.history import Vector
 from loadtests.workloads import built_in_sentences, texts
 from service.models.simulated import answers
-from service.words import SIMULATED_MAX_LENGTH
+from service.tasks.plain_text import SIMULATED_MAX_LENGTH
 
 # Texts of a real model: each is asked once, alone, before anything is injected. So many that no two
 # alike are in flight, not even where most are refused: equal ones would share a row.

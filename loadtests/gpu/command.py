@@ -25,7 +25,7 @@ from loadtests.gpu.served import Saturated
 from loadtests.record import Record
 from loadtests.servers import running
 from loadtests.target import count_between, number_between
-from service.models.folder import find_model
+from service.repository.locate import find_model
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 SHARE, IDLE = 0.85, 0.05

@@ -12,13 +12,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service.api import inputs
-from service.api.body import fields, read
-from service.api.embedding import embed, embed_text
-from service.api.vectors import LARGE, Vector, check_dimensions, shorten, write_large
 from service.errors import Problem, quote
-from service.exchange import Exchange
-from service.front import Front, Served, State
+from service.http.body import fields, read
+from service.http.exchange import Exchange
+from service.inference.pipeline import embed, embed_text
+from service.state import Front, Served, State
+from service.tasks import text_inputs as inputs
+from service.tasks.embed import LARGE, Vector, check_dimensions, shorten, write_large
 
 
 class EmbeddingsBody(BaseModel):

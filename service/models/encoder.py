@@ -13,19 +13,26 @@ from typing import Any
 import numpy as np
 import torch
 
+from service.cache.profiles import (
+    Point,
+    ProfileKey,
+    content_of,
+    load_profile,
+    measuring,
+    save_profile,
+)
 from service.models import RunnerConfig
 from service.models.backends import Backend, Ids, Launch, Place
-from service.models.backends.choice import open_backend
-from service.models.backends.replaceable import ReplaceableBackend
-from service.models.backends.torch_eager import TorchBackend, load
-from service.models.devices import choose_device, full_name
-from service.models.finite import only_finite
-from service.models.folder import find_model
+from service.models.backends.choose import open_backend
+from service.models.backends.fallback import ReplaceableBackend
+from service.models.backends.torch.eager import TorchBackend, load
+from service.models.outputs import only_finite
+from service.models.precision import choose_device, full_name
 from service.models.profiling import measure
-from service.models.spec import read_spec
-from service.models.threads import available_cores, default_threads
-from service.profile import Point, ProfileKey, content_of, load_profile, measuring, save_profile
-from service.tokenizing import TextTokenizer
+from service.placement.cores import available_cores, default_threads
+from service.repository.locate import find_model
+from service.repository.spec import read_spec
+from service.tasks.text import TextTokenizer
 
 TASKS = ("auto", "embed")
 WARM_UP_SHAPES = ((1, 8), (1, 8), (8, 16), (32, 32))  # inputs, tokens

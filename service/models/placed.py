@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from batcher.runner import Runner
-from service.models import RunnerConfig, create_runner, memory
+from service.models import RunnerConfig, create_runner
+from service.placement import memory
 
 
 def create_placed(runner: str, config: RunnerConfig) -> Runner:

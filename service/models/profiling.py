@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from service.profile import Point
+from service.cache.profiles import Point
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 LENGTHS = (8, 32, 128, 512)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.models import RunnerConfig
-from service.models.finite import as_rows, only_finite
+from service.models.outputs import as_rows, only_finite
 from service.models.profiling import LENGTHS, grid
 
 DIMENSION = 8

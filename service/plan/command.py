@@ -11,9 +11,10 @@ from batcher.limits import Limits
 from batcher.scheduling.replica_model import MOST_TOKENS
 from batcher.scheduling.replica_model import Device as Replica
 from service import settings as table
-from service.flags import BAD_SETTING
-from service.plan import figure, report
-from service.plan.device import Device, Measured, NoSpeed, find_device
+from service.arguments import BAD_SETTING
+from service.plan import plot as figure
+from service.plan import report
+from service.plan.batch_time import Device, Measured, NoSpeed, find_device
 from service.plan.flags import Asked, BadFlag, ask
 from service.plan.search import SLICE, CannotBeKept, Goal, Planner
 from service.plan.traffic import Lengths, Traffic

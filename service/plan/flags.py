@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service import settings as table
-from service.flags import Parser, add_settings
+from service.arguments import Parser, add_settings
 from service.plan.traffic import BadTraffic, Lengths, read_arrivals
 from service.settings import Settings
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from service.plan.device import Device
+from service.plan.batch_time import Device
 from service.plan.search import LOST, STABLE, TIGHT, Plan
 from service.plan.traffic import Traffic
-from service.plan.words import a_second, ms, replicas_of, seconds_of
+from service.plan.units import a_second, ms, replicas_of, seconds_of
 
 
 def variables(plan: Plan) -> dict[str, str]:

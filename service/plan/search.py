@@ -17,10 +17,10 @@ import numpy as np
 
 from batcher.limits import Limits
 from service.plan import trial
-from service.plan.device import Device
+from service.plan.batch_time import Device
 from service.plan.traffic import Traffic
 from service.plan.trial import Trial
-from service.plan.words import ms, replicas_of
+from service.plan.units import ms, replicas_of
 
 SLICE = 5_000  # requests of a trial while searching, at the least
 MOST = 600_000  # requests of the final trial: the luck of a p95 is then well below a percent

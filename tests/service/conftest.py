@@ -18,9 +18,9 @@ from batcher.clock import Clock
 from batcher.collector import Collector
 from batcher.limits import Limits
 from service.app import create_app
-from service.front import Front, Served
 from service.settings import Settings
-from service.words import WordCounter
+from service.state import Front, Served
+from service.tasks.plain_text import WordCounter
 from tests.fakes import FakeClock, report
 
 REPORT = dataclasses.replace(

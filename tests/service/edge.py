@@ -14,10 +14,10 @@ import uvloop
 
 from batcher import Answer
 from batcher.clock import Clock, MonotonicClock
-from service.connection import Connection
-from service.connections import Connections, Patience
-from service.front import Front
-from service.server import Server
+from service.edge.connection import Connection
+from service.edge.connections import Connections, Patience
+from service.edge.server import Server
+from service.state import Front
 from tests.service.conftest import FakeClient, make_front
 
 DEADLINE = 30.0  # seconds; whatever takes this long has failed

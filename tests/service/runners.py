@@ -19,7 +19,7 @@ class BreaksInService:
     config: RunnerConfig
 
     def __call__(self) -> Runner:
-        from service.models.backends.onnx_runtime import OnnxBackend
+        from service.models.backends.onnx.session import OnnxBackend
         from service.models.encoder import EncoderRunner
 
         def breaks(*_: object) -> NoReturn:

@@ -13,9 +13,10 @@ from starlette.testclient import TestClient
 
 from batcher import DeadlineExceeded, Overloaded
 from batcher.clock import MonotonicClock
-from service.api import body, embedding
-from service.aside import Aside
-from service.front import Front
+from service.http import body
+from service.inference import pipeline as embedding
+from service.inference.offload import Aside
+from service.state import Front
 from tests.fakes import FakeClock, Signal, run_async
 
 LATE = 1000.0

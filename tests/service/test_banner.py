@@ -4,8 +4,8 @@ import asyncio
 
 from batcher.collector import Collector
 from batcher.limits import Limits
-from service.banner import banner
-from service.front import Front
+from service.processes.banner import banner
+from service.state import Front
 from tests.fakes import FakeClock
 from tests.service.conftest import FakeClient
 

@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.app import create_app
-from service.front import Front
+from service.state import Front
 from tests.service.conftest import REPORT, FakeClient, is_tei_error, make_front
 
 

@@ -11,10 +11,10 @@ from batcher.collector import Collector
 from batcher.limits import Limits
 from batcher.remote.client import RemoteClient
 from batcher.remote.messages import Json
-from service import census
-from service.census import Elsewhere, Fronts, Whole
-from service.metrics import Tally
-from service.tallies import told
+from service.observability import whole_service as census
+from service.observability.http_counts import told
+from service.observability.prometheus import Tally
+from service.observability.whole_service import Elsewhere, Fronts, Whole
 from tests.fakes import run_async
 
 

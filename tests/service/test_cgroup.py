@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from service.models import cgroup
+from service.placement import cgroup
 
 MIB = 2**20
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 
-from service.child import Child
+from service.processes.child import Child
 from tests.fakes import run_async
 
 

@@ -16,10 +16,11 @@ pytest.importorskip("transformers")
 import torch
 
 from service.models import RunnerConfig
-from service.models.backends import Place, torch_choice
-from service.models.backends.torch_compiled import Compiled, compile_backend
-from service.models.backends.torch_eager import TorchBackend, load
-from service.models.spec import EncoderSpec, read_spec
+from service.models.backends import Place
+from service.models.backends.torch import open as torch_choice
+from service.models.backends.torch.compiled import Compiled, compile_backend
+from service.models.backends.torch.eager import TorchBackend, load
+from service.repository.spec import EncoderSpec, read_spec
 from tests.service.tiny import make_tiny
 
 

@@ -10,9 +10,9 @@ import time
 import pytest
 
 from batcher.clock import MonotonicClock
-from service import head
-from service.api import docs
-from service.connections import Patience
+from service.api import openapi as docs
+from service.edge import head
+from service.edge.connections import Patience
 from tests.service.conftest import is_tei_error
 from tests.service.edge import CHUNKED, POST, HeldClient, Reply, post, run, serving
 
@@ -284,7 +284,7 @@ def test_an_idle_connection_has_a_time_of_its_own_and_blank_lines_do_not_add_to_
 
 
 def test_a_body_shorter_than_said_is_a_408(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.exchange.RECEIPT_TIMEOUT", 0.2)
+    monkeypatch.setattr("service.http.exchange.RECEIPT_TIMEOUT", 0.2)
 
     async def test() -> None:
         async with serving() as site:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from service.models import cuda, memory
-from service.models.cuda import Gpu, Gpus
+from service.placement import cuda, memory
+from service.placement.cuda import Gpu, Gpus
 
 TRACE = (sys.executable,)  # is there
 

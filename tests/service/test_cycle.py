@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from service.cycle import _LARGE, Arrival, Cycle
+from service.edge.request_cycle import _LARGE, Arrival, Cycle
 from service.errors import Header
-from service.exchange import WHOLE
+from service.http.exchange import WHOLE
 
 BODY = b"[1, 2]"
 HEADERS = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(BODY))]

@@ -4,7 +4,7 @@ import resource
 
 import pytest
 
-from service import descriptors
+from service.edge import descriptors
 
 INFINITE = resource.RLIM_INFINITY
 

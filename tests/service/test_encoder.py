@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from service.models import RunnerConfig, create_runner, encoder, profiling
 from service.models.backends import BackendNotAvailable
-from service.models.finite import NotFinite
-from service.models.folder import find_model
-from service.models.spec import ModelNotSupported, read_spec
-from service.tokenizing import TextTokenizer
+from service.models.outputs import NotFinite
+from service.repository.locate import find_model
+from service.repository.spec import ModelNotSupported, read_spec
+from service.tasks.text import TextTokenizer
 from tests.service.tiny import TINY_TEXTS, make_tiny
 
 pytest.importorskip("torch")
@@ -25,16 +25,11 @@ pytest.importorskip("transformers")
 
 import torch
 
-from service.models.backends.torch_eager import TorchBackend
-from service.models.backends.torch_packed import PackedBackend
-from service.models.devices import (
-    DeviceNotFound,
-    choose_device,
-    choose_dtype,
-    cpu_has_bf16,
-)
+from service.cache.profiles import latest_profile
+from service.models.backends.torch.eager import TorchBackend
+from service.models.backends.torch.packed import PackedBackend
 from service.models.encoder import EncoderRunner
-from service.profile import latest_profile
+from service.models.precision import DeviceNotFound, choose_device, choose_dtype, cpu_has_bf16
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 SENTENCE = "The service gathers many small requests into few large ones. "
@@ -275,7 +270,7 @@ def test_an_unknown_task_is_refused() -> None:
 
 def test_the_front_imports_neither_torch_nor_transformers() -> None:
     program = (
-        "import sys, service.serving as s, service.models;"
+        "import sys, service.processes.build as s, service.models;"
         f"spec = s.read_spec(s.find_model({MINILM!r}));"
         "s.TextTokenizer.load(spec).prepare('a', truncate=True);"
         "print(sorted({'torch', 'transformers', 'sentence_transformers'} & set(sys.modules)))"

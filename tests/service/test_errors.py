@@ -23,7 +23,7 @@ from batcher import (
 )
 from service.app import create_app
 from service.errors import Problem, problem_of
-from service.front import Front
+from service.state import Front
 from tests.service.conftest import FakeClient, is_openai_error, is_tei_error, make_front
 
 ROUTES = {

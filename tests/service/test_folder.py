@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from service.models import folder as folder_module
-from service.models.folder import ModelNotFound, find_model, package_of
-from service.models.spec import ModelNotSupported, read_spec
+from service.repository import locate as folder_module
+from service.repository.locate import ModelNotFound, find_model, package_of
+from service.repository.spec import ModelNotSupported, read_spec
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 CONFIG = {

@@ -11,9 +11,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from service.front import Front
-from service.gpus import FIGURES, Driver, free_memory
-from service.telemetry import Telemetry
+from service.observability.gpu_readings import Telemetry
+from service.placement.nvml import FIGURES, Driver, free_memory
+from service.state import Front
 from tests.service.conftest import FakeClient
 
 MIB = 2**20

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service.cached import by_one, load_note, save_note
-from service.models.backends.graphs import FOLDER, graph
+from service.cache.notes import by_one, load_note, save_note
+from service.models.backends.onnx.store import FOLDER, graph
 
 KEY = {"content": "abc", "kept": ("x",)}
 

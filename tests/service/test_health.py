@@ -7,9 +7,9 @@ import pytest
 from pydantic import TypeAdapter
 from starlette.testclient import TestClient
 
-from service.api import shapes
+from service.api import schemas as shapes
 from service.app import create_app
-from service.front import Front
+from service.state import Front
 from tests.service.conftest import FakeClient, make_front
 
 READY_ROUTES = ["/health", "/health/ready"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.lag import Lag
+from service.inference.lag import Lag
 from tests.fakes import report
 
 

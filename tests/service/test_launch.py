@@ -12,12 +12,13 @@ import threading
 
 import pytest
 
-from service import exits, launch
-from service.alone import Alone
-from service.listening import listen
-from service.placing import Layout
+from service import main as launch
+from service.edge.sockets import listen
+from service.placement.layout import Layout
+from service.processes import exit_codes as exits
+from service.processes.single import Alone
+from service.processes.terminal import say
 from service.settings import Settings
-from service.terminal import say
 
 
 @pytest.mark.parametrize("host", ["127..0.0.1", "a" * 64, "no such host", "nowhere.invalid"])
@@ -25,7 +26,7 @@ def test_a_host_that_is_none_is_a_bad_setting(
     host: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("BATCHER_HOST", host)
-    monkeypatch.setattr("service.launch.log_to_stderr", lambda: None)
+    monkeypatch.setattr("service.main.log_to_stderr", lambda: None)
     assert launch.main(["--runner", "simulated", "--port", "0"]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(f"batcher: BATCHER_HOST={host!r}: must be an address or a name")
@@ -66,7 +67,7 @@ def test_what_ends_the_http_server_is_in_the_log_and_leaves_nothing(
     async def broken(self: object, sockets: object) -> None:
         raise error
 
-    monkeypatch.setattr("service.server.Server.serve", broken)
+    monkeypatch.setattr("service.edge.server.Server.serve", broken)
     given = Settings(runner="simulated", port=0)
     signals = (signal.SIGTERM, signal.SIGINT)
     before = [signal.getsignal(number) for number in signals]

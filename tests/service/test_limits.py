@@ -9,8 +9,8 @@ from starlette.testclient import TestClient
 
 from batcher.clock import MonotonicClock
 from service.app import create_app
-from service.exchange import Exchange
-from service.front import Front
+from service.http.exchange import Exchange
+from service.state import Front
 from tests.service.conftest import FakeClient, is_openai_error, is_tei_error, make_front
 
 MESSAGE = dict[str, Any]
@@ -95,9 +95,9 @@ def test_the_limit_itself_is_allowed(small: Front, size: int, status: int) -> No
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch, engine: FakeClient) -> Front:
-    monkeypatch.setattr("service.patience.PATIENCE", 0.01)
-    monkeypatch.setattr("service.exchange.PATIENCE", 0.01)
-    monkeypatch.setattr("service.exchange.RECEIPT_TIMEOUT", 0.05)
+    monkeypatch.setattr("service.http.patience.PATIENCE", 0.01)
+    monkeypatch.setattr("service.http.exchange.PATIENCE", 0.01)
+    monkeypatch.setattr("service.http.exchange.RECEIPT_TIMEOUT", 0.05)
     return make_front(engine, MonotonicClock())
 
 

@@ -9,10 +9,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from batcher import Engine, Snapshot
-from service import metrics
 from service.app import create_app
-from service.front import Front
 from service.models import RunnerConfig, create_runner
+from service.observability import prometheus as metrics
+from service.state import Front
 from tests.service.conftest import FakeClient, make_front
 
 NAMES = {

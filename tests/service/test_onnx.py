@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from service.cache.profiles import content_of
 from service.models import RunnerConfig
 from service.models.backends import Backend, BackendNotAvailable, Place
-from service.models.spec import EncoderSpec, read_spec
-from service.profile import content_of
+from service.repository.spec import EncoderSpec, read_spec
 from tests.service.tiny import TINY_TEXTS, make_tiny
 
 pytest.importorskip("torch")
@@ -27,14 +27,17 @@ pytest.importorskip("onnx")
 import torch
 from safetensors.torch import load_file, save_file
 
-from service.models.backends import choice, export, guarded, packages
-from service.models.backends.choice import open_backend
-from service.models.backends.guarded import Opened, TooInaccurate, worst_cosine
-from service.models.backends.onnx_runtime import OnnxBackend, choose_onnx_dtype, open_onnx
-from service.models.backends.quantised import block_of, per_channel, smoothing, weight_bits
-from service.models.backends.racing import ALONE, SHORT
-from service.models.backends.torch_eager import TorchBackend, load
-from service.models.backends.torch_packed import PackedBackend
+from service.models.backends import accuracy as guarded
+from service.models.backends import choose as choice
+from service.models.backends import extras as packages
+from service.models.backends.accuracy import Opened, TooInaccurate, worst_cosine
+from service.models.backends.choose import open_backend
+from service.models.backends.onnx import export
+from service.models.backends.onnx.int8 import block_of, per_channel, smoothing, weight_bits
+from service.models.backends.onnx.session import OnnxBackend, choose_onnx_dtype, open_onnx
+from service.models.backends.race import ALONE, SHORT
+from service.models.backends.torch.eager import TorchBackend, load
+from service.models.backends.torch.packed import PackedBackend
 from service.models.encoder import EncoderRunner
 
 CPU = Place("cpu", "cpu (Chip)", 1)
@@ -468,7 +471,7 @@ def test_a_backend_that_loads_and_does_not_run_is_left_out(
     def fails(*_: object) -> NoReturn:
         raise RuntimeError("a kernel is missing")
 
-    monkeypatch.setattr("service.models.backends.onnx_runtime.OnnxBackend.forward", fails)
+    monkeypatch.setattr("service.models.backends.onnx.session.OnnxBackend.forward", fails)
     opened = open_backend(asked(tiny, cache, backend="auto"), *on(tiny))
     assert opened.backend.name == "torch"
     assert "a kernel is missing" in str(opened.facts["backend_failed"])

@@ -154,7 +154,7 @@ def test_large_answers_are_the_same_as_small_ones(
     small = ask(http, input=["a", "b"])
     coded = ask(http, input=["a", "b"], encoding_format="base64")
     monkeypatch.setattr("service.api.openai.LARGE", 1)
-    monkeypatch.setattr("service.api.vectors.LARGE", 1)  # a piece for each vector
+    monkeypatch.setattr("service.tasks.embed.LARGE", 1)  # a piece for each vector
     assert ask(http, input=["a", "b"]) == small
     assert ask(http, input=["a", "b"], encoding_format="base64") == coded
 

@@ -12,8 +12,8 @@ from schemathesis import Case
 from schemathesis.config import SchemathesisConfig
 
 from service.app import create_app
-from service.front import Served
-from service.words import WordCounter
+from service.state import Served
+from service.tasks.plain_text import WordCounter
 from tests.conftest import EFFORT
 from tests.service.conftest import FakeClient, make_front
 

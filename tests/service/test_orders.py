@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from service.orders import LONGEST_TEXT, Orders
+from service.processes.control_channel import LONGEST_TEXT, Orders
 from tests.fakes import run_async
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
-from service.overdue import Overdue
+from service.edge.overdue import Overdue
 from tests.service.edge import run
 
 

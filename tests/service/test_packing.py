@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.models.backends.packing import Group, pack, positions_after
+from service.models.backends.torch.packing import Group, pack, positions_after
 
 
 def sequences(*lengths: int) -> list[np.ndarray[tuple[int], np.dtype[np.int32]]]:

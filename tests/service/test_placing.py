@@ -13,13 +13,15 @@ from typing import Any
 import pytest
 
 from batcher import Engine
-from service import launch, placing
-from service.models import RunnerConfig, cuda, memory, placed
-from service.models.cuda import Gpu, Gpus
-from service.models.memory import MIB, Need
-from service.placing import Layout, lay_out
-from service.replicas import Placement, Refused
-from service.serving import runner_factories
+from service import main as launch
+from service.models import RunnerConfig, placed
+from service.placement import cuda, memory
+from service.placement import layout as placing
+from service.placement.cuda import Gpu, Gpus
+from service.placement.layout import Layout, lay_out
+from service.placement.memory import MIB, Need
+from service.placement.replica_count import Placement, Refused
+from service.processes.build import runner_factories
 from service.settings import Settings
 
 
@@ -147,7 +149,7 @@ def test_what_the_machine_has_not_ends_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("service.launch.log_to_stderr", lambda: None)
+    monkeypatch.setattr("service.main.log_to_stderr", lambda: None)
     assert launch.main([*flags, "--port", "0"]) == 3
     [told] = capsys.readouterr().err.splitlines()
     assert told.startswith(f"batcher: {line}")

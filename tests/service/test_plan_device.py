@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service.plan.device import Linear, Measured, NoSpeed, find_device
-from service.profile import ProfileKey, save_profile
+from service.cache.profiles import ProfileKey, save_profile
+from service.plan.batch_time import Linear, Measured, NoSpeed, find_device
 from service.settings import Settings
 
 # Sizes 1 and 8, lengths 16 and 64.

@@ -11,7 +11,7 @@ import pytest
 from batcher.limits import Limits
 from batcher.scheduling.simulate import Arrival, Simulation, simulate
 from service.plan import search
-from service.plan.device import Device, Linear
+from service.plan.batch_time import Device, Linear
 from service.plan.report import advice, as_text
 from service.plan.search import CannotBeKept, Goal, Plan, Planner
 from service.plan.traffic import Lengths, Traffic

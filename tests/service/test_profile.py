@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from service.cached import NOTES
-from service.profile import (
+from service.cache.notes import NOTES
+from service.cache.profiles import (
     ProfileKey,
     content_of,
     latest_profile,

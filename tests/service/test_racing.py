@@ -10,7 +10,7 @@ import pytest
 
 from service.models.backends import Ids, Vectors
 from service.models.backends.paired import PairedBackend
-from service.models.backends.racing import (
+from service.models.backends.race import (
     ALONE,
     MIXED,
     SHORT,
@@ -21,7 +21,7 @@ from service.models.backends.racing import (
     from_note,
     race,
 )
-from service.models.spec import EncoderSpec
+from service.repository.spec import EncoderSpec
 
 SPEC = EncoderSpec(Path(), "mean", True, 512, 1, 99, 0, False, "")
 

@@ -15,9 +15,10 @@ pytest.importorskip("torch")
 
 from batcher import Engine
 from service.models import RunnerConfig
-from service.models.backends import Ids, Vectors, replaceable
-from service.models.backends.replaceable import ReplaceableBackend
-from service.models.backends.torch_packed import PackedBackend
+from service.models.backends import Ids, Vectors
+from service.models.backends import fallback as replaceable
+from service.models.backends.fallback import ReplaceableBackend
+from service.models.backends.torch.packed import PackedBackend
 from service.models.encoder import EncoderRunner
 from tests.service.runners import BreaksInService
 from tests.service.tiny import make_tiny

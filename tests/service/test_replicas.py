@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from service.models.cuda import Gpu, Gpus
-from service.models.memory import MIB, Need
-from service.replicas import Machine, Placement, Refused, counts, devices_of, place
+from service.placement.cuda import Gpu, Gpus
+from service.placement.memory import MIB, Need
+from service.placement.replica_count import Machine, Placement, Refused, counts, devices_of, place
 
 GIB = 1024 * MIB
 TWO = Gpus((Gpu("Card", 16 * GIB, "a"), Gpu("Card", 8 * GIB, "b")))

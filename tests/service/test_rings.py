@@ -15,7 +15,7 @@ from loadtests import attacks
 from loadtests.inprocess import Application
 from loadtests.rawsocket import exchange
 from loadtests.target import Target
-from service.server import Server
+from service.edge.server import Server
 from tests.service.edge import POST, HeldClient, run, serving
 
 GOOD = attacks.Attack("", "good", lambda: [attacks.post(b'{"inputs":"a"}')], frozenset({200}))

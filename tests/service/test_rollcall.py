@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.rollcall import BOUND, INTERVAL, RollCall
+from service.processes.liveness import BOUND, INTERVAL, RollCall
 
 
 def calls(roll: RollCall, first: float, last: float) -> dict[float, list[str]]:

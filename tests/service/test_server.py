@@ -24,10 +24,10 @@ import numpy as np
 import openai
 import pytest
 
-from service.models.folder import find_model
 from service.models.simulated import answers
-from service.models.spec import read_spec
-from service.tokenizing import TextTokenizer
+from service.repository.locate import find_model
+from service.repository.spec import read_spec
+from service.tasks.text import TextTokenizer
 
 ROOT = Path(__file__).parents[2]
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"

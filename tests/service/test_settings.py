@@ -6,7 +6,9 @@ import pytest
 
 from batcher import Limits
 from batcher.scheduling.replica_model import MOST_TOKENS, Device
-from service import flags, launch, settings
+from service import arguments as flags
+from service import main as launch
+from service import settings
 from service.settings import BadSetting, Settings
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.models.backends.shapes import (
+from service.models.backends.torch.graph_shapes import (
     SHORTEST,
     STEP,
     Shape,

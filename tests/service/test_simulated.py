@@ -13,7 +13,7 @@ import pytest
 
 from batcher.runner import Runner
 from service.models import CallableRunner, RunnerConfig, RunnerNotFound, create_runner
-from service.models.finite import NotFinite
+from service.models.outputs import NotFinite
 from service.models.simulated import SimulatedFault, SimulatedRunner, answers
 
 

@@ -16,15 +16,15 @@ pytest.importorskip("torch")
 import torch
 
 from service.models import RunnerConfig
-from service.models.backends.guarded import Opened
-from service.models.backends.shapes import Shape
-from service.models.backends.slots import SLOTS, Pool, Streams, lay_out, taken_apart
-from service.models.backends.torch_bert import Bert
-from service.models.backends.torch_cuda import CudaBackend
-from service.models.backends.torch_eager import TorchBackend, load
-from service.models.backends.torch_padded import padded
+from service.models.backends.accuracy import Opened
+from service.models.backends.torch.bert import Bert
+from service.models.backends.torch.cuda import CudaBackend
+from service.models.backends.torch.eager import TorchBackend, load
+from service.models.backends.torch.graph_shapes import Shape
+from service.models.backends.torch.padded import padded
+from service.models.backends.torch.transfer import SLOTS, Pool, Streams, lay_out, taken_apart
 from service.models.encoder import EncoderRunner
-from service.models.spec import EncoderSpec, read_spec
+from service.repository.spec import EncoderSpec, read_spec
 from tests.service.tiny import TINY_TEXTS, make_tiny
 
 Ids = NDArray[np.int32]

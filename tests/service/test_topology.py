@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from service import topology
+from service.processes import topology
+from service.processes.topology import Topology, fronts_for
 from service.settings import BadSetting, Settings
-from service.topology import Topology, fronts_for
 
 
 def test_automatic_is_one_below_eight_cores_and_one_for_every_four_from_there() -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from service.models import RunnerConfig
 from service.models.backends import Backend, Place
-from service.models.spec import EncoderSpec, read_spec
+from service.repository.spec import EncoderSpec, read_spec
 from tests.service.tiny import make_tiny
 
 pytest.importorskip("torch")
@@ -19,11 +19,11 @@ pytest.importorskip("transformers")
 
 import torch
 
-from service.models.backends import torch_packed
-from service.models.backends.torch_choice import open_torch
-from service.models.backends.torch_eager import TorchBackend, load
-from service.models.backends.torch_linear import Linear
-from service.models.backends.torch_packed import PackedBackend
+from service.models.backends.torch import packed as torch_packed
+from service.models.backends.torch.eager import TorchBackend, load
+from service.models.backends.torch.linear import Linear
+from service.models.backends.torch.open import open_torch
+from service.models.backends.torch.packed import PackedBackend
 
 CPU = Place("cpu", "cpu (Chip)", 1)
 
@@ -89,7 +89,7 @@ def test_packing_that_does_not_work_here_is_not_used(
 def test_a_linear_layer_is_the_same_packed_and_not(
     monkeypatch: pytest.MonkeyPatch, packs: bool
 ) -> None:
-    from service.models.backends import torch_linear
+    from service.models.backends.torch import linear as torch_linear
 
     if not packs:
         monkeypatch.setattr(torch_linear, "can_pack", lambda _: False)

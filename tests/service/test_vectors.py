@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from service.api.vectors import write_large
 from service.app import create_app
+from service.tasks.embed import write_large
 from tests.service.conftest import FakeClient, make_front
 
 
@@ -40,7 +40,7 @@ def _model(path: str) -> dict[str, str]:
 def test_what_is_written_in_pieces_is_whole_and_lets_others_in_between(
     count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.api.vectors.LARGE", 8)
+    monkeypatch.setattr("service.tasks.embed.LARGE", 8)
     made = [np.full(4, place, np.float32) for place in range(count)]  # two of them are a piece
     turns = 0
 

@@ -6,13 +6,13 @@ import dataclasses
 import pytest
 from starlette.testclient import TestClient
 
-from service.front import Front
-from service.models.folder import find_model
-from service.refusals import IdsNotTaken, TextTooLong
-from service.serving import find_served
+from service.processes.build import find_served
+from service.repository.locate import find_model
 from service.settings import Settings
-from service.tokenizing import TextTokenizer
-from service.words import SIMULATED_MAX_LENGTH, WholeText, WordCounter
+from service.state import Front
+from service.tasks.input_errors import IdsNotTaken, TextTooLong
+from service.tasks.plain_text import SIMULATED_MAX_LENGTH, WholeText, WordCounter
+from service.tasks.text import TextTokenizer
 from tests.service.conftest import FakeClient
 
 # The simulated accelerator's.

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.models import RunnerConfig
-from service.models.spec import EncoderSpec
+from service.repository.spec import EncoderSpec
 
 Ids = NDArray[np.int32]  # the tokens of one input, special ones included, nothing padded
 Vectors = NDArray[np.float32]

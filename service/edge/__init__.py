@@ -1,0 +1,1 @@
+"""Bytes to ASGI and back: the only place that knows uvicorn and httptools."""

@@ -1,0 +1,1 @@
+"""One request as ASGI sees it, whatever the protocol."""

@@ -1,0 +1,1 @@
+"""One call through task and engine, whatever the protocol and the task; knows no HTTP."""

@@ -1,0 +1,61 @@
+"""The start: settings, the listening socket, and then one process or several. Owns exit codes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from service import arguments as flags
+from service import settings as table
+from service.edge.sockets import listen
+from service.placement.layout import lay_out
+from service.placement.replica_count import Refused
+from service.processes import exit_codes as exits
+from service.processes.terminal import complain, log_to_stderr
+from service.processes.topology import Topology
+
+_log = logging.getLogger("service")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Returns the exit code."""
+    options = vars(flags.parser().parse_args(arguments))
+    print_config = options.pop("print_config")
+    try:
+        settings = table.load(options)
+        topology = Topology.of(settings)
+    except table.BadSetting as error:
+        complain(error)
+        return exits.BAD_SETTING
+    effective = table.effective(settings, options)
+    if print_config:
+        print("\n".join(effective))
+    else:
+        log_to_stderr()
+        _log.info("configuration: %s", "  ".join(effective))
+    try:
+        layout = lay_out(settings)
+    except Refused as error:
+        complain(error)
+        return exits.NO_MODEL
+    if print_config:
+        print("\n".join(layout.lines()))
+        return exits.OK
+    for line in (*layout.lines(), *layout.remarks):
+        _log.info("%s", line)
+    try:
+        listener = listen(settings)
+    except table.BadSetting as error:
+        complain(error)
+        return exits.BAD_SETTING
+    except OSError as error:
+        where = f"{settings.host}:{settings.port}"
+        complain(f"cannot listen on {where}: {error.strerror or error}")
+        return exits.NO_PORT
+    if topology.is_alone:
+        from service.processes import single as alone
+
+        return alone.run(settings, listener, layout)
+    from service.processes import supervisor
+
+    return supervisor.run(settings, listener, layout, topology)

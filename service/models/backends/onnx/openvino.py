@@ -1,0 +1,104 @@
+"""OpenVINO on a CPU: the exported graph in float32, or in bfloat16 where the processor has it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from batcher.runner import is_out_of_memory
+from service.models import RunnerConfig
+from service.models.backends import BackendNotAvailable, Ids, Place, Say, Vectors
+from service.models.backends.extras import check_packages
+from service.models.backends.onnx.export import IDS, MASK, exporter, graph_key, torch_versions
+from service.models.backends.onnx.store import graph
+from service.models.padding import Padded, pad
+from service.models.precision import choose_dtype, has_native_bf16
+from service.repository.spec import EncoderSpec
+
+HINTS = {"float32": "f32", "bfloat16": "bf16"}
+
+
+class OpenVinoBackend:
+    """One rectangle for each batch, as torch has it."""
+
+    name = "openvino"
+
+    def __init__(self, request: Any, spec: EncoderSpec, dtype: str, place: Place) -> None:
+        self._request = request
+        self._pad_id = spec.pad_id
+        self._place = place
+        self.dtype = dtype
+        self.versions = versions()
+
+    def facts(self) -> Mapping[str, object]:
+        return {
+            "device": self._place.device,
+            "threads": self._place.threads,
+            "versions": self.versions,
+        }
+
+    def forward(self, sequences: Sequence[Ids]) -> Vectors:
+        try:
+            return _run(self._request, pad(sequences, self._pad_id))
+        except RuntimeError as error:
+            if not (is_out_of_memory(error) or "bad_alloc" in str(error)):
+                raise
+            why = " ".join(str(error).split())
+        raise MemoryError(f"{len(sequences)} inputs do not fit: {why}")
+
+    def close(self) -> None:
+        self._request = None
+
+
+def open_openvino(
+    config: RunnerConfig, spec: EncoderSpec, place: Place, say: Say
+) -> OpenVinoBackend:
+    """Raises BackendNotAvailable (ExportFailed is one), ModelNotSupported."""
+    check_packages("openvino")
+    if place.device != "cpu":
+        raise BackendNotAvailable(f"backend openvino runs on a CPU, not on {place.device}")
+    native = has_native_bf16(torch.device("cpu"))
+    dtype = choose_dtype(config.dtype, "cpu", native) if config.dtype != "int8" else None
+    name = config.dtype if dtype is None else str(dtype).removeprefix("torch.")
+    if name not in HINTS or (name == "bfloat16" and not native):
+        raise BackendNotAvailable(
+            f"backend openvino runs float32, and bfloat16 where the processor has it, not {name}"
+        )
+    with graph(config.cache_dir, graph_key(spec), exporter(spec, _on_cpu, say), say) as path:
+        return OpenVinoBackend(_request(path, place.threads, name), spec, name, place)
+
+
+def versions() -> str:
+    import openvino
+
+    return f"openvino {openvino.__version__}, {torch_versions()}"
+
+
+def _on_cpu(path: Path) -> Callable[[Padded], Vectors]:
+    request = _request(path, torch.get_num_threads(), "float32")
+    return lambda batch: _run(request, batch)
+
+
+def _request(path: Path, threads: int, dtype: str) -> Any:
+    import openvino
+
+    core = openvino.Core()
+    options = {
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+        "ENABLE_CPU_PINNING": False,  # which cores are a replica's own is settled before this
+        "INFERENCE_PRECISION_HINT": HINTS[dtype],
+    }
+    # Read whole: the file may be gone, or another, before the model is done with it.
+    model = core.read_model(path.read_bytes(), b"")
+    return core.compile_model(model, "CPU", options).create_infer_request()
+
+
+def _run(request: Any, batch: Padded) -> Vectors:
+    answers = request.infer({IDS: batch.ids, MASK: batch.mask}, share_inputs=True)
+    return np.array(answers[0], dtype=np.float32)  # a copy: the next batch writes over these

@@ -1,0 +1,67 @@
+"""PyTorch on a CUDA device, for the models that Bert knows: batches are queued behind each other,
+small ones as graphs of kernels (torch_graphs.py). Nothing here needs a CUDA device but its Streams.
+
+Not yet verified on a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from service.models.backends import Ids, Vectors
+from service.models.backends.torch.eager import TorchBackend, within_memory
+from service.models.backends.torch.graph_shapes import Shape, fit
+from service.models.backends.torch.padded import Encode
+from service.models.backends.torch.transfer import Compute, Pool, Streams, longest, taken_apart
+from service.repository.spec import EncoderSpec
+
+
+class CudaBackend:
+    """`launch` queues a batch and returns; `forward` waits for it, too."""
+
+    name = "torch"
+
+    def __init__(
+        self, encode: Encode, spec: EncoderSpec, streams: Streams, eager: TorchBackend
+    ) -> None:
+        self._encode: Encode | None = encode
+        self._spec = spec
+        self._pool: Pool | None = Pool(streams, spec.dimension)
+        self.dtype, self.versions = eager.dtype, f"{eager.versions}, queued"
+        self._facts = eager.facts()
+        self.graphs: dict[Shape, Compute] = {}  # as far as they pay; the rest runs without
+
+    def facts(self) -> Mapping[str, object]:
+        return {**self._facts, "cuda_graphs": len(self.graphs)}
+
+    def launch(self, sequences: Sequence[Ids]) -> Callable[[], Vectors]:
+        """Raises MemoryError. One thread launches, another may collect; in the order launched."""
+        length = longest(sequences)
+        shape = fit(self.graphs, len(sequences), length)
+        compute = self.plain if shape is None else self.graphs[shape]
+        return within_memory(
+            lambda: self._launch(sequences, shape or Shape(len(sequences), length), compute),
+            len(sequences),
+        )
+
+    def forward(self, sequences: Sequence[Ids]) -> Vectors:
+        return self.launch(sequences)()
+
+    def plain(self, numbers: Tensor, shape: Shape) -> Tensor:
+        """Without a graph."""
+        assert self._encode is not None, "forward after close: this is a bug"
+        return self._encode(*taken_apart(numbers, shape))
+
+    def close(self) -> None:
+        self.graphs, self._pool, self._encode = {}, None, None
+        torch.cuda.empty_cache()  # nothing where CUDA was not used
+
+    def _launch(
+        self, sequences: Sequence[Ids], shape: Shape, compute: Compute
+    ) -> Callable[[], Vectors]:
+        assert self._pool is not None, "forward after close: this is a bug"
+        with torch.inference_mode():
+            return self._pool.launch(sequences, shape, self._spec.pad_id, compute)

@@ -1,0 +1,82 @@
+"""PyTorch on a CPU without padding, for the models that Bert knows: every linear layer sees the
+tokens of a whole batch at once, attention one sequence at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from service.models.backends import Ids, Vectors
+from service.models.backends.torch.bert import Attend, Bert
+from service.models.backends.torch.eager import TorchBackend, within_memory
+from service.models.backends.torch.packing import Pack, pack, positions_after
+from service.repository.spec import EncoderSpec, Pooling
+
+
+class PackedBackend:
+    """Its answers are those of the eager backend, which it takes the weights from."""
+
+    name = "torch"
+
+    def __init__(self, bert: Bert, spec: EncoderSpec, eager: TorchBackend) -> None:
+        self._bert: Bert | None = bert
+        self._spec = spec
+        self.dtype, self.versions = eager.dtype, f"{eager.versions}, packed"
+        self.blocks = eager.blocks  # in float32 only without packing
+        self._facts = {**eager.facts(), "padding_free": True}
+
+    def facts(self) -> Mapping[str, object]:
+        """`padding_free`: a batch takes what its useful tokens take."""
+        return self._facts
+
+    def forward(self, sequences: Sequence[Ids]) -> Vectors:
+        return within_memory(lambda: self._forward(pack(sequences)), len(sequences))
+
+    def close(self) -> None:
+        self._bert = None
+
+    def _forward(self, packed: Pack) -> Vectors:
+        assert self._bert is not None, "forward after close: this is a bug"
+        places = packed.positions
+        if self._bert.offset is not None:
+            places = positions_after(packed.ids, packed.groups, self._bert.offset)
+        ids, at, attend = torch.from_numpy(packed.ids), torch.from_numpy(places), _attend(packed)
+        with torch.inference_mode():
+            vectors = pool_packed(self._bert(ids, at, attend), packed, self._spec.pooling)
+            if self._spec.normalize:
+                vectors = functional.normalize(vectors, p=2.0, dim=1)
+        answers = np.empty(vectors.shape, dtype=np.float32)
+        answers[packed.order] = vectors.numpy()
+        return answers
+
+
+def _attend(packed: Pack) -> Attend:
+    """One call for all sequences of a length: each attends to itself alone."""
+
+    def attend(qkv: Tensor, heads: int) -> Tensor:
+        parts = []
+        for group in packed.groups:
+            split = qkv[group.tokens].view(group.size, group.length, 3, heads, -1)
+            query, key, value = split.permute(2, 0, 3, 1, 4)  # each (size, heads, length, width)
+            part = functional.scaled_dot_product_attention(query, key, value)
+            parts.append(part.transpose(1, 2).reshape(group.size * group.length, -1))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    return attend
+
+
+def pool_packed(hidden: Tensor, packed: Pack, pooling: Pooling) -> Tensor:
+    """(tokens, dim) to float32 (sequences, dim), in the order of the pack."""
+    pooled = []
+    for group in packed.groups:
+        each = hidden[group.tokens].view(group.size, group.length, -1)
+        if pooling == "mean":
+            pooled.append(each.float().mean(dim=1))
+        else:
+            pooled.append(each[:, 0 if pooling == "cls" else -1].float())
+    return pooled[0] if len(pooled) == 1 else torch.cat(pooled)

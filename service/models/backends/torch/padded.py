@@ -1,0 +1,51 @@
+"""Bert over a padded rectangle, as a function of tensors alone: nothing in it asks the device for a
+number, so that it can be queued, captured in a CUDA graph, or compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from service.models.backends.torch.bert import Bert
+from service.repository.spec import EncoderSpec, Pooling
+
+Encode = Callable[[Tensor, Tensor], Tensor]
+"""(n, length) ids, padded on the right, and (n) lengths, none 0, to (n, dimension) in float32."""
+
+
+def padded(bert: Bert, spec: EncoderSpec) -> Encode:
+    def encode(ids: Tensor, lengths: Tensor) -> Tensor:
+        size, length = ids.shape
+        places = torch.arange(length, device=ids.device)
+        mask = places < lengths.unsqueeze(1)  # (n, length)
+        seen = mask.view(size, 1, 1, length)
+
+        def attend(qkv: Tensor, heads: int) -> Tensor:
+            split = qkv.view(size, length, 3, heads, -1)
+            query, key, value = split.permute(2, 0, 3, 1, 4)
+            part = functional.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+            return part.transpose(1, 2).reshape(size, length, -1)
+
+        if bert.offset is None:
+            hidden = bert(ids, places.expand(size, length), attend)
+        else:
+            real = (ids != bert.offset) & mask
+            hidden = bert(ids, real.cumsum(dim=1) * real + bert.offset, attend)
+        vectors = _pool(hidden, mask, lengths, spec.pooling)
+        return functional.normalize(vectors, p=2.0, dim=1) if spec.normalize else vectors
+
+    return encode
+
+
+def _pool(hidden: Tensor, mask: Tensor, lengths: Tensor, pooling: Pooling) -> Tensor:
+    if pooling == "cls":
+        return hidden[:, 0].float()
+    if pooling == "last":
+        rows = torch.arange(len(hidden), device=hidden.device)
+        return hidden[rows, lengths.long() - 1].float()
+    weights = mask.float()
+    return torch.bmm(weights.unsqueeze(1), hidden.float()).squeeze(1) / weights.sum(1, keepdim=True)

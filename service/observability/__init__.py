@@ -1,0 +1,1 @@
+"""Metrics of the service, and what feeds them."""

@@ -1,0 +1,269 @@
+"""The engine's snapshot and what the fronts have counted, in Prometheus' text format.
+
+Nothing is kept in prometheus-client's own counters: it only writes the format, at each scrape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+
+from batcher import HistogramSnapshot, Snapshot
+from batcher.snapshot import SECONDS, Histogram
+from service.observability.http_counts import Counts
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Tally:
+    """HTTP requests by route and outcome. Used from the event loop only."""
+
+    def __init__(self) -> None:
+        self.routes: tuple[str, ...] = ()  # the paths and templates that get a label of their own
+        self.durations: dict[tuple[str, str], Histogram] = {}
+
+    def observe(self, path: str, outcome: str, seconds: float) -> None:
+        durations = self.durations.get((path, outcome))
+        if durations is None:
+            # All other paths under one label: a caller must not be able to make labels.
+            key = (self._route_of(path), outcome)
+            durations = self.durations.setdefault(key, Histogram(SECONDS))
+        durations.observe(seconds)
+
+    def clear(self) -> None:
+        self.durations.clear()
+
+    def _route_of(self, path: str) -> str:
+        if path in self.routes:
+            return path
+        for route in self.routes:
+            fixed, is_template, _ = route.partition("{")
+            if is_template and path.startswith(fixed):
+                return route
+        return "other"
+
+    def snapshot(self) -> dict[tuple[str, str], HistogramSnapshot]:
+        return {key: one.snapshot() for key, one in self.durations.items()}
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        return {key: one.snapshot().count for key, one in self.durations.items()}
+
+
+def exposition(
+    snapshot: Snapshot, http: Counts, fronts: Mapping[int, bool], version: str, model: str
+) -> bytes:
+    """`fronts`: of each, whether what it has counted is of now."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(snapshot, http, fronts, version, model))
+    return generate_latest(registry)
+
+
+class _Collector:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        http: Counts,
+        fronts: Mapping[int, bool],
+        version: str,
+        model: str,
+    ) -> None:
+        self._snapshot = snapshot
+        self._http_counts = http
+        self._fronts = fronts
+        self._version = version
+        self._model = model
+
+    def collect(self) -> Iterable[Metric]:
+        yield from self._http()
+        yield from self._engine()
+        yield from self._batches()
+        yield from self._replicas()
+        yield _gauge(
+            "build_info",
+            "Always 1; says what is running.",
+            [((self._version, self._model), 1)],
+            ("version", "model"),
+        )
+
+    def _http(self) -> Iterator[Metric]:
+        yield _counter(
+            "requests",
+            "HTTP requests, by route and by how they ended.",
+            [(key, each.count) for key, each in self._http_counts.items()],
+            ("route", "outcome"),
+        )
+        durations = HistogramMetricFamily(
+            "batcher_request_duration_seconds",
+            "Time from the arrival of an HTTP request to the end of its answer.",
+            labels=("route", "outcome"),
+        )
+        for labels, histogram in self._http_counts.items():
+            _add(durations, histogram, labels)
+        yield durations
+        if self._fronts:
+            yield _gauge(
+                "front_up",
+                "1 where this front's HTTP counts are of now; 0: it is being replaced, or did not"
+                " answer, and they are as it last told them.",
+                [((str(number),), int(is_fresh)) for number, is_fresh in self._fronts.items()],
+                ("front",),
+            )
+
+    def _engine(self) -> Iterator[Metric]:
+        now = self._snapshot
+        ended = {"ok": now.ok, "failed": now.failed, "expired": now.expired}
+        ended["cancelled"] = now.cancelled
+        yield _counter("inputs_accepted", "Inputs admitted to the queue.", [((), now.accepted)])
+        yield _counter(
+            "inputs",
+            "Admitted inputs that have their outcome.",
+            [((outcome,), count) for outcome, count in ended.items()],
+            ("outcome",),
+        )
+        yield _counter(
+            "inputs_refused",
+            "Inputs turned away at the door, by reason.",
+            [((reason,), count) for reason, count in now.refused.items()],
+            ("reason",),
+        )
+        yield _counter(
+            "inputs_retried",
+            "Times that an input went back to the queue because its worker was lost.",
+            [((), now.retried)],
+        )
+        yield _counter(
+            "inputs_poison",
+            "Inputs that failed because worker after worker was lost with them.",
+            [((), now.poison)],
+        )
+        yield _counter(
+            "inputs_shared",
+            "Inputs that were given the result of an equal one that waited or ran.",
+            [((), now.shared)],
+        )
+        yield _counter(
+            "inputs_cached",
+            "Inputs that were answered at the door, with what an equal one had got before.",
+            [((), now.cached)],
+        )
+        yield _gauge("queue_depth", "Inputs that wait.", [((), now.waiting)])
+        yield _gauge(
+            "queue_depth_bulk",
+            "Inputs that wait in the lane for bulk (priority 4 to 7), equal ones counted once.",
+            [((), now.waiting_bulk)],
+        )
+        yield _gauge("queue_tokens", "Tokens of the inputs that wait.", [((), now.waiting_tokens)])
+        yield _gauge("inputs_running", "Inputs in a batch that runs.", [((), now.running)])
+        yield _gauge(
+            "queue_oldest_age_seconds", "How long the oldest has waited.", [((), now.oldest_age)]
+        )
+        yield _gauge(
+            "predicted_batch_seconds",
+            "How long a batch of all that waits would take, were it cut now.",
+            [((), now.predicted_batch)],
+        )
+        yield _gauge(
+            "handoff_seconds",
+            "What a batch has taken beside its time in the model, recently.",
+            [((), now.handoff)],
+        )
+        yield _gauge("ready", "1 while new work is taken.", [((), int(now.ready))])
+
+    def _batches(self) -> Iterator[Metric]:
+        now = self._snapshot
+        yield _counter(
+            "batches",
+            "Batches run, by why they closed.",
+            [((reason,), count) for reason, count in now.batches.items()],
+            ("reason",),
+        )
+        for name, help_text, histogram in (
+            ("queue_wait_seconds", "Time in the queue, of each input.", now.queue_wait),
+            ("inference_seconds", "Time in the model, of each batch.", now.inference),
+            ("batch_size", "Inputs in a batch.", now.batch_size),
+            ("batch_tokens", "Tokens in a batch as run, padding included.", now.batch_tokens),
+            ("batch_padding_ratio", "Share of a batch that is padding.", now.batch_padding),
+            (
+                "batch_oldest_wait_seconds",
+                "How long the first input of each batch had waited.",
+                now.batch_oldest_wait,
+            ),
+            (
+                "batch_predicted_seconds",
+                "Time in the model that was predicted for each batch.",
+                now.batch_predicted,
+            ),
+            (
+                "batch_prediction_error_ratio",
+                "How far off that was, as a share of the real time.",
+                now.batch_prediction_error,
+            ),
+        ):
+            family = HistogramMetricFamily(f"batcher_{name}", help_text)
+            _add(family, histogram, ())
+            yield family
+
+    def _replicas(self) -> Iterator[Metric]:
+        replicas = self._snapshot.replicas
+        yield _gauge(
+            "worker_up",
+            "1 while this replica's worker can take a batch.",
+            [((str(replica.index),), int(replica.up)) for replica in replicas],
+            ("replica",),
+        )
+        yield _gauge(
+            "worker_ready",
+            "1 while it is up and a run of it has succeeded recently.",
+            [((str(replica.index),), int(replica.ready)) for replica in replicas],
+            ("replica",),
+        )
+        yield _counter(
+            "device_busy_seconds",
+            "Time for which this replica had a batch; its rate is the share of the time.",
+            [((str(replica.index),), replica.busy_seconds) for replica in replicas],
+            ("replica",),
+        )
+        yield _counter(
+            "worker_restarts",
+            "Workers that were lost, by what they died of.",
+            [
+                ((str(replica.index), reason), count)
+                for replica in replicas
+                for reason, count in replica.restarts.items()
+            ],
+            ("replica", "reason"),
+        )
+
+
+_Samples = Iterable[tuple[tuple[str, ...], float]]
+
+
+def _counter(name: str, help_text: str, samples: _Samples, labels: tuple[str, ...] = ()) -> Metric:
+    family = CounterMetricFamily(f"batcher_{name}", help_text, labels=labels)
+    for values, value in samples:
+        family.add_metric(values, value)
+    return family
+
+
+def _gauge(name: str, help_text: str, samples: _Samples, labels: tuple[str, ...] = ()) -> Metric:
+    family = GaugeMetricFamily(f"batcher_{name}", help_text, labels=labels)
+    for values, value in samples:
+        family.add_metric(values, value)
+    return family
+
+
+def _add(
+    family: HistogramMetricFamily, histogram: HistogramSnapshot, labels: tuple[str, ...]
+) -> None:
+    buckets, total = [], 0
+    for bound, count in zip((*histogram.bounds, float("inf")), histogram.counts, strict=True):
+        total += count
+        buckets.append(("+Inf" if bound == float("inf") else repr(bound), float(total)))
+    family.add_metric(labels, buckets, sum_value=histogram.sum)

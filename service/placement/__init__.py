@@ -1,0 +1,1 @@
+"""How many replicas, on which device, on which cores."""

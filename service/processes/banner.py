@@ -1,0 +1,64 @@
+"""What the terminal says once the service is ready: what runs, where, and a call to try."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from batcher import ReplicaSnapshot, Snapshot
+from batcher.scheduling.replica_model import MOST_TOKENS
+from service.settings import Settings
+from service.state import Served
+from service.version import version
+
+_SHOWN = 8  # replicas
+
+
+def banner(
+    settings: Settings, served: Served, snapshot: Snapshot, port: int, fronts: int = 0
+) -> str:
+    """`fronts`: HTTP processes beside the engine's; 0: it is all one."""
+    facts = next((replica.facts for replica in snapshot.replicas if replica.up), {})
+    host = settings.host if settings.host not in ("0.0.0.0", "::") else "127.0.0.1"
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    up = sum(replica.up for replica in snapshot.replicas)
+    dimension = served.dimension or facts.get("dimension", "?")
+    length = f", at most {served.max_length} tokens" if served.max_length else ""
+    rows = {
+        "model": served.model,
+        "runs on": f"{facts.get('device', '?')}, {facts.get('dtype', '?')}"
+        + (f", backend {facts['backend']}" if "backend" in facts else ""),
+        "vectors": f"{dimension} numbers{length}",
+        "batches": f"up to {settings.max_batch_size} requests or {_tokens(settings, snapshot)};"
+        f" {settings.max_queue_size} may wait",
+        "replicas": f"{up} of {len(snapshot.replicas)} up, isolation {settings.isolation}"
+        + _places(snapshot.replicas),
+        **({"processes": f"{fronts} for HTTP, 1 for the engine"} if fronts else {}),
+        "url": f"{url}  (docs: {url}/docs)",
+    }
+    body = json.dumps({"model": served.model, "input": "Good morning!"})
+    key = " -H 'Authorization: Bearer <key>'" if settings.api_key else ""
+    curl = f"curl {url}/v1/embeddings -H 'Content-Type: application/json'{key} -d '{body}'"
+    lines = [f"  {name:<9} {value}" for name, value in rows.items()]
+    return "\n".join(["", f"batcher {version()} is ready", "", *lines, "", f"  {curl}", ""])
+
+
+def _places(replicas: Sequence[ReplicaSnapshot]) -> str:
+    """One after the other, where there are several and it is known."""
+    facts = [each.facts for each in replicas]
+    if len(facts) < 2 or not any("placed_on" in each for each in facts):
+        return ""
+    places = [
+        f"{each.get('placed_on', 'not up yet')}"
+        + (f" cores {each['cores']}" if "cores" in each else "")
+        for each in facts
+    ]
+    shown = ", ".join(places[:_SHOWN])
+    return f": {shown}" + (", …" if len(places) > _SHOWN else "")
+
+
+def _tokens(settings: Settings, snapshot: Snapshot) -> str:
+    if settings.max_batch_tokens is not None:
+        return f"{settings.max_batch_tokens} tokens"
+    learned = " / ".join(sorted({str(each.max_batch_tokens) for each in snapshot.replicas}))
+    return f"{learned} tokens (by the device's profile, at most {MOST_TOKENS})"

@@ -1,0 +1,95 @@
+"""From the settings to the model: what the front knows of it, and who runs it in each worker."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+import time
+from concurrent.futures import Future
+
+from batcher import Engine, Runner
+from batcher.clock import Clock
+from service.models import RunnerConfig
+from service.models.placed import create_placed
+from service.placement.layout import Layout
+from service.repository.locate import find_model
+from service.repository.spec import read_spec
+from service.settings import Settings
+from service.state import Served
+from service.tasks.plain_text import WholeText, WordCounter
+from service.tasks.text import TextTokenizer
+
+
+async def find_served(settings: Settings) -> Served:
+    """In a daemon thread: a download that takes minutes must not hold up the end."""
+    found: Future[Served] = Future()
+    found.set_running_or_notify_cancel()
+
+    def look() -> None:
+        try:
+            found.set_result(_serve_model(settings))
+        except Exception as error:  # it is told by whoever waits
+            found.set_exception(error)
+
+    threading.Thread(target=look, name="find-model", daemon=True).start()
+    return await asyncio.wrap_future(found)
+
+
+def _serve_model(settings: Settings) -> Served:
+    created = int(time.time())
+    if settings.runner != "transformers":
+        preparer = WordCounter() if settings.runner == "simulated" else WholeText()
+        return Served(settings.model_id, preparer, "never", created)
+    spec = read_spec(find_model(settings.model))
+    return Served(
+        settings.model_id,
+        TextTokenizer.load(spec),
+        "model" if spec.normalize else "service",
+        created,
+        spec.dimension,
+        spec.max_length,
+        spec.pooling,
+    )
+
+
+def make_engine(settings: Settings, layout: Layout, clock: Clock) -> Engine:
+    return Engine(
+        runner_factories(settings, layout),
+        limits=settings.limits,
+        isolation=settings.isolation,
+        request_timeout=settings.deadline,
+        drain_timeout=settings.drain_timeout_ms / 1e3,
+        clock=clock,
+    )
+
+
+def runner_factories(settings: Settings, layout: Layout) -> list[functools.partial[Runner]]:
+    return [
+        functools.partial(
+            create_placed,
+            settings.runner,
+            RunnerConfig(
+                model=settings.model,
+                task=settings.task,
+                device=place.device,
+                dtype=settings.dtype,
+                backend=settings.backend,
+                compile=settings.compile == "on",
+                min_cosine=settings.min_cosine,
+                max_batch_size=settings.max_batch_size,
+                threads=place.threads,
+                cores=place.cores,
+                replica=replica,
+                replicas=len(layout.placements),
+                sim_fixed_ms=settings.sim_fixed_ms,
+                sim_per_item_ms=settings.sim_per_item_ms,
+                sim_per_token_us=settings.sim_per_token_us,
+                profile=True,
+                cache_dir=settings.cache_folder,
+                memory_note=place.memory_note,
+                gpu_uuid=place.gpu_uuid,
+            ),
+        )
+        for replica, place in enumerate(layout.placements)
+    ]

@@ -1,0 +1,132 @@
+"""A process of the supervisor's: spawned, told what to do, and seen to die. It dies with us."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from batcher.workers.child import leave_when_told
+from batcher.workers.process import describe_exit
+from service.processes.control_channel import Order, Orders
+from service.processes.terminal import log_to_stderr
+
+_log = logging.getLogger("service")
+
+
+class Child:
+    """Of the running event loop, which calls `on_word` with each word it says that nobody waits
+    for, and then `on_death` with what it died of, once."""
+
+    def __init__(
+        self,
+        name: str,
+        main: Callable[..., int],
+        arguments: tuple[Any, ...],
+        on_word: Callable[[Child, Order], None],
+        on_death: Callable[[Child, str], None],
+    ) -> None:
+        """Returns once it has been born. `main` is called in it with its end of the orders and the
+        arguments, and returns the exit code."""
+        self.name = name
+        self._on_word = on_word
+        self._on_death = on_death
+        self._loop = asyncio.get_running_loop()
+        self._awaited: dict[str, asyncio.Future[Any]] = {}
+        self.gone = self._loop.create_future()  # what it died of
+        ours, theirs = Orders.line()
+        # Not daemonic: the engine has children of its own.
+        self._process = multiprocessing.get_context("spawn").Process(
+            target=_begin, args=(name, main, theirs, arguments), name=name
+        )
+        try:
+            self._process.start()
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+        self._orders = Orders(ours)
+        self._death = os.pidfd_open(self.pid)
+        self._listening = self._loop.create_task(self._listen(), name=f"listen to {name}")
+        self._loop.add_reader(self._death, self._died)
+
+    def say(self, word: str, value: Any = None, end: socket.socket | None = None) -> None:
+        if not self.gone.done():
+            self._orders.say(word, value, end)
+
+    async def ask(self, word: str, reply: str, patience: float) -> Any:
+        """What it says when it has done so; None: it has died instead, or says nothing for so many
+        seconds."""
+        if self.gone.done():
+            return None
+        future = self._awaited[reply] = self._loop.create_future()
+        self.say(word)
+        either = (future, self.gone)
+        await asyncio.wait(either, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        if future.done():
+            return future.result()
+        if not self.gone.done():
+            _log.warning("%s has not %s within %g s", self.name, reply, patience)
+        return None
+
+    def kill(self) -> None:
+        if not self.gone.done():
+            self._process.kill()
+
+    async def _listen(self) -> None:
+        """To the last word, which may come after its death."""
+        while (order := await self._orders.next()) is not None:
+            if order.end is not None:
+                order.end.close()  # nobody has asked for one
+            future = self._awaited.pop(order.word, None)
+            if future is None:
+                self._on_word(self, order)
+            else:
+                future.set_result(order.value)
+
+    def _died(self) -> None:
+        self._loop.remove_reader(self._death)
+        os.close(self._death)
+        self._process.join()
+        why = describe_exit(self._process.exitcode)
+        self._process.close()
+        self._listening.add_done_callback(lambda _: self._bury(why))
+
+    def _bury(self, why: str) -> None:
+        self._orders.close()
+        self.gone.set_result(why)
+        self._on_death(self, why)
+
+    def __repr__(self) -> str:
+        return f"<Child {self.name}, pid {self.pid}>"
+
+
+# The child's side
+
+
+def _begin(
+    name: str, main: Callable[..., int], end: socket.socket, arguments: tuple[Any, ...]
+) -> None:
+    leave_when_told()
+    log_to_stderr(name)
+    _log.info("runs as process %d", os.getpid())
+    sys.exit(main(end, *arguments))
+
+
+async def next_order(orders: Orders) -> Order:
+    """For the child's own loop, which answers the roll call by coming here: without a supervisor
+    there is nothing left to do."""
+    while (order := await orders.next()) is not None:
+        if order.word != "call":
+            return order
+        orders.say("here")
+    _log.error("the supervisor has gone: ending")
+    os._exit(1)

@@ -1,0 +1,112 @@
+"""One HTTP process of several: connections, parsing, tokenising and answers. The engine is
+elsewhere, and may be replaced under it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import socket
+
+import uvloop
+
+from batcher.clock import MonotonicClock
+from batcher.remote.client import RemoteClient
+from batcher.remote.messages import Json
+from service.edge.descriptors import room_for
+from service.edge.server import Server
+from service.observability.http_counts import told
+from service.observability.whole_service import Elsewhere
+from service.processes.build import find_served
+from service.processes.child import next_order
+from service.processes.control_channel import LONGEST_TEXT, Orders
+from service.processes.exit_codes import CRASHED, NO_MODEL, OK
+from service.processes.freezing import freeze
+from service.processes.terminal import in_one_line
+from service.settings import Settings
+from service.state import Front
+
+_log = logging.getLogger("service")
+
+
+def main(end: socket.socket, settings: Settings, listener: socket.socket, fronts: int) -> int:
+    """Returns the exit code."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run(end, settings, listener, fronts))
+
+
+async def _run(end: socket.socket, settings: Settings, listener: socket.socket, fronts: int) -> int:
+    return await _FrontProcess(end, settings, listener, fronts).run()
+
+
+class _FrontProcess:
+    def __init__(
+        self, end: socket.socket, settings: Settings, listener: socket.socket, fronts: int
+    ) -> None:
+        clock = MonotonicClock()
+        self._settings = settings
+        self._listener = listener
+        self._client = RemoteClient(clock, settings.deadline, self._asked, self._lost)
+        self._front = Front(
+            settings, self._client, clock, fronts=fronts, others=Elsewhere(self._client)
+        )
+        share = math.ceil(settings.max_connections / fronts)
+        self._server = Server(self._front, room_for(share))
+        self._orders = Orders(end)
+        self._way: int | None = None  # to the engine, by the number that the supervisor gave it
+
+    async def run(self) -> int:
+        serving = asyncio.create_task(self._server.run_on(self._listener), name="http")
+        obeying = asyncio.create_task(self._obey(), name="orders")
+        loading = asyncio.create_task(self._load(), name="load")
+        try:
+            await asyncio.wait((serving, obeying, loading), return_when=asyncio.FIRST_COMPLETED)
+            if loading.done() and (problem := loading.exception()) is not None:
+                self._orders.say("failed", in_one_line(problem)[:LONGEST_TEXT])
+                return NO_MODEL
+            await asyncio.wait((serving, obeying), return_when=asyncio.FIRST_COMPLETED)
+            ended_by_itself = serving.done()
+            self._server.should_exit = True
+            [problem] = await asyncio.gather(serving, return_exceptions=True)
+            if problem is not None:
+                _log.error("the HTTP server failed", exc_info=problem)
+            return CRASHED if ended_by_itself else OK
+        finally:
+            for task in (serving, obeying, loading):
+                task.cancel()
+            await asyncio.wait((serving, obeying, loading))
+            await self._client.close()
+            self._front.close()
+            self._server.ours.hangups.close()
+            self._listener.close()
+            self._orders.close()
+
+    async def _obey(self) -> None:
+        while True:
+            word, value, end = await next_order(self._orders)
+            if word == "engine":
+                assert end is not None
+                await self._client.close()  # and whatever that loses goes by the number before
+                self._way = value
+                await self._client.attach(end)
+            elif word == "stopping":
+                self._front.stopping = True
+            elif word == "refuse":
+                self._orders.say("refused", await self._server.refuse_connections())
+            elif word == "end":
+                return
+
+    async def _load(self) -> None:
+        self._front.served = await find_served(self._settings)
+        freeze()
+        self._orders.say("up")
+
+    async def _asked(self, subject: str) -> Json:
+        assert subject == "tally", f"asked for {subject}: this is a bug"
+        return told(self._front.tally.snapshot())
+
+    def _lost(self) -> None:
+        # The engine knew what the fronts before this one had counted. A sum that begins anew is
+        # understood; one that falls by their share would be taken for as many new requests.
+        self._front.tally.clear()
+        self._orders.say("lost", self._way)  # the engine may well live

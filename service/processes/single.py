@@ -1,0 +1,120 @@
+"""One process for all: HTTP, the engine, and signals. The life of the service from load to drain.
+
+The socket listens from the first moment; the model loads behind it, and readiness says when.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import socket
+import time
+
+import uvloop
+
+from batcher import Engine
+from batcher.clock import MonotonicClock
+from service.edge.descriptors import room_for
+from service.edge.server import Server
+from service.placement.layout import Layout
+from service.processes.banner import banner
+from service.processes.build import find_served, make_engine
+from service.processes.exit_codes import CRASHED, NO_MODEL, OK, UNANSWERED
+from service.processes.freezing import freeze
+from service.processes.signals import Signals
+from service.processes.terminal import complain, in_one_line, say
+from service.settings import Settings
+from service.state import Front
+
+_log = logging.getLogger("service")
+
+
+def run(settings: Settings, listener: socket.socket, layout: Layout) -> int:
+    """Returns the exit code."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(Alone(settings, listener, layout).run())
+
+
+class Alone:
+    def __init__(self, settings: Settings, listener: socket.socket, layout: Layout) -> None:
+        clock = MonotonicClock()
+        self._settings = settings
+        self._listener = listener
+        self._engine: Engine = make_engine(settings, layout, clock)
+        self._front = Front(settings, self._engine, clock)
+        self._server = Server(self._front, room_for(settings.max_connections))
+
+    async def run(self) -> int:
+        try:
+            return await self._live()
+        except Exception:
+            _log.critical("the service has failed and is ending", exc_info=True)
+            return CRASHED
+        finally:  # whatever happened: a thread or a worker that is left would keep the process
+            await self._engine.close()
+            self._front.close()
+            self._server.ours.hangups.close()
+            self._listener.close()
+
+    async def _live(self) -> int:
+        delay = self._settings.drain_delay_ms / 1e3
+        signals = Signals(delay, self._on_signal, _kill_workers)
+        serving = asyncio.create_task(self._server.run_on(self._listener), name="http")
+        stopping = asyncio.create_task(signals.came.wait(), name="stop")
+        loading = asyncio.create_task(self._load(), name="load")
+        crashing = asyncio.create_task(self._engine.crashed(), name="crash")
+        await _first(loading, stopping, serving)
+        problem = loading.exception() if loading.done() else None
+        drained = True
+        if problem is None and loading.done():
+            await _first(stopping, crashing, serving)
+            if signals.delay:  # nobody sends new requests here once all know that we end
+                await _first(crashing, serving, timeout=signals.delay)
+        self._front.stopping = True
+        grace = await self._server.refuse_connections()
+        if problem is None and loading.done():
+            drained, _ = await asyncio.gather(self._engine.drain(), asyncio.sleep(grace))
+            if not drained:
+                _log.error("not all accepted requests were answered within the drain timeout")
+        for task in (loading, stopping, crashing):
+            task.cancel()
+        await self._engine.close()
+        ended_by_itself = not signals.came.is_set()
+        self._server.should_exit = True
+        [http_problem] = await asyncio.gather(serving, return_exceptions=True)
+        if http_problem is not None:
+            _log.error("the HTTP server failed", exc_info=http_problem)
+        if problem is not None:
+            complain(f"the model cannot be loaded: {in_one_line(problem)}")
+            return NO_MODEL
+        _log.info("ended")
+        if ended_by_itself:
+            return CRASHED
+        return OK if drained else UNANSWERED
+
+    async def _load(self) -> None:
+        started = time.monotonic()
+        self._front.served = await find_served(self._settings)
+        canary = self._front.model().preparer.prepare("ok", truncate=True)
+        await self._engine.start(
+            canary=canary.payload, canary_interval=self._settings.canary_interval
+        )
+        self._front.client = self._engine.client  # the engine's own submit_all only forwards
+        snapshot = await self._engine.snapshot()
+        freeze()
+        port = self._listener.getsockname()[1]
+        say(banner(self._settings, self._front.model(), snapshot, port))
+        _log.info("ready after %.1f s", time.monotonic() - started)
+
+    def _on_signal(self) -> None:
+        self._front.stopping = True
+
+
+def _kill_workers() -> None:
+    for worker in multiprocessing.active_children():
+        worker.kill()
+
+
+async def _first(*tasks: asyncio.Task[object], timeout: float | None = None) -> None:
+    await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)

@@ -1,0 +1,262 @@
+"""The supervisor: owns the listening socket and the signals, and two kinds of children: the engine
+and the fronts. It replaces who dies or no longer answers, joins who is new or has lost the other,
+and ends them in order. Serves nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import socket
+from collections.abc import Callable
+
+from batcher.clock import MonotonicClock
+from service.placement.layout import Layout
+from service.processes import engine as engine_process
+from service.processes import frontend as front_process
+from service.processes import liveness as rollcall
+from service.processes.child import Child
+from service.processes.control_channel import Order
+from service.processes.exit_codes import CRASHED, NO_MODEL, OK, UNANSWERED
+from service.processes.liveness import RollCall
+from service.processes.signals import Signals
+from service.processes.terminal import complain, say
+from service.processes.topology import Topology
+from service.restarts import Restarts
+from service.settings import Settings
+
+_log = logging.getLogger("service")
+_LAST_WORDS = 15.0  # seconds for a process to end that has nothing left to do
+_WORD = 5.0  # seconds for a front to do what takes a turn of its event loop: it may be stuck
+_REJOIN = 0.1  # seconds, so that what breaks at once each time costs little
+_ENGINE = "engine"
+
+
+def run(settings: Settings, listener: socket.socket, layout: Layout, topology: Topology) -> int:
+    """Returns the exit code."""
+
+    async def supervise() -> int:
+        return await Supervisor(settings, listener, layout, topology.fronts).run()
+
+    return asyncio.run(supervise())
+
+
+class Supervisor:
+    def __init__(
+        self, settings: Settings, listener: socket.socket, layout: Layout, fronts: int
+    ) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._layout = layout
+        self._count = fronts
+        self._numbers = {f"front-{number}": number for number in range(fronts)}
+        self._clock = MonotonicClock()
+        self._loop = asyncio.get_running_loop()
+        self._restarts = {name: Restarts() for name in (_ENGINE, *self._numbers)}
+        self._children: dict[str, Child] = {}  # those that live
+        self._waiting: dict[str, asyncio.TimerHandle] = {}  # to be started again
+        self._up: set[str] = set()  # those that live and have come up
+        self._ways = itertools.count(1)  # from a front to the engine: never the same number again
+        self._way: dict[str, int] = {}  # the one that each front was given last
+        self._roll = RollCall()
+        self._banner = ""  # empty: no engine has ever come up
+        self._is_announced = False
+        self._is_stopping = False  # a signal has come
+        self._is_ending = False
+        self._failed: asyncio.Future[int] = self._loop.create_future()  # the exit code
+        self._problem = ""  # the last thing that is said, if there is one
+
+    async def run(self) -> int:
+        signals = Signals(self._settings.drain_delay_ms / 1e3, self._on_signal, self._kill_all)
+        code = CRASHED
+        try:
+            for name in self._restarts:
+                self._start(name)
+            self._call_the_roll()
+            code = await self._live(signals)
+        except Exception:
+            _log.critical("the service has failed and is ending", exc_info=True)
+        finally:
+            self._is_ending = True
+            self._kill_all()
+            await self._all_gone(_LAST_WORDS)
+            self._listener.close()
+        if self._problem:
+            complain(self._problem)
+        elif code == OK:
+            _log.info("ended")
+        return code
+
+    async def _live(self, signals: Signals) -> int:
+        stopping = self._loop.create_task(signals.came.wait(), name="stop")
+        await asyncio.wait((stopping, self._failed), return_when=asyncio.FIRST_COMPLETED)
+        if signals.came.is_set() and self._banner and signals.delay:
+            # Nobody sends new requests here once all know that we end.
+            await asyncio.wait((self._failed,), timeout=signals.delay)
+        stopping.cancel()
+        if self._failed.done():
+            return self._failed.result()
+        return OK if await self._end() else UNANSWERED
+
+    async def _end(self) -> bool:
+        """What has been accepted is answered, by all fronts; then the engine goes, and then they,
+        once their clients have read what there is. Returns whether all was answered in time."""
+        self._is_ending = True
+        all_answered = True
+        for handle in self._waiting.values():
+            handle.cancel()
+        self._listener.close()  # the last front to close it answers those in its queue
+        fronts = [each for name, each in self._children.items() if name != _ENGINE]
+        engine = self._children.get(_ENGINE)
+        said = await asyncio.gather(*(front.ask("refuse", "refused", _WORD) for front in fronts))
+        if engine is not None:
+            if _ENGINE in self._up:
+                grace = asyncio.sleep(max((each for each in said if each), default=0.0))
+                patience = self._settings.drain_timeout_ms / 1e3 + _LAST_WORDS
+                drained, _ = await asyncio.gather(engine.ask("drain", "drained", patience), grace)
+                all_answered = bool(drained)
+                if not drained:
+                    _log.error("not all accepted requests were answered within the drain timeout")
+                if drained is None:  # who still waits for it is told so at once
+                    engine.kill()
+            await engine.ask("close", "closed", _LAST_WORDS)
+        for front in fronts:
+            front.say("end")
+        all_answered &= await self._gone(fronts, _LAST_WORDS)
+        if engine is not None:
+            engine.say("end")
+            await self._gone([engine], _LAST_WORDS)
+        return all_answered
+
+    async def _all_gone(self, timeout: float) -> None:
+        await self._gone(list(self._children.values()), timeout)
+
+    async def _gone(self, children: list[Child], timeout: float) -> bool:
+        """Whether they went by themselves."""
+        if not children:
+            return True
+        _, late = await asyncio.wait([child.gone for child in children], timeout=timeout)
+        if late:
+            _log.error("%d processes did not end and are killed", len(late))
+            for child in children:
+                child.kill()
+        return not late
+
+    # Children
+
+    def _start(self, name: str) -> None:
+        """And joins it with whoever is there of the other kind."""
+        self._waiting.pop(name, None)
+        main: Callable[..., int] = front_process.main
+        shared: object = self._listener
+        if name == _ENGINE:
+            main, shared = engine_process.main, (self._layout, self._listener.getsockname()[1])
+        arguments = (self._settings, shared, self._count)
+        self._children[name] = Child(name, main, arguments, self._on_word, self._on_death)
+        if self._is_stopping and name != _ENGINE:
+            self._children[name].say("stopping")
+        for front in self._numbers if name == _ENGINE else [name]:
+            self._join(front)
+
+    def _join(self, name: str) -> None:
+        engine, front = self._children.get(_ENGINE), self._children.get(name)
+        if engine is None or front is None:
+            return
+        one, other = socket.socketpair()
+        with one, other:
+            way = self._way[name] = next(self._ways)
+            engine.say("front", self._numbers[name], one)
+            front.say("engine", way, other)
+
+    def _join_again(self, name: str, lost: int) -> None:
+        """If both live: else they are joined when who has died is there again."""
+        both_live = name in self._children and _ENGINE in self._children
+        if both_live and not self._is_ending and self._way.get(name) == lost:
+            _log.error("%s has lost its way to the engine, and both live: joining them anew", name)
+            try:
+                self._join(name)
+            except OSError as error:  # no descriptor to be had
+                _log.error("they cannot be joined yet: %s", error.strerror or error)
+                self._loop.call_later(rollcall.INTERVAL, self._join_again, name, lost)
+
+    def _call_the_roll(self) -> None:
+        """Of those that are up: a start has no bound, and tells of its end."""
+        if self._is_ending:
+            return
+        asked, silent = self._roll.call(sorted(self._up), self._clock.now())
+        for name in silent:
+            _log.error("%s has not answered for %g s: killing it", name, rollcall.BOUND)
+            self._children[name].kill()
+            self._up.discard(name)  # it is told once
+            self._roll.heard(name)
+        for name in asked:
+            self._children[name].say("call")
+        self._loop.call_later(rollcall.INTERVAL, self._call_the_roll)
+
+    def _on_word(self, child: Child, order: Order) -> None:
+        if order.word == "up":
+            self._up.add(child.name)
+            self._restarts[child.name].came_up(self._clock.now())
+            self._banner = self._banner or order.value or ""
+            if self._is_announced:
+                _log.info("%s is up again", child.name)
+            elif len(self._up) == len(self._restarts):
+                self._is_announced = True
+                say(self._banner)
+                _log.info("the engine and %d fronts are up", self._count)
+        elif order.word == "here":
+            self._roll.heard(child.name)
+        elif order.word == "lost":
+            self._loop.call_later(_REJOIN, self._join_again, child.name, order.value)
+        elif order.word == "failed" and child.name not in self._up:
+            problem = f"the model cannot be loaded: {order.value}"
+            if self._banner:  # it could be, before
+                _log.error("%s: %s", child.name, problem)
+            else:
+                self._fail(NO_MODEL, problem)
+
+    def _on_death(self, child: Child, why: str) -> None:
+        name = child.name
+        del self._children[name]
+        self._up.discard(name)
+        self._roll.heard(name)
+        if self._is_ending:
+            if why != "exit code 0":
+                _log.warning("%s ended with %s", name, why)
+            return
+        delay = self._restarts[name].died(self._clock.now())
+        lost = "all that was accepted" if name == _ENGINE else "its connections"
+        if delay is None:
+            _log.critical("%s died (%s) again before it was up: giving up", name, why)
+            self._fail(CRASHED, f"{name} cannot be started: it died ({why}) each time")
+            return
+        _log.error("%s died (%s), and %s; starting it in %.1f s", name, why, lost, delay)
+        self._waiting[name] = self._loop.call_later(delay, self._start_again, name)
+
+    def _start_again(self, name: str) -> None:
+        try:
+            self._start(name)
+        except OSError as error:  # no process to be had, no descriptor
+            _log.critical("%s cannot be started", name, exc_info=error)
+            self._fail(CRASHED, f"{name} cannot be started: {error.strerror or error}")
+
+    def _fail(self, code: int, problem: str) -> None:
+        if not (self._failed.done() or self._is_ending):
+            self._problem = problem
+            self._failed.set_result(code)
+
+    # The end
+
+    def _on_signal(self) -> None:
+        self._is_stopping = True
+        for name, child in self._children.items():
+            if name != _ENGINE:
+                child.say("stopping")
+
+    def _kill_all(self) -> None:
+        for child in self._children.values():
+            child.kill()
+
+    def __repr__(self) -> str:
+        return f"<Supervisor of {', '.join(self._children)}>"

@@ -1,0 +1,54 @@
+"""For runners that take texts: the payload is the text itself, and a word counts as a token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from service.tasks.input_errors import IdsNotTaken, TextTooLong
+from service.tasks.protocol import LONG_TEXT, Prepared, check_ids, check_unicode
+
+LONG_WORDS = 50 * LONG_TEXT  # characters; counting words is so much quicker than tokenising
+SIMULATED_VOCAB = 30522
+SIMULATED_MAX_LENGTH = 8192
+
+
+class WordCounter:
+    """The simulated accelerator's: a word is a token, and ids are words of digits."""
+
+    def __init__(self, max_length: int = SIMULATED_MAX_LENGTH) -> None:
+        self.max_length = max_length
+        self.vocab_size = SIMULATED_VOCAB
+
+    def prepare(self, text: str, *, truncate: bool) -> Prepared:
+        check_unicode(text)
+        words = text.split()
+        if len(words) > self.max_length:
+            if not truncate:
+                raise TextTooLong(len(words), self.max_length)
+            return Prepared(" ".join(words[: self.max_length]), self.max_length)
+        return Prepared(text, len(words) or 1)
+
+    def prepare_ids(self, ids: Sequence[int], *, truncate: bool) -> Prepared:
+        check_ids(ids, self.vocab_size)
+        if len(ids) > self.max_length and not truncate:
+            raise TextTooLong(len(ids), self.max_length)
+        return self.prepare(" ".join(map(str, ids[: self.max_length])), truncate=truncate)
+
+    def is_long(self, text: str) -> bool:
+        return len(text) > LONG_WORDS
+
+
+class WholeText:
+    """A user's own runner's: it is given every text as it came, of any length."""
+
+    def prepare(self, text: str, *, truncate: bool) -> Prepared:
+        """Never cut: only the runner knows its limit, if it has one."""
+        check_unicode(text)
+        return Prepared(text, len(text.split()) or 1)
+
+    def prepare_ids(self, ids: Sequence[int], *, truncate: bool) -> Prepared:
+        """Raises IdsNotTaken: nobody here knows whose ids they are."""
+        raise IdsNotTaken
+
+    def is_long(self, text: str) -> bool:
+        return len(text) > LONG_WORDS

@@ -1,0 +1,177 @@
+"""From a text, or a caller's token ids, to the ids that a model eats: its own fast tokenizer.
+
+Runs in the front: no torch, no transformers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer, normalizers
+
+from service.repository.spec import EncoderSpec, ModelNotSupported
+from service.tasks.input_errors import TextNotEncodable, TextTooLong
+from service.tasks.protocol import LONG_TEXT, Prepared, check_ids, check_unicode
+
+Ids = NDArray[np.int32]
+
+CHARACTERS_PER_TOKEN = 6  # first guess at a prefix that holds enough tokens; English has 4 to 5
+SPARE_TOKENS = 8
+
+
+class TextTokenizer:
+    """The model's own fast tokenizer, as it is: padding and truncation stored with it are off."""
+
+    def __init__(self, tokenizer: Tokenizer, spec: EncoderSpec) -> None:
+        self.max_length = spec.max_length
+        self.vocab_size = spec.vocab_size
+        self._prompt = spec.prompt
+        self._tokenizer = tokenizer
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        if spec.lowercase:
+            own = [tokenizer.normalizer] if tokenizer.normalizer else []
+            tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *own])
+        self._before, self._after = _special_tokens(tokenizer)
+        self._room = self.max_length - len(self._before) - len(self._after)
+        if self._room < 1:
+            raise ModelNotSupported(f"{spec.folder}: a limit of {self.max_length} leaves no room")
+        # Tokens added to the tokenizer only: the model has no row for them.
+        self._may_overflow = tokenizer.get_vocab_size(with_added_tokens=True) > self.vocab_size
+        self._can_cut = _splits_at_whitespace(tokenizer)
+
+    @classmethod
+    def load(cls, spec: EncoderSpec) -> TextTokenizer:
+        """About 50 ms. Sets TOKENIZERS_PARALLELISM=false unless it is set: one text at a time
+        needs no thread pool, and the library would start one with a thread for every core."""
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        file = spec.folder / "tokenizer.json"
+        try:
+            tokenizer = Tokenizer.from_file(str(file))
+        except Exception as error:  # the library raises Exception itself
+            raise ModelNotSupported(f"{file}: cannot be read: {error}") from error
+        return cls(tokenizer, spec)
+
+    def prepare(self, text: str, *, truncate: bool) -> Prepared:
+        ids = self.encode(text, truncate=truncate)
+        return Prepared(ids, len(ids))
+
+    def prepare_ids(self, ids: Sequence[int], *, truncate: bool) -> Prepared:
+        array = self.validate_ids(ids, truncate=truncate)
+        return Prepared(array, len(array))
+
+    def is_long(self, text: str) -> bool:
+        return len(text) > LONG_TEXT
+
+    def encode(self, text: str, *, truncate: bool) -> Ids:
+        """int32, special tokens included, never empty.
+
+        Cut exactly where cutting all of the text's tokens would cut. The empty text is its special
+        tokens alone; a model that has none has no answer to it. Raises TextTooLong,
+        TextNotEncodable.
+        """
+        check_unicode(text)
+        ids, is_whole = self._encode_enough(self._prompt + text)
+        if len(ids) > self.max_length:
+            if not truncate:
+                raise TextTooLong(len(ids), self.max_length, at_least=not is_whole)
+            ids[self.max_length - len(self._after) :] = self._after
+        array = _as_array(ids)
+        if self._may_overflow and int(array.max()) >= self.vocab_size:
+            token = self._tokenizer.id_to_token(int(array.max()))
+            raise TextNotEncodable(f"the text holds {token!r}, which the model does not know")
+        return array
+
+    def validate_ids(self, ids: Sequence[int], *, truncate: bool) -> Ids:
+        """A caller's ids are a text's tokens: the model's special tokens go around them, so that
+        the ids of a text give the text's own answer. Ids that come with them are left as they are.
+
+        Raises BadTokenId (all ids are looked at, those to be cut too) and TextTooLong.
+        """
+        check_ids(ids, self.vocab_size)
+        inner = list(ids)
+        if self._has_special_tokens(inner):
+            inner = inner[len(self._before) : len(inner) - len(self._after)]
+        if len(inner) > self._room:
+            if not truncate:
+                raise TextTooLong(len(inner) + self.max_length - self._room, self.max_length)
+            del inner[self._room :]
+        return _as_array([*self._before, *inner, *self._after])
+
+    def _has_special_tokens(self, ids: list[int]) -> bool:
+        before, after = len(self._before), len(self._after)
+        if before + after == 0 or len(ids) < before + after:
+            return False
+        return ids[:before] == self._before and ids[len(ids) - after :] == self._after
+
+    def _encode_enough(self, text: str) -> tuple[list[int], bool]:
+        """All of the text's ids, or more than will be used; and whether it is all of them."""
+        characters = CHARACTERS_PER_TOKEN * self.max_length
+        while self._can_cut and (end := _last_word_end(text, characters)):
+            ids = self._encode(text[:end])
+            # The spare ones are for a tokenizer that looks further than the next white space.
+            if len(ids) >= self.max_length + SPARE_TOKENS:
+                return ids, False
+            characters *= 4  # all prefixes together cost a third of the text at most
+        return self._encode(text), True
+
+    def _encode(self, text: str) -> list[int]:
+        if len(text) <= LONG_TEXT:
+            ids: list[int] = self._tokenizer.encode(text).ids
+        else:  # encode holds the interpreter lock for as long as it takes; this does not
+            ids = self._tokenizer.encode_batch_fast([text])[0].ids
+        return ids
+
+
+def _as_array(ids: list[int]) -> Ids:
+    if not ids:
+        raise TextNotEncodable("the input has no tokens, and the model adds none of its own")
+    return np.array(ids, dtype=np.int32)
+
+
+def _last_word_end(text: str, limit: int) -> int:
+    """The last place at or before `limit` where white space follows a letter or digit; 0: none.
+
+    Only there is a cut certain not to change the tokens before it: some tokenizers join
+    punctuation to the line end behind it, or look at all of a run of spaces.
+    """
+    if len(text) <= limit:
+        return 0
+    for end in range(limit, max(0, limit - LONG_TEXT), -1):
+        if text[end] in " \n\t\r" and text[end - 1].isalnum():
+            return end
+    return 0
+
+
+def _special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """What the tokenizer puts before and after one text."""
+    plain = tokenizer.encode("a", add_special_tokens=False).ids
+    wrapped = tokenizer.encode("a").ids
+    for start in range(len(wrapped) - len(plain) + 1):
+        end = start + len(plain)
+        if wrapped[start:end] == plain:
+            return wrapped[:start], wrapped[end:]
+    raise ModelNotSupported("tokenizer.json: its special tokens are not before and after the text")
+
+
+def _splits_at_whitespace(tokenizer: Tokenizer) -> bool:
+    """Whether no token reaches over white space, so that a prefix can be tokenised alone."""
+    state = json.loads(tokenizer.to_str())["pre_tokenizer"] or {}
+    steps = state.get("pretokenizers", [state])
+    return any(_is_whitespace_step(step) for step in steps)
+
+
+def _is_whitespace_step(step: dict[str, Any]) -> bool:
+    kind = step.get("type")
+    if kind == "ByteLevel":
+        return bool(step.get("use_regex", True))
+    if kind == "Metaspace":
+        return bool(step.get("split", True))
+    if kind == "Split":
+        return r"\s" in str(step.get("pattern", {}).get("Regex", ""))
+    return kind in ("BertPreTokenizer", "Whitespace", "WhitespaceSplit")
