@@ -5,11 +5,14 @@ import signal
 import sys
 from typing import NoReturn
 
-from loadtests import check, closedloop, compare, openloop, tune
 from loadtests.chaos import command as chaos
+from loadtests.checks import command as check
+from loadtests.checks.yardsticks import command as yardsticks
+from loadtests.drivers import closedloop, openloop
 from loadtests.gpu import command as gpu
 from loadtests.peers import command as peers
-from loadtests.yardsticks import command as yardsticks
+from loadtests.peers import compare
+from loadtests.tune import command as tune
 
 COMMANDS = {
     "openloop": (openloop, "the referee: send on schedule, whatever the server does"),

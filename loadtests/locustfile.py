@@ -17,8 +17,8 @@ from typing import Any
 import gevent
 from locust import FastHttpUser, events, task
 
-from loadtests import workloads
-from loadtests.target import number_between, parse_target
+from loadtests.drivers import workloads
+from loadtests.servers.target import number_between, parse_target
 
 
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]  # Locust's own.

@@ -5,15 +5,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from loadtests import attacks
-from loadtests.attacks import head, pieces
 from loadtests.chaos.bench import Bench
 from loadtests.chaos.hostile import asked, attacked, document, judged, together
-from loadtests.chaos.measures import only, tell
 from loadtests.chaos.scenario import Allowed, Finding, NotRunnable, Scenario
-from loadtests.checks import schema
-from loadtests.checks.mutations import Sent, send
-from loadtests.rawsocket import exchange
+from loadtests.drivers.call_stats import only, tell
+from loadtests.drivers.raw_http import exchange
+from loadtests.fuzz import attacks, schema
+from loadtests.fuzz.attacks import head, pieces
+from loadtests.fuzz.run_mutations import Sent, send
 
 FUZZ_SECONDS = 15
 MUTANTS = 4000

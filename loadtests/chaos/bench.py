@@ -14,16 +14,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from loadtests import closedloop, processes
-from loadtests.chaos.counters import Counters, parse
-from loadtests.chaos.history import Call, History, Vector
-from loadtests.chaos.reference import Asked, Computed, Reference
 from loadtests.chaos.scenario import CAPACITY
-from loadtests.chaos.traffic import Load, Plan, encode
-from loadtests.connections import Answer
-from loadtests.servers import Server, Variant, running, service
-from loadtests.target import Target
-from loadtests.timer import now
+from loadtests.drivers import closedloop
+from loadtests.drivers.background_load import Load, Plan, encode
+from loadtests.drivers.history import Call, History, Vector
+from loadtests.drivers.http_client import Answer
+from loadtests.drivers.reference_answers import Asked, Computed, Reference
+from loadtests.drivers.timer import now
+from loadtests.servers import procfs as processes
+from loadtests.servers.launch import Server, Variant, running, service
+from loadtests.servers.metrics_page import Counters, parse
+from loadtests.servers.target import Target
 
 ASK_SECONDS = 0.02  # Between two questions about the state of another process.
 WARM_SECONDS = 1.0

@@ -10,13 +10,13 @@ from pathlib import Path
 from loadtests.chaos import mixed, report, soak
 from loadtests.chaos.bench import Bench
 from loadtests.chaos.controls import Control, controls
-from loadtests.chaos.history import History
 from loadtests.chaos.judge import Verdict, judge
 from loadtests.chaos.scenario import SIMULATED, NotRunnable, Scenario
 from loadtests.chaos.table import TABLE
-from loadtests.record import Record
-from loadtests.servers import Variant
-from loadtests.target import number_between
+from loadtests.drivers.history import History
+from loadtests.reports.record import Record
+from loadtests.servers.launch import Variant
+from loadtests.servers.target import number_between
 
 LAUNCHER = "loadtests.chaos.launcher"
 

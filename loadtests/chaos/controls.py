@@ -7,7 +7,7 @@ from loadtests.chaos.bench import Bench
 from loadtests.chaos.judge import Verdict, judge
 from loadtests.chaos.liar import LIES
 from loadtests.chaos.scenario import Finding, Scenario
-from loadtests.servers import Variant
+from loadtests.servers.launch import Variant
 
 # The invariant that each lie breaks; an honest service must break none.
 CAUGHT_BY = {

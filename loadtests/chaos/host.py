@@ -7,14 +7,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from loadtests import processes
 from loadtests.chaos import resources
 from loadtests.chaos.bench import Bench
 from loadtests.chaos.launched import launched
 from loadtests.chaos.launcher import BLOCKED_SECONDS, DESCRIPTORS
-from loadtests.chaos.measures import ms, only, p95, tell
 from loadtests.chaos.scenario import Finding, NotRunnable, Scenario
-from loadtests.timer import now
+from loadtests.drivers.call_stats import ms, only, p95, tell
+from loadtests.drivers.timer import now
+from loadtests.servers import procfs as processes
 
 MODEL_SECONDS = 10.0  # Of a start that fails: with the imports of a busy machine.
 

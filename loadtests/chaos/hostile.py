@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from loadtests.attacks import Attack, everything, post
 from loadtests.chaos.bench import Bench
 from loadtests.chaos.scenario import Finding
-from loadtests.checks.attacks import Result, once
-from loadtests.rawsocket import Reply, exchange
-from loadtests.timer import now
+from loadtests.drivers.raw_http import Reply, exchange
+from loadtests.drivers.timer import now
+from loadtests.fuzz.attacks import Attack, everything, post
+from loadtests.fuzz.run_attacks import Result, once
 
 PARALLEL = 8
 Made = TypeVar("Made")

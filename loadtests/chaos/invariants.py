@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loadtests.chaos.counters import Counters
-from loadtests.chaos.history import Call, Vector
 from loadtests.chaos.scenario import Allowed
+from loadtests.drivers.history import Call, Vector
+from loadtests.servers.metrics_page import Counters
 from service.errors import outcome_of
 
 LATE_SECONDS = 1.0  # That an outcome may come after its deadline.

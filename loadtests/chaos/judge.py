@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from loadtests.chaos import invariants, resources
 from loadtests.chaos.bench import Bench
-from loadtests.chaos.counters import Counters
 from loadtests.chaos.invariants import Violation
 from loadtests.chaos.scenario import NotHere, Scenario
-from loadtests.timer import now
+from loadtests.drivers.timer import now
+from loadtests.servers.metrics_page import Counters
 
 LIVE_SECONDS = 1.0
 SETTLE_SECONDS = 3.0  # For closed connections and replaced workers to be gone.

@@ -9,8 +9,8 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from loadtests import processes
-from loadtests.servers import ROOT
+from loadtests.servers import procfs as processes
+from loadtests.servers.launch import ROOT
 
 
 class Ending(subprocess.Popen[bytes]):

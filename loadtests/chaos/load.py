@@ -8,14 +8,14 @@ import time
 from collections.abc import Iterator
 from itertools import islice, pairwise
 
-from loadtests import processes
 from loadtests.chaos import mixed
 from loadtests.chaos.bench import Bench
-from loadtests.chaos.history import Call
-from loadtests.chaos.measures import between, ms, only, p95, p99, share, tell
 from loadtests.chaos.scenario import Allowed, Finding, NotRunnable, Scenario
-from loadtests.chaos.traffic import callers
-from loadtests.timer import now
+from loadtests.drivers.background_load import callers
+from loadtests.drivers.call_stats import between, ms, only, p95, p99, share, tell
+from loadtests.drivers.history import Call
+from loadtests.drivers.timer import now
+from loadtests.servers import procfs as processes
 
 # A short queue, so that overload shows in seconds: 64 requests are 0.32 s of work.
 SHORT_QUEUE = {"BATCHER_MAX_QUEUE_SIZE": "64"}

@@ -10,10 +10,10 @@ import time
 from collections.abc import Iterator
 
 from loadtests.chaos.bench import Bench
-from loadtests.chaos.history import Call
-from loadtests.chaos.traffic import encode
-from loadtests.connections import Answer
-from loadtests.timer import now
+from loadtests.drivers.background_load import encode
+from loadtests.drivers.history import Call
+from loadtests.drivers.http_client import Answer
+from loadtests.drivers.timer import now
 
 # What a settled mix may end with, beside 200: refusals that say when to come back.
 ALLOWED = ("200", "429", "503")

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadtests import processes
 from loadtests.chaos.invariants import Violation
-from loadtests.processes import PROC
+from loadtests.servers import procfs as processes
+from loadtests.servers.procfs import PROC
 
 POOL_THREADS = 6  # The HTTP process starts those of its thread pool when it first needs them.
 

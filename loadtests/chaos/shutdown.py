@@ -4,12 +4,12 @@ import signal
 import time
 from collections.abc import Callable
 
-from loadtests import processes
 from loadtests.chaos.bench import Bench
 from loadtests.chaos.launched import launched
-from loadtests.chaos.measures import between, only, tell
 from loadtests.chaos.scenario import Allowed, Finding, NotRunnable, Scenario
-from loadtests.timer import now
+from loadtests.drivers.call_stats import between, only, tell
+from loadtests.drivers.timer import now
+from loadtests.servers import procfs as processes
 
 DRAIN_DELAY = {"BATCHER_DRAIN_DELAY_MS": "1000"}
 IMPATIENT = {"BATCHER_DRAIN_TIMEOUT_MS": "1000", "BATCHER_DRAIN_DELAY_MS": "200"}

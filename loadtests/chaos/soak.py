@@ -10,14 +10,14 @@ import numpy as np
 
 from loadtests.chaos import invariants, resources
 from loadtests.chaos.bench import Bench
-from loadtests.chaos.counters import Counters
 from loadtests.chaos.invariants import Violation
 from loadtests.chaos.mixed import ENV, LOAD, is_culprit, round_of, unexpected
 from loadtests.chaos.resources import Usage
 from loadtests.chaos.scenario import SIMULATED, Allowed
-from loadtests.record import Record
-from loadtests.servers import Variant
-from loadtests.timer import now
+from loadtests.drivers.timer import now
+from loadtests.reports.record import Record
+from loadtests.servers.launch import Variant
+from loadtests.servers.metrics_page import Counters
 
 ROUND_SECONDS = 60.0
 SAMPLE_SECONDS = 5.0

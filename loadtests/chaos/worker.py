@@ -7,11 +7,11 @@ import time
 from collections.abc import Iterator
 
 from loadtests.chaos.bench import Bench
-from loadtests.chaos.history import Call
-from loadtests.chaos.measures import ms, only, p95, share, tell
 from loadtests.chaos.runners import SLOW_SECONDS, marker
 from loadtests.chaos.scenario import Allowed, Finding, NotRunnable, Scenario
-from loadtests.timer import now
+from loadtests.drivers.call_stats import ms, only, p95, share, tell
+from loadtests.drivers.history import Call
+from loadtests.drivers.timer import now
 
 TWO = {"BATCHER_REPLICAS": "2"}
 QUICK_WATCH = {"BATCHER_HANG_AFTER_MS": "1000"}

@@ -14,13 +14,13 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import mean, median
 
-from loadtests import closedloop, workloads
-from loadtests.checks.finding import Finding, Measured, over, spread
-from loadtests.openloop import Run
-from loadtests.outcomes import OK
-from loadtests.record import Record
-from loadtests.servers import Server, Variant, running, service
-from loadtests.target import count_between, number_between, setting_argument
+from loadtests.drivers import closedloop, workloads
+from loadtests.drivers.openloop import Run
+from loadtests.drivers.outcomes import OK
+from loadtests.reports.finding import Finding, Measured, over, spread
+from loadtests.reports.record import Record
+from loadtests.servers.launch import Server, Variant, running, service
+from loadtests.servers.target import count_between, number_between, setting_argument
 
 TITLE = "BATCHER_BACKEND=auto against each single backend"
 AUTO, EAGER = "auto", "torch eager bfloat16"

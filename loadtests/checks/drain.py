@@ -4,15 +4,15 @@ import argparse
 import functools
 from collections import Counter
 
-from loadtests import arrivals, workloads
-from loadtests.checks.finding import Finding, Measured
 from loadtests.checks.saturation import ACCELERATOR
-from loadtests.openloop import referee
-from loadtests.record import Record
-from loadtests.servers import STOP_SECONDS, Server, running, service
-from loadtests.target import count_between, number_between
-from loadtests.timer import now
-from loadtests.topology import add_topology, topology
+from loadtests.drivers import arrivals, workloads
+from loadtests.drivers.openloop import referee
+from loadtests.drivers.timer import now
+from loadtests.reports.finding import Finding, Measured
+from loadtests.reports.record import Record
+from loadtests.servers.launch import STOP_SECONDS, Server, running, service
+from loadtests.servers.target import count_between, number_between
+from loadtests.servers.topology import add_topology, topology
 
 TITLE = "SIGTERM at 70 % load"
 REFUSALS = {"503", "refused"}  # Told so, or nobody was listening any more.

@@ -11,20 +11,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from loadtests import arrivals
-from loadtests.chaos.counters import Counters, parse
-from loadtests.chaos.traffic import encode
-from loadtests.checks.finding import Finding, Measured
+from loadtests.chaos.spared import none
 from loadtests.checks.saturation import ACCELERATOR
 from loadtests.checks.sharers import is_own, sharers
-from loadtests.checks.spared import none
-from loadtests.openloop import Run, referee
-from loadtests.outcomes import OK, Outcome, percentiles
-from loadtests.record import Record
-from loadtests.servers import Server, running
-from loadtests.target import count_between, number_between
-from loadtests.yardstick import exact
-from loadtests.yardsticks.bench import simulated
+from loadtests.checks.yardsticks.bench import simulated
+from loadtests.drivers import arrivals
+from loadtests.drivers.background_load import encode
+from loadtests.drivers.openloop import Run, referee
+from loadtests.drivers.outcomes import OK, Outcome, percentiles
+from loadtests.reports.finding import Finding, Measured
+from loadtests.reports.record import Record
+from loadtests.servers.launch import Server, running
+from loadtests.servers.metrics_page import Counters, parse
+from loadtests.servers.target import count_between, number_between
+from loadtests.theory.queueing import exact
 
 TITLE = "Equal inputs in flight: the device's time with BATCHER_SHARE_EQUAL and without"
 WITHIN = 0.9 * ACCELERATOR.time(1)  # Seconds: no answer can be quicker than s(1).

@@ -4,12 +4,13 @@ import argparse
 import http.client
 from statistics import median
 
-from loadtests import processes, workloads
-from loadtests.checks.finding import Finding, Measured, over, spread
-from loadtests.record import Record
-from loadtests.servers import Server, Variant, running, service
-from loadtests.target import count_between, cpus_argument, number_between
-from loadtests.wrk import post_embed
+from loadtests.drivers import workloads
+from loadtests.drivers.wrk import post_embed
+from loadtests.reports.finding import Finding, Measured, over, spread
+from loadtests.reports.record import Record
+from loadtests.servers import procfs as processes
+from loadtests.servers.launch import Server, Variant, running, service
+from loadtests.servers.target import count_between, cpus_argument, number_between
 
 TITLE = "Requests a second with a model that takes no time, against a bare Starlette route"
 SHARE = 0.55

@@ -18,19 +18,19 @@ from statistics import median
 
 import numpy as np
 
-from loadtests import closedloop, workloads
-from loadtests.callers import Asked, ask
-from loadtests.checks.finding import Finding, Measured, spread
-from loadtests.checks.spared import at_most, exactly, none
+from loadtests.chaos.spared import at_most, exactly, none
 from loadtests.checks.sts import embed
-from loadtests.connections import Answer
-from loadtests.family import family, fronts
-from loadtests.outcomes import OK
-from loadtests.posting import post_all
-from loadtests.record import Record
-from loadtests.servers import Server, Variant, running, service
-from loadtests.target import count_between, number_between
-from loadtests.timer import now
+from loadtests.drivers import closedloop, workloads
+from loadtests.drivers.callers import Asked, ask
+from loadtests.drivers.http_client import Answer
+from loadtests.drivers.outcomes import OK
+from loadtests.drivers.posting import post_all
+from loadtests.drivers.timer import now
+from loadtests.reports.finding import Finding, Measured, spread
+from loadtests.reports.record import Record
+from loadtests.servers.launch import Server, Variant, running, service
+from loadtests.servers.process_roles import family, fronts
+from loadtests.servers.target import count_between, number_between
 
 TITLE = "HTTP processes of their own: equal answers, deaths, and the throughput of one"
 SIMULATED = {"runner": "simulated", "sim_fixed_ms": 20, "sim_per_item_ms": 0.3125}

@@ -9,17 +9,17 @@ import json
 from statistics import median
 from typing import NamedTuple
 
-from loadtests import closedloop
-from loadtests.checks.finding import Finding, Measured, spread
-from loadtests.openloop import Run
-from loadtests.outcomes import OK, mean_batch
-from loadtests.record import Record
-from loadtests.servers import Server, running
-from loadtests.target import count_between, number_between
-from loadtests.timer import now
-from loadtests.topology import add_topology, topology
-from loadtests.yardstick import Accelerator
-from loadtests.yardsticks.bench import requests_to, simulated
+from loadtests.checks.yardsticks.bench import requests_to, simulated
+from loadtests.drivers import closedloop
+from loadtests.drivers.openloop import Run
+from loadtests.drivers.outcomes import OK, mean_batch
+from loadtests.drivers.timer import now
+from loadtests.reports.finding import Finding, Measured, spread
+from loadtests.reports.record import Record
+from loadtests.servers.launch import Server, running
+from loadtests.servers.target import count_between, number_between
+from loadtests.servers.topology import add_topology, topology
+from loadtests.theory.queueing import Accelerator
 
 TITLE = "A simulated device under a backlog: how long it rests between two batches"
 LIMIT = 32

@@ -9,10 +9,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loadtests.checks.finding import Finding
+from loadtests.chaos.spared import at_most, none
 from loadtests.checks.saturation import ACCELERATOR
-from loadtests.checks.spared import at_most, none
-from loadtests.servers import Server
+from loadtests.reports.finding import Finding
+from loadtests.servers.launch import Server
 
 ASKED = 20
 DEADLINE = 0.020

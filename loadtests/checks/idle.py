@@ -3,11 +3,12 @@
 import argparse
 import time
 
-from loadtests import closedloop, processes, workloads
-from loadtests.checks.finding import Finding, Measured
-from loadtests.record import Record
-from loadtests.servers import running, service
-from loadtests.target import number_between
+from loadtests.drivers import closedloop, workloads
+from loadtests.reports.finding import Finding, Measured
+from loadtests.reports.record import Record
+from loadtests.servers import procfs as processes
+from loadtests.servers.launch import running, service
+from loadtests.servers.target import number_between
 
 TITLE = "An idle service, after load"
 SETTLE_SECONDS = 8.0  # Over uvicorn's 5 s of keep-alive.

@@ -9,12 +9,13 @@ from collections import defaultdict
 from collections.abc import Iterator
 from statistics import median
 
-from loadtests import closedloop, processes, workloads
-from loadtests.checks.finding import Finding, Measured, spread
-from loadtests.record import Record
-from loadtests.servers import ROOT, Server, pin_threads, pinned, running, service
-from loadtests.target import count_between, number_between
-from loadtests.wrk import WrkReport, getting
+from loadtests.drivers import closedloop, workloads
+from loadtests.drivers.wrk import WrkReport, getting
+from loadtests.reports.finding import Finding, Measured, spread
+from loadtests.reports.record import Record
+from loadtests.servers import procfs as processes
+from loadtests.servers.launch import ROOT, Server, pin_threads, pinned, running, service
+from loadtests.servers.target import count_between, number_between
 
 TITLE = "Time of one forward while the front is quiet and while it is saturated"
 FRONT, WORKER = frozenset({0}), frozenset({1})

@@ -7,12 +7,12 @@ arrival order. `real`: the default model, against no batching and against arriva
 import argparse
 from collections.abc import Callable, Mapping
 
-from loadtests.checks.finding import Finding, Measured
 from loadtests.checks.padded import padded
 from loadtests.checks.realtexts import real_texts
-from loadtests.lengths import MIXES
-from loadtests.record import Record
-from loadtests.target import count_between, number_between
+from loadtests.reports.finding import Finding, Measured
+from loadtests.reports.record import Record
+from loadtests.servers.target import count_between, number_between
+from loadtests.theory.length_split import MIXES
 
 TITLE = "Texts of mixed length: padding and throughput, against the best split and arrival order"
 Part = Callable[[argparse.Namespace, Record], tuple[list[Finding], str]]

@@ -12,15 +12,16 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from loadtests import closedloop, processes, workloads
-from loadtests.checks.finding import Finding, Measured, over, spread
 from loadtests.checks.isolation import spinning
-from loadtests.offline import offline
-from loadtests.outcomes import OK, mean_batch
-from loadtests.record import Record
-from loadtests.servers import Server, pin_threads, pinned, running, service
-from loadtests.target import count_between, cpus_argument, number_between, setting_argument
-from loadtests.topology import add_topology, topology
+from loadtests.checks.offline_runs import offline
+from loadtests.drivers import closedloop, workloads
+from loadtests.drivers.outcomes import OK, mean_batch
+from loadtests.reports.finding import Finding, Measured, over, spread
+from loadtests.reports.record import Record
+from loadtests.servers import procfs as processes
+from loadtests.servers.launch import Server, pin_threads, pinned, running, service
+from loadtests.servers.target import count_between, cpus_argument, number_between, setting_argument
+from loadtests.servers.topology import add_topology, topology
 
 TITLE = "Served throughput of the default model as a share of its best offline throughput"
 SHARE = 0.85

@@ -6,18 +6,20 @@ Of every request: from when it should have been sent to the answer that its call
 import argparse
 from collections.abc import Sequence
 
-from loadtests import arrivals, comeback, processes
-from loadtests.chaos.traffic import encode
-from loadtests.checks.finding import Finding, Measured
+from loadtests.chaos.spared import at_most, none
+from loadtests.checks import comeback
 from loadtests.checks.hopeless import hopeless, is_whole
 from loadtests.checks.saturation import ACCELERATOR
-from loadtests.checks.spared import at_most, none
-from loadtests.openloop import Run, referee
-from loadtests.outcomes import OK, Outcome, percentiles
-from loadtests.record import Record
-from loadtests.servers import Server, running
-from loadtests.target import Target, count_between, number_between
-from loadtests.yardsticks.bench import simulated
+from loadtests.checks.yardsticks.bench import simulated
+from loadtests.drivers import arrivals
+from loadtests.drivers.background_load import encode
+from loadtests.drivers.openloop import Run, referee
+from loadtests.drivers.outcomes import OK, Outcome, percentiles
+from loadtests.reports.finding import Finding, Measured
+from loadtests.reports.record import Record
+from loadtests.servers import procfs as processes
+from loadtests.servers.launch import Server, running
+from loadtests.servers.target import Target, count_between, number_between
 
 TITLE = "Overload of a simulated accelerator (50 ms + 5 ms a request, max batch 32), and deadlines"
 DEADLINE = 10 * ACCELERATOR.time(1)

@@ -3,13 +3,14 @@
 import argparse
 from collections.abc import Sequence
 
-from loadtests import closedloop, lengths, workloads
-from loadtests.checks.finding import Finding
-from loadtests.lengths import Batched, Device
-from loadtests.openloop import Run
-from loadtests.outcomes import OK, percentiles
-from loadtests.record import Record
-from loadtests.servers import Server, Variant, running, service
+from loadtests.drivers import closedloop, workloads
+from loadtests.drivers.openloop import Run
+from loadtests.drivers.outcomes import OK, percentiles
+from loadtests.reports.finding import Finding
+from loadtests.reports.record import Record
+from loadtests.servers.launch import Server, Variant, running, service
+from loadtests.theory import length_split as lengths
+from loadtests.theory.length_split import Batched, Device
 
 # Ten times the 4 ms and 4 us of the published table: the HTTP of two small cores is then noise.
 DEVICE = Device(fixed=0.040, per_token=40e-6, limit=32)

@@ -19,11 +19,11 @@ from statistics import median
 import numpy as np
 
 from batcher.request import Request
-from loadtests.checks.finding import Finding, Measured, spread
-from loadtests.checks.spared import at_most
+from loadtests.chaos.spared import at_most
 from loadtests.checks.subjects import DEVICE, LIMIT, Bare, Deciding, Nowhere, Subject, Whole
-from loadtests.record import Record
-from loadtests.target import count_between
+from loadtests.reports.finding import Finding, Measured, spread
+from loadtests.reports.record import Record
+from loadtests.servers.target import count_between
 
 TITLE = (
     "CPU time of the schedule alone, for each request; the whole collector is reported beside it"

@@ -7,14 +7,14 @@ from statistics import median
 
 from tokenizers import Tokenizer
 
-from loadtests import closedloop, workloads
 from loadtests.baselines import model as baseline
-from loadtests.checks.finding import Finding, spread
 from loadtests.checks.padded import p99_of_long, skipped
-from loadtests.outcomes import OK, mean_batch
-from loadtests.record import Record
-from loadtests.servers import Variant, running, service
-from loadtests.target import Target
+from loadtests.drivers import closedloop, workloads
+from loadtests.drivers.outcomes import OK, mean_batch
+from loadtests.reports.finding import Finding, spread
+from loadtests.reports.record import Record
+from loadtests.servers.launch import Variant, running, service
+from loadtests.servers.target import Target
 
 MOST_TOKENS = 128
 BATCH = 64

@@ -5,15 +5,15 @@ import dataclasses
 from collections import defaultdict
 from statistics import median
 
-from loadtests import closedloop
-from loadtests.checks.finding import Finding, Measured, spread
 from loadtests.checks.saturation import ACCELERATOR
-from loadtests.record import Record
-from loadtests.servers import running
-from loadtests.target import count_between, number_between
-from loadtests.topology import add_topology, topology
-from loadtests.yardsticks.bench import Bench, Sizes, requests_to, simulated, unanswered
-from loadtests.yardsticks.replicas import RHOS, y7
+from loadtests.checks.yardsticks.bench import Bench, Sizes, requests_to, simulated, unanswered
+from loadtests.checks.yardsticks.replicas import RHOS, y7
+from loadtests.drivers import closedloop
+from loadtests.reports.finding import Finding, Measured, spread
+from loadtests.reports.record import Record
+from loadtests.servers.launch import running
+from loadtests.servers.target import count_between, number_between
+from loadtests.servers.topology import add_topology, topology
 
 TITLE = "Several simulated replicas: saturation against one, and dispatch (Y7)"
 SCALES = 0.97

@@ -6,12 +6,12 @@ Y1 to Y3 of `python -m loadtests yardsticks`, with loads and lengths of one's ow
 import argparse
 import dataclasses
 
-from loadtests.checks.finding import Finding, Measured
-from loadtests.record import Record
-from loadtests.target import count_between, number_between
-from loadtests.yardstick import exact
-from loadtests.yardsticks import queueing
-from loadtests.yardsticks.bench import ACCELERATOR, Bench, Sizes, late_drivers
+from loadtests.checks.yardsticks import queueing
+from loadtests.checks.yardsticks.bench import ACCELERATOR, Bench, Sizes, late_drivers
+from loadtests.reports.finding import Finding, Measured
+from loadtests.reports.record import Record
+from loadtests.servers.target import count_between, number_between
+from loadtests.theory.queueing import exact
 
 __all__ = ["ACCELERATOR", "TITLE", "add_arguments", "measure"]
 

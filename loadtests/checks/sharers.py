@@ -9,16 +9,16 @@ import json
 
 import numpy as np
 
-from loadtests.chaos.counters import parse
-from loadtests.chaos.reference import Computed
-from loadtests.chaos.traffic import encode
-from loadtests.checks.finding import Finding
+from loadtests.chaos.spared import exactly, none
 from loadtests.checks.saturation import ACCELERATOR
-from loadtests.checks.spared import exactly, none
-from loadtests.connections import Answer, Pool
-from loadtests.servers import Server
-from loadtests.target import Target
-from loadtests.timer import now
+from loadtests.drivers.background_load import encode
+from loadtests.drivers.http_client import Answer, Pool
+from loadtests.drivers.reference_answers import Computed
+from loadtests.drivers.timer import now
+from loadtests.reports.finding import Finding
+from loadtests.servers.launch import Server
+from loadtests.servers.metrics_page import parse
+from loadtests.servers.target import Target
 
 STAY, LEAVE_WAITING, LEAVE_RUNNING = "stay", "leave while it waits", "leave while it runs"
 CALLERS = (LEAVE_WAITING, STAY, LEAVE_RUNNING, STAY, LEAVE_WAITING, STAY, LEAVE_RUNNING, STAY)

@@ -13,12 +13,12 @@ import time
 from pathlib import Path
 from statistics import median
 
-from loadtests import arrivals, workloads
-from loadtests.checks.finding import Finding, Measured, spread
-from loadtests.openloop import Run, referee
-from loadtests.record import Record
-from loadtests.servers import Server, running, service
-from loadtests.target import count_between, number_between
+from loadtests.drivers import arrivals, workloads
+from loadtests.drivers.openloop import Run, referee
+from loadtests.reports.finding import Finding, Measured, spread
+from loadtests.reports.record import Record
+from loadtests.servers.launch import Server, running, service
+from loadtests.servers.target import count_between, number_between
 
 TITLE = "Slow clients beside normal ones"
 DEADLINE = 10.0  # seconds, for a head and for a body

@@ -10,7 +10,7 @@ from batcher.limits import Limits
 from batcher.request import Batch, Request, State
 from batcher.scheduling.keys import key_of
 from batcher.scheduling.schedule import Schedule
-from loadtests.lengths import Device
+from loadtests.theory.length_split import Device
 
 LIMIT = 32  # Of a batch.
 DEVICE = Device(fixed=0.050, per_token=40e-6, limit=LIMIT)

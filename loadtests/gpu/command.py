@@ -16,15 +16,15 @@ from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any
 
-from loadtests import check
-from loadtests.checks.finding import Finding, holds, table
+from loadtests.checks import command as check
+from loadtests.drivers.parallel import Load, drivers
 from loadtests.gpu import paths, served
 from loadtests.gpu.budget import Budget
-from loadtests.gpu.drivers import Load, drivers
 from loadtests.gpu.served import Saturated
-from loadtests.record import Record
-from loadtests.servers import running
-from loadtests.target import count_between, number_between
+from loadtests.reports.finding import Finding, holds, table
+from loadtests.reports.record import Record
+from loadtests.servers.launch import running
+from loadtests.servers.target import count_between, number_between
 from service.repository.locate import find_model
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from loadtests import workloads
 from loadtests.baselines.offline import rate
+from loadtests.drivers import workloads
 from loadtests.gpu.floor import floor, read_shape
 
 SENTENCES = 256

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from loadtests.servers import ROOT, python_path
+from loadtests.servers.launch import ROOT, python_path
 
 REFERENCE = "torch float32"
 PATHS: Mapping[str, Mapping[str, str]] = {

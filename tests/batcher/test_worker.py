@@ -215,7 +215,7 @@ def test_odd_results_are_the_batch_s_error(factory: RunnerFactory, reason: str) 
 def test_what_a_worker_prints_reaches_the_log_under_its_name(hosted: Hosted, log: LogWatch) -> None:
     hosted.run(("print", "one\ntwo"), ("write", "three "), ("write", "and four\n"))
     log.wait_for("three and four")
-    assert [line for name, line in log.lines if name == "batcher.workers.process-0"] == [
+    assert [line for name, line in log.lines if name == "batcher.worker-0"] == [
         "one",
         "two",
         "three and four",

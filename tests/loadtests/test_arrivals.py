@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtests import arrivals
+from loadtests.drivers import arrivals
 
 
 def test_poisson_is_the_same_for_the_same_seed_and_another_for_another():

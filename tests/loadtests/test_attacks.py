@@ -6,10 +6,10 @@ from itertools import islice
 
 import pytest
 
-from loadtests import attacks, mutations
-from loadtests.checks.attacks import Result, once
-from loadtests.rawsocket import Reply, exchange
-from loadtests.target import Target
+from loadtests.drivers.raw_http import Reply, exchange
+from loadtests.fuzz import attacks, mutations
+from loadtests.fuzz.run_attacks import Result, once
+from loadtests.servers.target import Target
 
 MOST = 65 << 20  # bytes of one attack
 

@@ -4,8 +4,8 @@ import pytest
 
 from loadtests.checks import backends, sts
 from loadtests.checks.backends import ALONE, AUTO, EAGER, SHORT
-from loadtests.openloop import Run
-from loadtests.outcomes import Outcome
+from loadtests.drivers.openloop import Run
+from loadtests.drivers.outcomes import Outcome
 
 
 def test_auto_is_held_against_the_best_single_backend_round_by_round() -> None:

@@ -5,12 +5,12 @@ import json
 import pytest
 
 from loadtests.chaos import invariants, resources
-from loadtests.chaos.counters import parse
-from loadtests.chaos.history import Call, History
-from loadtests.chaos.reference import Computed
 from loadtests.chaos.resources import Resources, Usage
 from loadtests.chaos.scenario import Allowed
-from loadtests.connections import Answer
+from loadtests.drivers.history import Call, History
+from loadtests.drivers.http_client import Answer
+from loadtests.drivers.reference_answers import Computed
+from loadtests.servers.metrics_page import parse
 
 REFERENCE = Computed()
 NOTHING = Allowed()

@@ -12,7 +12,7 @@ from loadtests.chaos.launcher import DRILLS
 from loadtests.chaos.liar import LIES
 from loadtests.chaos.scenario import NotRunnable, Scenario
 from loadtests.chaos.table import TABLE
-from loadtests.servers import Variant
+from loadtests.servers.launch import Variant
 
 CLASSES = {"L": 12, "B": 22, "N": 10, "W": 17, "H": 8, "S": 6, "J": 8}
 PROPERTIES = {"I1", "I2", "I3", "I4", "I5", "I6"}

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from loadtests import processes, record
 from loadtests.baselines import forward
 from loadtests.checks import isolation, sts
-from loadtests.checks.finding import Finding, holds, table
+from loadtests.reports import record
+from loadtests.reports.finding import Finding, holds, table
+from loadtests.servers import procfs as processes
 
 
 def test_equal_values_share_the_mean_of_their_ranks():

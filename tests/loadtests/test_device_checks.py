@@ -5,10 +5,10 @@ import argparse
 import pytest
 
 from loadtests.checks import gap, replicas
-from loadtests.openloop import Run
-from loadtests.outcomes import Outcome
-from loadtests.topology import add_topology, topology
-from loadtests.yardsticks.replicas import judged
+from loadtests.checks.yardsticks.replicas import judged
+from loadtests.drivers.openloop import Run
+from loadtests.drivers.outcomes import Outcome
+from loadtests.servers.topology import add_topology, topology
 
 
 def backlog(batches: int, each: float) -> Run:

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from loadtests import arrivals
-from loadtests.dispatch import dispatched, least_expected_completion, round_robin
-from loadtests.yardstick import Accelerator, take_all
+from loadtests.drivers import arrivals
+from loadtests.theory.dispatch import dispatched, least_expected_completion, round_robin
+from loadtests.theory.queueing import Accelerator, take_all
 
 BALANCED = Accelerator(0.005, 0.0005, 32)
 

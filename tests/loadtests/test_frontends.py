@@ -2,10 +2,10 @@
 
 import os
 
-from loadtests import processes
-from loadtests.callers import Asked
 from loadtests.checks import frontends
-from loadtests.checks.finding import Finding, holds
+from loadtests.drivers.callers import Asked
+from loadtests.reports.finding import Finding, holds
+from loadtests.servers import procfs as processes
 
 
 def asked(caller: int, sent: float, status: str, front: str = "") -> Asked:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from loadtests.drivers.parallel import Load, summed
 from loadtests.gpu import command, paths, served
 from loadtests.gpu.budget import Budget
-from loadtests.gpu.drivers import Load, summed
 from loadtests.gpu.floor import Shape, floor, read_shape
 from loadtests.gpu.served import Saturated
 

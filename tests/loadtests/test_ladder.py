@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from loadtests import ladder
-from loadtests.outcomes import Outcome, Summary, summarise
+from loadtests.drivers.outcomes import Outcome, Summary, summarise
+from loadtests.theory import ladder
 
 
 def visited(first: list[float], capacity: float) -> list[float]:

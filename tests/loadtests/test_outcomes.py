@@ -6,10 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from loadtests import closedloop
-from loadtests.connections import Answer
-from loadtests.openloop import Run
-from loadtests.outcomes import Outcome, batch_sizes, mean_batch, percentiles, summarise, write_raw
+from loadtests.drivers import closedloop
+from loadtests.drivers.http_client import Answer
+from loadtests.drivers.openloop import Run
+from loadtests.drivers.outcomes import (
+    Outcome,
+    batch_sizes,
+    mean_batch,
+    percentiles,
+    summarise,
+    write_raw,
+)
 
 
 def outcome(scheduled: float, latency: float, status: str = "200", lag: float = 0.0, timing=b""):

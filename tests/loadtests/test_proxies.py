@@ -6,10 +6,10 @@ import re
 import pytest
 
 from loadtests.chaos.proxy import Toxics, proxy
-from loadtests.proxies import PROXIES, find
-from loadtests.rawsocket import Reply, exchange
-from loadtests.servers import ROOT
-from loadtests.target import Target
+from loadtests.drivers.raw_http import Reply, exchange
+from loadtests.servers.launch import ROOT
+from loadtests.servers.proxies import PROXIES, find
+from loadtests.servers.target import Target
 
 ANSWER = b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 100
 

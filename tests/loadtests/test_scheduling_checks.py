@@ -6,14 +6,15 @@ from itertools import chain
 
 import pytest
 
-from loadtests import arrivals, lengths
-from loadtests.chaos.reference import Computed
 from loadtests.checks import duplicates, hopeless, lanes, overload, padded, policy, sharers
-from loadtests.checks.finding import Finding
+from loadtests.checks.comeback import Attempt, Call
 from loadtests.checks.saturation import ACCELERATOR
-from loadtests.comeback import Attempt, Call
-from loadtests.openloop import Run
-from loadtests.outcomes import Outcome
+from loadtests.drivers import arrivals
+from loadtests.drivers.openloop import Run
+from loadtests.drivers.outcomes import Outcome
+from loadtests.drivers.reference_answers import Computed
+from loadtests.reports.finding import Finding
+from loadtests.theory import length_split as lengths
 
 FULL = ACCELERATOR.time(ACCELERATOR.limit)
 

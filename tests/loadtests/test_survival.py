@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from loadtests.chaos.history import Call
-from loadtests.chaos.reference import Computed
-from loadtests.checks import spared, survival
-from loadtests.checks.finding import holds
+from loadtests.chaos import spared, survival
+from loadtests.drivers.history import Call
+from loadtests.drivers.reference_answers import Computed
+from loadtests.reports.finding import holds
 
 REFERENCE = Computed()
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.outcomes import Outcome, summarise
-from loadtests.tune_bench import Seen as SeenRun
-from loadtests.tune_bench import base_settings, shown
-from loadtests.tune_candidates import Seen, alternatives
-from loadtests.tune_plan import Prediction, read
-from loadtests.tune_report import Tuned, answer, body, plot
-from loadtests.tune_search import DEFAULT, Candidate, Look, judge
+from loadtests.drivers.outcomes import Outcome, summarise
+from loadtests.tune.bench import Seen as SeenRun
+from loadtests.tune.bench import base_settings, shown
+from loadtests.tune.candidates import Seen, alternatives
+from loadtests.tune.planned import Prediction, read
+from loadtests.tune.report import Tuned, answer, body, plot
+from loadtests.tune.search import DEFAULT, Candidate, Look, judge
 
 SIZE_8 = Candidate((("BATCHER_MAX_BATCH_SIZE", "8"),))
 SEEN = Seen(max_batch_size=64, largest_batch=24, largest_tokens=1024, threads=1, cores=2)

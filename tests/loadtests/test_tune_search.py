@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from loadtests.tune_search import (
+from loadtests.tune.search import (
     DEFAULT,
     Candidate,
     Look,

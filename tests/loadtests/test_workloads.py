@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loadtests import workloads
+from loadtests.drivers import workloads
 
 
 @pytest.fixture

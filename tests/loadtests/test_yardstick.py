@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from loadtests import arrivals
-from loadtests.yardstick import Accelerator, exact, identity, take_all, usual_loop
+from loadtests.drivers import arrivals
+from loadtests.theory.queueing import Accelerator, exact, identity, take_all, usual_loop
 
 OVERHEAD = Accelerator(0.005, 0.0001, 32)
 BALANCED = Accelerator(0.005, 0.0005, 32)

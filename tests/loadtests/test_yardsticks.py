@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loadtests import arrivals
 from loadtests.baselines.pickup import PickUp, _settle
-from loadtests.checks.finding import Finding, Measured
-from loadtests.openloop import Run
-from loadtests.outcomes import Outcome
-from loadtests.record import Record
-from loadtests.yardstick import take_all, usual_loop
-from loadtests.yardsticks import closed, command, linger, policies, queueing
-from loadtests.yardsticks.bench import ACCELERATOR, Bench, Poisson, Sizes, unanswered
-from loadtests.yardsticks.borrowed import BORROWED, Borrowed
+from loadtests.checks.yardsticks import closed, command, linger, policies, queueing
+from loadtests.checks.yardsticks.bench import ACCELERATOR, Bench, Poisson, Sizes, unanswered
+from loadtests.checks.yardsticks.borrowed import BORROWED, Borrowed
+from loadtests.drivers import arrivals
+from loadtests.drivers.openloop import Run
+from loadtests.drivers.outcomes import Outcome
+from loadtests.reports.finding import Finding, Measured
+from loadtests.reports.record import Record
+from loadtests.theory.queueing import take_all, usual_loop
 from service.models import RunnerConfig
 from service.models.simulated import SimulatedRunner
 

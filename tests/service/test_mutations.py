@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtests.inprocess import Application
-from loadtests.mutations import MODEL, VALID, Mutant, bodies
+from loadtests.fuzz.inprocess import Application
+from loadtests.fuzz.mutations import MODEL, VALID, Mutant, bodies
 from service.errors import Problem
 from tests.conftest import EFFORT
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from batcher.limits import Limits
-from loadtests.yardstick import Accelerator, exact
+from loadtests.theory.queueing import Accelerator, exact
 from service.plan import trial
 from service.plan.traffic import Lengths, Traffic
 from service.plan.trial import Trial

@@ -160,5 +160,5 @@ def test_the_content_of_a_model_changes_with_its_config_and_its_weights(tmp_path
 
 
 def test_reading_a_profile_loads_no_torch() -> None:
-    script = "import service.profile, sys; sys.exit('torch' in sys.modules)"
+    script = "import service.cache.profiles, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

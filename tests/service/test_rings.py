@@ -11,10 +11,10 @@ import weakref
 import pytest
 import uvloop
 
-from loadtests import attacks
-from loadtests.inprocess import Application
-from loadtests.rawsocket import exchange
-from loadtests.target import Target
+from loadtests.drivers.raw_http import exchange
+from loadtests.fuzz import attacks
+from loadtests.fuzz.inprocess import Application
+from loadtests.servers.target import Target
 from service.edge.server import Server
 from tests.service.edge import POST, HeldClient, run, serving
 

@@ -12,7 +12,7 @@ from mlserver.types import InferenceRequest, InferenceResponse
 
 from loadtests.peers.model import load
 from loadtests.peers.options import Options
-from loadtests.servers import free_port
+from loadtests.servers.launch import free_port
 
 NAME = "embed"
 

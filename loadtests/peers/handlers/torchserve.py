@@ -58,7 +58,7 @@ def write_settings(options: Options, folder: Path, management: int, metrics: int
 
 
 if __name__ == "__main__":
-    from loadtests.servers import free_port
+    from loadtests.servers.launch import free_port
 
     options = Options.from_environment()
     home = Path(os.environ["PEER_FOLDER"])

@@ -1,0 +1,132 @@
+"""N callers, each sending its next request when its last is answered: what throughput looks like.
+
+Latencies from here flatter an overloaded server (it slows its own callers); see `openloop`.
+"""
+
+import argparse
+import asyncio
+import bisect
+import gc
+import itertools
+from collections.abc import Sequence
+
+import uvloop
+
+from loadtests.drivers import workloads
+from loadtests.drivers.http_client import Answer, Answered, Pool
+from loadtests.drivers.openloop import Run
+from loadtests.drivers.outcomes import OK, Outcome
+from loadtests.drivers.timer import now
+from loadtests.servers.target import Target, count_between, number_between, target_argument
+
+GRACE_SECONDS = 30.0
+FAILURES_ALLOWED = 100  # A server that refuses at once would otherwise be asked for ever faster.
+
+
+def drive(
+    target: Target,
+    requests: Sequence[bytes],
+    callers: int,
+    seconds: float,
+    *,
+    most: int = 1_000_000,
+    keep_bodies: bool = False,
+) -> Run:
+    """Callers take `requests` in turn, going round, until `seconds` or `most` requests are over.
+
+    Outcomes are in order of sending. Raises RuntimeError after too many failures.
+    """
+    run: Run = uvloop.run(_drive(target, requests, callers, seconds, most, keep_bodies))
+    return run
+
+
+async def _drive(
+    target: Target,
+    requests: Sequence[bytes],
+    callers: int,
+    seconds: float,
+    most: int,
+    keep_bodies: bool,
+) -> Run:
+    pool, finished = Pool(target, callers, keep_bodies), asyncio.Event()
+    outcomes: list[Outcome] = []
+    endless = itertools.cycle(requests)
+    begin = now()
+    waiting, failures = callers, 0
+
+    def settled(outcome: Outcome) -> Answered:
+        def settle(answer: Answer) -> None:
+            nonlocal failures
+            outcome.settle(answer)
+            failures += outcome.status != OK
+            send_next()
+
+        return settle
+
+    def send_next() -> None:
+        nonlocal waiting
+        time = now()
+        if time - begin >= seconds or len(outcomes) >= most or failures > FAILURES_ALLOWED:
+            waiting -= 1
+            if waiting == 0:
+                finished.set()
+            return
+        outcome = Outcome(time)
+        outcome.sent = time
+        outcomes.append(outcome)
+        pool.send(next(endless), settled(outcome))
+
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        for _ in range(callers):
+            send_next()
+        await asyncio.wait_for(finished.wait(), seconds + GRACE_SECONDS)
+    except TimeoutError:
+        ended = now()
+        for outcome in outcomes:
+            if not outcome.answered:
+                outcome.lose(ended)
+    finally:
+        gc.enable()
+        gc.unfreeze()
+    ended = min(now(), begin + seconds)
+    await pool.close()
+    if failures > FAILURES_ALLOWED:
+        worst = next(outcome.status for outcome in outcomes if outcome.status != OK)
+        raise RuntimeError(f"{failures} of {len(outcomes)} requests failed, first: {worst}")
+    return Run(outcomes, begin, ended - begin)
+
+
+def throughput(run: Run, skip: float = 1.0) -> float:
+    """Answers a second, from the last answer before `skip` to the last before the end.
+
+    Answers come in batches; counting from one batch's end to another's is exact where a fixed
+    window would be off by up to a batch.
+    """
+    answers = sorted(out.answered for out in run.outcomes if out.status == OK)
+    first = max(0, bisect.bisect_right(answers, run.begin + skip) - 1)
+    last = bisect.bisect_right(answers, run.begin + run.seconds) - 1
+    return (last - first) / (answers[last] - answers[first]) if last > first else 0.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--target", type=target_argument, default="http://127.0.0.1:8000")
+    parser.add_argument("--callers", type=count_between(1, 4096), default=64)
+    parser.add_argument("--seconds", type=number_between(0.1, 600), default=10.0)
+    parser.add_argument("--texts", choices=workloads.KINDS, default="short")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--skip", type=number_between(0, 600), default=1.0, help="warm-up seconds")
+    workloads.add_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """The command: returns 0 when every request was answered 200."""
+    texts = workloads.texts(args.texts, workloads.load_sentences(args.sentences), args.seed)
+    requests = [args.target.post("/embed", workloads.embed_body(text)) for text in texts]
+    print(f"{args.callers} callers for {args.seconds:g} s to {args.target.url}", flush=True)
+    finished = drive(args.target, requests, args.callers, args.seconds)
+    summary = finished.summary(args.skip)
+    print(f"throughput {throughput(finished, args.skip):.1f}/s  {summary}")
+    return 0 if summary.answered_share == 1 else 1

@@ -1,0 +1,1 @@
+"""What starts a service to measure, and reads how it is."""
