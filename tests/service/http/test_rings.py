@@ -16,7 +16,7 @@ from loadtests.fuzz import attacks
 from loadtests.fuzz.inprocess import Application
 from loadtests.servers.target import Target
 from service.edge.server import Server
-from tests.service.edge import POST, HeldClient, run, serving
+from tests.service.loopback import POST, HeldClient, run, serving
 
 GOOD = attacks.Attack("", "good", lambda: [attacks.post(b'{"inputs":"a"}')], frozenset({200}))
 NAMES = [

@@ -38,7 +38,7 @@ from tests.batcher.runners import (
 )
 from tests.fakes import PATIENCE, LogWatch, children, join
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 class Hosted:

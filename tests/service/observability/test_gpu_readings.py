@@ -14,7 +14,7 @@ from service.observability.gpu_readings import Telemetry
 from service.placement.nvml import Driver
 from service.state import Front
 from tests.service.conftest import FakeClient
-from tests.service.test_gpus import FakeNvml, with_devices
+from tests.service.placement.test_nvml import FakeNvml, with_devices
 
 SOON = 0.01  # seconds of patience with a driver that hangs
 LONG = 30.0  # and with one that answers

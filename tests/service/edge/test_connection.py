@@ -14,7 +14,7 @@ from service.api import openapi as docs
 from service.edge import head
 from service.edge.connections import Patience
 from tests.service.conftest import is_tei_error
-from tests.service.edge import CHUNKED, POST, HeldClient, Reply, post, run, serving
+from tests.service.loopback import CHUNKED, POST, HeldClient, Reply, post, run, serving
 
 GET = b"GET /health/live HTTP/1.1\r\nHost: a\r\n"
 SOON = 0.05  # seconds: a deadline that is to pass

@@ -29,7 +29,7 @@ from service.repository.locate import find_model
 from service.repository.spec import read_spec
 from service.tasks.text import TextTokenizer
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 DEADLINE = 60.0  # seconds; whatever takes this long has failed
 

@@ -17,7 +17,7 @@ from service.tasks.plain_text import WordCounter
 from tests.conftest import EFFORT
 from tests.service.conftest import FakeClient, make_front
 
-_CONFIG = Path(__file__).parents[2] / "loadtests" / "openapi.toml"
+_CONFIG = Path(__file__).parents[3] / "loadtests" / "openapi.toml"
 
 
 def described() -> Any:

@@ -13,8 +13,8 @@ import time
 import httpx2
 import pytest
 
-from tests.service.edge import POST, HeldClient, post, run, serving
-from tests.service.test_server import DEADLINE, Server, simulated
+from tests.service.loopback import POST, HeldClient, post, run, serving
+from tests.service.processes.test_server import DEADLINE, Server, simulated
 
 LONG = "600000"  # milliseconds: a delay that no test waits for
 

@@ -14,7 +14,7 @@ from service.app import create_app
 from service.settings import Settings
 from tests.fakes import GatedRunner
 from tests.service.conftest import make_front, vector_of
-from tests.service.test_metrics import samples
+from tests.service.observability.test_prometheus import samples
 
 SAME = {"inputs": "the same"}
 

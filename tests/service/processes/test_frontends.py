@@ -24,7 +24,15 @@ import pytest
 
 from service.models.simulated import answers
 from tests.service import hasty
-from tests.service.test_server import DEADLINE, ROOT, Server, command, ends, loading, worker_of
+from tests.service.processes.test_server import (
+    DEADLINE,
+    ROOT,
+    Server,
+    command,
+    ends,
+    loading,
+    worker_of,
+)
 
 FRONTS = 2
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 
 from service.edge.overdue import Overdue
-from tests.service.edge import run
+from tests.service.loopback import run
 
 
 def test_each_expires_in_its_turn_and_none_that_was_removed() -> None:
