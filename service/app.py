@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Lifespan
 from service.api import openai, tei
 from service.api import openapi as docs
 from service.api import operations as health
+from service.errors import Envelope
 from service.http.middleware import ExchangeMiddleware, raise_again
 from service.state import Front, State
 
@@ -30,7 +31,9 @@ class Service(Starlette):
 
     def build_middleware_stack(self) -> ASGIApp:
         hot: dict[str, ASGIApp] = {"/embed": tei.Embed(), "/v1/embeddings": openai.Embeddings()}
-        return ExchangeMiddleware(super().build_middleware_stack(), self._front, hot)
+        return ExchangeMiddleware(
+            super().build_middleware_stack(), self._front, hot, envelope_of=envelope_of
+        )
 
 
 def create_app(front: Front) -> Starlette:
@@ -57,3 +60,8 @@ def create_app(front: Front) -> Starlette:
     ]
     front.tally.routes = tuple(route.path.replace(":path", "") for route in routes)
     return Service(front, routes, lifespan)
+
+
+def envelope_of(path: str) -> Envelope:
+    """How the protocol that owns a path writes its errors."""
+    return openai.envelope if path.startswith("/v1/") else tei.envelope

@@ -23,6 +23,9 @@ from batcher import (
 
 Header = tuple[bytes, bytes]
 
+Envelope = Callable[["Problem", str], dict[str, object]]
+"""The body of an error, from the problem and the request's id."""
+
 _SPREAD = 0.5  # of the wait
 
 

@@ -6,15 +6,14 @@ import asyncio
 import itertools
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import orjson
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batcher import BatcherError, WorkerLost
-from service.api import openai, tei
-from service.errors import Problem, internal, outcome_of, problem_of
+from service.errors import Envelope, Problem, internal, outcome_of, problem_of
 from service.http.exchange import Disconnected, Exchange
 from service.http.limits import check_key
 from service.http.patience import Patience
@@ -28,8 +27,15 @@ class ExchangeMiddleware:
     """`hot` are the POST endpoints by path: reached at once, without Starlette's own layers, which
     cost more than a third of a short request."""
 
-    def __init__(self, app: ASGIApp, front: Front, hot: Mapping[str, ASGIApp]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        front: Front,
+        hot: Mapping[str, ASGIApp],
+        envelope_of: Callable[[str], Envelope],
+    ) -> None:
         self._app = app
+        self._envelope_of = envelope_of
         self._front = front
         self._hot = hot
         self._now = front.clock.now
@@ -89,8 +95,7 @@ class ExchangeMiddleware:
         else:
             _log.error("request %s failed", request_id, exc_info=error)
             problem = internal()
-        envelope = openai.envelope if path.startswith("/v1/") else tei.envelope
-        body = orjson.dumps(envelope(problem, request_id))
+        body = orjson.dumps(self._envelope_of(path)(problem, request_id))
         await exchange.answer(body, *problem.headers(front.draw), status=problem.status)
         return None
 
