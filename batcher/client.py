@@ -8,11 +8,11 @@ from typing import Any, Protocol
 
 from batcher.collector import Collector
 from batcher.errors import BatcherError, Cancelled, DeadlineExceeded
-from batcher.futures import Call, LoopSink
+from batcher.futures import LoopSink, PendingCall, late
 from batcher.request import LEVELS, Answer, BatchReport, Payload, Request
 from batcher.scheduling.keys import key_of
 from batcher.snapshot import Snapshot
-from batcher.timeouts import Expiry
+from batcher.timeouts import Deadlines
 
 _LEVELS = range(LEVELS)
 
@@ -68,7 +68,7 @@ class LocalClient(Client):
         self._loop = loop
         self._request_timeout = request_timeout
         self._sink = LoopSink(loop)
-        self._expiry = Expiry(loop)
+        self._deadlines = Deadlines(loop, collector.clock)
         limits = collector.limits
         self._shares = limits.share_equal or limits.cache_bytes > 0
 
@@ -90,7 +90,7 @@ class LocalClient(Client):
             costs = [1] * len(payloads)
         check(costs, deadline, priority, now)
         places = range(len(payloads))
-        call, sink = Call(self._loop, len(payloads)), self._sink
+        call, sink = PendingCall(self._loop, len(payloads), deadline), self._sink
         key = key_of if self._shares else _no_key
         requests = [
             Request(
@@ -107,19 +107,16 @@ class LocalClient(Client):
             for place, payload, cost in zip(places, payloads, costs, strict=True)
         ]
         self._collector.submit(requests)
-        self._expiry.watch(call, deadline - now, self._expire, requests)
+        self._deadlines.watch(call, now)
         try:
             return await call.future
         except (asyncio.CancelledError, BatcherError):
-            self._collector.withdraw(requests, Cancelled("the caller has gone"))
+            why = late() if call.is_late else Cancelled("the caller has gone")
+            self._collector.withdraw(requests, why)
             raise
         finally:
-            self._expiry.ended(call)
-            del call, requests  # an error will know this frame, and they the error: a ring
-
-    def _expire(self, requests: Sequence[Request]) -> None:
-        late = DeadlineExceeded("the deadline passed before the answer was there")
-        self._collector.withdraw(requests, late)
+            self._deadlines.ended(call)
+            del call, requests  # breaks the cycle of an exception and this frame
 
     async def snapshot(self) -> Snapshot:
         return self._collector.snapshot()

@@ -13,15 +13,15 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from batcher.client import Client, check
 from batcher.clock import Clock
-from batcher.errors import BatcherError, DeadlineExceeded, NotReady, Overloaded, RunnerFailed
-from batcher.futures import Call
+from batcher.errors import BatcherError, NotReady, Overloaded, RunnerFailed
+from batcher.futures import PendingCall
 from batcher.remote import codec
 from batcher.remote.channel import Channel
 from batcher.remote.messages import Failed, FrameError, Json, Message, Settled, Submit
 from batcher.remote.told import batches_from, snapshot_from
 from batcher.request import Answer, BatchReport, Payload
 from batcher.snapshot import Snapshot
-from batcher.timeouts import Expiry
+from batcher.timeouts import Deadlines
 
 _PATIENCE = 2.0  # seconds for the engine to say how it is
 _RETRY = 1.0  # seconds; nobody knows how long a model takes to load
@@ -42,9 +42,9 @@ class RemoteClient(Client):
         self._asked = asked
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
-        self._expiry = Expiry(self._loop)
+        self._deadlines = Deadlines(self._loop, clock)
         self._numbers = itertools.count(1)  # never used again, whichever engine it was for
-        self._calls: dict[int, Call] = {}  # each has no outcome yet
+        self._calls: dict[int, PendingCall] = {}  # each has no outcome yet
         self._channel: Channel | None = None
 
     async def attach(self, end: socket.socket) -> None:
@@ -89,18 +89,18 @@ class RemoteClient(Client):
             frame = codec.submit(Submit(number, deadline, priority, caller, costs, payloads))
         except FrameError as error:
             raise RunnerFailed(f"the input cannot be sent to the engine: {error}") from None
-        call = self._calls[number] = Call(self._loop, count)
+        call = self._calls[number] = PendingCall(self._loop, count, deadline)
         channel.send(frame)
-        self._expiry.watch(call, deadline - now, self._expire, number)
+        self._deadlines.watch(call, now)
         try:
             return await call.future
         except (asyncio.CancelledError, BatcherError):
-            self._withdraw(number, is_late=False)
+            self._withdraw(number, call.is_late)
             raise
         finally:
-            self._expiry.ended(call)
+            self._deadlines.ended(call)
             self._calls.pop(number, None)
-            del call  # an error will know this frame, and they the error: a ring
+            del call  # breaks the cycle of an exception and this frame
 
     async def snapshot(self) -> Snapshot:
         """Raises NotReady while there is no engine, or it does not answer."""
@@ -150,12 +150,6 @@ class RemoteClient(Client):
         if self._channel is None or not self._channel.is_open:
             raise NotReady("the engine is being started", _RETRY)
         return self._channel
-
-    def _expire(self, number: int) -> None:
-        call = self._calls.get(number)
-        if call is not None:
-            self._withdraw(number, is_late=True)
-            call.settle(0, DeadlineExceeded("the deadline passed before the answer was there"))
 
     def _withdraw(self, number: int, is_late: bool) -> None:
         if self._calls.pop(number, None) is not None and self._channel is not None:

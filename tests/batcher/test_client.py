@@ -15,7 +15,7 @@ from batcher.collector import Collector
 from batcher.errors import DeadlineExceeded, NotReady, Overloaded, RunnerFailed
 from batcher.limits import Limits
 from batcher.request import Batch
-from batcher.timeouts import PATIENCE
+from batcher.timeouts import SLOW_AFTER
 from tests.fakes import run_async
 
 
@@ -195,7 +195,7 @@ async def test_answers_leave_no_timer_behind_but_one_look_soon() -> None:
     timers = loop._scheduled  # type: ignore[attr-defined]
     left = [timer.when() - loop.time() for timer in timers if not timer.cancelled()]
     assert len(left) == 2  # one is the test's own deadline
-    assert min(left) <= PATIENCE
+    assert min(left) <= SLOW_AFTER
 
 
 @on_a_loop
