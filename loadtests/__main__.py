@@ -12,6 +12,7 @@ from loadtests.drivers import closedloop, openloop
 from loadtests.gpu import command as gpu
 from loadtests.peers import command as peers
 from loadtests.peers import compare
+from loadtests.revisions import interleave
 from loadtests.tune import command as tune
 
 COMMANDS = {
@@ -22,6 +23,7 @@ COMMANDS = {
     "check": (check, "measure one claim and write it to results/"),
     "tune": (tune, "the settings that carry the highest rate within a p95"),
     "yardsticks": (yardsticks, "how near the best possible: ideal, measured, ratio, verdict"),
+    "interleave": (interleave, "a command in two checkouts in turn: is the new code slower?"),
     "gpu": (gpu, "what the service makes of a GPU; loadtests/gpu.sh where there is no network"),
     "chaos": (chaos, "inject every fault that one machine can, and check every request"),
 }

@@ -1,0 +1,1 @@
+"""Two checkouts of this project beside each other: how fast each is, what a request passes."""
