@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from batcher.timeouts import TimeoutQueue
 from service.api import tei
 from service.edge.hangups import Hangups
-from service.edge.overdue import Overdue
 from service.errors import Problem, outcome_of
 from service.http.exchange import RECEIPT_TIMEOUT
 from service.observability.prometheus import Tally
@@ -41,11 +41,13 @@ class Connections:
     def __init__(self, tally: Tally, bound: int, patience: Patience | None = None) -> None:
         patience = patience or Patience()
         self.bound = bound
-        self.heads: Overdue[Connection] = Overdue(patience.receipt, _end_of_head)
-        self.rests: Overdue[Connection] = Overdue(patience.receipt, _abort)
-        self.idle: Overdue[Connection] = Overdue(patience.idle, self._end_of_idle)
-        self.leaving: Overdue[Connection] = Overdue(patience.leaving, self._end_of_leaving)
-        self.stalled: Overdue[Connection] = Overdue(patience.reading, _end_of_reading)
+        self.heads: TimeoutQueue[Connection] = TimeoutQueue(patience.receipt, _end_of_head)
+        self.rests: TimeoutQueue[Connection] = TimeoutQueue(patience.receipt, _abort)
+        self.idle: TimeoutQueue[Connection] = TimeoutQueue(patience.idle, self._end_of_idle)
+        self.leaving: TimeoutQueue[Connection] = TimeoutQueue(
+            patience.leaving, self._end_of_leaving
+        )
+        self.stalled: TimeoutQueue[Connection] = TimeoutQueue(patience.reading, _end_of_reading)
         self.hangups = Hangups()
         self._tally = tally
         self._default_headers: list[tuple[bytes, bytes]] = []
