@@ -46,8 +46,9 @@ class Settings(BaseSettings):
         pattern=r"^(transformers|simulated|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$",
         description="transformers, simulated, or package.module:Class of your own",
     )
-    task: Literal["auto", "embed"] = Field(
-        "auto", description="what the model does; auto: from its config"
+    task: Literal["auto", "embed", "classify"] = Field(
+        "auto",
+        description="what the model does; auto: by its files, which must leave no doubt",
     )
     device: str = Field(
         "auto",

@@ -60,7 +60,7 @@ class EncoderRunner:
         started = time.perf_counter()
         config = self._config
         place = self._place()
-        self._spec = read_spec(find_model(config.model))
+        self._spec = read_spec(find_model(config.model), config.task)
         self._tokenizer: TextTokenizer | None = None  # loaded with the first text
         _say(f"loading {config.model} from {self._spec.folder} on {place.device} …")
         opened = open_backend(config, self._spec, place, _say)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import threading
 import time
 from concurrent.futures import Future
@@ -14,11 +15,13 @@ from service.models import RunnerConfig
 from service.models.placed import create_placed
 from service.placement.layout import Layout
 from service.repository.locate import find_model
-from service.repository.spec import read_spec
+from service.repository.spec import ModelNotSupported, read_spec
 from service.settings import Settings
 from service.state import Served
 from service.tasks.plain_text import WholeText, WordCounter
 from service.tasks.text import TextTokenizer
+
+_log = logging.getLogger("service")
 
 
 async def find_served(settings: Settings) -> Served:
@@ -41,7 +44,18 @@ def _serve_model(settings: Settings) -> Served:
     if settings.runner != "transformers":
         preparer = WordCounter() if settings.runner == "simulated" else WholeText()
         return Served(settings.model_id, preparer, "never", created)
-    spec = read_spec(find_model(settings.model))
+    spec = read_spec(find_model(settings.model), settings.task)
+    if spec.task != "embed":
+        raise ModelNotSupported(
+            f"{spec.folder / 'config.json'}: a text classifier, which this version does not serve"
+            " as one; BATCHER_TASK=embed serves its body's vectors, without the labels"
+        )
+    if spec.dropped_head:
+        _log.warning(
+            "%s is served as an encoder (BATCHER_TASK=embed): its head is left out, and vectors of"
+            " a body that was not trained for embeddings may not compare well",
+            spec.dropped_head,
+        )
     return Served(
         settings.model_id,
         TextTokenizer.load(spec),

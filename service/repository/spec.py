@@ -1,11 +1,24 @@
-"""What the files in a sentence encoder's folder say about it. Reads JSON only: no torch."""
+"""What the files in a text model's folder say about it. Reads JSON only: no torch."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from service.repository.architecture import (
+    Activation,
+    Task,
+    activation_of,
+    choose_task,
+    dropped_head,
+    is_classifier,
+    labels_of,
+    takes_token_types,
+)
+from service.repository.json_files import ModelNotSupported as ModelNotSupported
+from service.repository.json_files import read_json, read_object
 
 Pooling = Literal["mean", "cls", "last"]
 
@@ -28,78 +41,91 @@ POOLINGS: dict[str, Pooling] = {"mean": "mean", "cls": "cls", "lasttoken": "last
 UNLIMITED = 1 << 20  # a model that names no limit of its own
 
 
-class ModelNotSupported(ValueError):
-    """The model is there and this service cannot run it. One line: which file says so."""
-
-
 @dataclass(frozen=True, slots=True)
 class EncoderSpec:
-    """What the files of a sentence encoder say. Lengths are in tokens, special ones included."""
+    """What the files of an encoder say. Lengths are in tokens, special ones included."""
 
     folder: Path  # holds config.json, tokenizer.json and the weights
-    pooling: Pooling
+    pooling: Pooling  # of task embed, as is normalize
     normalize: bool
     max_length: int
-    dimension: int
+    dimension: int  # of the hidden states, and of an embedder's vectors
     vocab_size: int  # rows of the embedding table: no id may reach it
     pad_id: int
     lowercase: bool  # lower-case the text first, whatever tokenizer.json does
     prompt: str  # goes before every text
+    task: Task = "embed"
+    labels: tuple[str, ...] = ()  # of task classify, by the place of their logit
+    activation: Activation = "softmax"  # from logits to scores
+    takes_token_types: bool = False
+    dropped_head: str = ""  # the architecture, where BATCHER_TASK=embed leaves its head out
 
 
-def read_spec(folder: Path) -> EncoderSpec:
-    """What the model's files say. Raises ModelNotSupported.
+def read_spec(folder: Path, task: str = "auto") -> EncoderSpec:
+    """What the model's files say. `task`: auto, embed or classify. Raises ModelNotSupported.
 
-    Without the sentence-transformers files (modules.json): mean pooling, normalised.
+    An encoder without the sentence-transformers files (modules.json): mean pooling, normalised.
     """
-    pooling: Pooling = "mean"
-    normalize = True
-    encoder = folder
-    if (folder / "modules.json").is_file():
-        modules = {kind: folder / path for kind, path in _modules(folder)}
-        encoder = modules["Transformer"]
-        pooling = _pooling(modules["Pooling"] / "config.json")
-        normalize = "Normalize" in modules
-    config = _read(encoder / "config.json")
-    tokenizer_config = _read(encoder / "tokenizer_config.json", optional=True)
+    modules = _modules(folder)
+    encoder = modules.get("Transformer", folder)
+    file = encoder / "config.json"
+    config = read_object(file)
+    tokenizer_config = read_object(encoder / "tokenizer_config.json", optional=True)
+    has_pooling = "Pooling" in modules
+    chosen = choose_task(task, config, file, is_sentence_encoder=has_pooling)
+    if chosen == "embed" and modules and not has_pooling and not dropped_head(config):
+        raise ModelNotSupported(_no_chain(folder / "modules.json", modules))
     if config.get("is_encoder_decoder"):
-        raise ModelNotSupported(f"{encoder / 'config.json'}: an encoder-decoder, not an encoder")
+        raise ModelNotSupported(f"{file}: an encoder-decoder, not an encoder")
     if tokenizer_config.get("truncation_side", "right") != "right":
         raise ModelNotSupported(f"{encoder / 'tokenizer_config.json'}: cuts texts on the left")
     if not (encoder / "tokenizer.json").is_file():
         raise ModelNotSupported(f"{encoder}: no tokenizer.json (the fast tokenizer's one file)")
-    sentence_config = _sentence_config(encoder)
+    sentence_config = _sentence_config(encoder, classifies=is_classifier(config))
+    labels = labels_of(config, file) if chosen == "classify" else ()
     return EncoderSpec(
         folder=encoder,
-        pooling=pooling,
-        normalize=normalize,
+        pooling=_pooling(modules["Pooling"] / "config.json") if has_pooling else "mean",
+        normalize="Normalize" in modules or not has_pooling,
         max_length=_max_length(config, tokenizer_config, sentence_config),
         dimension=_first_int(config, ("hidden_size", "dim", "d_model", "n_embd"), encoder),
         vocab_size=_first_int(config, ("vocab_size",), encoder),
         pad_id=_pad_id(config),
         lowercase=bool(sentence_config.get("do_lower_case", False)),
-        prompt=_default_prompt(folder),
+        prompt=_default_prompt(folder) if chosen == "embed" else "",
+        task=chosen,
+        labels=labels,
+        activation=activation_of(config, labels),
+        takes_token_types=takes_token_types(config),
+        dropped_head=dropped_head(config) if chosen == "embed" and not has_pooling else "",
     )
 
 
-def _modules(folder: Path) -> list[tuple[str, str]]:
-    """The chain in modules.json as (kind, folder); must be Transformer, Pooling[, Normalize]."""
+def _modules(folder: Path) -> dict[str, Path]:
+    """The chain in modules.json, the folder of each; empty: there is none. A transformer alone is
+    what sentence-transformers makes of a classifier."""
     file = folder / "modules.json"
+    if not file.is_file():
+        return {}
     try:
-        chain = [(str(m["type"]).rpartition(".")[2], str(m["path"])) for m in _read_any(file)]
+        chain = [(str(m["type"]).rpartition(".")[2], str(m["path"])) for m in read_json(file)]
     except (KeyError, TypeError) as error:
         raise ModelNotSupported(f"{file}: not a list of modules") from error
     kinds = [kind for kind, _ in chain]
-    if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
-        raise ModelNotSupported(
-            f"{file}: {' → '.join(kinds) or 'nothing'} is not supported "
-            "(Transformer → Pooling, Normalize or not after it, is)"
-        )
-    return chain
+    if not kinds or kinds != ["Transformer", "Pooling", "Normalize"][: len(kinds)]:
+        raise ModelNotSupported(_no_chain(file, kinds))
+    return {kind: folder / path for kind, path in chain}
+
+
+def _no_chain(file: Path, kinds: Iterable[str]) -> str:
+    return (
+        f"{file}: {' → '.join(kinds) or 'nothing'} is not supported "
+        "(Transformer → Pooling, Normalize or not after it, is)"
+    )
 
 
 def _pooling(file: Path) -> Pooling:
-    config = _read(file)
+    config = read_object(file)
     modes = config.get("pooling_mode")  # since sentence-transformers 5; flags before
     if modes is None:
         modes = [mode for flag, mode in POOLING_FLAGS.items() if config.get(flag)] or ["mean"]
@@ -127,18 +153,19 @@ def _max_length(
     return min(int(n) for n in limits if isinstance(n, int | float) and n > 0)
 
 
-def _sentence_config(folder: Path) -> dict[str, Any]:
+def _sentence_config(folder: Path, *, classifies: bool) -> dict[str, Any]:
     # sentence_bert_config.json, or in old folders sentence_roberta_config.json and the like
+    known = ("feature-extraction", *(["sequence-classification"] if classifies else []))
     for file in sorted(folder.glob("sentence_*_config.json")):
-        config = _read(file)
-        if config.get("transformer_task", "feature-extraction") != "feature-extraction":
+        config = read_object(file)
+        if config.get("transformer_task", "feature-extraction") not in known:
             raise ModelNotSupported(f"{file}: task {config['transformer_task']} is not supported")
         return config
     return {}
 
 
 def _default_prompt(folder: Path) -> str:
-    config = _read(folder / "config_sentence_transformers.json", optional=True)
+    config = read_object(folder / "config_sentence_transformers.json", optional=True)
     name = config.get("default_prompt_name")
     return "" if name is None else str((config.get("prompts") or {}).get(name, ""))
 
@@ -153,19 +180,3 @@ def _first_int(config: dict[str, Any], names: tuple[str, ...], folder: Path) -> 
         if isinstance(value := config.get(name), int):
             return value
     raise ModelNotSupported(f"{folder / 'config.json'}: names no {' or '.join(names)}")
-
-
-def _read(file: Path, *, optional: bool = False) -> dict[str, Any]:
-    if optional and not file.is_file():
-        return {}
-    value = _read_any(file)
-    if not isinstance(value, dict):
-        raise ModelNotSupported(f"{file}: not a JSON object")
-    return value
-
-
-def _read_any(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelNotSupported(f"{file}: cannot be read: {error}") from error

@@ -13,11 +13,37 @@ TINY_TEXTS = ["one", "two three four", "", "one two five four three two one four
 
 
 def make_tiny(folder: Path, kind: str, pooling: str, *, normalize: bool) -> Path:
-    """A model folder as the reference library itself writes it."""
-    import torch
+    """A sentence encoder's folder as the reference library itself writes it."""
     import transformers
 
     sentence_transformers = pytest.importorskip("sentence_transformers")
+    transformers.AutoModel.from_config(_config(kind)).save_pretrained(folder / "plain")
+    _save_tokenizer(folder / "plain", kind)
+    modules = sentence_transformers.sentence_transformer.modules
+    chain = [modules.Transformer(str(folder / "plain")), modules.Pooling(32, pooling)]
+    if normalize:
+        chain.append(modules.Normalize())
+    sentence_transformers.SentenceTransformer(modules=chain, device="cpu").save(
+        str(folder / "full"), create_model_card=False
+    )
+    return folder / "full"
+
+
+def make_classifier(folder: Path, kind: str, labels: int = 3, **fields: Any) -> Path:
+    """A text classifier's folder as transformers writes it; `fields`: of its config."""
+    import transformers
+
+    config = _config(kind, num_labels=labels, **fields)
+    model = transformers.AutoModelForSequenceClassification.from_config(config)
+    model.save_pretrained(folder)
+    _save_tokenizer(folder, kind)
+    return folder
+
+
+def _config(kind: str, **fields: Any) -> Any:
+    import torch
+    import transformers
+
     torch.manual_seed(7)
     shape: dict[str, Any] = {
         "vocab_size": len(WORDS),
@@ -30,13 +56,17 @@ def make_tiny(folder: Path, kind: str, pooling: str, *, normalize: bool) -> Path
     }
     if kind == "qwen2":
         shape |= {"num_key_value_heads": 2, "bos_token_id": 2, "eos_token_id": 3}
-    config = transformers.AutoConfig.for_model(kind, **shape)
-    transformers.AutoModel.from_config(config).save_pretrained(folder / "plain")
+    return transformers.AutoConfig.for_model(kind, **shape, **fields)
+
+
+def _save_tokenizer(folder: Path, kind: str) -> None:
+    import transformers
 
     tokenizer = Tokenizer(models.WordLevel(dict(zip(WORDS, range(99), strict=False)), "[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    pair = "[CLS] $A [SEP] [SEP] $B [SEP]" if kind == "roberta" else "[CLS] $A [SEP] $B:1 [SEP]:1"
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]", pair=pair, special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -44,13 +74,4 @@ def make_tiny(folder: Path, kind: str, pooling: str, *, normalize: bool) -> Path
         unk_token="[UNK]",
         cls_token="[CLS]",
         sep_token="[SEP]",
-    ).save_pretrained(folder / "plain")
-
-    modules = sentence_transformers.sentence_transformer.modules
-    chain = [modules.Transformer(str(folder / "plain")), modules.Pooling(32, pooling)]
-    if normalize:
-        chain.append(modules.Normalize())
-    sentence_transformers.SentenceTransformer(modules=chain, device="cpu").save(
-        str(folder / "full"), create_model_card=False
-    )
-    return folder / "full"
+    ).save_pretrained(folder)

@@ -103,6 +103,7 @@ def load(
         dtype=dtype,
         attn_implementation=attention,
         local_files_only=True,
+        trust_remote_code=False,
         output_loading_info=True,
     )
     # transformers fills what is missing with random numbers; only the pooler is not ours to use.

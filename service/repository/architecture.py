@@ -1,0 +1,111 @@
+"""What a model is for, by its config.json: the task, and a classifier's labels. Pure.
+
+`auto` takes only what is certain. All else is refused, with the setting that decides: a head that
+is dropped in silence gives answers that look right and mean nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from service.repository.json_files import ModelNotSupported
+
+Task = Literal["embed", "classify"]
+Activation = Literal["softmax", "sigmoid"]
+"""From a classifier's logits to scores, as text-embeddings-inference has it."""
+
+# A body without a head: BertModel, MPNetModel. Not GPT2LMHeadModel, EncoderDecoderModel.
+_BODY = re.compile(r"^\w+(?<!Head)(?<!Heads)(?<!Decoder)Model$")
+_CLASSIFIER = re.compile(r"^\w+ForSequenceClassification$")
+# transformers' own defaults, where config.json does not name `type_vocab_size`.
+_TYPES_BY_DEFAULT = {"bert": 2, "electra": 2, "albert": 2, "mobilebert": 2, "roberta": 2}
+
+
+def architecture(config: Mapping[str, Any]) -> str:
+    """`BertModel`; empty: the config names none."""
+    names = config.get("architectures")
+    return " + ".join(map(str, names)) if isinstance(names, list) else ""
+
+
+def is_classifier(config: Mapping[str, Any]) -> bool:
+    """Of whole texts, not of their tokens."""
+    return _is_of_text(config) and _CLASSIFIER.match(architecture(config)) is not None
+
+
+def choose_task(
+    wanted: str, config: Mapping[str, Any], file: Path, *, is_sentence_encoder: bool
+) -> Task:
+    """`wanted`: auto, embed or classify. `file` is the config's. `is_sentence_encoder`: the files
+    of sentence-transformers name a pooling, so that the architecture's head is of no matter.
+
+    Raises ModelNotSupported for what auto is not sure of, and for a task the model cannot do.
+    """
+    name = architecture(config)
+    classifies = not is_sentence_encoder and is_classifier(config)
+    if wanted == "classify" and not classifies:
+        what = "a sentence encoder" if is_sentence_encoder else name or "no architecture"
+        raise ModelNotSupported(f"{file}: {what}: BATCHER_TASK=classify needs a text classifier")
+    if wanted in ("embed", "classify"):
+        return "embed" if wanted == "embed" else "classify"
+    if "auto_map" in config:
+        raise ModelNotSupported(
+            f"{file}: its auto_map names code of the model's own, which is not run;"
+            f" {_by_hand(config, 'classify' if classifies else 'embed')}, by the code of"
+            " transformers where it knows this type of model"
+        )
+    if is_sentence_encoder:
+        return "embed"
+    if classifies:
+        return "classify"
+    if _is_of_text(config) and _BODY.match(name):
+        return "embed"
+    raise ModelNotSupported(
+        f"{file}: {name or 'no architecture is named'}: BATCHER_TASK=auto takes text classifiers"
+        " (…ForSequenceClassification), sentence-transformers folders and text encoders without a"
+        f" head (…Model); {_by_hand(config, 'embed')}"
+    )
+
+
+def dropped_head(config: Mapping[str, Any]) -> str:
+    """The architecture whose head is left out if the model is served as an encoder; empty: none."""
+    name = architecture(config)
+    return "" if not name or _BODY.match(name) else name
+
+
+def labels_of(config: Mapping[str, Any], file: Path) -> tuple[str, ...]:
+    """The labels of a classifier by the place of their logit. Raises ModelNotSupported."""
+    named = config.get("id2label")
+    if named is None:
+        number = config.get("num_labels", 2)  # transformers' default
+        return tuple(f"LABEL_{place}" for place in range(number))
+    try:
+        labels = {int(place): str(label) for place, label in named.items()}
+        return tuple(labels[place] for place in range(len(labels)))
+    except (AttributeError, KeyError, ValueError) as error:
+        raise ModelNotSupported(f"{file}: id2label does not number its labels from 0") from error
+
+
+def activation_of(config: Mapping[str, Any], labels: tuple[str, ...]) -> Activation:
+    is_independent = config.get("problem_type") == "multi_label_classification"
+    return "sigmoid" if is_independent or len(labels) == 1 else "softmax"
+
+
+def takes_token_types(config: Mapping[str, Any]) -> bool:
+    """Whether a pair's second text is marked by token types, as BERT has it and RoBERTa has not."""
+    default = _TYPES_BY_DEFAULT.get(str(config.get("model_type")), 0)
+    number = config.get("type_vocab_size", default)
+    return isinstance(number, int) and number > 1
+
+
+def _is_of_text(config: Mapping[str, Any]) -> bool:
+    return isinstance(config.get("vocab_size"), int)
+
+
+def _by_hand(config: Mapping[str, Any], task: Task) -> str:
+    if _is_of_text(config) and not config.get("is_encoder_decoder"):
+        what = "runs it as a classifier" if task == "classify" else "serves its body's vectors"
+        return f"BATCHER_TASK={task} {what}"
+    return "there is no setting that serves it"

@@ -1,0 +1,29 @@
+"""The JSON files of a model's folder, read with errors that name the file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+class ModelNotSupported(ValueError):
+    """The model is there and this service cannot run it. One line: which file says so."""
+
+
+def read_object(file: Path, *, optional: bool = False) -> dict[str, Any]:
+    """`optional`: empty where there is no such file. Raises ModelNotSupported."""
+    if optional and not file.is_file():
+        return {}
+    value = read_json(file)
+    if not isinstance(value, dict):
+        raise ModelNotSupported(f"{file}: not a JSON object")
+    return value
+
+
+def read_json(file: Path) -> Any:
+    """Raises ModelNotSupported."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelNotSupported(f"{file}: cannot be read: {error}") from error
