@@ -21,6 +21,20 @@ def rate(costs: list[int], weights: Weights, max_size: int) -> float:
     return work / (fixed + (per_member + per_token * max(costs)) * len(costs))
 
 
+def seconds(costs: list[int], weights: Weights) -> float:
+    fixed, per_member, per_token = weights
+    return fixed + (per_member + per_token * max(costs)) * len(costs)
+
+
+def is_cheaper_in_two(costs: list[int], weights: Weights) -> bool:
+    """Would any two batches of neighbours take less time than the one? (`costs` in order.)"""
+    parts = [(costs[:cut], costs[cut:]) for cut in range(1, len(costs))]
+    return any(
+        seconds(one, weights) + seconds(other, weights) < seconds(costs, weights) - 1e-9
+        for one, other in parts
+    )
+
+
 def best_rate(
     costs: list[int],
     anchor: int,
@@ -47,7 +61,7 @@ weights = st.tuples(
 
 @examples(400)
 @given(data=st.data(), costs=st.lists(st.integers(1, 12), min_size=1, max_size=9))
-def test_no_run_of_neighbours_with_the_anchor_does_more_work_for_its_time(
+def test_no_run_with_the_anchor_does_more_work_for_its_time_unless_two_batches_are_cheaper(
     data: Any, costs: list[int]
 ) -> None:
     anchor = data.draw(st.integers(0, len(costs) - 1))
@@ -55,9 +69,12 @@ def test_no_run_of_neighbours_with_the_anchor_does_more_work_for_its_time(
     max_tokens = data.draw(st.sampled_from([10, 30, 1000]))
     places = neighbours(costs, anchor, weighed, max_size, max_tokens)
     chosen = [costs[place] for place in places]
-    assert rate(chosen, weighed, max_size) == pytest.approx(
-        best_rate(costs, anchor, weighed, max_size, max_tokens)
-    )
+    assert not is_cheaper_in_two(chosen, weighed)
+    best = best_rate(costs, anchor, weighed, max_size, max_tokens)
+    found = rate(chosen, weighed, max_size)
+    assert found <= best + 1e-9
+    if weighed[0] == 20.0:  # then no two batches are cheaper than one
+        assert found == pytest.approx(best)
 
 
 @examples(400)
@@ -105,3 +122,11 @@ def test_where_a_batch_costs_much_and_tokens_little_everybody_goes_together() ->
 
 def test_one_too_long_for_any_batch_goes_alone() -> None:
     assert neighbours([10, 999, 10], 1, (1.0, 0.0, 0.1), 64, 500) == [1]
+
+
+def test_a_few_short_texts_do_not_share_the_batch_of_a_long_one() -> None:
+    # Together 0.202 s; one after the other 0.122 s and 0.041 s.
+    weighed = (0.040, 0.0, 1e-4)
+    assert neighbours([2, 398, 2, 2], 0, weighed, 16, 16384) == [0, 2, 3]
+    assert neighbours([398, 2, 2, 2], 0, weighed, 16, 16384) == [0]
+    assert sorted(neighbours([398, 2, 398, 2], 0, weighed, 16, 16384)) == [0, 2]

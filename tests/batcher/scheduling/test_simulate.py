@@ -377,3 +377,28 @@ def test_two_replicas_at_one_rate_do_better_than_one_at_half_of_it() -> None:
         latencies(trace, simulate(trace, limits, service_time, replicas=2).batches)
     )
     assert shared < alone
+
+
+def poisson(draw: random.Random, rate: float, seconds: float, cost: int) -> list[Arrival]:
+    at, trace = draw.expovariate(rate), []
+    while at < seconds:
+        trace.append(Arrival(at, cost))
+        at += draw.expovariate(rate)
+    return trace
+
+
+def test_short_texts_wait_for_a_long_one_that_runs_and_are_not_padded_to_it() -> None:
+    """The drill L6: 50 short texts a second, and 4 of 400 tokens, which take 80 ms each alone."""
+    draw, service_time = random.Random(1), device(0.040, 0.0, 1e-4)
+    short, long = poisson(draw, 50.0, 100.0, 2), poisson(draw, 4.0, 100.0, 400)
+    points = [(size, size * cost) for size in (1, 4, 16) for cost in (2, 32, 400)]
+    profile: list[Point] = [(*point, service_time(*point)) for point in points]
+
+    def p95(trace: list[Arrival]) -> float:
+        batches = simulate(trace, Limits(max_batch_size=16), service_time, profile=profile).batches
+        members = [(batch, place) for batch in batches for place in batch.members]
+        waited = [batch.finish - trace[at].at for batch, at in members if trace[at].cost == 2]
+        return sorted(waited)[int(0.95 * len(waited))]
+
+    together = sorted([*short, *long], key=lambda arrival: arrival.at)
+    assert p95(together) <= p95(short) + 0.080
