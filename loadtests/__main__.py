@@ -12,7 +12,7 @@ from loadtests.drivers import closedloop, openloop
 from loadtests.gpu import command as gpu
 from loadtests.peers import command as peers
 from loadtests.peers import compare
-from loadtests.revisions import interleave
+from loadtests.revisions import interleave, trace
 from loadtests.tune import command as tune
 
 COMMANDS = {
@@ -24,6 +24,7 @@ COMMANDS = {
     "tune": (tune, "the settings that carry the highest rate within a p95"),
     "yardsticks": (yardsticks, "how near the best possible: ideal, measured, ratio, verdict"),
     "interleave": (interleave, "a command in two checkouts in turn: is the new code slower?"),
+    "trace": (trace, "the files, moves and calls of ours that one request passes"),
     "gpu": (gpu, "what the service makes of a GPU; loadtests/gpu.sh where there is no network"),
     "chaos": (chaos, "inject every fault that one machine can, and check every request"),
 }

@@ -101,11 +101,11 @@ def command_line(arguments: Sequence[str]) -> str:
     return shlex.join(["python", "-m", "loadtests"]) + " " + " ".join(map(_quoted, shown))
 
 
-def commit() -> str:
-    """The commit, with `+changes` when the tree differs from it; "unknown" outside a repository."""
+def commit(checkout: Path = ROOT) -> str:
+    """Of a checkout, with `+changes` when the tree differs; "unknown" outside a repository."""
     command = ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+changes"]
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20)
+        done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
     return done.stdout.strip() or "unknown"

@@ -109,7 +109,10 @@ def python_path() -> str:
 
 @contextlib.contextmanager
 def running(
-    variant: Variant, cpus: frozenset[int] | None = None, port: int = 0
+    variant: Variant,
+    cpus: frozenset[int] | None = None,
+    port: int = 0,
+    checkout: Path = ROOT,  # Whose code runs.
 ) -> Iterator[Server]:
     """The variant, ready, on those cores (default: all); stopped however the block ends."""
     port = port or free_port()
@@ -124,7 +127,7 @@ def running(
             process = subprocess.Popen(
                 [sys.executable, "-m", variant.module, *arguments],
                 env=environment,
-                cwd=ROOT,
+                cwd=checkout,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
