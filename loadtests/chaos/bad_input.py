@@ -183,6 +183,7 @@ def _one_of_32(bench: Bench, drill: str) -> Finding:
         time.sleep(0.5)
     bad = [call for call in load.calls if call.text.startswith("fault:")]
     good = [call for call in load.calls if not call.text.startswith("fault:")]
+    bench.injections.acknowledge(drill, sum(call.status == 500 for call in bad))
     return Finding(
         only(bad, 422, 500) and only(good, 200) and len(good) == 31,
         f"the bad one: {tell(bad)}; the other 31: {tell(good)}",
@@ -248,6 +249,7 @@ def _schema(bench: Bench) -> Finding:
     bench.raw = True
     with tempfile.TemporaryDirectory() as folder:
         told, _ = schema.fuzz(bench.url, Path(folder), FUZZ_SECONDS, seed=1)
+    bench.injections.acknowledge("schemathesis", told["test_cases"]["generated"])
     titles = [f"{one['code']} {one['title']}" for one in told["failures"]]
     return Finding(
         not titles and not told["errors"],
@@ -260,6 +262,7 @@ def _mutants(bench: Bench) -> Finding:
     sent = Sent()
     together(bench, lambda: send(bench.target, MUTANTS, 3, sent))
     counts = sent.bodies + sent.whole
+    bench.injections.acknowledge("mutant", counts.total() + sent.closed)
     told = ", ".join(f"{status}: {count}" for status, count in sorted(counts.items()))
     return Finding(
         not sent.violations,
@@ -352,6 +355,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         "500 to it, 200 to the others",
         _culprit,
         allowed=Allowed(failing=_is_drill),
+        injects={"raise": 1},
     ),
     Scenario(
         "B16",
@@ -359,6 +363,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         "500 to it, 200 to the others",
         _not_a_number,
         allowed=Allowed(failing=_is_drill),
+        injects={"nan": 1},
     ),
     Scenario(
         "B17",
@@ -394,6 +399,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         "no violation",
         _schema,
         allowed=Allowed(growth_mb=48),
+        injects={"schemathesis": 100},
     ),
     Scenario(
         "B22",
@@ -401,5 +407,6 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         "200, 4xx or closed",
         _mutants,
         real=True,
+        injects={"mutant": MUTANTS // 4},
     ),
 )

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
+from loadtests.chaos.injections import Injections
 from loadtests.chaos.scenario import CAPACITY
 from loadtests.drivers import closedloop
 from loadtests.drivers.background_load import Load, Plan, encode
@@ -49,6 +50,7 @@ class Bench:
         self.speed = 0.0  # Seconds that a lone request takes when nothing is wrong.
         self.reference: Reference = Computed()
         self.history = History()
+        self.injections = Injections()
         self.raw = False
         self.restarted = False  # Since the scenario began: counters started again.
         self._stack = contextlib.ExitStack()
@@ -62,6 +64,7 @@ class Bench:
         self.stop()
         self._variant = variant
         settings = {**service("", **self.topology).settings, **variant.settings}
+        settings |= self._stack.enter_context(self.injections.shared())
         whole = dataclasses.replace(variant, settings=settings)
         self._server = self._stack.enter_context(running(whole))
         self.restarted = True
@@ -72,6 +75,7 @@ class Bench:
         if not self.alive():
             self.restart()
         self.history, self.raw, self.restarted = History(), False, False
+        self.injections.begin()
 
     def restart(self) -> None:
         """The same settings in new processes, on a new port."""
@@ -285,3 +289,4 @@ class Bench:
         if pid not in processes.tree(self.pid):
             raise ProcessLookupError(f"{pid} is no process of this service")
         os.kill(pid, number)
+        self.injections.acknowledge(number.name)

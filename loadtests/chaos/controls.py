@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from loadtests.chaos.bench import Bench
 from loadtests.chaos.judge import Verdict, judge
 from loadtests.chaos.liar import LIES
-from loadtests.chaos.scenario import Finding, Scenario
+from loadtests.chaos.scenario import REQUESTS, Finding, Scenario
 from loadtests.servers.launch import Variant
 
 # The invariant that each lie breaks; an honest service must break none.
 CAUGHT_BY = {
     "honest": "",
+    "spared": "I7",
     "swaps": "I2",
     "forgets": "I1",
     "hangs-up": "I1",
@@ -53,7 +54,8 @@ def controls() -> list[Control]:
 def control(lie: str) -> Control:
     """One of them."""
     bench, does = Bench(), LIES[lie]
-    scenario = Scenario(lie, does, "the checker names it", _lie, recovery=1.0)
+    injects = {"a drill": 1} if lie == "spared" else REQUESTS
+    scenario = Scenario(lie, does, "the checker names it", _lie, recovery=1.0, injects=injects)
     try:
         bench.start(Variant(lie, "loadtests.chaos.liar", ("{port}", lie)))
         found = Control(lie, does, CAUGHT_BY[lie], judge(bench, scenario, restore=False))

@@ -62,7 +62,12 @@ def memory(bench: Bench, args: argparse.Namespace) -> list[Finding]:
     found = judged(bench, "memory", before, culprit=200)  # Each fits a batch of four.
     return [
         *found,
-        Finding("memory: extra runs in the first minute", splits[1] - splits[0]),
+        Finding(
+            "memory: extra runs in the first minute",
+            splits[1] - splits[0],
+            need=">= 1",
+            ok=splits[1] > splits[0],
+        ),
         exactly("memory: extra runs after it", splits[2] - splits[1], 0),
         Finding("memory: largest batch that the service takes to be safe", safe or 0),
         none("memory: worker restarts", bench.restarts()),

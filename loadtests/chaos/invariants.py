@@ -1,7 +1,7 @@
 """What must hold of every request and every counter, whatever was injected. Pure: no I/O."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ INVARIANTS = {
     " with the request's id; 429 and 503 say when to come back",
     "I5": "alive within a second, ready and right again within the budget, as fast as before",
     "I6": "no process, thread, descriptor, zombie, shared memory or memory is left over",
+    "I7": "each fault that the scenario names was injected, by the word of its injector",
 }
 
 
@@ -33,6 +34,15 @@ class Violation:
 
     def __str__(self) -> str:
         return f"{self.invariant}: {self.what}"
+
+
+def injected(wanted: Mapping[str, int], counts: Mapping[str, int]) -> list[Violation]:
+    """A service that was spared a fault has not survived it."""
+    return [
+        Violation("I7", f"{name} was injected {counts.get(name, 0)} times of {times}")
+        for name, times in wanted.items()
+        if counts.get(name, 0) < times
+    ]
 
 
 def one_outcome(calls: Sequence[Call], allowed: Allowed) -> list[Violation]:

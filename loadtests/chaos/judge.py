@@ -57,10 +57,13 @@ def _run(bench: Bench, scenario: Scenario) -> tuple[bool, str, list[Violation]]:
     bench.begin()
     before, held, speed = bench.metrics(), resources.read(bench.pid), bench.speed
     finding = scenario.run(bench)
+    bench.injections.acknowledge("request", len(bench.history.calls) + bench.raw)
+    injected = bench.injections.counts()
     if scenario.allowed.restarts and not bench.alive():
         bench.restart()
     bench.check_alive()
-    found = _recovered(bench, scenario, speed)
+    found = invariants.injected(scenario.injects, injected)
+    found += _recovered(bench, scenario, speed)
     calls, allowed = bench.history.calls, scenario.allowed
     found += invariants.one_outcome(calls, allowed)
     found += invariants.own_answers(calls, bench.reference.answer, bench.reference.tolerance)

@@ -12,6 +12,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from loadtests.chaos.injections import acknowledge
+
 DESCRIPTORS = 64
 BLOCKED_SECONDS = 2.0
 HOUR = 3600.0
@@ -19,6 +21,7 @@ HOUR = 3600.0
 
 def few_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
+    acknowledge("few-descriptors")
 
 
 def no_room() -> None:
@@ -27,11 +30,20 @@ def no_room() -> None:
     os.dup2(full, 1)
     os.dup2(full, 2)
     os.environ["TMPDIR"] = "/nonexistent"
+    try:
+        os.write(2, b"no room for this")
+    except OSError:
+        acknowledge("no-room")
 
 
 def blocks() -> None:
     """SIGUSR1 stops the event loop's thread, as a long collection or a full pipe would."""
-    signal.signal(signal.SIGUSR1, lambda number, frame: time.sleep(BLOCKED_SECONDS))
+
+    def block(*_: object) -> None:
+        time.sleep(BLOCKED_SECONDS)
+        acknowledge("blocks")
+
+    signal.signal(signal.SIGUSR1, block)
 
 
 def thread_dies() -> None:
@@ -44,6 +56,7 @@ def thread_dies() -> None:
 
     def next_batch(self: Collector, *arguments: int) -> object:
         if broken.is_set():
+            acknowledge("thread-dies")
             raise AssertionError("injected: the batching thread dies")
         return ask(self, *arguments)
 
@@ -60,6 +73,7 @@ def clock() -> None:
 
     def step(seconds: float) -> None:
         ahead[0] += seconds
+        acknowledge("clock")
 
     time.time = lambda: right() + ahead[0]
     signal.signal(signal.SIGUSR1, lambda number, frame: step(HOUR))

@@ -15,6 +15,7 @@ from service.models.simulated import answers
 
 LIES = {
     "honest": "nothing: the checker must find nothing",
+    "spared": "nothing, and the drill of the scenario does nothing to it",
     "swaps": "every tenth answer is the answer to the request before it",
     "forgets": "every twentieth request is never answered",
     "hangs-up": "every twentieth connection is closed without an answer",

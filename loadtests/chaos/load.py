@@ -26,6 +26,7 @@ HERD = 5_000
 IDLE_SECONDS = 10.0
 MIX_SECONDS = 30.0
 REPEAT_MB = 8.0
+BUSY_SECONDS = 0.1  # Of CPU time: a process that has used so much kept a core from others.
 
 
 def _overload(bench: Bench) -> Finding:
@@ -36,6 +37,7 @@ def _overload(bench: Bench) -> Finding:
             time.sleep(5.0)
         goodput = _goodput(load.calls)
         refused, late = p99(load.calls, 429), share(load.calls, 504)
+        _acknowledge_overload(bench, load.calls)
         good &= goodput >= 0.9 * bench.capacity and late <= 0.001
         good &= only(load.calls, 200, 429, 504)
         told.append(
@@ -52,6 +54,7 @@ def _spike(bench: Bench) -> Finding:
             time.sleep(2.0)
         ended = max(call.scheduled for call in spike.calls)
         time.sleep(3.0)
+    _acknowledge_overload(bench, spike.calls)
     began = min(call.scheduled for call in spike.calls)
     before = p95(between(base.calls, 0, began))
     after = p95(between(base.calls, ended + 1.4))
@@ -68,6 +71,7 @@ def _idle_connections(bench: Bench) -> Finding:
     with bench.load(rate) as before:
         time.sleep(3.0)
     opened = asyncio.run(_hold(bench, IDLE_CONNECTIONS))
+    bench.injections.acknowledge("connection", opened.count)
     with opened, bench.load(rate, seed=2) as during:
         time.sleep(3.0)
     good = only([*before.calls, *during.calls], 200)
@@ -149,6 +153,7 @@ def _priorities(bench: Bench) -> Finding:
         time.sleep(0.5)
         with bench.load(rate, headers=urgent, timeout=5.0, seed=2, source="127.0.0.2") as high:
             time.sleep(4.0)
+    _acknowledge_overload(bench, low.calls)
     limit = p95(alone.calls) + 0.080 + 0.02
     good = only(high.calls, 200) and p95(high.calls) <= limit and only(low.calls, 200, 429)
     return Finding(
@@ -170,6 +175,7 @@ def _hog(bench: Bench) -> Finding:
             ]
             time.sleep(4.0)
     calls = [call for other in others for call in other.calls]
+    _acknowledge_overload(bench, hog.calls)
     good = only(calls, 200) and share(hog.calls, 429) > 0.5
     return Finding(good, f"the hog {tell(hog.calls)}; four others {tell(calls)}")
 
@@ -196,6 +202,8 @@ def _starved(bench: Bench) -> Finding:
                 bench.get("/health/live")
                 slowest = max(slowest, now() - asked)
                 time.sleep(0.5)
+        busy = sum(processes.cpu_seconds([hog.pid]) > BUSY_SECONDS for hog in hogs)
+        bench.injections.acknowledge("busy process", busy)
     finally:
         for hog in hogs:
             hog.kill()
@@ -217,6 +225,7 @@ def _retry_storm(bench: Bench) -> Finding:
     grown = (processes.resident_bytes([bench.pid]) - held) / 2**20
     with bench.load(bench.capacity * 0.3) as after:
         time.sleep(2.0)
+    _acknowledge_overload(bench, storm)
     good = _goodput(storm) >= 0.85 * bench.capacity
     good &= only(storm, 200, 429) and only(after.calls, 200) and grown <= REPEAT_MB
     return Finding(
@@ -244,6 +253,11 @@ def _idle(bench: Bench) -> Finding:
     )
 
 
+def _acknowledge_overload(bench: Bench, calls: list[Call]) -> None:
+    """A service that refused some had more to do than it can."""
+    bench.injections.acknowledge("overload", sum(call.status == 429 for call in calls))
+
+
 def _goodput(calls: list[Call]) -> float:
     """Answers a second, from the first answer to the last: the ramp at both ends is left out."""
     answered = sorted(call.answered for call in calls if call.kind == "ok")
@@ -260,6 +274,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         _overload,
         SHORT_QUEUE,
         real=True,
+        injects={"overload": 1},
     ),
     Scenario(
         "L2",
@@ -267,6 +282,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         "p95 as before once the queue is worked off and a second has passed; no 5xx",
         _spike,
         SHORT_QUEUE,
+        injects={"overload": 1},
     ),
     Scenario(
         "L3",
@@ -274,6 +290,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         "the load does not notice: p95 within 10 % (and 20 ms of noise)",
         _idle_connections,
         allowed=Allowed(growth_mb=300),
+        injects={"connection": IDLE_CONNECTIONS},
     ),
     Scenario(
         "L4",
@@ -290,6 +307,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         _mix,
         mixed.ENV,
         Allowed(failing=mixed.is_culprit, unknown=True, growth_mb=64),
+        injects=mixed.INJECTS_FIRST,
     ),
     Scenario(
         "L6",
@@ -304,6 +322,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         "high priority waits at most for the batch that runs; the flood gets 429, no timeouts",
         _priorities,
         SHORT_QUEUE,
+        injects={"overload": 1},
     ),
     Scenario(
         "L8",
@@ -311,6 +330,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         "429 for the one, none for the others",
         _hog,
         SHORT_QUEUE,
+        injects={"overload": 1},
     ),
     Scenario(
         "L9",
@@ -326,6 +346,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         "alive within 1 s all the while; every request answered, refused or told it is late",
         _starved,
         real=True,
+        injects={"busy process": 4},
     ),
     Scenario(
         "L11",
@@ -335,6 +356,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         _retry_storm,
         SHORT_QUEUE,
         Allowed(growth_mb=100),
+        injects={"overload": 1},
     ),
     Scenario(
         "L12",

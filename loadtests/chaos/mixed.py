@@ -18,6 +18,8 @@ from loadtests.drivers.timer import now
 # What a settled mix may end with, beside 200: refusals that say when to come back.
 ALLOWED = ("200", "429", "503")
 CULPRITS = ("fault:raise", "fault:exit", "fault:hang", "fault:nan")
+INJECTS = dict.fromkeys((*CULPRITS, "SIGKILL", "malformed", "left"), 1)  # In every round.
+INJECTS_FIRST = INJECTS | {"fault:oom": 1}  # From then on the batches are too small for it.
 LOAD = 0.7
 TIMEOUT = 30.0
 MALFORMED = (b"", b"{", b"[]", b'{"inputs": 7}', b'{"inputs": "\xff"}', b"null", b'{"input": "x"}')
@@ -44,6 +46,7 @@ def round_of(bench: Bench, seconds: float, seed: int) -> list[Call]:
     calls: list[Call] = []
     stop = threading.Event()
     strangers = threading.Thread(target=_strangers, args=(bench, stop, calls, seed))
+    splits = _splits(bench)
     began = now()
     with bench.load(
         bench.capacity * LOAD, texts=_texts(bench, seed), timeout=TIMEOUT, seed=seed
@@ -60,7 +63,9 @@ def round_of(bench: Bench, seconds: float, seed: int) -> list[Call]:
         finally:
             stop.set()
             strangers.join()
-    return [*load.calls, *calls]
+    calls += load.calls
+    _acknowledge(bench, calls, splits)
+    return calls
 
 
 def unexpected(calls: list[Call]) -> list[Call]:
@@ -87,9 +92,31 @@ def _texts(bench: Bench, seed: int) -> Iterator[str]:
 
 
 def _kill(bench: Bench) -> None:
-    if pid := bench.worker_pids()[0]:
-        with contextlib.suppress(ProcessLookupError):  # It was being replaced.
-            bench.kill(pid)
+    """The worker, or the next one if it is being replaced: the round needs one death."""
+
+    def killed() -> bool:
+        with contextlib.suppress(ProcessLookupError):
+            pid = bench.worker_pids()[0]
+            if pid:
+                bench.kill(pid)
+            return bool(pid)
+        return False
+
+    bench.wait_until("a worker to kill", killed, 10.0)
+
+
+def _acknowledge(bench: Bench, calls: list[Call], splits: int) -> None:
+    """By their effects: only the fault itself explains that status for that text."""
+    for fault in CULPRITS:
+        ended = [call for call in calls if call.text.startswith(fault)]
+        bench.injections.acknowledge(fault, sum(call.status == 500 for call in ended))
+    bench.injections.acknowledge("fault:oom", _splits(bench) - splits)
+    bench.injections.acknowledge("malformed", sum(call.status in (400, 422) for call in calls))
+    bench.injections.acknowledge("left", sum(call.outcome == "left" for call in calls))
+
+
+def _splits(bench: Bench) -> int:
+    return int(bench.metrics().get("batcher_batches_total", reason="split"))
 
 
 def _strangers(bench: Bench, stop: threading.Event, calls: list[Call], seed: int) -> None:

@@ -23,6 +23,7 @@ from loadtests.servers.target import Target
 SLOW = 500  # connections at once
 DEADLINE = 10.0  # seconds for a head, and for a body
 READING = 25.0  # seconds within which an answer that nobody reads is given up
+UNREAD = 1.0  # seconds that a connection stood, its answers unread, at least
 HALF = 0.5  # of a pause of a slow client
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing resets
 
@@ -71,7 +72,9 @@ def _slow_bodies(bench: Bench) -> Finding:
     async def pipeline_unread() -> list[float]:
         return await asyncio.gather(*(_never_reads(bench.target, page) for _ in range(8)))
 
-    took = max(together(bench, pipeline_unread))
+    times = together(bench, pipeline_unread)
+    bench.injections.acknowledge("unread answer", sum(took >= UNREAD for took in times))
+    took = max(times)
     return Finding(
         sending.survived and took <= READING,
         f"bodies a byte at a time: {sending.observed}; answers that nobody reads: given up after"
@@ -100,12 +103,18 @@ def _leave(bench: Bench, texts: Iterator[str], count: int, stay: float) -> None:
     clients = []
     for _ in range(count):
         client = bench.socket()
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         client.sendall(post(json.dumps({"inputs": next(texts)}).encode()))
         clients.append(client)
     time.sleep(stay)
     for client in clients:
-        client.close()
+        _reset(bench, client)
+
+
+def _reset(bench: Bench, client: socket.socket) -> None:
+    """Closes it as a client does that has died."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    client.close()
+    bench.injections.acknowledge("reset")
 
 
 def _leave_the_queue(bench: Bench) -> Finding:
@@ -147,11 +156,15 @@ def _killed_uploads(bench: Bench) -> Finding:
     with bench.load(bench.capacity * 0.3) as load:
         for number in range(1000):
             with bench.socket() as client:
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
                 client.sendall(start[: 100 + number * 40])
+                _reset(bench, client)
     return Finding(only(load.calls, 200), f"1,000 uploads cut off; others {tell(load.calls)}")
 
 
+IN_PARALLEL = 10
+NETWORK_FAULTS = dict.fromkeys(
+    ("latency", "bandwidth", "slice", "limit", "reset_after"), IN_PARALLEL
+)
 NETWORKS = {
     "100 ms and as much jitter": (Toxics(latency=0.1, jitter=0.1), {200}),
     "10 kB/s": (Toxics(bandwidth=10_000), {200}),
@@ -163,10 +176,14 @@ NETWORKS = {
 
 def _bad_network(bench: Bench) -> Finding:
     async def through(toxics: Toxics) -> list[Reply]:
-        async with proxy(bench.target, toxics) as target:
+        done: Counter[str] = Counter()
+        async with proxy(bench.target, toxics, done) as target:
             body = json.dumps({"inputs": bench.text()}).encode()
-            sent = [exchange(target, [post(body)], seconds=20) for _ in range(10)]
-            return await asyncio.gather(*sent)
+            sent = [exchange(target, [post(body)], seconds=20) for _ in range(IN_PARALLEL)]
+            replies = await asyncio.gather(*sent)
+        for name, times in done.items():
+            bench.injections.acknowledge(name, times)
+        return replies
 
     told, good = [], True
     for name, (toxics, right) in NETWORKS.items():
@@ -195,8 +212,8 @@ def _pipelined(bench: Bench) -> Finding:
     ]
     for _ in range(20):
         with bench.socket() as client:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             client.sendall(train)
+            _reset(bench, client)
     return Finding(
         reply.statuses == [200] * 100 and ids == list(range(100)),
         f"100 on one connection: {dict(Counter(reply.statuses))}, in order:"
@@ -250,12 +267,14 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         _slow_bodies,
         recovery=20.0,
         allowed=Allowed(growth_mb=64),
+        injects={"unread answer": 8},
     ),
     Scenario(
         "N3",
         "clients that leave while their requests wait",
         "withdrawn before they run",
         _leave_the_queue,
+        injects={"reset": 180},
     ),
     Scenario(
         "N4",
@@ -263,6 +282,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         "nobody else notices",
         _leave_the_device,
         real=True,
+        injects={"reset": 40},
     ),
     Scenario(
         "N5",
@@ -277,6 +297,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         "no descriptor and no memory kept",
         _killed_uploads,
         real=True,
+        injects={"reset": 1000},
     ),
     Scenario(
         "N7",
@@ -284,12 +305,14 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         "the right answer, or a closed connection; no hang",
         _bad_network,
         real=True,
+        injects=NETWORK_FAULTS,
     ),
     Scenario(
         "N8",
         "100 pipelined requests; the same, and gone",
         "answered in order; nothing kept",
         _pipelined,
+        injects={"reset": 20},
     ),
     Scenario(
         "N9",

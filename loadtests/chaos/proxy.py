@@ -4,6 +4,7 @@ import asyncio
 import random
 import socket
 import struct
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -28,8 +29,11 @@ class Toxics:
 
 
 @asynccontextmanager
-async def proxy(target: Target, toxics: Toxics, seed: int = 1) -> AsyncIterator[Target]:
-    """The address to connect to. Its connections end with the block."""
+async def proxy(
+    target: Target, toxics: Toxics, done: Counter[str], seed: int = 1
+) -> AsyncIterator[Target]:
+    """The address to connect to. Its connections end with the block. `done` counts, by the names of
+    Toxics, what was done to them."""
     rng = random.Random(seed)
     tasks: set[asyncio.Task[None]] = set()
 
@@ -39,7 +43,7 @@ async def proxy(target: Target, toxics: Toxics, seed: int = 1) -> AsyncIterator[
         tasks.add(task)
         try:
             async with asyncio.timeout(MOST_SECONDS):
-                await _join(target, toxics, rng, reader, writer)
+                await _join(target, toxics, done, rng, reader, writer)
         except (OSError, TimeoutError, asyncio.CancelledError):
             return  # Bad networks end connections; so does the end of the block.
         finally:
@@ -59,14 +63,15 @@ async def proxy(target: Target, toxics: Toxics, seed: int = 1) -> AsyncIterator[
 async def _join(
     target: Target,
     toxics: Toxics,
+    done: Counter[str],
     rng: random.Random,
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
 ) -> None:
     from_service, to_service = await asyncio.open_connection(target.host, target.port)
     try:
-        there = _pump(reader, to_service, toxics, rng, toxics.reset_after)
-        back = _pump(from_service, writer, toxics, rng, toxics.limit)
+        there = _pump(reader, to_service, toxics, done, rng, toxics.reset_after)
+        back = _pump(from_service, writer, toxics, done, rng, toxics.limit)
         _, pending = await asyncio.wait(
             [asyncio.ensure_future(there), closing := asyncio.ensure_future(back)],
             return_when=asyncio.FIRST_COMPLETED if toxics.reset_after else asyncio.ALL_COMPLETED,
@@ -74,6 +79,7 @@ async def _join(
         if toxics.reset_after:
             _reset(to_service)
             _reset(writer)
+            done["reset_after"] += 1
         for task in pending:
             task.cancel()
         await asyncio.gather(closing, return_exceptions=True)
@@ -85,19 +91,24 @@ async def _pump(
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
     toxics: Toxics,
+    done: Counter[str],
     rng: random.Random,
     limit: int,
 ) -> None:
     passed = 0
     with suppress(ConnectionError):
         while data := await reader.read(toxics.slice or READ):
+            done["slice"] += bool(toxics.slice)
             if toxics.latency or toxics.jitter:
+                done["latency"] += 1
                 await asyncio.sleep(toxics.latency + rng.random() * toxics.jitter)
             if toxics.bandwidth:
+                done["bandwidth"] += 1
                 await asyncio.sleep(len(data) / toxics.bandwidth)
             if limit and passed + len(data) >= limit:
                 writer.write(data[: limit - passed])
                 await writer.drain()
+                done["limit"] += bool(toxics.limit)
                 break
             passed += len(data)
             writer.write(data)

@@ -17,6 +17,9 @@ SIMULATED: Mapping[str, str] = {
 CAPACITY = 200.0  # requests a second, of SIMULATED with one replica
 
 
+REQUESTS: Mapping[str, int] = {"request": 1}  # Where what is sent is the fault.
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """`observed` is one line for the table, numbers in it."""
@@ -39,9 +42,10 @@ class Allowed:
 class Scenario:
     """`run` injects the fault and looks at the effect. Before it the service is ready and idle.
 
-    After it the bench checks, without being asked: every request of the bench's history, the
-    counters, that the service is alive within 1 s, ready and right within `recovery` seconds, and
-    that no process, descriptor, thread or memory is left over.
+    After it the bench checks, without being asked: that the faults of `injects` happened, by the
+    word of their injectors; every request of the bench's history, the counters, that the service is
+    alive within 1 s, ready and right within `recovery` seconds, and that no process, descriptor,
+    thread or memory is left over.
     """
 
     id: str
@@ -52,6 +56,7 @@ class Scenario:
     allowed: Allowed = Allowed()
     recovery: float = 10.0
     real: bool = False  # Makes sense on the real model too.
+    injects: Mapping[str, int] = field(default_factory=lambda: REQUESTS)  # At least so often each.
     drill: str = ""  # What launcher.py does to the service's process before it starts.
 
 

@@ -43,7 +43,8 @@ def _drained(bench: Bench) -> Finding:
 def _too_long(bench: Bench) -> Finding:
     tree = bench.server.pids
     with bench.load(20, texts=iter([bench.text("fault:hang")]), timeout=20.0) as load:
-        time.sleep(0.6)
+        bench.wait_until("the hang to run", lambda: bench.stats()["running"] == 1, 5.0)
+        bench.injections.acknowledge("hang")
         began = now()
         bench.server.terminate()
         code = bench.server.process.wait(15.0)
@@ -150,6 +151,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         _too_long,
         IMPATIENT,
         ENDING,
+        injects={"hang": 1},
     ),
     Scenario(
         "S3",
@@ -158,6 +160,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         _impatient,
         DRAIN_DELAY,
         ENDING,
+        injects={"SIGTERM": 4, "SIGINT": 1},
     ),
     Scenario(
         "S4",
@@ -166,6 +169,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         _parent_killed,
         {},
         ENDING,
+        injects={"SIGKILL": 1},
         real=True,
     ),
     NotRunnable(

@@ -3,6 +3,7 @@
 import io
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from threading import Event, Thread
 
@@ -11,7 +12,15 @@ import numpy as np
 from loadtests.chaos import invariants, resources
 from loadtests.chaos.bench import Bench
 from loadtests.chaos.invariants import Violation
-from loadtests.chaos.mixed import ENV, LOAD, is_culprit, round_of, unexpected
+from loadtests.chaos.mixed import (
+    ENV,
+    INJECTS,
+    INJECTS_FIRST,
+    LOAD,
+    is_culprit,
+    round_of,
+    unexpected,
+)
 from loadtests.chaos.resources import Usage
 from loadtests.chaos.scenario import SIMULATED, Allowed
 from loadtests.drivers.timer import now
@@ -87,7 +96,8 @@ def run(minutes: float, record: Record) -> int:
                 rounds += 1
                 odd += len(unexpected(calls))
                 outcomes.update(call.outcome for call in calls)
-                found += _checked(bench, before)
+                wanted = INJECTS if rounds > 1 else INJECTS_FIRST
+                found += _checked(bench, before, wanted)
                 told = " ".join(f"{name}:{count}" for name, count in sorted(outcomes.items()))
                 print(
                     f"round {rounds}: {told}; {odd} unexpected, {len(found)} violations", flush=True
@@ -116,12 +126,13 @@ def run(minutes: float, record: Record) -> int:
     return 0 if good else 1
 
 
-def _checked(bench: Bench, before: Counters) -> list[Violation]:
+def _checked(bench: Bench, before: Counters, wanted: Mapping[str, int]) -> list[Violation]:
     bench.check_alive()
     calls, reference = bench.history.calls, bench.reference
     found = invariants.one_outcome(calls, MIX)
     found += invariants.own_answers(calls, reference.answer, reference.tolerance)
     found += invariants.policy(calls, MIX)
+    found += invariants.injected(wanted, bench.injections.counts())
     time.sleep(0.5)  # An answer is counted after it is sent.
     after = bench.metrics()
     found += invariants.engine_conserves(after, idle=True)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 from loadtests.chaos.bench import Bench
-from loadtests.chaos.runners import SLOW_SECONDS, marker
+from loadtests.chaos.runners import MESSAGES, RESULTS, SLOW_SECONDS
 from loadtests.chaos.scenario import Allowed, Finding, NotRunnable, Scenario
 from loadtests.drivers.call_stats import ms, only, p95, share, tell
 from loadtests.drivers.history import Call
@@ -17,6 +17,7 @@ TWO = {"BATCHER_REPLICAS": "2"}
 QUICK_WATCH = {"BATCHER_HANG_AFTER_MS": "1000"}
 DRILLED = {"BATCHER_RUNNER": "loadtests.chaos.runners:Drilled"}
 WATCH_SECONDS = 1.0  # QUICK_WATCH's.
+LIES = (*RESULTS, *MESSAGES[:2])  # Each a wrong answer of the runner, or of the worker.
 RESTART_SECONDS = 4.0  # To kill, reap and start a worker on a busy machine.
 
 
@@ -97,6 +98,7 @@ def _poison(bench: Bench) -> Finding:
         time.sleep(0.5)
         culprit = bench.post(poison, timeout=20.0)
         crashes = bench.restarts() - before
+        bench.injections.acknowledge("exit", crashes)
         again = bench.post(poison)
         time.sleep(1.0)
     good = culprit.status == 500 and crashes <= 3 and only(load.calls, 200)
@@ -174,6 +176,7 @@ def _out_of_memory(bench: Bench) -> Finding:
         time.sleep(4.0)
     never = bench.post(bench.text("fault:no-memory"))
     splits = bench.metrics().get("batcher_batches_total", reason="split")
+    bench.injections.acknowledge("oom", int(splits))  # Of which the service saw the effect.
     good = only(load.calls, 200) and never.status == 500 and bench.restarts() == before
     return Finding(
         good,
@@ -201,6 +204,7 @@ def _raises(bench: Bench) -> Finding:
     with bench.load(bench.capacity * 0.6, texts=seeded(bench, "raise", 25)) as load:
         time.sleep(4.0)
     culprits, others = _split(load.calls)
+    bench.injections.acknowledge("raise", sum(call.status == 500 for call in culprits))
     good = only(culprits, 500) and only(others, 200) and bench.restarts() == before
     return Finding(
         good,
@@ -211,7 +215,7 @@ def _raises(bench: Bench) -> Finding:
 def _lies(bench: Bench) -> Finding:
     told, good = [], True
     with bench.load(bench.capacity * 0.3, timeout=15.0) as load:
-        for drill in ("short", "long", "shape", "text", "garbage", "truncated"):
+        for drill in LIES:
             call = bench.post(bench.text(f"fault:{drill}"), timeout=15.0)
             # With nobody else aboard a broken frame may be retried alone, and still be broken.
             good &= call.status == 500
@@ -220,10 +224,8 @@ def _lies(bench: Bench) -> Finding:
 
 
 def _cannot_start(bench: Bench) -> Finding:
-    blocked = marker(bench.pid)
     told = []
-    blocked.touch()
-    try:
+    with bench.injections.starts_blocked():
         bench.kill(bench.worker_pids()[0])
         bench.wait_until("not ready", lambda: not bench.is_ready(), 3.0)
         began = now()
@@ -244,8 +246,6 @@ def _cannot_start(bench: Bench) -> Finding:
         )
         good = fast.status == 503 and fast.latency < 0.2 and status == 503 and live == 200
         good &= b"reason" in body and all(call.status in (503, 504) for call in refused)
-    finally:
-        blocked.unlink()
     back = bench.wait_until("ready again", bench.is_ready, 35.0)
     return Finding(good, f"{told[0]}; ready {back:.1f} s after the cause was gone")
 
@@ -310,6 +310,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         "the next request waits for the new one (200), or is told when to come back (503)",
         _killed_idle,
         real=True,
+        injects={"SIGKILL": 1},
     ),
     Scenario(
         "W2",
@@ -317,12 +318,14 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         "every request is answered 200, once",
         _killed_busy,
         real=True,
+        injects={"SIGKILL": 2},
     ),
     Scenario(
         "W3",
         "kill -9 of the worker every 2 s, eight times, at 30 % load",
         "nothing is lost or doubled: 200, or 503 at once",
         _killed_again_and_again,
+        injects={"SIGKILL": 4},
     ),
     Scenario(
         "W4",
@@ -331,6 +334,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         _poison,
         TWO,
         Allowed(failing=is_drill),
+        injects={"exit": 1},
     ),
     Scenario(
         "W5",
@@ -338,6 +342,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         "noticed within 2.5 s; every request is answered 200",
         _stopped,
         QUICK_WATCH,
+        injects={"SIGSTOP": 1},
     ),
     Scenario(
         "W6",
@@ -345,6 +350,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         "spared the first time; no answer twice or to the wrong caller",
         _continued,
         QUICK_WATCH,
+        injects={"SIGSTOP": 2, "SIGCONT": 1},
     ),
     Scenario(
         "W7",
@@ -352,6 +358,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         "200, 429, 503 or 504, no avalanche: all 200 from 3 s after it",
         _slower,
         DRILLED,
+        injects={"slow": 1},
     ),
     Scenario(
         "W8",
@@ -360,6 +367,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         _out_of_memory,
         DRILLED,
         Allowed(failing=lambda text: text.startswith("fault:no-memory")),
+        injects={"oom": 1, "no-memory": 1},
     ),
     Scenario(
         "W9",
@@ -368,6 +376,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         _sticky,
         DRILLED,
         Allowed(failing=is_drill),
+        injects={"sticky": 1},
     ),
     Scenario(
         "W10",
@@ -376,6 +385,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         _raises,
         {},
         Allowed(failing=is_drill),
+        injects={"raise": 1},
     ),
     Scenario(
         "W11",
@@ -384,6 +394,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         _lies,
         DRILLED,
         Allowed(failing=is_drill),
+        injects=dict.fromkeys(LIES, 1),
     ),
     NotRunnable(
         "W12",
@@ -399,6 +410,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         _cannot_start,
         DRILLED,
         recovery=35.0,
+        injects={"SIGKILL": 1, "no-start": 1},
     ),
     Scenario(
         "W14",
@@ -406,6 +418,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         "200 for at least 80 %, the rest 429 or 503",
         _all_dead,
         TWO,
+        injects={"SIGKILL": 2},
     ),
     Scenario(
         "W15",
@@ -414,6 +427,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         _flapping,
         TWO,
         recovery=35.0,
+        injects={"SIGKILL": 3},
     ),
     Scenario(
         "W16",
@@ -423,6 +437,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         {},
         Allowed(unknown=True, restarts=True),
         drill="thread-dies",
+        injects={"thread-dies": 1},
     ),
     Scenario(
         "W17",
@@ -430,5 +445,6 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         "the second is ignored: 200 for all, each its own answer; no restart",
         _twice,
         DRILLED,
+        injects={"twice": 2},
     ),
 )

@@ -15,7 +15,7 @@ from loadtests.chaos.table import TABLE
 from loadtests.servers.launch import Variant
 
 CLASSES = {"L": 12, "B": 22, "N": 10, "W": 17, "H": 8, "S": 6, "J": 8}
-PROPERTIES = {"I1", "I2", "I3", "I4", "I5", "I6"}
+PROPERTIES = {"I1", "I2", "I3", "I4", "I5", "I6", "I7"}
 
 
 def test_no_fault_has_two_rows() -> None:
@@ -69,7 +69,7 @@ def test_a_service_that_ended_is_told_from_one_that_is_slow() -> None:
             closing.bench.metrics()
 
 
-@pytest.mark.parametrize("lie", ["swaps"])
+@pytest.mark.parametrize("lie", ["swaps", "spared"])
 def test_a_lie_is_caught(lie: str) -> None:
     assert controls.control(lie).caught
 
