@@ -1,10 +1,10 @@
-"""Every answer that is no result. One table: engine error → status. The envelopes are in api/."""
+"""Every answer that is no result. One table: error → kind. Statuses and bodies: see api/."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import random
 
 from batcher import (
@@ -23,10 +23,32 @@ from batcher import (
 
 Header = tuple[bytes, bytes]
 
-Envelope = Callable[["Problem", str], dict[str, object]]
-"""The body of an error, from the problem and the request's id."""
-
 _SPREAD = 0.5  # of the wait
+
+
+class InputError(ValueError):
+    """An input is at fault, not the service. `field` is which one; `rule` is what it breaks, for
+    the caller to read. Raised by tasks, which know no HTTP."""
+
+    kind = "unacceptable_input"
+
+    def __init__(self, rule: str, *, field: str = "", kind: str | None = None) -> None:
+        super().__init__(rule)
+        self.rule = rule
+        self.field = field
+        if kind is not None:
+            self.kind = kind
+
+    def at(self, field: str) -> InputError:
+        self.field = field
+        return self
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.rule}" if self.field else self.rule
+
+
+class WrongTask(Exception):
+    """The model is not for this. The text says what it is for. The same call will fail again."""
 
 
 class Problem(Exception):
@@ -44,24 +66,21 @@ class Problem(Exception):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
+        status_kind = _of_status(status)
         self.status = status
         self.message = message
         self.param = param
-        self.code = code or kind_of(status).code
+        self.code = code or status_kind.code
         self.retry_after = retry_after
-        self.final = kind_of(status).final if final is None else final
+        self.final = status_kind.final if final is None else final
         self.extra = headers or {}
 
-    @property
-    def kind(self) -> Kind:
-        return kind_of(self.status)
-
-    def headers(self, draw: Callable[[], float] = random) -> list[Header]:
-        """`draw` gives numbers from 0 to 1: clients that are refused at once come back spread out,
-        after the wait or up to half as much again."""
+    def headers(self, jitter: Callable[[], float] = random) -> list[Header]:
+        """`jitter` gives numbers from 0 to 1: clients that are refused together come back spread
+        out, after the wait or up to half as much again."""
         headers = [(name.encode(), value.encode("latin-1")) for name, value in self.extra.items()]
         if self.retry_after is not None:
-            wait = self.retry_after * (1 + _SPREAD * draw())
+            wait = self.retry_after * (1 + _SPREAD * jitter())
             seconds = max(1, math.ceil(wait))
             milliseconds = max(1, math.ceil(wait * 1e3))
             headers.append((b"retry-after", b"%d" % seconds))
@@ -72,74 +91,116 @@ class Problem(Exception):
         return headers
 
 
+Envelope = Callable[[Problem, str], dict[str, object]]
+"""The body of an error, from the problem and the request's id."""
+
+
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """What a status is called in each envelope, and in the metrics."""
+class ErrorFormat:
+    """How one protocol answers what is no result."""
+
+    envelope: Envelope
+    statuses: Mapping[str, int] = field(default_factory=dict)  # of a kind, where not the usual one
+
+
+@dataclass(frozen=True, slots=True)
+class _StatusKind:
+    """What a status means where nothing more is known: its code, and its label in the metrics."""
 
     code: str
-    openai_type: str
-    tei_type: str
     outcome: str
     final: bool
 
 
-_KINDS = {
-    400: Kind("invalid_request", "invalid_request_error", "Validation", "invalid", True),
-    401: Kind("invalid_api_key", "authentication_error", "Validation", "invalid", True),
-    404: Kind("not_found", "invalid_request_error", "Validation", "invalid", True),
-    405: Kind("method_not_allowed", "invalid_request_error", "Validation", "invalid", True),
-    408: Kind("request_timeout", "invalid_request_error", "Validation", "invalid", False),
-    413: Kind("body_too_large", "invalid_request_error", "Validation", "invalid", True),
-    414: Kind("url_too_long", "invalid_request_error", "Validation", "invalid", True),
-    415: Kind("unsupported_media_type", "invalid_request_error", "Validation", "invalid", True),
-    417: Kind("expectation_failed", "invalid_request_error", "Validation", "invalid", True),
-    422: Kind("unacceptable_input", "invalid_request_error", "Validation", "invalid", True),
-    429: Kind("overloaded", "overloaded_error", "Overloaded", "overloaded", False),
-    431: Kind("headers_too_large", "invalid_request_error", "Validation", "invalid", True),
-    500: Kind("internal_error", "server_error", "Backend", "failed", False),
-    503: Kind("unavailable", "server_error", "Unhealthy", "unavailable", False),
-    504: Kind("deadline_exceeded", "server_error", "Backend", "expired", True),
+_STATUSES = {
+    400: _StatusKind("invalid_request", "invalid", True),
+    401: _StatusKind("invalid_api_key", "invalid", True),
+    404: _StatusKind("not_found", "invalid", True),
+    405: _StatusKind("method_not_allowed", "invalid", True),
+    408: _StatusKind("request_timeout", "invalid", False),
+    413: _StatusKind("body_too_large", "invalid", True),
+    414: _StatusKind("url_too_long", "invalid", True),
+    415: _StatusKind("unsupported_media_type", "invalid", True),
+    417: _StatusKind("expectation_failed", "invalid", True),
+    422: _StatusKind("unacceptable_input", "invalid", True),
+    424: _StatusKind("wrong_task", "invalid", True),
+    429: _StatusKind("overloaded", "overloaded", False),
+    431: _StatusKind("headers_too_large", "invalid", True),
+    500: _StatusKind("internal_error", "failed", False),
+    503: _StatusKind("unavailable", "unavailable", False),
+    504: _StatusKind("deadline_exceeded", "expired", True),
 }
 
 
-def kind_of(status: int) -> Kind:
-    return _KINDS[status if status in _KINDS else 400 if status < 500 else 500]
+def _of_status(status: int) -> _StatusKind:
+    return _STATUSES[status if status in _STATUSES else 400 if status < 500 else 500]
 
 
 def outcome_of(status: int) -> str:
     """The label in the metrics."""
-    return "ok" if status < 400 else kind_of(status).outcome
+    return "ok" if status < 400 else _of_status(status).outcome
 
 
-# Engine error → status, code, and whether its text is for the caller. Looked up in this order.
-_TABLE: tuple[tuple[type[BatcherError], int, str, str | None], ...] = (
-    (Overloaded, 429, "overloaded", None),
-    (NotReady, 503, "not_ready", None),
-    (Draining, 503, "draining", None),
-    (DeadlineExceeded, 504, "deadline_exceeded", None),
-    (PoisonRequest, 500, "poison_request", None),
-    (OutOfMemory, 500, "out_of_memory", None),
-    (RunnerFailed, 500, "model_failed", None),
+# Error → its kind, and what the caller reads instead of its text. Looked up in this order. An
+# InputError says itself which of its kinds it is.
+_TABLE: tuple[tuple[type[Exception], str, str | None], ...] = (
+    (Overloaded, "overloaded", None),
+    (NotReady, "not_ready", None),
+    (Draining, "draining", None),
+    (DeadlineExceeded, "deadline_exceeded", None),
+    (PoisonRequest, "poison_request", None),
+    (OutOfMemory, "out_of_memory", None),
+    (RunnerFailed, "model_failed", None),
     # Its own text quotes the worker's log, which is none of the caller's business.
-    (WorkerLost, 503, "worker_lost", "the worker died while running this request; try again"),
-    (Cancelled, 503, "cancelled", None),
+    (WorkerLost, "worker_lost", "the worker died while running this request; try again"),
+    (Cancelled, "cancelled", None),
+    (WrongTask, "wrong_task", None),
+    (InputError, "", None),
 )
+# Of each kind, unless a protocol says otherwise.
+_USUAL_STATUSES = {
+    "invalid_request": 400,
+    "wrong_task": 400,
+    "empty": 422,
+    "too_many_inputs": 422,
+    "unacceptable_input": 422,
+    "overloaded": 429,
+    "poison_request": 500,
+    "out_of_memory": 500,
+    "model_failed": 500,
+    "not_ready": 503,
+    "draining": 503,
+    "worker_lost": 503,
+    "cancelled": 503,
+    "deadline_exceeded": 504,
+}
+
+Told = BatcherError | InputError | WrongTask
+"""What problem_of() takes."""
 
 
-def problem_of(error: BatcherError) -> Problem:
-    for engine_error, status, code, fixed in _TABLE:
-        if isinstance(error, engine_error):
-            retry_after = error.retry_after if isinstance(error, Refused) else None
-            if retry_after is None and status == 503:
-                retry_after = 1.0
-            return Problem(
-                status,
-                fixed or str(error),
-                code=code,
-                retry_after=retry_after,
-                final=True if status == 500 else None,  # the model fails on it every time
-            )
-    raise AssertionError(f"{type(error).__name__} has no status: this is a bug")
+def problem_of(error: Told, format: ErrorFormat | None = None) -> Problem:
+    """How a protocol says it; without one, as most do."""
+    row = next((row for row in _TABLE if isinstance(error, row[0])), None)
+    assert row is not None, f"{type(error).__name__} has no kind: this is a bug"
+    _, kind, fixed = row
+    param = None
+    if isinstance(error, InputError):
+        kind, param = error.kind, error.field or None
+    status = _USUAL_STATUSES[kind]
+    if format is not None:
+        status = format.statuses.get(kind, status)
+    retry_after = error.retry_after if isinstance(error, Refused) else None
+    if retry_after is None and status == 503:
+        retry_after = 1.0
+    return Problem(
+        status,
+        fixed or str(error),
+        param=param,
+        code=kind,
+        retry_after=retry_after,
+        final=True if status == 500 else None,  # the model fails on it every time
+    )
 
 
 def internal() -> Problem:
@@ -150,3 +211,16 @@ def quote(value: object, limit: int = 80) -> str:
     """A caller's own value in a message, on one line and not at any length."""
     text = repr(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def json_kind(value: object) -> str:
+    """What JSON calls it, with the value where that is short."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return f"the number {quote(value, 30)}"
+    if isinstance(value, str):
+        return f"the text {quote(value, 30)}"
+    return "a list" if isinstance(value, list) else "an object"

@@ -1,82 +1,114 @@
-"""What all endpoints share: one Front for each HTTP process, handed to them as lifespan state."""
+"""What the endpoints of one HTTP process share. The application is made with it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from random import random
-from typing import Literal, TypedDict
+from typing import TypeVar
 
 from batcher import Client, NotReady
 from batcher.clock import Clock, MonotonicClock
-from service.http.headers import ServerTiming
-from service.inference.lag import Lag
-from service.inference.offload import Aside
+from service.catalog import ServedModel
+from service.errors import Header
+from service.http.body import BodyReader
+from service.http.exchange import Exchange
+from service.http.headers import ServerTiming, priority_of, timeout
+from service.inference.offload import OffloadPool
+from service.inference.pipeline import Pipeline, Results
 from service.observability.gpu_readings import Telemetry
 from service.observability.prometheus import Tally
 from service.observability.whole_service import Alone, Census
 from service.settings import Settings
-from service.tasks.protocol import Preparer
+from service.tasks.protocol import DEFAULT_OPTIONS, Options, Task
 from service.version import version
 
-Scaling = Literal["model", "service", "never"]
-"""Who brings vectors to length 1: the model itself, the service on request, or nobody."""
+Raw = TypeVar("Raw")
+Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
-    """The model, as clients see it. Known once it has been found; its replicas come up later."""
-
-    model: str
-    preparer: Preparer
-    scaling: Scaling
-    created: int  # Unix seconds
-    dimension: int | None = None  # None: the user's own runner knows
-    max_length: int | None = None  # tokens
-    pooling: str | None = None
-    names: frozenset[str] = field(init=False)  # any of these in a request means this model
-
-    def __post_init__(self) -> None:
-        last_part = self.model.rstrip("/").rpartition("/")[2]
-        object.__setattr__(self, "names", frozenset({self.model, last_part}))
-
-
-@dataclass
-class Front:
-    settings: Settings
-    client: Client
-    clock: Clock = field(default_factory=MonotonicClock)
-    tally: Tally = field(default_factory=Tally)
-    served: Served | None = None  # None: still looking for the model
-    version: str = field(default_factory=version)
-    draw: Callable[[], float] = random  # numbers from 0 to 1, for Retry-After
-    stopping: bool = False  # a signal has come: answers say `connection: close`
-    fronts: int = 1  # of the service, this one included
-    others: Census | None = None  # who counts them in; None: this process is all there is
-
-    def __post_init__(self) -> None:
-        self.census: Census = self.others or Alone(self)
-        self.timing = ServerTiming()
-        self.lag = Lag()
-        self.aside = Aside(self.clock)
+class AppState:
+    def __init__(
+        self,
+        settings: Settings,
+        client: Client,
+        clock: Clock | None = None,
+        *,
+        frontends: int = 1,  # of the service, this one included
+        whole_service: Census | None = None,  # None: this process is all there is
+    ) -> None:
+        self.settings = settings
+        self.clock: Clock = clock or MonotonicClock()
+        self.served: ServedModel | None = None  # None: still looking for the model
+        self.version = version()
+        self.jitter: Callable[[], float] = random  # numbers from 0 to 1, for Retry-After
+        self.stopping = False  # a signal has come: answers say `connection: close`
+        self.frontends = frontends
+        self.tally = Tally()
+        self.census: Census = whole_service or Alone(self)
         self.gpus = Telemetry()
-        self.request_timeout = self.settings.deadline
-        self.input_limit = self.settings.client_batch_limit
-        self.body_limit = self.settings.max_body_bytes
+        self.request_timeout = settings.deadline  # seconds
+        self.input_limit = settings.client_batch_limit
+        self.offload = OffloadPool(self.clock)
+        self.bodies = BodyReader(settings.max_body_bytes, self.request_timeout, self.offload)
+        self.pipeline = Pipeline(client, self.clock, self.offload)
+        self._timing = ServerTiming()
+
+    @property
+    def client(self) -> Client:
+        return self.pipeline.client
+
+    @client.setter
+    def client(self, client: Client) -> None:
+        self.pipeline.client = client
 
     def close(self) -> None:
         """Once nothing more is served."""
-        self.aside.close()
+        self.offload.close()
         self.gpus.close()
 
-    def model(self) -> Served:
+    def model(self) -> ServedModel:
         """Raises NotReady."""
         if self.served is None:
             raise NotReady("the model is being loaded", retry_after=1.0)
         return self.served
 
+    async def dimension(self) -> int | None:
+        """Of the vectors; None until it is known. A user's own runner tells it when it is up."""
+        if self.served is not None and self.served.dimension is not None:
+            return self.served.dimension
+        snapshot = await self.client.snapshot()
+        known = snapshot.replicas[0].facts.get("dimension") if snapshot.replicas else None
+        return known if isinstance(known, int) else None
 
-class State(TypedDict):
-    """The lifespan state."""
+    async def run(
+        self,
+        exchange: Exchange,
+        task: Task[Raw, Result],
+        inputs: Sequence[Raw],
+        field: str = "inputs",
+        options: Options = DEFAULT_OPTIONS,
+        priority: int | None = None,
+    ) -> Results[Result]:
+        """Pipeline.run() for an HTTP request. `priority`: the body's; None: the header's."""
+        exchange.enter("waiting")
+        headers = exchange.headers
+        results = await self.pipeline.run(
+            task,
+            inputs,
+            started=exchange.started,
+            timeout=timeout(headers, self.request_timeout),
+            field=field,
+            options=options,
+            priority=priority_of(headers) if priority is None else priority,
+            caller=exchange.caller,
+        )
+        exchange.enter("other")
+        return results
 
-    front: Front
+    def timing(self, exchange: Exchange, results: Results[Result]) -> Header:
+        """For the answer. Call it last: it says what time it is."""
+        now = self.clock.now()
+        answers = results.answers
+        self.pipeline.lag.observe(answers[-1].batch, now)
+        total = now - exchange.started
+        return (b"server-timing", self._timing.header(answers, results.preprocessing, total))

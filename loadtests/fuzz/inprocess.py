@@ -18,10 +18,12 @@ from batcher.collector import Collector
 from batcher.limits import Limits
 from loadtests.fuzz.mutations import MODEL, Mutant
 from service.app import create_app
+from service.catalog import ServedModel
 from service.models.simulated import answers
 from service.settings import load
-from service.state import Front, Served
-from service.tasks.plain_text import WordCounter
+from service.state import AppState
+from service.tasks.embed import Embed
+from service.tasks.plain_text import SimulatedTokenizer
 
 _REPORT = BatchReport(0, 1, 1, 1, 1, "idle", 0.0, 0.0, 0.0, 0.0)
 _SHOWN = 20  # violations; one is enough to look into
@@ -71,8 +73,10 @@ class Application:
     """`await application.ask(mutant)`: status and body."""
 
     def __init__(self) -> None:
-        self.front = Front(load({"runner": "simulated", "model": MODEL}), AtOnce())
-        self.front.served = Served(MODEL, WordCounter(), "never", 0, 8)
+        self.front = AppState(load({"runner": "simulated", "model": MODEL}), AtOnce())
+        self.front.served = ServedModel(
+            MODEL, 0, {"embed": Embed(SimulatedTokenizer())}, dimension=8
+        )
         self._app: ASGIApp = create_app(self.front)
 
     async def try_all(self, mutants: Iterable[Mutant]) -> Tried:
@@ -101,7 +105,6 @@ class Application:
             "path": mutant.path,
             "headers": [(b"content-type", b"application/json")],
             "query_string": b"",
-            "state": {"front": self.front},
         }
         await self._app(scope, receive, send)
         return sent[0]["status"], b"".join(part.get("body", b"") for part in sent[1:])

@@ -8,17 +8,17 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
-from service.errors import Problem, quote
-from service.http.body import fields, read
+from service.api import schemas
+from service.api.routes import INFERENCE, NEEDS_MODEL, Route, WireProtocol
+from service.catalog import ServedModel
+from service.errors import ErrorFormat, Problem, quote
+from service.http.body import fields
 from service.http.exchange import Exchange
-from service.inference.pipeline import embed, embed_text
-from service.state import Front, Served, State
-from service.tasks import text_inputs as inputs
-from service.tasks.embed import LARGE, Vector, check_dimensions, shorten, write_large
+from service.state import AppState
+from service.tasks.embed import LARGE, Embed, Vector, check_dimensions, shorten, write_large
+from service.tasks.protocol import Options
+from service.tasks.text_inputs import parse
 
 
 class EmbeddingsBody(BaseModel):
@@ -26,22 +26,22 @@ class EmbeddingsBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    input: Annotated[Any, Field(json_schema_extra=inputs.SCHEMA)]
+    input: Annotated[Any, Field(json_schema_extra=schemas.TEXT_INPUTS)]
     model: str
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: inputs.Count | None = Field(None, description="keep the first so many numbers")
+    dimensions: schemas.Count | None = Field(None, description="keep the first so many numbers")
     user: str | None = Field(None, description="accepted and ignored")
     truncate: bool = Field(
         True, description="an extension: false refuses a text over the model's limit with 422"
     )
-    priority: inputs.Priority | None = Field(None, description=inputs.ABOUT_PRIORITY)
+    priority: schemas.Priority | None = Field(None, description=schemas.ABOUT_PRIORITY)
 
 
 def envelope(problem: Problem, request_id: str) -> dict[str, object]:
     return {
         "error": {
             "message": problem.message,
-            "type": problem.kind.openai_type,
+            "type": _type_of(problem.status),
             "param": problem.param,
             "code": problem.code,
             "request_id": request_id,
@@ -49,34 +49,37 @@ def envelope(problem: Problem, request_id: str) -> dict[str, object]:
     }
 
 
-class Embeddings:
-    """POST /v1/embeddings"""
+def _type_of(status: int) -> str:
+    if status == 401:
+        return "authentication_error"
+    if status == 429:
+        return "overloaded_error"
+    return "invalid_request_error" if status < 500 else "server_error"
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        front: Front = scope["state"]["front"]
-        exchange: Exchange = scope["exchange"]
-        body = fields(EmbeddingsBody, await read(front, exchange, receive))
-        served = front.model()
-        check_model(served, body.model)
-        check_dimensions(body.dimensions, served.dimension)
-        if type(body.input) is str:
-            embedded = await embed_text(
-                front, exchange, body.input, "input", body.truncate, body.priority
-            )
-        else:
-            texts = inputs.parse(body.input, "input", front.input_limit)
-            embedded = await embed(front, exchange, texts, "input", body.truncate, body.priority)
-        vectors = shorten(embedded.vectors, body.dimensions)
-        tail = {
-            "model": served.model,
-            "usage": {"prompt_tokens": embedded.tokens, "total_tokens": embedded.tokens},
-        }
-        of = _as_base64 if body.encoding_format == "base64" else _as_numbers
-        if len(vectors) * len(vectors[0]) > LARGE:
-            answer = _encode(orjson.Fragment(await write_large(vectors, of)), tail)
-        else:
-            answer = _encode([of(place, vector) for place, vector in enumerate(vectors)], tail)
-        await exchange.answer(answer, embedded.timing(front, exchange))
+
+ERRORS = ErrorFormat(envelope)
+
+
+async def embeddings(state: AppState, exchange: Exchange) -> None:
+    body = fields(EmbeddingsBody, await state.bodies.read(exchange))
+    served = state.model()
+    check_model(served, body.model)
+    task = served.task(Embed)
+    check_dimensions(body.dimensions, served.dimension)
+    inputs = parse(body.input, "input", state.input_limit)
+    options = Options(body.truncate)
+    results = await state.run(exchange, task, inputs, "input", options, body.priority)
+    vectors = shorten(results.values, body.dimensions)
+    tail = {
+        "model": served.name,
+        "usage": {"prompt_tokens": results.cost, "total_tokens": results.cost},
+    }
+    of = _as_base64 if body.encoding_format == "base64" else _as_numbers
+    if len(vectors) * len(vectors[0]) > LARGE:
+        answer = _encode(orjson.Fragment(await write_large(vectors, of)), tail)
+    else:
+        answer = _encode([of(place, vector) for place, vector in enumerate(vectors)], tail)
+    await exchange.answer(answer, state.timing(exchange, results))
 
 
 def _encode(data: list[object] | orjson.Fragment, tail: Mapping[str, object]) -> bytes:
@@ -93,35 +96,58 @@ def _as_base64(place: int, vector: Vector) -> object:
     return {"object": "embedding", "index": place, "embedding": text}
 
 
-def check_model(served: Served, name: str) -> None:
-    if name not in served.names:
+def check_model(served: ServedModel, name: str) -> None:
+    if name not in served.aliases:
         raise Problem(
             404,
-            f"model: {quote(name)} is not served here; {served.model!r} is",
+            f"model: {quote(name)} is not served here; {served.name!r} is",
             param="model",
             code="model_not_found",
         )
 
 
-async def list_models(request: Request[State]) -> Response:
-    served = request.state["front"].model()
-    return _json({"object": "list", "data": [_describe(served)]})
+async def list_models(state: AppState, exchange: Exchange) -> None:
+    body = {"object": "list", "data": [_describe(state.model())]}
+    await exchange.answer(orjson.dumps(body))
 
 
-async def get_model(request: Request[State]) -> Response:
-    served = request.state["front"].model()
-    check_model(served, request.path_params["model"])
-    return _json(_describe(served))
+async def get_model(state: AppState, exchange: Exchange) -> None:
+    served = state.model()
+    check_model(served, exchange.path.removeprefix("/v1/models/"))
+    await exchange.answer(orjson.dumps(_describe(served)))
 
 
-def _describe(served: Served) -> dict[str, object]:
+def _describe(served: ServedModel) -> dict[str, object]:
     return {
-        "id": served.model,
+        "id": served.name,
         "object": "model",
         "created": served.created,
         "owned_by": "batcher",
     }
 
 
-def _json(body: object) -> Response:
-    return Response(orjson.dumps(body), media_type="application/json")
+PROTOCOL = WireProtocol(
+    ERRORS,
+    schemas.OpenAIError,
+    (
+        Route(
+            "POST",
+            "/v1/embeddings",
+            embeddings,
+            "Vectors, as OpenAI's clients ask for them",
+            schemas.EmbeddingsAnswer,
+            INFERENCE,
+            EmbeddingsBody,
+        ),
+        Route("GET", "/v1/models", list_models, "The model", schemas.ModelList, NEEDS_MODEL),
+        Route(
+            "GET",
+            "/v1/models/{model}",
+            get_model,
+            "The model",
+            schemas.Model,
+            (*NEEDS_MODEL, 404),
+        ),
+    ),
+    prefix="/v1/",
+)

@@ -3,66 +3,69 @@
 from __future__ import annotations
 
 import dataclasses
+from urllib.parse import parse_qs
 
 import orjson
-from starlette.requests import Request
-from starlette.responses import Response
 
 from batcher import BatchReport, NotReady, ReplicaSnapshot, Snapshot
 from batcher.snapshot import RECENT
+from service.api import schemas, tei
+from service.api.routes import ANY_ROUTE, Route, WireProtocol
 from service.errors import Problem, quote
 from service.http.exchange import Exchange
-from service.observability import gpu_metrics
-from service.observability import prometheus as metrics
-from service.state import Front, State
+from service.observability import gpu_metrics, prometheus
+from service.state import AppState
 
 _STOPPING = "the service is shutting down"
 
 
-async def live(request: Request[State]) -> Response:
+async def live(state: AppState, exchange: Exchange) -> None:
     """The process answers; nothing else is said."""
-    return _json({"status": "alive"})
+    await _answer(exchange, {"status": "alive"})
 
 
-async def ready(request: Request[State]) -> Response:
+async def ready(state: AppState, exchange: Exchange) -> None:
     """200 while new work is taken, else 503 with the reason."""
-    front = request.state["front"]
     try:
-        snapshot = await front.client.snapshot()
-        reason = _why_not(front, snapshot)
+        snapshot = await state.client.snapshot()
+        reason = _why_not(state, snapshot)
     except NotReady as error:  # the engine's process is being replaced
-        reason = _STOPPING if front.stopping else str(error)
+        reason = _STOPPING if state.stopping else str(error)
     if reason is None:
         up = sum(replica.ready for replica in snapshot.replicas)
-        return _json({"status": "ready", "replicas_up": up, "replicas": len(snapshot.replicas)})
-    exchange: Exchange = request.scope["exchange"]
-    body = {"status": "not ready", "reason": reason, "request_id": exchange.request_id.decode()}
-    return _json(body, 503, {"retry-after": "1"})
+        body = {"status": "ready", "replicas_up": up, "replicas": len(snapshot.replicas)}
+        await _answer(exchange, body)
+        return
+    not_ready = {
+        "status": "not ready",
+        "reason": reason,
+        "request_id": exchange.request_id.decode(),
+    }
+    await exchange.answer(orjson.dumps(not_ready), (b"retry-after", b"1"), status=503)
 
 
-async def metrics_page(request: Request[State]) -> Response:
-    front = request.state["front"]
-    whole = await front.census.take()
-    page = metrics.exposition(
-        whole.snapshot, whole.http, whole.fronts, front.version, front.settings.model_id
+async def metrics(state: AppState, exchange: Exchange) -> None:
+    whole = await state.census.take()
+    page = prometheus.exposition(
+        whole.snapshot, whole.http, whole.fronts, state.version, state.settings.model_id
     )
-    page += await gpu_metrics.page(front.gpus, whole.snapshot)
-    return Response(page, headers={"content-type": metrics.CONTENT_TYPE})
+    page += await gpu_metrics.page(state.gpus, whole.snapshot)
+    await exchange.answer(page, media=prometheus.CONTENT_TYPE.encode())
 
 
-async def stats(request: Request[State]) -> Response:
+async def stats(state: AppState, exchange: Exchange) -> None:
     """The snapshot as JSON, histograms with their bounds."""
-    front = request.state["front"]
-    whole = await front.census.take()
+    whole = await state.census.take()
     snapshot = whole.snapshot
     routes: dict[str, dict[str, int]] = {}
     for (route, outcome), durations in whole.http.items():
         routes.setdefault(route, {})[outcome] = durations.count
-    return _json(
+    await _answer(
+        exchange,
         {
-            "model": front.settings.model_id,
-            "version": front.version,
-            "ready": _why_not(front, snapshot) is None,
+            "model": state.settings.model_id,
+            "version": state.version,
+            "ready": _why_not(state, snapshot) is None,
             **dataclasses.asdict(snapshot),
             "replicas": [
                 {**dataclasses.asdict(each), "up": each.up, "ready": each.ready}
@@ -70,17 +73,17 @@ async def stats(request: Request[State]) -> Response:
             ],
             "http": routes,
             **({"fronts": {str(n): up for n, up in whole.fronts.items()}} if whole.fronts else {}),
-        }
+        },
     )
 
 
-async def batches(request: Request[State]) -> Response:
+async def batches(state: AppState, exchange: Exchange) -> None:
     """The last batches, newest first."""
-    front = request.state["front"]
-    limit = _limit(request.query_params.get("limit"))
-    recent = await front.client.recent_batches()
-    now = front.clock.now()
-    return _json([_told(report, now) for report in recent[: -limit - 1 : -1]])
+    given = parse_qs(exchange.query.decode("latin-1"), keep_blank_values=True).get("limit")
+    limit = _limit(given[-1] if given else None)
+    recent = await state.client.recent_batches()
+    now = state.clock.now()
+    await _answer(exchange, [_describe(report, now) for report in recent[: -limit - 1 : -1]])
 
 
 def _limit(given: str | None) -> int:
@@ -96,7 +99,7 @@ def _limit(given: str | None) -> int:
     return int(given)
 
 
-def _told(report: BatchReport, now: float) -> dict[str, object]:
+def _describe(report: BatchReport, now: float) -> dict[str, object]:
     return {
         "replica": report.replica,
         "size": report.size,
@@ -112,10 +115,10 @@ def _told(report: BatchReport, now: float) -> dict[str, object]:
     }
 
 
-def _why_not(front: Front, snapshot: Snapshot) -> str | None:
-    if front.stopping or snapshot.phase != "open":
+def _why_not(state: AppState, snapshot: Snapshot) -> str | None:
+    if state.stopping or snapshot.phase != "open":
         return _STOPPING
-    if front.served is None:
+    if state.served is None:
         return "the model is being looked for"
     if snapshot.ready:
         return None
@@ -132,6 +135,54 @@ def _state_of(replica: ReplicaSnapshot) -> str:
     return f"{name} {again} ({replica.reason})"
 
 
-def _json(body: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    content = orjson.dumps(body, default=str)
-    return Response(content, status, headers, media_type="application/json")
+async def _answer(exchange: Exchange, body: object) -> None:
+    await exchange.answer(orjson.dumps(body, default=str))
+
+
+_HEALTH = Route(
+    "GET",
+    "/health",
+    ready,
+    "Is new work taken?",
+    schemas.Health,
+    (405,),
+    is_open=True,
+    not_ready=schemas.Health,
+)
+_OBJECT = {"type": "object"}
+_LIMIT = {
+    "name": "limit",
+    "in": "query",
+    "required": False,
+    "schema": {"type": "integer", "minimum": 1, "maximum": RECENT, "default": 100},
+    "description": "so many at most",
+}
+
+PROTOCOL = WireProtocol(
+    tei.ERRORS,
+    schemas.TEIError,
+    (
+        _HEALTH,
+        dataclasses.replace(_HEALTH, path="/health/ready"),
+        Route(
+            "GET",
+            "/health/live",
+            live,
+            "Does the process answer?",
+            schemas.Health,
+            (405,),
+            is_open=True,
+        ),
+        Route("GET", "/metrics", metrics, "For Prometheus", {"type": "string"}, media="text/plain"),
+        Route("GET", "/stats", stats, "The engine at this instant", _OBJECT),
+        Route(
+            "GET",
+            "/stats/batches",
+            batches,
+            "The last batches, newest first",
+            {"type": "array", "items": schemas.ref(schemas.BatchTold)},
+            (*ANY_ROUTE, 400),
+            query=(_LIMIT,),
+        ),
+    ),
+)

@@ -1,11 +1,46 @@
-"""What the answers look like, for the API description. Nothing is built from these: they would
-cost more than the answers themselves, and a test holds the answers to them."""
+"""JSON schemas that routes share: fields of bodies, and what the answers look like.
+
+No answer is built from these shapes: they would cost more than the answers themselves, and a test
+holds the answers to them.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from service.tasks.text_inputs import whole
+
+Count = Annotated[int, Field(ge=1), BeforeValidator(whole)]
+Priority = Annotated[int, Field(ge=0, le=7), BeforeValidator(whole)]
+
+ABOUT_PRIORITY = (
+    "an extension: 0 is soonest, 3 the default, 7 last; 4 to 7 fill what 0 to 3 leave."
+    " It wins over the Priority header"
+)
+
+TEXT_INPUTS: dict[str, Any] = {
+    "description": "A text, a list of token ids, or a list of these.",
+    "anyOf": [
+        {"type": "string"},
+        {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "anyOf": [
+                    {"type": "string"},
+                    {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1},
+                ]
+            },
+        },
+        {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}},
+    ],
+}
+
+
+def ref(model: type[BaseModel]) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{model.__name__}"}
 
 
 class Shape(BaseModel):

@@ -6,18 +6,26 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from batcher.scheduling.replica_model import MOST_TOKENS
-from service.errors import Problem
-from service.http.body import fields, read
+from service.api import schemas
+from service.api.routes import INFERENCE, NEEDS_MODEL, Route, WireProtocol
+from service.catalog import ServedModel
+from service.errors import ErrorFormat, Problem
+from service.http.body import fields
 from service.http.exchange import Exchange
-from service.inference.pipeline import embed, embed_text
-from service.state import Front, Served, State
-from service.tasks import text_inputs as inputs
-from service.tasks.embed import LARGE, Vector, check_dimensions, scale, shorten, write_large
+from service.state import AppState
+from service.tasks.embed import (
+    LARGE,
+    Embed,
+    Vector,
+    check_dimensions,
+    scale,
+    shorten,
+    write_large,
+)
+from service.tasks.protocol import DEFAULT_OPTIONS, Options
+from service.tasks.text_inputs import TextInput, parse
 
 
 class EmbedBody(BaseModel):
@@ -25,7 +33,7 @@ class EmbedBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    inputs: Annotated[Any, Field(json_schema_extra=inputs.SCHEMA)]
+    inputs: Annotated[Any, Field(json_schema_extra=schemas.TEXT_INPUTS)]
     truncate: bool | None = Field(
         None, description="cut a text over the model's limit (the default), or refuse it with 422"
     )
@@ -38,59 +46,59 @@ class EmbedBody(BaseModel):
         description="must be null: there are no named prompts",
         json_schema_extra={"anyOf": [{"type": "null"}]},
     )
-    dimensions: inputs.Count | None = Field(None, description="keep the first so many numbers")
-    priority: inputs.Priority | None = Field(None, description=inputs.ABOUT_PRIORITY)
+    dimensions: schemas.Count | None = Field(None, description="keep the first so many numbers")
+    priority: schemas.Priority | None = Field(None, description=schemas.ABOUT_PRIORITY)
 
 
 def envelope(problem: Problem, request_id: str) -> dict[str, object]:
-    kind = "Empty" if problem.code == "empty" else problem.kind.tei_type
     return {
         "error": problem.message,
-        "error_type": kind,
+        "error_type": "Empty" if problem.code == "empty" else _type_of(problem.status),
         "code": problem.code,
         "request_id": request_id,
     }
 
 
+def _type_of(status: int) -> str:
+    if status in (429, 503):
+        return "Overloaded" if status == 429 else "Unhealthy"
+    return "Backend" if status >= 500 or status == 424 else "Validation"
+
+
+ERRORS = ErrorFormat(envelope, statuses={"empty": 400, "wrong_task": 424})
+
 _PLAIN = EmbedBody.model_validate({"inputs": None})
 
 
-class Embed:
-    """POST /embed"""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        front: Front = scope["state"]["front"]
-        exchange: Exchange = scope["exchange"]
-        body = await read(front, exchange, receive)
-        text = body.get("inputs")
-        if type(text) is str and len(body) == 1:  # the commonest body needs no checking
-            options = _PLAIN
-            embedded = await embed_text(front, exchange, text, "inputs", truncate=True)
-        else:
-            options = fields(EmbedBody, body)
-            _check_options(front.model(), options)
-            texts = inputs.parse(options.inputs, "inputs", front.input_limit, empty=400)
-            truncate = options.truncate is not False
-            embedded = await embed(front, exchange, texts, "inputs", truncate, options.priority)
-        vectors = shorten(embedded.vectors, options.dimensions)
-        if options.normalize and front.model().scaling == "service":
-            vectors = scale(vectors)
-        if len(vectors) * len(vectors[0]) > LARGE:
-            answer = await write_large(vectors, _alone)
-        else:
-            answer = _encode(vectors)
-        await exchange.answer(answer, embedded.timing(front, exchange))
-
-
-def _encode(vectors: list[Vector]) -> bytes:
-    return orjson.dumps(vectors, option=orjson.OPT_SERIALIZE_NUMPY)
+async def embed(state: AppState, exchange: Exchange) -> None:
+    body = await state.bodies.read(exchange)
+    text = body.get("inputs")
+    if type(text) is str and len(body) == 1:  # the commonest body needs no checking
+        options, given = _PLAIN, DEFAULT_OPTIONS
+        inputs: list[TextInput] = [text]
+        task = state.model().task(Embed)
+    else:
+        options = fields(EmbedBody, body)
+        given = Options(options.truncate is not False)
+        task = state.model().task(Embed)
+        _check_options(state.model(), options)
+        inputs = parse(options.inputs, "inputs", state.input_limit)
+    results = await state.run(exchange, task, inputs, "inputs", given, options.priority)
+    vectors = shorten(results.values, options.dimensions)
+    if options.normalize and state.model().normalization == "service":
+        vectors = scale(vectors)
+    if len(vectors) * len(vectors[0]) > LARGE:
+        answer = await write_large(vectors, _alone)
+    else:
+        answer = orjson.dumps(vectors, option=orjson.OPT_SERIALIZE_NUMPY)
+    await exchange.answer(answer, state.timing(exchange, results))
 
 
 def _alone(_place: int, vector: Vector) -> Vector:
     return vector
 
 
-def _check_options(served: Served, body: EmbedBody) -> None:
+def _check_options(served: ServedModel, body: EmbedBody) -> None:
     check_dimensions(body.dimensions, served.dimension)
     if body.prompt_name is not None:
         raise Problem(422, "prompt_name: there are no named prompts here", param="prompt_name")
@@ -98,34 +106,24 @@ def _check_options(served: Served, body: EmbedBody) -> None:
         raise Problem(
             422, "truncation_direction: texts are cut on the right", param="truncation_direction"
         )
-    if not body.normalize and served.scaling == "model":
+    if not body.normalize and served.normalization == "model":
         raise Problem(
             422, "normalize: this model's vectors always have length 1", param="normalize"
         )
 
 
-async def dimension(front: Front) -> int | None:
-    """Of the vectors; None until it is known. A user's own runner tells it when it is up."""
-    if front.served is not None and front.served.dimension is not None:
-        return front.served.dimension
-    snapshot = await front.client.snapshot()
-    known = snapshot.replicas[0].facts.get("dimension") if snapshot.replicas else None
-    return known if isinstance(known, int) else None
-
-
-async def info(request: Request[State]) -> Response:
-    front = request.state["front"]
-    settings, served = front.settings, front.model()
-    snapshot = await front.client.snapshot()
+async def info(state: AppState, exchange: Exchange) -> None:
+    settings, served = state.settings, state.model()
+    snapshot = await state.client.snapshot()
     facts = snapshot.replicas[0].facts if snapshot.replicas else {}
     failed: dict[str, str] = {}
     for replica in snapshot.replicas:
         failed.update(replica.facts.get("backend_failed") or {})  # type: ignore[call-overload]  # reasons by name
     body = {
-        "model_id": served.model,
+        "model_id": served.name,
         "model_sha": None,
         "model_dtype": facts.get("dtype"),
-        "served_model_name": served.model,
+        "served_model_name": served.name,
         "model_type": {"embedding": {"pooling": served.pooling}},
         "max_concurrent_requests": settings.max_queue_size,
         "max_input_length": served.max_length,
@@ -136,7 +134,7 @@ async def info(request: Request[State]) -> Response:
         "max_client_batch_size": settings.client_batch_limit,
         "auto_truncate": True,
         "tokenization_workers": 1,
-        "version": front.version,
+        "version": state.version,
         "sha": None,
         "docker_label": None,
         "device": facts.get("device"),
@@ -144,13 +142,32 @@ async def info(request: Request[State]) -> Response:
         "backend_chosen": facts.get("backend_chosen"),
         "backend_failed": failed or None,
         "compile": facts.get("compile"),
-        "dimension": await dimension(front),
+        "dimension": await state.dimension(),
         "replicas": len(snapshot.replicas),
         "places": [
             {"device": each.facts.get("placed_on"), "cores": each.facts.get("cores")}
             for each in snapshot.replicas
         ],
         "isolation": settings.isolation,
-        "frontends": front.fronts,
+        "frontends": state.frontends,
     }
-    return Response(orjson.dumps(body), media_type="application/json")
+    await exchange.answer(orjson.dumps(body))
+
+
+PROTOCOL = WireProtocol(
+    ERRORS,
+    schemas.TEIError,
+    (
+        Route(
+            "POST",
+            "/embed",
+            embed,
+            "Vectors, as text-embeddings-inference answers",
+            {"type": "array", "items": {"type": "array", "items": {"type": "number"}}},
+            (*INFERENCE, 424),
+            EmbedBody,
+        ),
+        Route("GET", "/info", info, "The model and the limits", schemas.Info, NEEDS_MODEL),
+    ),
+    prefix="/",
+)

@@ -16,7 +16,7 @@ from service.app import create_app
 from service.edge.connection import Connection
 from service.edge.connections import Connections, Patience
 from service.edge.sockets import BACKLOG
-from service.state import Front
+from service.state import AppState
 
 _WRITE_TIMEOUT = 5  # seconds that a client may take to read its answer once all are given
 
@@ -24,7 +24,7 @@ _WRITE_TIMEOUT = 5  # seconds that a client may take to read its answer once all
 class Server(uvicorn.Server):
     """uvicorn with our connections, and without its signal handlers: ours drain before it stops."""
 
-    def __init__(self, front: Front, bound: int, patience: Patience | None = None) -> None:
+    def __init__(self, front: AppState, bound: int, patience: Patience | None = None) -> None:
         self.ours = Connections(front.tally, bound, patience)
         protocol: Any = functools.partial(Connection, self.ours)  # called as the class would be
         super().__init__(

@@ -1,56 +1,82 @@
-"""The body of a request: bytes, then a JSON object, then the fields that a protocol knows."""
+"""The body of a request: bytes within a limit, a JSON object, the fields that a route takes."""
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
-from starlette.types import Receive
 
-from service.errors import Problem
-from service.http.exchange import Exchange
+from service.errors import Problem, quote
+from service.http.exchange import Disconnected, Exchange
 from service.http.headers import timeout
-from service.http.limits import check_media, check_size, read_on, too_large
-from service.state import Front
 
 LARGE = 64 << 10  # bytes; parsing that many takes about 1 ms: more is done off the event loop
+_NOT_JSON = (b"multipart/", b"image/", b"audio/", b"video/")
 
 Fields = TypeVar("Fields", bound=BaseModel)
+Headers = Mapping[bytes, bytes]
+Result = TypeVar("Result")
 
 
-async def read(front: Front, exchange: Exchange, receive: Receive) -> dict[str, Any]:
-    """Raises Problem 400, 408, 413 or 415; Overloaded or DeadlineExceeded if it is large."""
-    headers = exchange.headers
-    if headers.get(b"content-type") != b"application/json" or b"content-encoding" in headers:
-        check_media(headers)
-    check_size(headers.get(b"content-length"), front.body_limit)
-    exchange.phase = "receiving"
-    message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body"):
-        data: bytes = message["body"]
-        if len(data) > front.body_limit:
-            raise too_large(front.body_limit)
-    else:
-        data = await read_on(message, receive, front.body_limit)
-    if len(data) > LARGE:
-        exchange.enter("waiting")
-        deadline = exchange.started + timeout(headers, front.request_timeout)
-        body = await front.aside.run(deadline, _parse, data, caller=exchange.caller)
+class Offload(Protocol):
+    """Threads for work that would stop the event loop."""
+
+    async def run(
+        self,
+        deadline: float,
+        function: Callable[..., Result],
+        *arguments: Any,
+        caller: str | None = None,
+    ) -> Result:
+        """What the function returns or raises. Raises Overloaded, DeadlineExceeded."""
+
+
+class BodyReader:
+    """`limit` is in bytes; `request_timeout` in seconds, of a request that names none."""
+
+    def __init__(self, limit: int, request_timeout: float, offload: Offload) -> None:
+        self._limit = limit
+        self._timeout = request_timeout
+        self.offload = offload
+
+    async def read(self, exchange: Exchange) -> dict[str, Any]:
+        """Raises Problem 400, 408, 413 or 415; Overloaded or DeadlineExceeded if it is large."""
+        headers, limit = exchange.headers, self._limit
+        if headers.get(b"content-type") != b"application/json" or b"content-encoding" in headers:
+            _check_media(headers)
+        declared = headers.get(b"content-length")
+        if declared is not None and declared.isdigit() and int(declared) > limit:
+            raise _too_large(limit)  # before a byte of it is read
+        exchange.enter("receiving")
+        message = await exchange.receive()
+        if message["type"] == "http.request" and not message.get("more_body"):
+            data: bytes = message["body"]
+            if len(data) > limit:
+                raise _too_large(limit)
+        else:
+            data = await self._read_on(message, exchange)
+        if len(data) > LARGE:
+            exchange.enter("waiting")
+            deadline = exchange.started + timeout(headers, self._timeout)
+            body = await self.offload.run(deadline, _parse, data, caller=exchange.caller)
+            exchange.enter("other")
+            return body
         exchange.enter("other")
-        return body
-    exchange.enter("other")
-    return _parse(data)
+        return _parse(data)
 
-
-def _parse(data: bytes) -> dict[str, Any]:
-    try:
-        body = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise Problem(400, f"the body is not JSON: {error}", code="invalid_json") from None
-    if type(body) is not dict:
-        raise Problem(400, "the body must be a JSON object", code="invalid_json")
-    return body
+    async def _read_on(self, message: Any, exchange: Exchange) -> bytes:
+        """The body of which `message` is the first piece. Raises Problem 413, Disconnected."""
+        received = bytearray()
+        while message["type"] == "http.request":
+            received += message.get("body", b"")
+            if len(received) > self._limit:
+                raise _too_large(self._limit)
+            if not message.get("more_body"):
+                return bytes(received)
+            message = await exchange.receive()
+        raise Disconnected
 
 
 def fields(model: type[Fields], body: dict[str, Any]) -> Fields:
@@ -64,6 +90,40 @@ def fields(model: type[Fields], body: dict[str, Any]) -> Fields:
         first = error.errors(include_url=False, include_input=False)[0]
         field = str(first["loc"][0])[:80] if first["loc"] else None
         raise Problem(400, f"{field}: {_rule(first)}", param=field) from None
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    try:
+        body = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise Problem(400, f"the body is not JSON: {error}", code="invalid_json") from None
+    if type(body) is not dict:
+        raise Problem(400, "the body must be a JSON object", code="invalid_json")
+    return body
+
+
+def _check_media(headers: Headers) -> None:
+    """Raises Problem 415 for what is clearly no JSON; `curl -d` and no type at all are fine."""
+    media = headers.get(b"content-type")
+    if media is not None and media.lower().startswith(_NOT_JSON):
+        raise Problem(
+            415,
+            f"Content-Type {quote(media.decode('latin-1'))}: this route takes application/json",
+            param="Content-Type",
+        )
+    encoding = headers.get(b"content-encoding")
+    if encoding is not None and encoding.lower() not in (b"identity", b""):
+        raise Problem(
+            415,
+            f"Content-Encoding {quote(encoding.decode('latin-1'))}: send the body uncompressed",
+            param="Content-Encoding",
+        )
+
+
+def _too_large(limit: int) -> Problem:
+    # The connection stays open: the edge drops the rest of the body as it comes, and the client,
+    # which is still sending, gets to read this. Closed early, the connection would be reset.
+    return Problem(413, f"the body is larger than {limit} bytes")
 
 
 def _rule(error: Any) -> str:

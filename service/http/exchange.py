@@ -10,7 +10,7 @@ import asyncio
 import re
 from typing import Literal, Protocol
 
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from batcher import Draining
 from service.errors import Header, Problem
@@ -26,7 +26,7 @@ TASK = "service.task"
 a microsecond."""
 
 _OWN_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-_JSON = (b"content-type", b"application/json")
+_JSON = b"application/json"
 
 
 Phase = Literal["receiving", "waiting", "other"]
@@ -68,7 +68,9 @@ class Exchange:
         # Whose share of the engine this takes: a key by its number, else the peer by its address.
         peer = scope.get("client")
         self.caller: str | None = peer[0] if peer else None
-        self._receive = receive
+        self.receive = receive
+        self.path: str = scope["path"]
+        self.query: bytes = scope.get("query_string", b"")
         self._send = send
         self._front = front
         self._takes_whole = WHOLE in scope.get("extensions", ())
@@ -81,17 +83,12 @@ class Exchange:
 
     # Answering
 
-    async def send(self, message: Message) -> None:
-        """For responses made by Starlette."""
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            message["headers"] = [*message["headers"], *self._own_headers()]
-        await self._send(message)
-
-    async def answer(self, body: bytes, *headers: Header, status: int = 200) -> None:
+    async def answer(
+        self, body: bytes, *headers: Header, status: int = 200, media: bytes = _JSON
+    ) -> None:
         self.status = status
         size = (b"content-length", b"%d" % len(body))
-        all_ = [_JSON, size, *self._own_headers(), *headers]
+        all_ = [(b"content-type", media), size, *self._own_headers(), *headers]
         if self._takes_whole:
             await self._send({"type": WHOLE, "status": status, "headers": all_, "body": body})
             return
@@ -135,7 +132,7 @@ class Exchange:
             self._looking = loop.create_task(self._watch_client())
 
     async def _watch_client(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
+        while (await self.receive())["type"] != "http.disconnect":
             pass  # the body has been read: nothing else comes
         self._interrupt(Disconnected())
 

@@ -35,7 +35,7 @@ def timeout(headers: Headers, default: float) -> float:
     return min(_milliseconds(name, value) for name, value in named if value is not None) / 1e3
 
 
-def priority(headers: Headers) -> int:
+def priority_of(headers: Headers) -> int:
     """0 (soonest) to 7. What is no urgency is ignored (RFC 9218, section 4)."""
     value = headers.get(b"priority")
     if value is None:

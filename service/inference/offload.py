@@ -1,6 +1,6 @@
 """Threads for work that would stop the event loop: parsing large bodies, tokenising long texts.
 
-They are the front's own, so that nothing else ever queues behind that work. It starts no thread
+They are the frontend's own, so that nothing else queues behind that work. It starts no thread
 before it is needed.
 """
 
@@ -26,7 +26,7 @@ THREADS = min(4, os.cpu_count() or 1)
 MAX_IN_FLIGHT = 256
 
 
-class Aside:
+class OffloadPool:
     def __init__(
         self, clock: Clock, threads: int = THREADS, max_in_flight: int = MAX_IN_FLIGHT
     ) -> None:

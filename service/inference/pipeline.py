@@ -1,150 +1,111 @@
-"""From a request's inputs to their vectors: what both embedding protocols share."""
+"""One call through a task and the engine, whatever the protocol and the task. Knows no HTTP: jobs
+and clusters call it as well."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
-from batcher import Answer
-from service.errors import Header, Problem
-from service.http.exchange import Exchange
-from service.http.headers import priority, timeout
-from service.state import Front, Served
-from service.tasks.embed import Vector, vector_of
-from service.tasks.input_errors import BadTokenId, InputRefused, TextTooLong
-from service.tasks.protocol import Prepared, Preparer
-from service.tasks.text_inputs import Input, no_id, whole
+from batcher import Answer, BatchReport, Client
+from batcher.clock import Clock
+from service.errors import InputError
+from service.inference.offload import OffloadPool
+from service.tasks.protocol import DEFAULT_OPTIONS, ModelInput, Options, Task
 
-_MANY = 32  # inputs; more are tokenised off the event loop, as a long text is
-_MANY_IDS = 4096  # token ids, of all inputs together; checking that many takes about 1 ms
+Raw = TypeVar("Raw")
+Result = TypeVar("Result")
 
 
-@dataclass(slots=True)
-class Embedded:
-    vectors: list[Vector]
-    answers: list[Answer]
-    tokens: int
-    tokenizing: float  # seconds
+@dataclass(frozen=True, slots=True)
+class Results(Generic[Result]):
+    """Of one call, in the order of its inputs."""
 
-    def timing(self, front: Front, exchange: Exchange) -> Header:
-        """Call it last: it says what time it is."""
-        now = front.clock.now()
-        front.lag.observe(self.answers[-1].batch, now)
-        total = now - exchange.started
-        return (b"server-timing", front.timing.header(self.answers, self.tokenizing, total))
+    values: list[Result]
+    answers: list[Answer]  # when and in which batch each ran
+    cost: int  # of all inputs; for texts: tokens
+    preprocessing: float  # seconds
 
 
-async def embed_text(
-    front: Front,
-    exchange: Exchange,
-    text: str,
-    field: str,
-    truncate: bool,
-    urgency: int | None = None,
-) -> Embedded:
-    """What embed() does, for one text: the common case, at two thirds of the cost."""
-    now = front.clock.now
-    deadline = exchange.started + front.lag.off(timeout(exchange.headers, front.request_timeout))
-    if urgency is None:
-        urgency = priority(exchange.headers)
-    served = front.model()
-    preparer = served.preparer
-    begun = now()
-    if preparer.is_long(text):
-        exchange.enter("waiting")
-        prepared = await front.aside.run(
-            deadline, _prepare, served, [text], field, truncate, caller=exchange.caller
+class Pipeline:
+    """Raw inputs → task → engine → task → typed results. For one event loop."""
+
+    def __init__(self, client: Client, clock: Clock, offload: OffloadPool) -> None:
+        self.client = client
+        self._now = clock.now
+        self.offload = offload
+        self.lag = AnswerLag()
+
+    async def run(
+        self,
+        task: Task[Raw, Result],
+        inputs: Sequence[Raw],
+        *,
+        started: float,  # on the engine's clock
+        timeout: float,  # seconds from there until the caller wants its answer
+        field: str = "inputs",  # what the caller calls them
+        options: Options = DEFAULT_OPTIONS,
+        priority: int = 3,
+        caller: str | None = None,
+    ) -> Results[Result]:
+        """All or none, in order. Raises InputError, WrongTask, or what the engine raises."""
+        deadline = started + self.lag.subtract_from(timeout)
+        begun = self._now()
+        if task.is_heavy(inputs):
+            prepared = await self.offload.run(
+                deadline, preprocess, task, inputs, options, field, caller=caller
+            )
+        else:
+            prepared = preprocess(task, inputs, options, field)
+        preprocessing = self._now() - begun
+        costs = [one.cost for one in prepared]
+        answers = await self.client.submit_all(
+            [one.payload for one in prepared],
+            costs=costs,
+            deadline=deadline,
+            priority=priority,
+            caller=caller,
         )
-        payload, tokens = prepared[0]
-    else:
-        try:
-            payload, tokens = preparer.prepare(text, truncate=truncate)
-        except InputRefused as error:
-            raise _refused(error, field) from None
-    tokenizing = now() - begun
-    exchange.enter("waiting")
-    answers = await front.client.submit_all(
-        (payload,), costs=(tokens,), deadline=deadline, priority=urgency, caller=exchange.caller
-    )
-    exchange.enter("other")
-    return Embedded([vector_of(answers[0].value)], answers, tokens, tokenizing)
+        values = [task.result(answer.value) for answer in answers]
+        return Results(values, answers, sum(costs), preprocessing)
 
 
-async def embed(
-    front: Front,
-    exchange: Exchange,
-    inputs: list[Input],
-    field: str,
-    truncate: bool,
-    urgency: int | None = None,
-) -> Embedded:
-    """All or none, in order. Raises Problem, or what the engine raises.
-
-    `urgency`: what the body says of it; None: the header tells.
-    """
-    now = front.clock.now
-    deadline = exchange.started + front.lag.off(timeout(exchange.headers, front.request_timeout))
-    if urgency is None:
-        urgency = priority(exchange.headers)
-    served = front.model()
-    preparer = served.preparer
-    begun = now()
-    if _are_long(preparer, inputs):
-        exchange.enter("waiting")
-        prepared = await front.aside.run(
-            deadline, _prepare, served, inputs, field, truncate, caller=exchange.caller
-        )
-    else:
-        prepared = _prepare(served, inputs, field, truncate)
-    tokenizing = now() - begun
-    costs = [one.tokens for one in prepared]
-    exchange.enter("waiting")
-    answers = await front.client.submit_all(
-        [one.payload for one in prepared],
-        costs=costs,
-        deadline=deadline,
-        priority=urgency,
-        caller=exchange.caller,
-    )
-    exchange.enter("other")
-    vectors = [vector_of(answer.value) for answer in answers]
-    return Embedded(vectors, answers, sum(costs), tokenizing)
-
-
-def _are_long(preparer: Preparer, inputs: list[Input]) -> bool:
-    if len(inputs) > _MANY:
-        return True
-    if any(type(one) is str and preparer.is_long(one) for one in inputs):
-        return True
-    return sum(len(one) for one in inputs if type(one) is list) > _MANY_IDS
-
-
-def _prepare(served: Served, inputs: list[Input], field: str, truncate: bool) -> list[Prepared]:
-    preparer, limit = served.preparer, served.max_length
-    prepared: list[Prepared] = []
+def preprocess(
+    task: Task[Raw, Any], inputs: Sequence[Raw], options: Options, field: str
+) -> list[ModelInput]:
+    """Raises InputError, which names the input that is at fault."""
+    prepared: list[ModelInput] = []
     try:
         for one in inputs:
-            if isinstance(one, str):
-                prepared.append(preparer.prepare(one, truncate=truncate))
-                continue
-            if not truncate and limit is not None and len(one) > limit:  # before a look at each
-                raise TextTooLong(len(one), limit, at_least=True)
-            prepared.append(_prepare_ids(preparer, one, truncate))
-    except InputRefused as error:
-        raise _refused(error, f"{field}[{len(prepared)}]" if len(inputs) > 1 else field) from None
+            prepared.append(task.preprocess(one, options))  # noqa: PERF401  # its length is used
+    except InputError as error:
+        raise error.at(f"{field}[{len(prepared)}]" if len(inputs) > 1 else field) from None
     return prepared
 
 
-def _prepare_ids(preparer: Preparer, ids: list[int], truncate: bool) -> Prepared:
-    try:
-        return preparer.prepare_ids(ids, truncate=truncate)
-    except BadTokenId as error:
-        if type(error.value) is not float:
-            raise
-    # Only now: the common list of ids is not walked over for the rare one that says 7.0.
-    return preparer.prepare_ids([whole(value) for value in ids], truncate=truncate)  # type: ignore[misc]  # checked there
+_FORGETTING = 0.99  # with each answer: about the most of the last hundred counts
+_MOST = 0.1  # seconds; more was a machine that stood still
+_SPARE = 1.5  # times: requests are read as late as answers are written
+_SHARE = 0.1  # of a timeout, at the most
 
 
-def _refused(error: InputRefused, place: str) -> Problem:
-    if isinstance(error, BadTokenId) and type(error.value) is not int:
-        return no_id(place, error.position, error.value)
-    return Problem(422, f"{place}: {error}", param=place)
+class AnswerLag:
+    """How long an answer takes from the end of its batch until it is written. Deadlines are the
+    clients', so this comes off what the engine is given."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def observe(self, batch: BatchReport, now: float) -> None:
+        """An answer from that batch is about to be written."""
+        if not batch.size:  # from memory
+            return
+        seconds = min(_MOST, now - batch.closed - batch.inference)
+        self.seconds = max(seconds, self.seconds * _FORGETTING)
+
+    def subtract_from(self, timeout: float) -> float:
+        """What the engine has of a client's timeout; both in seconds."""
+        return timeout - min(_SPARE * self.seconds, _SHARE * timeout)
+
+    def __repr__(self) -> str:
+        return f"<AnswerLag {self.seconds * 1e3:.1f} ms>"

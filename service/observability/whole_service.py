@@ -36,13 +36,15 @@ class Census(Protocol):
         """Raises NotReady while there is no engine to ask."""
 
 
-class _Front(Protocol):
-    client: Client
-    tally: Tally
+class _Frontend(Protocol):
+    @property
+    def client(self) -> Client: ...
+    @property
+    def tally(self) -> Tally: ...
 
 
 class Alone:
-    def __init__(self, front: _Front) -> None:
+    def __init__(self, front: _Frontend) -> None:
         self._front = front  # not its client: that is another one once the model is there
 
     async def take(self) -> Whole:

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 
 from batcher import ReplicaSnapshot, Snapshot
 from batcher.scheduling.replica_model import MOST_TOKENS
+from service.catalog import ServedModel
 from service.settings import Settings
-from service.state import Served
 from service.version import version
 
 _SHOWN = 8  # replicas
 
 
 def banner(
-    settings: Settings, served: Served, snapshot: Snapshot, port: int, fronts: int = 0
+    settings: Settings, served: ServedModel, snapshot: Snapshot, port: int, fronts: int = 0
 ) -> str:
     """`fronts`: HTTP processes beside the engine's; 0: it is all one."""
     facts = next((replica.facts for replica in snapshot.replicas if replica.up), {})
@@ -25,7 +25,7 @@ def banner(
     dimension = served.dimension or facts.get("dimension", "?")
     length = f", at most {served.max_length} tokens" if served.max_length else ""
     rows = {
-        "model": served.model,
+        "model": served.name,
         "runs on": f"{facts.get('device', '?')}, {facts.get('dtype', '?')}"
         + (f", backend {facts['backend']}" if "backend" in facts else ""),
         "vectors": f"{dimension} numbers{length}",
@@ -36,7 +36,7 @@ def banner(
         **({"processes": f"{fronts} for HTTP, 1 for the engine"} if fronts else {}),
         "url": f"{url}  (docs: {url}/docs)",
     }
-    body = json.dumps({"model": served.model, "input": "Good morning!"})
+    body = json.dumps({"model": served.name, "input": "Good morning!"})
     key = " -H 'Authorization: Bearer <key>'" if settings.api_key else ""
     curl = f"curl {url}/v1/embeddings -H 'Content-Type: application/json'{key} -d '{body}'"
     lines = [f"  {name:<9} {value}" for name, value in rows.items()]

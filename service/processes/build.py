@@ -11,22 +11,22 @@ from concurrent.futures import Future
 
 from batcher import Engine, Runner
 from batcher.clock import Clock
+from service.catalog import ServedModel, own_runner, text_model
 from service.models import RunnerConfig
 from service.models.placed import create_placed
 from service.placement.layout import Layout
 from service.repository.locate import find_model
 from service.repository.spec import ModelNotSupported, read_spec
 from service.settings import Settings
-from service.state import Served
-from service.tasks.plain_text import WholeText, WordCounter
+from service.tasks.plain_text import SimulatedTokenizer, TextPassthrough
 from service.tasks.text import TextTokenizer
 
 _log = logging.getLogger("service")
 
 
-async def find_served(settings: Settings) -> Served:
+async def find_served(settings: Settings) -> ServedModel:
     """In a daemon thread: a download that takes minutes must not hold up the end."""
-    found: Future[Served] = Future()
+    found: Future[ServedModel] = Future()
     found.set_running_or_notify_cancel()
 
     def look() -> None:
@@ -39,11 +39,12 @@ async def find_served(settings: Settings) -> Served:
     return await asyncio.wrap_future(found)
 
 
-def _serve_model(settings: Settings) -> Served:
+def _serve_model(settings: Settings) -> ServedModel:
     created = int(time.time())
+    if settings.runner == "simulated":
+        return own_runner(settings.model_id, SimulatedTokenizer(), created)
     if settings.runner != "transformers":
-        preparer = WordCounter() if settings.runner == "simulated" else WholeText()
-        return Served(settings.model_id, preparer, "never", created)
+        return own_runner(settings.model_id, TextPassthrough(), created)
     spec = read_spec(find_model(settings.model), settings.task)
     if spec.task != "embed":
         raise ModelNotSupported(
@@ -56,15 +57,7 @@ def _serve_model(settings: Settings) -> Served:
             " a body that was not trained for embeddings may not compare well",
             spec.dropped_head,
         )
-    return Served(
-        settings.model_id,
-        TextTokenizer.load(spec),
-        "model" if spec.normalize else "service",
-        created,
-        spec.dimension,
-        spec.max_length,
-        spec.pooling,
-    )
+    return text_model(settings.model_id, spec, TextTokenizer.load(spec), created)
 
 
 def make_engine(settings: Settings, layout: Layout, clock: Clock) -> Engine:

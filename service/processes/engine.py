@@ -90,7 +90,7 @@ class _EngineProcess:
     async def _load(self) -> None:
         settings, started = self._settings, time.monotonic()
         served = await find_served(settings)
-        canary = served.preparer.prepare("ok", truncate=True)
+        canary = served.canary()
         await self._engine.start(canary=canary.payload, canary_interval=settings.canary_interval)
         snapshot = await self._engine.snapshot()
         freeze()

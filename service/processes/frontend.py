@@ -24,7 +24,7 @@ from service.processes.exit_codes import CRASHED, NO_MODEL, OK
 from service.processes.freezing import freeze
 from service.processes.terminal import in_one_line
 from service.settings import Settings
-from service.state import Front
+from service.state import AppState
 
 _log = logging.getLogger("service")
 
@@ -47,8 +47,8 @@ class _FrontProcess:
         self._settings = settings
         self._listener = listener
         self._client = RemoteClient(clock, settings.deadline, self._asked, self._lost)
-        self._front = Front(
-            settings, self._client, clock, fronts=fronts, others=Elsewhere(self._client)
+        self._front = AppState(
+            settings, self._client, clock, frontends=fronts, whole_service=Elsewhere(self._client)
         )
         share = math.ceil(settings.max_connections / fronts)
         self._server = Server(self._front, room_for(share))

@@ -25,7 +25,7 @@ from service.processes.freezing import freeze
 from service.processes.signals import Signals
 from service.processes.terminal import complain, in_one_line, say
 from service.settings import Settings
-from service.state import Front
+from service.state import AppState
 
 _log = logging.getLogger("service")
 
@@ -42,7 +42,7 @@ class Alone:
         self._settings = settings
         self._listener = listener
         self._engine: Engine = make_engine(settings, layout, clock)
-        self._front = Front(settings, self._engine, clock)
+        self._front = AppState(settings, self._engine, clock)
         self._server = Server(self._front, room_for(settings.max_connections))
 
     async def run(self) -> int:
@@ -96,7 +96,7 @@ class Alone:
     async def _load(self) -> None:
         started = time.monotonic()
         self._front.served = await find_served(self._settings)
-        canary = self._front.model().preparer.prepare("ok", truncate=True)
+        canary = self._front.model().canary()
         await self._engine.start(
             canary=canary.payload, canary_interval=self._settings.canary_interval
         )

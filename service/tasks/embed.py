@@ -1,26 +1,53 @@
-"""What a model answers to an input, and what a caller wants of it."""
+"""Embeddings: texts or token ids in, one vector each out; and what callers want of a vector."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
 from batcher import RunnerFailed
-from service.errors import Problem
+from service.errors import InputError, WrongTask
+from service.tasks.protocol import ModelInput, Options
+from service.tasks.text_inputs import TextInput, TextPreprocessor, are_heavy, prepare
 
 Vector = NDArray[np.float32]
 
 LARGE = 16_384  # numbers; writing that many as text takes about half a millisecond
 
 
+class Embed:
+    name: ClassVar[str] = "embed"
+
+    def __init__(self, preprocessor: TextPreprocessor, no_vectors: str | None = None) -> None:
+        """`no_vectors`: of a runner of the user's own, which may be for something else: what its
+        callers are told where it answers no vector."""
+        self.preprocessor = preprocessor
+        self._no_vectors = no_vectors
+
+    def preprocess(self, one: TextInput, options: Options) -> ModelInput:
+        return prepare(self.preprocessor, one, options)
+
+    def is_heavy(self, inputs: Sequence[TextInput]) -> bool:
+        return are_heavy(self.preprocessor, inputs)
+
+    def result(self, value: object) -> Vector:
+        if type(value) is np.ndarray and value.dtype == np.float32 and value.ndim == 1:
+            return value
+        try:
+            return vector_of(value)
+        except RunnerFailed:
+            if self._no_vectors is None:
+                raise
+            raise WrongTask(self._no_vectors) from None
+
+
 def vector_of(value: object) -> Vector:
     """A runner's answer, if it is one. Raises RunnerFailed."""
-    if type(value) is np.ndarray and value.dtype == np.float32 and value.ndim == 1:
-        return value
     try:
         vector = np.asarray(value, dtype=np.float32)
     except (TypeError, ValueError):
@@ -31,17 +58,14 @@ def vector_of(value: object) -> Vector:
 
 
 def check_dimensions(wanted: int | None, known: int | None) -> None:
-    """Raises Problem 400 where more is wanted than the model is known to have."""
+    """Raises InputError where more is wanted than the model is known to have."""
     if wanted is not None and known is not None and wanted > known:
-        raise Problem(
-            400,
-            f"dimensions: the model's vectors have {known}, fewer than {wanted}",
-            param="dimensions",
-        )
+        rule = f"the model's vectors have {known}, fewer than {wanted}"
+        raise InputError(rule, field="dimensions", kind="invalid_request")
 
 
 def shorten(vectors: list[Vector], dimensions: int | None) -> list[Vector]:
-    """The first `dimensions` numbers, brought back to length 1. Raises Problem 400."""
+    """The first `dimensions` numbers, brought back to length 1. Raises InputError."""
     if dimensions is None:
         return vectors
     check_dimensions(dimensions, len(vectors[0]))  # a user's own runner had not told it before

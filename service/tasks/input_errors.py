@@ -1,38 +1,39 @@
-"""Why an input cannot be run as it is. The texts are meant for the caller."""
+"""What a text, or a list of token ids, may break. The rules are meant for the caller."""
 
 from __future__ import annotations
 
-
-class InputRefused(ValueError):
-    """The input is at fault, not the service: 422."""
+from service.errors import InputError, json_kind
 
 
-class TextTooLong(InputRefused):
+class TextTooLong(InputError):
     """Over the model's limit, and the caller asked not to cut it."""
 
     def __init__(self, tokens: int, limit: int, *, at_least: bool = False) -> None:
-        # A long text is refused at its first `limit` tokens: counting all of them is for nobody.
+        # A long text is refused at its first `limit` tokens: the rest is not counted.
         self.tokens, self.limit, self.at_least = tokens, limit, at_least
         count = f"at least {tokens}" if at_least else str(tokens)
         super().__init__(f"the input has {count} tokens, the limit is {limit}")
 
 
-class BadTokenId(InputRefused):
-    """A token id that is no integer, or not in the vocabulary."""
+class BadTokenId(InputError):
+    """A token id that is not an integer, or not in the vocabulary."""
 
     def __init__(self, position: int, value: object, vocab_size: int) -> None:
         self.position, self.value, self.vocab_size = position, value, vocab_size
+        if type(value) is not int:
+            rule = f"token {position} must be an integer, not {json_kind(value)}"
+            super().__init__(rule, kind="invalid_request")
+            return
         # Its digits only where they are few: whatever JSON can carry may stand here.
-        is_short = type(value) is int and abs(value) < 2**63
-        shown = str(value) if is_short else f"of type {type(value).__name__}"
+        shown = str(value) if abs(value) < 2**63 else "of type int"
         super().__init__(f"token {position} is {shown}, not an integer from 0 to {vocab_size - 1}")
 
 
-class TextNotEncodable(InputRefused):
-    """The text is no valid Unicode, or holds a token that the model has no row for."""
+class TextNotEncodable(InputError):
+    """The text is not valid Unicode, or holds a token that the model has no row for."""
 
 
-class IdsNotTaken(InputRefused):
+class IdsNotTaken(InputError):
     """Token ids, where the runner takes texts."""
 
     def __init__(self) -> None:

@@ -5,30 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from service.tasks.input_errors import IdsNotTaken, TextTooLong
-from service.tasks.protocol import LONG_TEXT, Prepared, check_ids, check_unicode
+from service.tasks.protocol import ModelInput
+from service.tasks.text_inputs import LONG_TEXT, check_ids, check_unicode
 
 LONG_WORDS = 50 * LONG_TEXT  # characters; counting words is so much quicker than tokenising
 SIMULATED_VOCAB = 30522
 SIMULATED_MAX_LENGTH = 8192
 
 
-class WordCounter:
+class SimulatedTokenizer:
     """The simulated accelerator's: a word is a token, and ids are words of digits."""
 
     def __init__(self, max_length: int = SIMULATED_MAX_LENGTH) -> None:
         self.max_length = max_length
         self.vocab_size = SIMULATED_VOCAB
 
-    def prepare(self, text: str, *, truncate: bool) -> Prepared:
+    def prepare(self, text: str, *, truncate: bool) -> ModelInput:
         check_unicode(text)
         words = text.split()
         if len(words) > self.max_length:
             if not truncate:
                 raise TextTooLong(len(words), self.max_length)
-            return Prepared(" ".join(words[: self.max_length]), self.max_length)
-        return Prepared(text, len(words) or 1)
+            return ModelInput(" ".join(words[: self.max_length]), self.max_length)
+        return ModelInput(text, len(words) or 1)
 
-    def prepare_ids(self, ids: Sequence[int], *, truncate: bool) -> Prepared:
+    def prepare_ids(self, ids: Sequence[int], *, truncate: bool) -> ModelInput:
         check_ids(ids, self.vocab_size)
         if len(ids) > self.max_length and not truncate:
             raise TextTooLong(len(ids), self.max_length)
@@ -38,16 +39,18 @@ class WordCounter:
         return len(text) > LONG_WORDS
 
 
-class WholeText:
+class TextPassthrough:
     """A user's own runner's: it is given every text as it came, of any length."""
 
-    def prepare(self, text: str, *, truncate: bool) -> Prepared:
+    max_length: int | None = None
+
+    def prepare(self, text: str, *, truncate: bool) -> ModelInput:
         """Never cut: only the runner knows its limit, if it has one."""
         check_unicode(text)
-        return Prepared(text, len(text.split()) or 1)
+        return ModelInput(text, len(text.split()) or 1)
 
-    def prepare_ids(self, ids: Sequence[int], *, truncate: bool) -> Prepared:
-        """Raises IdsNotTaken: nobody here knows whose ids they are."""
+    def prepare_ids(self, ids: Sequence[int], *, truncate: bool) -> ModelInput:
+        """Raises IdsNotTaken: there is no tokenizer here that they could be of."""
         raise IdsNotTaken
 
     def is_long(self, text: str) -> bool:

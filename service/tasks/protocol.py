@@ -1,56 +1,48 @@
-"""From what a caller sends (text, or token ids) to a payload and its cost in tokens: the contract.
-
-One protocol, so that the HTTP layer knows nothing of tokenizers. tokenizing.py: for models that eat
-ids; words.py: for runners that take texts. serving.py decides which.
-"""
+"""What a task is: from a caller's raw input to what the model runs, and from its answer to a typed
+result. Knows no HTTP, no engine and no torch: HTTP, jobs and clusters call the same tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, Protocol, TypeVar
 
-from service.tasks.input_errors import BadTokenId, TextNotEncodable
+from batcher.request import Payload
 
-LONG_TEXT = 2000  # characters; about 1 ms of tokenising
-
-
-class Prepared(NamedTuple):
-    """What goes to the runner, and what it costs."""
-
-    payload: Any
-    tokens: int
+Raw_contra = TypeVar("Raw_contra", contravariant=True)
+Result_co = TypeVar("Result_co", covariant=True)
 
 
-class Preparer(Protocol):
-    """Checks and prepares one input. Safe to share between threads. Raises InputRefused only."""
+class ModelInput(NamedTuple):
+    """One input, preprocessed. The payload is an array, several by name
+    (`{"input_ids": int32[n], "token_type_ids": int32[n]}`), or a JSON value; the engine finds equal
+    ones by it. The cost is in tokens, or in whatever a batch of this model grows with."""
 
-    def prepare(self, text: str, *, truncate: bool) -> Prepared:
-        """The text, cut at the model's limit if `truncate`, else TextTooLong."""
-
-    def prepare_ids(self, ids: Sequence[int], *, truncate: bool) -> Prepared:
-        """The caller's own token ids; each is checked: BadTokenId, or IdsNotTaken."""
-
-    def is_long(self, text: str) -> bool:
-        """Whether to prepare it off the event loop."""
+    payload: Payload
+    cost: int
 
 
-def check_ids(ids: Sequence[int], vocab_size: int) -> None:
-    """Raises BadTokenId for the first that is not an int (a bool is none) within the vocabulary."""
-    if set(map(type, ids)) <= {int} and (not ids or (min(ids) >= 0 and max(ids) < vocab_size)):
-        return
-    for position, value in enumerate(ids):
-        if type(value) is not int or not 0 <= value < vocab_size:
-            raise BadTokenId(position, value, vocab_size)
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a caller may ask of the preprocessing. A task ignores what it has no use for."""
+
+    truncate: bool = True  # cut a text over the model's limit, or refuse it
 
 
-def check_unicode(text: str) -> None:
-    """Raises TextNotEncodable for a lone surrogate: JSON can carry one, UTF-8 cannot."""
-    if text.isascii():  # known without looking: the common case costs nothing
-        return
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise TextNotEncodable(
-            f"character {error.start} is a lone surrogate (U+{ord(text[error.start]):04X}): "
-            "not valid Unicode"
-        ) from None
+DEFAULT_OPTIONS = Options()
+
+
+class Task(Protocol[Raw_contra, Result_co]):
+    """Safe to share between threads."""
+
+    name: ClassVar[str]  # as in BATCHER_TASK
+
+    def preprocess(self, one: Raw_contra, options: Options) -> ModelInput:
+        """Raises InputError only."""
+
+    def is_heavy(self, inputs: Sequence[Raw_contra]) -> bool:
+        """Whether to preprocess these off the event loop: they may take more than about 1 ms."""
+
+    def result(self, value: object) -> Result_co:
+        """The runner's answer to one input, checked. Raises RunnerFailed, or WrongTask where only
+        the answer tells that the model is for something else."""

@@ -1,6 +1,6 @@
 """From a text, or a caller's token ids, to the ids that a model eats: its own fast tokenizer.
 
-Runs in the front: no torch, no transformers.
+Runs in the frontend: no torch, no transformers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from tokenizers import Tokenizer, normalizers
 
 from service.repository.spec import EncoderSpec, ModelNotSupported
 from service.tasks.input_errors import TextNotEncodable, TextTooLong
-from service.tasks.protocol import LONG_TEXT, Prepared, check_ids, check_unicode
+from service.tasks.protocol import ModelInput
+from service.tasks.text_inputs import LONG_TEXT, check_ids, check_unicode
 
 Ids = NDArray[np.int32]
 
@@ -57,13 +58,13 @@ class TextTokenizer:
             raise ModelNotSupported(f"{file}: cannot be read: {error}") from error
         return cls(tokenizer, spec)
 
-    def prepare(self, text: str, *, truncate: bool) -> Prepared:
+    def prepare(self, text: str, *, truncate: bool) -> ModelInput:
         ids = self.encode(text, truncate=truncate)
-        return Prepared(ids, len(ids))
+        return ModelInput(ids, len(ids))
 
-    def prepare_ids(self, ids: Sequence[int], *, truncate: bool) -> Prepared:
+    def prepare_ids(self, ids: Sequence[int], *, truncate: bool) -> ModelInput:
         array = self.validate_ids(ids, truncate=truncate)
-        return Prepared(array, len(array))
+        return ModelInput(array, len(array))
 
     def is_long(self, text: str) -> bool:
         return len(text) > LONG_TEXT

@@ -1,14 +1,103 @@
-"""The inputs of a request body: a text, a list of token ids, or a list of these. Shapes only."""
+"""The text inputs of a request: their shapes, and how one becomes a ModelInput.
+
+The two preprocessors are TextTokenizer (text.py) for models that take token ids, and those of
+plain_text.py for runners that take texts.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Protocol
 
-from pydantic import BeforeValidator, Field
+from service.errors import InputError, json_kind
+from service.tasks.input_errors import BadTokenId, TextNotEncodable, TextTooLong
+from service.tasks.protocol import ModelInput, Options
 
-from service.errors import Problem, quote
+TextInput = str | list[int]
 
-Input = str | list[int]
+LONG_TEXT = 2000  # characters; about 1 ms of tokenising
+_MANY = 32  # inputs; more are tokenised off the event loop, as a long text is
+_MANY_IDS = 4096  # token ids, of all inputs together; checking that many takes about 1 ms
+
+
+class TextPreprocessor(Protocol):
+    """Checks and prepares one input. Safe to share between threads. Raises InputError only."""
+
+    @property
+    def max_length(self) -> int | None:
+        """Tokens; None: only the runner knows."""
+
+    def prepare(self, text: str, *, truncate: bool) -> ModelInput:
+        """The text, cut at the model's limit if `truncate`, else TextTooLong."""
+
+    def prepare_ids(self, ids: Sequence[int], *, truncate: bool) -> ModelInput:
+        """The caller's own token ids; each is checked: BadTokenId, or IdsNotTaken."""
+
+    def is_long(self, text: str) -> bool:
+        """Whether to prepare it off the event loop."""
+
+
+def prepare(preprocessor: TextPreprocessor, one: TextInput, options: Options) -> ModelInput:
+    """Raises InputError."""
+    truncate = options.truncate
+    if isinstance(one, str):
+        return preprocessor.prepare(one, truncate=truncate)
+    limit = preprocessor.max_length
+    if not truncate and limit is not None and len(one) > limit:  # before a look at each
+        raise TextTooLong(len(one), limit, at_least=True)
+    try:
+        return preprocessor.prepare_ids(one, truncate=truncate)
+    except BadTokenId as error:
+        if type(error.value) is not float:
+            raise
+    # Only now: the common list of ids is not walked over for the rare one that says 7.0.
+    return preprocessor.prepare_ids([whole(value) for value in one], truncate=truncate)  # type: ignore[misc]  # checked there
+
+
+def are_heavy(preprocessor: TextPreprocessor, inputs: Sequence[TextInput]) -> bool:
+    if len(inputs) > _MANY:
+        return True
+    ids = 0
+    for one in inputs:
+        if not isinstance(one, str):
+            ids += len(one)
+        elif preprocessor.is_long(one):
+            return True
+    return ids > _MANY_IDS
+
+
+def parse(value: object, field: str, limit: int) -> list[TextInput]:
+    """A text, a list of token ids, or a list of these; at most `limit`. Raises InputError.
+
+    Token ids are not looked at one by one: the preprocessor does that.
+    """
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list):
+        raise malformed(field, "a text, a list of token ids, or a list of these", value)
+    if not value:
+        raise InputError("is empty; at least one is needed", field=field, kind="empty")
+    if type(value[0]) in (int, float):
+        return [_ids(value, field)]
+    check_count(len(value), field, limit)
+    return [
+        one if isinstance(one, str) else _ids(one, f"{field}[{index}]")
+        for index, one in enumerate(value)
+    ]
+
+
+def check_count(count: int, field: str, limit: int) -> None:
+    if count > limit:
+        raise InputError(
+            f"{count} inputs, and one request may bring at most {limit}",
+            field=field,
+            kind="too_many_inputs",
+        )
+
+
+def malformed(field: str, wanted: str, value: object) -> InputError:
+    rule = f"must be {wanted}, not {json_kind(value)}"
+    return InputError(rule, field=field, kind="invalid_request")
 
 
 def whole(value: object) -> object:
@@ -16,90 +105,31 @@ def whole(value: object) -> object:
     return int(value) if type(value) is float and value.is_integer() else value
 
 
-Count = Annotated[int, Field(ge=1), BeforeValidator(whole)]
-Priority = Annotated[int, Field(ge=0, le=7), BeforeValidator(whole)]
-
-ABOUT_PRIORITY = (
-    "an extension: 0 is soonest, 3 the default, 7 last; 4 to 7 fill what 0 to 3 leave."
-    " It wins over the Priority header"
-)
-
-SCHEMA: dict[str, Any] = {
-    "description": "A text, a list of token ids, or a list of these.",
-    "anyOf": [
-        {"type": "string"},
-        {
-            "type": "array",
-            "minItems": 1,
-            "items": {
-                "anyOf": [
-                    {"type": "string"},
-                    {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1},
-                ]
-            },
-        },
-        {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}},
-    ],
-}
+def check_ids(ids: Sequence[int], vocab_size: int) -> None:
+    """Raises BadTokenId for the first that is not an int (a bool is not) within the vocabulary."""
+    if set(map(type, ids)) <= {int} and (not ids or (min(ids) >= 0 and max(ids) < vocab_size)):
+        return
+    for position, value in enumerate(ids):
+        if type(value) is not int or not 0 <= value < vocab_size:
+            raise BadTokenId(position, value, vocab_size)
 
 
-def parse(value: object, field: str, limit: int, empty: int = 422) -> list[Input]:
-    """Raises Problem 400 for a wrong shape, `empty` for none, 422 for more than `limit`, naming
-    the field. Token ids are not looked at one by one: whoever prepares them does."""
-    if isinstance(value, str):
-        return [value]
+def check_unicode(text: str) -> None:
+    """Raises TextNotEncodable for a lone surrogate: JSON can carry one, UTF-8 cannot."""
+    if text.isascii():  # known without looking: the common case costs nothing
+        return
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise TextNotEncodable(
+            f"character {error.start} is a lone surrogate (U+{ord(text[error.start]):04X}): "
+            "not valid Unicode"
+        ) from None
+
+
+def _ids(value: object, field: str) -> list[int]:
     if not isinstance(value, list):
-        raise Problem(
-            400,
-            f"{field}: must be a text, a list of token ids, or a list of these, not {_kind(value)}",
-            param=field,
-        )
+        raise malformed(field, "a text or a list of token ids", value)
     if not value:
-        raise Problem(
-            empty, f"{field}: is empty; at least one is needed", param=field, code="empty"
-        )
-    if type(value[0]) in (int, float):
-        return [_ids(value, field, empty)]
-    if len(value) > limit:
-        raise Problem(
-            422,
-            f"{field}: {len(value)} inputs, and one request may bring at most {limit}",
-            param=field,
-            code="too_many_inputs",
-        )
-    return [
-        one if isinstance(one, str) else _ids(one, f"{field}[{index}]", empty)
-        for index, one in enumerate(value)
-    ]
-
-
-def _ids(value: object, field: str, empty: int) -> list[int]:
-    if not isinstance(value, list):
-        raise Problem(
-            400, f"{field}: must be a text or a list of token ids, not {_kind(value)}", param=field
-        )
-    if not value:
-        raise Problem(empty, f"{field}: is an empty list of token ids", param=field, code="empty")
+        raise InputError("is an empty list of token ids", field=field, kind="empty")
     return value
-
-
-def no_id(field: str, position: int, value: object) -> Problem:
-    """For a token id that is no integer."""
-    return Problem(
-        400,
-        f"{field}: token {position} must be an integer, not {_kind(value)}",
-        param=field,
-    )
-
-
-def _kind(value: object) -> str:
-    """What JSON calls it, with the value where that is short."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return f"the number {quote(value, 30)}"
-    if isinstance(value, str):
-        return f"the text {quote(value, 30)}"
-    return "a list" if isinstance(value, list) else "an object"

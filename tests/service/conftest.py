@@ -18,9 +18,12 @@ from batcher.clock import Clock
 from batcher.collector import Collector
 from batcher.limits import Limits
 from service.app import create_app
+from service.catalog import Normalization, ServedModel
 from service.settings import Settings
-from service.state import Front, Served
-from service.tasks.plain_text import WordCounter
+from service.state import AppState
+from service.tasks.embed import Embed
+from service.tasks.plain_text import SimulatedTokenizer
+from service.tasks.text_inputs import TextPreprocessor
 from tests.fakes import FakeClock, report
 
 REPORT = dataclasses.replace(
@@ -93,14 +96,19 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(variable)
 
 
-def make_front(client: Any, clock: Clock | None = None, **settings: Any) -> Front:
+def served(preprocessor: TextPreprocessor, normalization: Normalization = "never") -> ServedModel:
+    """An embedder."""
+    tasks = {"embed": Embed(preprocessor)}
+    limit = preprocessor.max_length
+    return ServedModel("tests/tiny", 1_700_000_000, tasks, normalization, 8, limit, "mean")
+
+
+def make_front(client: Any, clock: Clock | None = None, **settings: Any) -> AppState:
     """`clock`: the one of all its parts; a real one where an event loop waits for real."""
     clock = clock or FakeClock(1000.0)
-    front = Front(Settings(**{"model": "tests/tiny", **settings}), client, clock)
-    front.draw = lambda: 0.0
-    front.served = Served(
-        "tests/tiny", WordCounter(max_length=16), "model", 1_700_000_000, 8, 16, "mean"
-    )
+    front = AppState(Settings(**{"model": "tests/tiny", **settings}), client, clock)
+    front.jitter = lambda: 0.0
+    front.served = served(SimulatedTokenizer(max_length=16), "model")
     return front
 
 
@@ -110,12 +118,12 @@ def engine() -> FakeClient:
 
 
 @pytest.fixture
-def front(engine: FakeClient) -> Front:
+def front(engine: FakeClient) -> AppState:
     return make_front(engine)
 
 
 @pytest.fixture
-def http(front: Front) -> Iterator[TestClient]:
+def http(front: AppState) -> Iterator[TestClient]:
     with TestClient(create_app(front)) as client:
         yield client
 

@@ -17,7 +17,7 @@ from batcher.clock import Clock, MonotonicClock
 from service.edge.connection import Connection
 from service.edge.connections import Connections, Patience
 from service.edge.server import Server
-from service.state import Front
+from service.state import AppState
 from tests.service.conftest import FakeClient, make_front
 
 DEADLINE = 30.0  # seconds; whatever takes this long has failed
@@ -95,7 +95,7 @@ class Client:
 
 @dataclass
 class Site:
-    front: Front
+    front: AppState
     server: Server
     port: int
     ours: Connections = field(init=False)

@@ -23,7 +23,7 @@ from batcher import (
 )
 from service.app import create_app
 from service.errors import Problem, problem_of
-from service.state import Front
+from service.state import AppState
 from tests.service.conftest import FakeClient, is_openai_error, is_tei_error, make_front
 
 ROUTES = {
@@ -223,10 +223,10 @@ def test_a_retry_after_is_a_whole_number_of_seconds_and_at_least_one() -> None:
 
 
 def test_refused_clients_are_sent_away_for_different_times(
-    http: TestClient, front: Front, engine: FakeClient
+    http: TestClient, front: AppState, engine: FakeClient
 ) -> None:
     engine.error = Overloaded("full", retry_after=2.0)
-    front.draw = Random(7).random
+    front.jitter = Random(7).random
     waits = []
     for _ in range(200):
         headers = http.post("/embed", json={"inputs": "a"}).headers

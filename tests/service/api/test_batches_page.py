@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.app import create_app
-from service.state import Front
+from service.state import AppState
 from tests.service.conftest import REPORT, FakeClient, is_tei_error, make_front
 
 
@@ -74,7 +74,7 @@ def test_it_needs_the_key_as_stats_does() -> None:
         assert http.get("/stats/batches", headers=right).status_code == 200
 
 
-def test_it_has_a_label_of_its_own_in_the_metrics(http: TestClient, front: Front) -> None:
+def test_it_has_a_label_of_its_own_in_the_metrics(http: TestClient, front: AppState) -> None:
     http.get("/stats/batches?limit=3")
     assert front.tally.counts() == {("/stats/batches", "ok"): 1}
 

@@ -8,7 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from batcher import Draining
-from service.state import Front
+from service.state import AppState
 from tests.service.conftest import FakeClient, is_tei_error, vector_of
 
 
@@ -87,9 +87,11 @@ def test_options_of_its_clients_are_taken(http: TestClient, engine: FakeClient) 
     assert got.shape == (1, 2)
 
 
-def test_normalize_is_done_here_for_a_model_that_does_not(http: TestClient, front: Front) -> None:
+def test_normalize_is_done_here_for_a_model_that_does_not(
+    http: TestClient, front: AppState
+) -> None:
     assert front.served is not None
-    front.served = dataclasses.replace(front.served, scaling="service")
+    front.served = dataclasses.replace(front.served, normalization="service")
     raw, scaled = ask(http, inputs="a", normalize=False), ask(http, inputs="a")
     np.testing.assert_array_equal(np.float32(raw[0]), vector_of("a"))
     np.testing.assert_allclose(scaled, [vector_of("a") / np.linalg.norm(vector_of("a"))], rtol=1e-6)

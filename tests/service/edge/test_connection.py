@@ -11,6 +11,7 @@ import pytest
 
 from batcher.clock import MonotonicClock
 from service.api import openapi as docs
+from service.app import PROTOCOLS
 from service.edge import head
 from service.edge.connections import Patience
 from tests.service.conftest import is_tei_error
@@ -631,7 +632,7 @@ def test_a_million_chunks_of_one_byte_are_cut_short() -> None:
 
 
 def test_the_api_description_has_what_the_edge_may_say_on_every_route() -> None:
-    paths = docs.describe("0", wants_key=False)["paths"]
+    paths = docs.describe(PROTOCOLS, "0", wants_key=False)["paths"]
     for path, methods in paths.items():
         for method in ("get", "post"):
             for status in (400, 408, 414, 417, 431, 503) if method in methods else ():

@@ -12,17 +12,16 @@ from schemathesis import Case
 from schemathesis.config import SchemathesisConfig
 
 from service.app import create_app
-from service.state import Served
-from service.tasks.plain_text import WordCounter
+from service.tasks.plain_text import SimulatedTokenizer
 from tests.conftest import EFFORT
-from tests.service.conftest import FakeClient, make_front
+from tests.service.conftest import FakeClient, make_front, served
 
 _CONFIG = Path(__file__).parents[3] / "loadtests" / "openapi.toml"
 
 
 def described() -> Any:
     front = make_front(FakeClient())
-    front.served = Served("tests/tiny", WordCounter(), "never", 0, 8, 8192, "mean")
+    front.served = served(SimulatedTokenizer())
     config = SchemathesisConfig.from_path(str(_CONFIG))
     return schemathesis.openapi.from_asgi("/openapi.json", create_app(front), config=config)
 

@@ -44,7 +44,7 @@ def test_all_keys_are_compared_whichever_it_is(monkeypatch: pytest.MonkeyPatch) 
         compared.append(key)
         return given == key
 
-    monkeypatch.setattr("service.http.limits.hmac.compare_digest", compare)
+    monkeypatch.setattr("service.http.auth.hmac.compare_digest", compare)
     for given in ("one", "two", "neither"):
         compared.clear()
         asked(FakeClient(), "one,two", given)

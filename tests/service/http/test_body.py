@@ -10,14 +10,14 @@ from starlette.testclient import TestClient
 from batcher.clock import MonotonicClock
 from service.app import create_app
 from service.http.exchange import Exchange
-from service.state import Front
+from service.state import AppState
 from tests.service.conftest import FakeClient, is_openai_error, is_tei_error, make_front
 
 MESSAGE = dict[str, Any]
 
 
 async def drive(
-    front: Front, received: Sequence[MESSAGE], headers: Sequence[tuple[bytes, bytes]] = ()
+    front: AppState, received: Sequence[MESSAGE], headers: Sequence[tuple[bytes, bytes]] = ()
 ) -> tuple[list[MESSAGE], int]:
     """One POST /embed, message by message: what was sent, and how many messages were taken.
 
@@ -58,17 +58,17 @@ def status_of(sent: list[MESSAGE]) -> int:
 
 
 @pytest.fixture
-def small(engine: FakeClient) -> Front:
+def small(engine: FakeClient) -> AppState:
     return make_front(engine, max_body_bytes=20)
 
 
-def test_a_body_in_pieces_is_put_together(small: Front) -> None:
+def test_a_body_in_pieces_is_put_together(small: AppState) -> None:
     pieces = [part(b'{"inp', True), part(b"", True), part(b'uts":"a"', True), part(b"}")]
     sent, _ = asyncio.run(drive(small, pieces))
     assert status_of(sent) == 200
 
 
-def test_a_declared_length_over_the_limit_is_refused_unread(small: Front) -> None:
+def test_a_declared_length_over_the_limit_is_refused_unread(small: AppState) -> None:
     sent, taken = asyncio.run(drive(small, [part(b"x" * 21)], [(b"content-length", b"21")]))
     assert (status_of(sent), taken) == (413, 0)
 
@@ -77,7 +77,7 @@ def test_a_declared_length_over_the_limit_is_refused_unread(small: Front) -> Non
     "pieces", [[part(b"x" * 21)], [part(b"x" * 10, True), part(b"x" * 11, True), part(b"x")]]
 )
 def test_an_undeclared_body_is_counted_and_not_read_further(
-    small: Front, pieces: list[MESSAGE]
+    small: AppState, pieces: list[MESSAGE]
 ) -> None:
     sent, taken = asyncio.run(drive(small, pieces))
     assert status_of(sent) == 413
@@ -85,7 +85,7 @@ def test_an_undeclared_body_is_counted_and_not_read_further(
 
 
 @pytest.mark.parametrize(("size", "status"), [(19, 200), (20, 200), (21, 413)])
-def test_the_limit_itself_is_allowed(small: Front, size: int, status: int) -> None:
+def test_the_limit_itself_is_allowed(small: AppState, size: int, status: int) -> None:
     with TestClient(create_app(small)) as http:
         body = b'{"inputs":"a"}'.ljust(size)
         answer = http.post("/embed", content=body)
@@ -94,7 +94,7 @@ def test_the_limit_itself_is_allowed(small: Front, size: int, status: int) -> No
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch, engine: FakeClient) -> Front:
+def impatient(monkeypatch: pytest.MonkeyPatch, engine: FakeClient) -> AppState:
     monkeypatch.setattr("service.http.patience.PATIENCE", 0.01)
     monkeypatch.setattr("service.http.exchange.PATIENCE", 0.01)
     monkeypatch.setattr("service.http.exchange.RECEIPT_TIMEOUT", 0.05)
@@ -102,7 +102,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch, engine: FakeClient) -> Front:
 
 
 @pytest.mark.parametrize("pieces", [[], [part(b'{"inputs"', True)]])
-def test_a_body_that_does_not_arrive_is_408(impatient: Front, pieces: list[MESSAGE]) -> None:
+def test_a_body_that_does_not_arrive_is_408(impatient: AppState, pieces: list[MESSAGE]) -> None:
     sent, _ = asyncio.run(drive(impatient, pieces))
     assert status_of(sent) == 408
     assert (b"connection", b"close") in sent[0]["headers"]
@@ -122,7 +122,7 @@ class Waiting(FakeClient):
             raise
 
 
-def test_a_client_that_leaves_withdraws_its_inputs(impatient: Front) -> None:
+def test_a_client_that_leaves_withdraws_its_inputs(impatient: AppState) -> None:
     engine = impatient.client = Waiting()
     gone = {"type": "http.disconnect"}
     sent, _ = asyncio.run(drive(impatient, [part(b'{"inputs":"a"}'), gone]))
@@ -132,7 +132,7 @@ def test_a_client_that_leaves_withdraws_its_inputs(impatient: Front) -> None:
 
 
 def test_a_client_that_leaves_in_mid_body_is_no_error(
-    front: Front, caplog: pytest.LogCaptureFixture
+    front: AppState, caplog: pytest.LogCaptureFixture
 ) -> None:
     gone = {"type": "http.disconnect"}
     sent, _ = asyncio.run(drive(front, [part(b'{"inp', True), gone]))
@@ -141,7 +141,7 @@ def test_a_client_that_leaves_in_mid_body_is_no_error(
 
 
 def test_a_slow_request_is_answered_all_the_same(
-    impatient: Front, monkeypatch: pytest.MonkeyPatch
+    impatient: AppState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = asyncio.Event()
     became_slow = Exchange.became_slow
@@ -163,7 +163,7 @@ def test_a_slow_request_is_answered_all_the_same(
     assert (status_of(sent), taken) == (200, 1)
 
 
-def test_somebody_elses_cancelling_is_passed_on(front: Front) -> None:
+def test_somebody_elses_cancelling_is_passed_on(front: AppState) -> None:
     front.client = Waiting()
 
     async def cancelled() -> None:
@@ -269,7 +269,7 @@ def test_made_request_ids_differ(http: TestClient) -> None:
     ],
 )
 def test_the_shortest_timeout_becomes_the_deadline(
-    http: TestClient, engine: FakeClient, front: Front, headers: dict[str, str], seconds: float
+    http: TestClient, engine: FakeClient, front: AppState, headers: dict[str, str], seconds: float
 ) -> None:
     http.post("/embed", json={"inputs": "a"}, headers=headers)
     assert engine.last.deadline == pytest.approx(front.clock.now() + seconds)

@@ -14,9 +14,10 @@ from starlette.testclient import TestClient
 from batcher import DeadlineExceeded, Overloaded
 from batcher.clock import MonotonicClock
 from service.http import body
-from service.inference import pipeline as embedding
-from service.inference.offload import Aside
-from service.state import Front
+from service.inference.offload import OffloadPool
+from service.state import AppState
+from service.tasks import text_inputs
+from service.tasks.embed import Embed
 from tests.fakes import FakeClock, Signal, run_async
 
 LATE = 1000.0
@@ -48,7 +49,7 @@ def gate() -> Iterator[Gate]:
 
 
 def test_work_is_done_in_a_thread_of_that_name(gate: Gate) -> None:
-    aside = Aside(FakeClock())
+    aside = OffloadPool(FakeClock())
     gate.open()
     assert run_async(aside.run(LATE, gate)) == "done"
     assert gate.thread.startswith("tokenise")
@@ -57,7 +58,7 @@ def test_work_is_done_in_a_thread_of_that_name(gate: Gate) -> None:
 
 def test_one_caller_leaves_room_for_the_next(gate: Gate) -> None:
     async def main() -> None:
-        aside = Aside(FakeClock(), threads=1, max_in_flight=18)
+        aside = OffloadPool(FakeClock(), threads=1, max_in_flight=18)
         hog = [asyncio.ensure_future(aside.run(LATE, gate, caller="hog")) for _ in range(16)]
         await gate.started.wait_async()
         with pytest.raises(Overloaded):
@@ -73,7 +74,7 @@ def test_one_caller_leaves_room_for_the_next(gate: Gate) -> None:
 
 def test_above_the_bound_work_is_refused_and_room_comes_back(gate: Gate) -> None:
     async def main() -> None:
-        aside = Aside(FakeClock(), threads=1, max_in_flight=2)
+        aside = OffloadPool(FakeClock(), threads=1, max_in_flight=2)
         two = [asyncio.ensure_future(aside.run(LATE, gate)) for _ in range(2)]
         await gate.started.wait_async()
         with pytest.raises(Overloaded) as refused:
@@ -90,7 +91,7 @@ def test_above_the_bound_work_is_refused_and_room_comes_back(gate: Gate) -> None
 def test_the_deadline_holds_while_work_waits(gate: Gate) -> None:
     async def main() -> None:
         clock = MonotonicClock()
-        aside = Aside(clock, threads=1, max_in_flight=2)
+        aside = OffloadPool(clock, threads=1, max_in_flight=2)
         running = asyncio.ensure_future(aside.run(clock.now() + 60, gate))
         await gate.started.wait_async()
         with pytest.raises(DeadlineExceeded):
@@ -108,7 +109,7 @@ def test_the_deadline_holds_while_work_waits(gate: Gate) -> None:
 def test_a_caller_that_goes_takes_its_waiting_work_along(gate: Gate) -> None:
     async def main() -> None:
         ran: list[int] = []
-        aside = Aside(FakeClock(), threads=1)
+        aside = OffloadPool(FakeClock(), threads=1)
         running = asyncio.ensure_future(aside.run(LATE, gate))
         await gate.started.wait_async()
         gone = asyncio.ensure_future(aside.run(LATE, ran.append, 1))
@@ -127,7 +128,7 @@ def test_a_caller_that_goes_takes_its_waiting_work_along(gate: Gate) -> None:
 
 def test_closing_and_the_loops_own_threads_do_not_wait_for_it(gate: Gate) -> None:
     async def main() -> None:
-        aside = Aside(FakeClock(), threads=1)
+        aside = OffloadPool(FakeClock(), threads=1)
         running = asyncio.ensure_future(aside.run(LATE, gate))
         await gate.started.wait_async()
         await asyncio.to_thread(lambda: None)  # as the engine's drain and close are run
@@ -141,9 +142,10 @@ def test_closing_and_the_loops_own_threads_do_not_wait_for_it(gate: Gate) -> Non
 class Watched:
     """Prepares as the fake's preparer does, and tells in which thread."""
 
-    def __init__(self, front: Front) -> None:
+    def __init__(self, front: AppState) -> None:
         assert front.served is not None
-        self._preparer: Any = front.served.preparer
+        self._preparer: Any = front.served.task(Embed).preprocessor
+        self.max_length = self._preparer.max_length
         self.threads: list[str] = []
 
     def prepare(self, text: str, *, truncate: bool) -> Any:
@@ -159,9 +161,10 @@ class Watched:
 
 
 @pytest.fixture
-def watched(front: Front) -> Watched:
+def watched(front: AppState) -> Watched:
     made = Watched(front)
-    object.__setattr__(front.served, "preparer", made)
+    assert front.served is not None
+    front.served.task(Embed).preprocessor = made
     return made
 
 
@@ -171,9 +174,9 @@ def watched(front: Front) -> Watched:
         ("short", False),
         ("long " * 100, True),
         (["short", "long " * 100], True),
-        ([1] * embedding._MANY_IDS, False),
-        ([1] * (embedding._MANY_IDS + 1), True),
-        ([[1] * embedding._MANY_IDS, [1]], True),
+        ([1] * text_inputs._MANY_IDS, False),
+        ([1] * (text_inputs._MANY_IDS + 1), True),
+        ([[1] * text_inputs._MANY_IDS, [1]], True),
         (["short"] * 33, True),
     ],
 )
@@ -208,9 +211,10 @@ def test_a_large_body_that_is_no_json_is_400(http: TestClient, content: bytes) -
 
 @pytest.mark.parametrize("given", ["long " * 100, ["short"] * 33, "a" * body.LARGE])
 def test_too_many_long_inputs_are_429_with_a_time_to_come_back(
-    http: TestClient, front: Front, watched: Watched, given: Any
+    http: TestClient, front: AppState, watched: Watched, given: Any
 ) -> None:
-    front.aside = Aside(front.clock, max_in_flight=0)
+    full = OffloadPool(front.clock, max_in_flight=0)
+    front.bodies.offload = front.pipeline.offload = full
     answer = http.post("/embed", json={"inputs": given})
     assert answer.status_code == 429
     assert answer.headers["retry-after"] == "1"
@@ -244,7 +248,7 @@ def test_refused_work_is_freed_with_the_refusal() -> None:
         raise ValueError("refused")
 
     async def main() -> bool:
-        aside, body = Aside(MonotonicClock()), Body()
+        aside, body = OffloadPool(MonotonicClock()), Body()
         held = weakref.ref(body)
         with contextlib.suppress(ValueError):
             await aside.run(aside_deadline(), refuse, body)

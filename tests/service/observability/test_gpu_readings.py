@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from service.observability.gpu_readings import Telemetry
 from service.placement.nvml import Driver
-from service.state import Front
+from service.state import AppState
 from tests.service.conftest import FakeClient
 from tests.service.placement.test_nvml import FakeNvml, with_devices
 
@@ -144,7 +144,7 @@ def test_an_error_of_a_reading_is_that_of_its_scrape_and_the_next_is_read(
 
 
 def test_a_scrape_is_answered_while_the_driver_hangs(
-    http: TestClient, engine: FakeClient, front: Front, nvml: HangingNvml
+    http: TestClient, engine: FakeClient, front: AppState, nvml: HangingNvml
 ) -> None:
     front.gpus = Telemetry(Driver(lambda: nvml), SOON)
     with_devices(engine, first="a")

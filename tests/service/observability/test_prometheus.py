@@ -12,7 +12,7 @@ from batcher import Engine, Snapshot
 from service.app import create_app
 from service.models import RunnerConfig, create_runner
 from service.observability import prometheus as metrics
-from service.state import Front
+from service.state import AppState
 from tests.service.conftest import FakeClient, make_front
 
 NAMES = {
@@ -141,7 +141,7 @@ def test_a_real_engine_adds_up(route: str) -> None:
     assert found["batcher_ready"] == 1
 
 
-def test_histograms_are_cumulative_and_end_with_all(http: TestClient, front: Front) -> None:
+def test_histograms_are_cumulative_and_end_with_all(http: TestClient, front: AppState) -> None:
     for seconds in (0.0001, 0.003, 0.003, 1e6):
         front.tally.observe("/embed", "ok", seconds)
     page = metrics.exposition(
@@ -156,5 +156,5 @@ def test_histograms_are_cumulative_and_end_with_all(http: TestClient, front: Fro
     assert (buckets[0], buckets[-2], buckets[-1]) == (1, 3, 4)
 
 
-async def _snapshot(front: Front) -> Snapshot:
+async def _snapshot(front: AppState) -> Snapshot:
     return await front.client.snapshot()

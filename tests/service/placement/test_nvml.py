@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from service.observability.gpu_readings import Telemetry
 from service.placement.nvml import FIGURES, Driver, free_memory
-from service.state import Front
+from service.state import AppState
 from tests.service.conftest import FakeClient
 
 MIB = 2**20
@@ -124,7 +124,7 @@ def test_free_memory_is_that_of_the_device_asked_for() -> None:
 
 
 def test_a_scrape_tells_the_devices_that_replicas_are_on(
-    http: TestClient, engine: FakeClient, front: Front
+    http: TestClient, engine: FakeClient, front: AppState
 ) -> None:
     nvml = FakeNvml()
     front.gpus = Telemetry(Driver(lambda: nvml))
@@ -144,7 +144,7 @@ def test_a_scrape_tells_the_devices_that_replicas_are_on(
 
 
 def test_where_no_replica_is_on_a_gpu_the_driver_is_not_asked(
-    http: TestClient, engine: FakeClient, front: Front
+    http: TestClient, engine: FakeClient, front: AppState
 ) -> None:
     nvml = FakeNvml()
     front.gpus = Telemetry(Driver(lambda: nvml))

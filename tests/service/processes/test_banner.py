@@ -5,16 +5,16 @@ import asyncio
 from batcher.collector import Collector
 from batcher.limits import Limits
 from service.processes.banner import banner
-from service.state import Front
+from service.state import AppState
 from tests.fakes import FakeClock
 from tests.service.conftest import FakeClient
 
 
-def of(front: Front) -> str:
+def of(front: AppState) -> str:
     return banner(front.settings, front.model(), asyncio.run(front.client.snapshot()), 8000)
 
 
-def test_several_replicas_are_told_with_their_places(front: Front, engine: FakeClient) -> None:
+def test_several_replicas_are_told_with_their_places(front: AppState, engine: FakeClient) -> None:
     [line] = [line for line in of(front).splitlines() if "replicas" in line]
     assert line.endswith("1 of 1 up, isolation process")
     engine.up = False

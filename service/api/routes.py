@@ -1,0 +1,47 @@
+"""What a protocol declares: its routes, and how it answers errors. app.py makes the one routing
+table of it, openapi.py the description."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from service.errors import ErrorFormat
+from service.http.exchange import Exchange
+from service.state import AppState
+
+Endpoint = Callable[[AppState, Exchange], Awaitable[None]]
+
+ANY_ROUTE = (401, 405)
+NEEDS_MODEL = (*ANY_ROUTE, 503)
+INFERENCE = (400, 401, 404, 405, 408, 413, 415, 422, 429, 500, 503, 504)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`path` may end in one `{parameter}`, which is all of the rest."""
+
+    method: Literal["GET", "POST"]
+    path: str
+    endpoint: Endpoint
+    summary: str
+    answer: Mapping[str, Any] | type[BaseModel]  # a JSON schema
+    statuses: Sequence[int] = ANY_ROUTE  # beside 200 and what the edge answers
+    body: type[BaseModel] | None = None
+    media: str = "application/json"  # of the answer
+    is_open: bool = False  # asks for no key
+    not_ready: type[BaseModel] | None = None  # what a 503 may look like beside the error
+    query: Sequence[Mapping[str, Any]] = ()  # parameters, as OpenAPI describes them
+
+
+@dataclass(frozen=True, slots=True)
+class WireProtocol:
+    """One wire format. An unknown path is answered as the protocol with its longest prefix does."""
+
+    errors: ErrorFormat
+    error: type[BaseModel]  # the shape of the envelope
+    routes: Sequence[Route]
+    prefix: str | None = None  # of unknown paths that are this protocol's; None: of none
