@@ -33,6 +33,7 @@ class ProfileKey:
     dtype: str
     threads: int
     versions: str
+    task: str = "embed"  # what its head makes of the hidden states
     padding_free: bool = False  # its batches take what their useful tokens take
 
 

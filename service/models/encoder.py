@@ -22,10 +22,11 @@ from service.cache.profiles import (
     save_profile,
 )
 from service.models import RunnerConfig
-from service.models.backends import Backend, Ids, Launch, Place
+from service.models.backends import Backend, Ids, Launch, Place, Types
 from service.models.backends.choose import open_backend
 from service.models.backends.fallback import ReplaceableBackend
 from service.models.backends.torch.eager import TorchBackend, load
+from service.models.heads import HEADS, head_of
 from service.models.outputs import only_finite
 from service.models.precision import choose_device, full_name
 from service.models.profiling import measure
@@ -34,7 +35,7 @@ from service.repository.locate import find_model
 from service.repository.spec import read_spec
 from service.tasks.text import TextTokenizer
 
-TASKS = ("auto", "embed")
+TASKS = ("auto", *HEADS)
 WARM_UP_SHAPES = ((1, 8), (1, 8), (8, 16), (32, 32))  # inputs, tokens
 
 
@@ -42,8 +43,13 @@ WARM_UP_SHAPES = ((1, 8), (1, 8), (8, 16), (32, 32))  # inputs, tokens
 _OF_THE_CHOICE = {"backend_chosen", "backend_ms"}
 
 
+Payload = Ids | str | Mapping[str, Ids]
+"""Token ids, int32, as TextTokenizer makes them; a text; or named arrays: `input_ids`, and
+`token_type_ids` where a pair has them."""
+
+
 class EncoderRunner:
-    """Payloads are int32 id arrays as TextTokenizer makes them, or texts."""
+    """An encoder with the head of its task: to vectors (embed) or logits (classify)."""
 
     def __init__(self, config: RunnerConfig) -> None:
         if config.task not in TASKS:
@@ -52,7 +58,7 @@ class EncoderRunner:
         # What has changed of the facts since warm_up. None: nothing.
         self.news: Mapping[str, object] | None = None
         # Queues a batch and returns what waits for it, see Launch. None: the backend cannot.
-        self.launch: Callable[[Sequence[Ids | str]], Callable[[], Sequence[Any]]] | None = None
+        self.launch: Callable[[Sequence[Payload]], Callable[[], Sequence[Any]]] | None = None
 
     def warm_up(self) -> Mapping[str, object]:
         """Raises ModelNotFound, ModelNotSupported, DeviceNotFound, BackendNotAvailable,
@@ -83,28 +89,26 @@ class EncoderRunner:
         return {
             **(facts if profile else {}),
             "model": config.model,
-            "task": "embed",
+            "task": self._spec.task,
             **self._about,
-            "dimension": self._spec.dimension,
             "max_length": self._spec.max_length,
-            "pooling": self._spec.pooling,
-            "normalize": self._spec.normalize,
+            **head_of(self._spec).info(self._spec),
             "load_seconds": round(loaded - started, 3),
             "warm_up_seconds": round(warm - loaded, 3),
         }
 
-    def run(self, payloads: Sequence[Ids | str]) -> Sequence[Any]:
-        """A float32 matrix (n, dimension), or a list with a NotFinite for each bad row."""
+    def run(self, payloads: Sequence[Payload]) -> Sequence[Any]:
+        """A float32 matrix (n, width), or a list with a NotFinite for each bad row."""
         if not payloads:
             return []
-        vectors = self._backend.forward(self._sequences(payloads))
+        answers = self._backend.forward(*self._inputs(payloads))
         running = self._backend.name, self._backend.versions
         if running != self._known:  # the one that was has failed, and another runs in its place
             self._known = running
             gone = self._about.keys() - _OF_THE_CHOICE
             self._about = self._of_backend()
             self.news = {**dict.fromkeys(gone), **self._about}
-        return only_finite(vectors)
+        return only_finite(answers)
 
     def close(self) -> None:
         self._backend.close()
@@ -131,19 +135,34 @@ class EncoderRunner:
         torch.set_num_threads(config.threads or default_threads(cores, config.replicas))
         return Place(str(device), full_name(device), torch.get_num_threads())
 
-    def _launch(self, queue: Launch, payloads: Sequence[Ids | str]) -> Callable[[], Sequence[Any]]:
+    def _launch(self, queue: Launch, payloads: Sequence[Payload]) -> Callable[[], Sequence[Any]]:
         if not payloads:
             return list
-        collect = queue(self._sequences(payloads))
+        collect = queue(*self._inputs(payloads))
         return lambda: only_finite(collect())
 
-    def _sequences(self, payloads: Sequence[Ids | str]) -> list[Ids]:
-        return [self._ids(p) if isinstance(p, str) else p for p in payloads]
+    def _inputs(self, payloads: Sequence[Payload]) -> tuple[list[Ids], Types]:
+        """Raises ValueError for token types where the task has none."""
+        bare = [p for p in payloads if isinstance(p, np.ndarray)]
+        if len(bare) == len(payloads):
+            return bare, None
+        ids = [self._ids(p) for p in payloads]
+        named = [p.get("token_type_ids") if isinstance(p, Mapping) else None for p in payloads]
+        if not any(types is not None and types.any() for types in named):
+            return ids, None
+        if not self._spec.pairs_have_types:
+            raise ValueError(f"token types, which this model (task {self._spec.task}) has not")
+        pairs = zip(ids, named, strict=True)
+        return ids, [np.zeros_like(own) if types is None else types for own, types in pairs]
 
-    def _ids(self, text: str) -> Ids:
+    def _ids(self, payload: Payload) -> Ids:
+        if isinstance(payload, np.ndarray):
+            return payload
+        if isinstance(payload, Mapping):
+            return payload["input_ids"]
         if self._tokenizer is None:
             self._tokenizer = TextTokenizer.load(self._spec)
-        return self._tokenizer.encode(text, truncate=True)
+        return self._tokenizer.encode(payload, truncate=True)
 
     def _exercise(self) -> None:
         for inputs, tokens in WARM_UP_SHAPES:
@@ -156,6 +175,7 @@ class EncoderRunner:
         key = ProfileKey(
             model=self._config.model,
             content=content_of(self._spec.folder),
+            task=self._spec.task,
             device=place.device_name,
             backend=self._backend.name,
             dtype=self._backend.dtype,

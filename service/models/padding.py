@@ -13,18 +13,24 @@ Allocate = Callable[[tuple[int, int]], Matrix]
 
 
 class Padded(NamedTuple):
-    """Both of shape (inputs, longest), int64; the mask is 1 where there is a token."""
+    """All of shape (inputs, longest), int64; the mask is 1 where there is a token."""
 
     ids: Matrix
     mask: Matrix
     is_full: bool  # every input is as long as the longest: nothing is masked
+    types: Matrix | None = None  # of the tokens; None: 0 all through
 
 
 def plain(shape: tuple[int, int]) -> Matrix:
     return np.empty(shape, dtype=np.int64)
 
 
-def pad(sequences: Sequence[NDArray[np.int32]], pad_id: int, allocate: Allocate = plain) -> Padded:
+def pad(
+    sequences: Sequence[NDArray[np.int32]],
+    pad_id: int,
+    allocate: Allocate = plain,
+    types: Sequence[NDArray[np.int32]] | None = None,
+) -> Padded:
     """Pads on the right to the longest, which must hold a token. Each matrix is allocated once."""
     lengths = [len(ids) for ids in sequences]
     longest = max(lengths)
@@ -35,4 +41,11 @@ def pad(sequences: Sequence[NDArray[np.int32]], pad_id: int, allocate: Allocate 
         ids[row, length:] = pad_id
         mask[row, :length] = 1
         mask[row, length:] = 0
-    return Padded(ids, mask, is_full=min(lengths) == longest)
+    padded = Padded(ids, mask, is_full=min(lengths) == longest)
+    if types is None:
+        return padded
+    matrix = allocate(shape)
+    for row, (own, length) in enumerate(zip(types, lengths, strict=True)):
+        matrix[row, :length] = own
+        matrix[row, length:] = 0
+    return padded._replace(types=matrix)

@@ -60,6 +60,11 @@ class EncoderSpec:
     takes_token_types: bool = False
     dropped_head: str = ""  # the architecture, where BATCHER_TASK=embed leaves its head out
 
+    @property
+    def pairs_have_types(self) -> bool:
+        """Whether an input may come with token types. An embedder's is one text, of type 0."""
+        return self.takes_token_types and self.task != "embed"
+
 
 def read_spec(folder: Path, task: str = "auto") -> EncoderSpec:
     """What the model's files say. `task`: auto, embed or classify. Raises ModelNotSupported.

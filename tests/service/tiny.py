@@ -33,7 +33,8 @@ def make_classifier(folder: Path, kind: str, labels: int = 3, **fields: Any) -> 
     """A text classifier's folder as transformers writes it; `fields`: of its config."""
     import transformers
 
-    config = _config(kind, num_labels=labels, **fields)
+    # Far from 0, so that what tells two inputs apart tells in their logits.
+    config = _config(kind, num_labels=labels, initializer_range=0.3, **fields)
     model = transformers.AutoModelForSequenceClassification.from_config(config)
     model.save_pretrained(folder)
     _save_tokenizer(folder, kind)
@@ -68,8 +69,10 @@ def _save_tokenizer(folder: Path, kind: str) -> None:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair=pair, special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
+    has_types = kind in ("bert", "electra")
     transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
+        model_input_names=["input_ids", *["token_type_ids"] * has_types, "attention_mask"],
         pad_token="[PAD]",
         unk_token="[UNK]",
         cls_token="[CLS]",

@@ -19,15 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.models import RunnerConfig
+from service.models.measures import Answers as Answers
 from service.repository.spec import EncoderSpec
 
 Ids = NDArray[np.int32]  # the tokens of one input, special ones included, nothing padded
-Vectors = NDArray[np.float32]
+Types = Sequence[Ids] | None  # the token types of each input; None: 0 all through
 Say = Callable[[str], None]  # one line for the log
 
 
 class Backend(Protocol):
-    """The encoder, loaded: from token ids to vectors, pooled and normalised as its spec says.
+    """The encoder, loaded: from token ids to the answers of its task's head, see heads.py.
 
     It may also have `launch`, a Launch; it is None, or not there at all, in one that cannot.
     """
@@ -47,15 +48,16 @@ class Backend(Protocol):
     def facts(self) -> Mapping[str, object]:
         """For people, `/info` and the scheduler; `device` is always among them."""
 
-    def forward(self, sequences: Sequence[Ids]) -> Vectors:
-        """(n, dimension), float32, in order; n >= 1, each sequence of 1 to max_length ids. May hold
-        what is not finite. Raises MemoryError for what does not fit, with nothing of it kept."""
+    def forward(self, sequences: Sequence[Ids], types: Types = None) -> Answers:
+        """(n, width), float32, in order; n >= 1, each sequence of 1 to max_length ids. `types` only
+        where the spec's `pairs_have_types`. May hold what is not finite. Raises MemoryError for
+        what does not fit, with nothing of it kept."""
 
     def close(self) -> None:
         """Gives back what it holds. Called once, last."""
 
 
-Launch = Callable[[Sequence[Ids]], Callable[[], Vectors]]
+Launch = Callable[[Sequence[Ids], Types], Callable[[], Answers]]
 """Queues one forward pass on the device and returns at once; what it returned waits for the result
 and may raise what forward does. At most two outstanding, waited for in order, by another thread."""
 

@@ -6,7 +6,9 @@ What was found is noted in the cache folder: the next start compares nothing.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -15,10 +17,10 @@ import torch
 from service.cache.notes import load_note, save_note
 from service.cache.profiles import weights_of
 from service.models import RunnerConfig
-from service.models.backends import Backend, Ids, Open, Place, Say, Vectors
-from service.models.backends.guard import FLOORS, Verdict, judge
-from service.models.backends.reference_texts import tokenised
+from service.models.backends import Answers, Backend, Ids, Open, Place, Say, Types
+from service.models.backends.reference_texts import with_pairs
 from service.models.backends.torch.eager import TorchBackend, load
+from service.models.heads import head_of
 from service.repository.spec import EncoderSpec
 
 _TOGETHER = 8  # sentences in one batch: padded, as most batches are
@@ -38,11 +40,13 @@ def open_guarded(
 ) -> Opened:
     """In float32: as it is. Raises TooInaccurate, and what `opens` raises."""
     backend = opens(config, spec, place, say)
-    if backend.dtype not in FLOORS:
+    measure = head_of(spec).measure
+    floor = measure.floor(backend.dtype, config.min_cosine)
+    if floor is None:
         return Opened(backend, {})
-    floor = FLOORS[backend.dtype] if config.min_cosine is None else config.min_cosine
     key = {
         "weights": weights_of(spec.folder),
+        "task": spec.task,
         "pooling": spec.pooling,
         "backend": backend.name,
         "dtype": backend.dtype,
@@ -61,22 +65,47 @@ def open_guarded(
     if not verdict.ok:
         backend.close()
         raise TooInaccurate(
-            f"{backend.dtype} by backend {backend.name} moves this model's answers too far: cosine"
-            f" {verdict.cosine:.4f} to float32, with {len(verdict.kept)} blocks of it in float32,"
-            f" where {floor:g} is asked for; set BATCHER_DTYPE=float32, or a lower"
-            " BATCHER_MIN_COSINE"
+            f"{backend.dtype} by backend {backend.name} moves this model's answers too far:"
+            f" {measure.name} {verdict.agreement:.4f} to float32, with {len(verdict.kept)} of its"
+            f" blocks in float32, where {floor:g} is asked for; set BATCHER_DTYPE=float32"
+            + (", or a lower BATCHER_MIN_COSINE" if measure.name == "cosine" else "")
         )
     if verdict.kept and config.float32_blocks != verdict.kept:
         backend.close()
         backend = opens(_keeping(config, verdict.kept), spec, place, say)
-    return Opened(backend, {"cosine": verdict.cosine, "float32_blocks": list(verdict.kept)})
+    return Opened(backend, {measure.name: verdict.agreement, "float32_blocks": list(verdict.kept)})
 
 
-def worst_cosine(vectors: Vectors, reference: Vectors) -> float:
-    """Of two rows in the same place. NaN where a vector is not finite, or has no length."""
-    lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(reference, axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return float(np.min(np.sum(vectors * reference, axis=1) / lengths))
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """With `kept` in float32 the worst answer agrees with float32's so far. `ok`: far enough."""
+
+    agreement: float
+    kept: tuple[str, ...]
+    ok: bool
+
+
+def judge(
+    agreement_with: Callable[[tuple[str, ...]], float], blocks: Sequence[str], floor: float
+) -> Verdict:
+    """`agreement_with(kept)` is the worst answer's with those blocks in float32. Pure.
+
+    Nothing is kept if that is good enough. Else the blocks go back one by one, the one that helps
+    most by itself first, but never more than half of them: the rest would be no faster than float32
+    and the dtype a lie. O(blocks) measurements.
+    """
+    agreement = _number(agreement_with(()))
+    if agreement >= floor:
+        return Verdict(agreement, (), True)
+    most = (len(blocks) + 1) // 2
+    alone = {block: _number(agreement_with((block,))) for block in blocks}
+    kept: tuple[str, ...] = ()
+    for block in sorted(blocks, key=lambda block: -alone[block])[:most]:
+        kept = (*kept, block)
+        agreement = alone[block] if len(kept) == 1 else _number(agreement_with(kept))
+        if agreement >= floor:
+            return Verdict(agreement, kept, True)
+    return Verdict(agreement, kept, False)
 
 
 def _compare(
@@ -88,33 +117,36 @@ def _compare(
     say: Say,
     floor: float,
 ) -> Verdict:
-    texts = tokenised(spec)
+    texts, types = with_pairs(spec)
+    measure = head_of(spec).measure
     device = torch.device(place.device)
     exact = TorchBackend(load(spec, device, torch.float32), spec, device)
-    reference = _answers(exact, texts)
+    reference = _answers(exact, texts, types)
     exact.close()
 
-    def cosine_with(kept: tuple[str, ...]) -> float:
+    def agreement_with(kept: tuple[str, ...]) -> float:
         if not kept:
-            return worst_cosine(_answers(backend, texts), reference)
+            return measure.agreement(_answers(backend, texts, types), reference)
         tried = opens(_keeping(config, kept), spec, place, say)
         try:
-            cosine = worst_cosine(_answers(tried, texts), reference)
+            agreement = measure.agreement(_answers(tried, texts, types), reference)
         finally:
             tried.close()
-        say(f"{', '.join(kept)} in float32: cosine {cosine:.5f}")
-        return cosine
+        say(f"{', '.join(kept)} in float32: {measure.name} {agreement:.5f}")
+        return agreement
 
-    verdict = judge(cosine_with, getattr(backend, "blocks", ()), floor)
-    said = f"{backend.dtype} by {backend.name} against float32: cosine {verdict.cosine:.5f} at the"
-    said += f" worst of {len(texts)} sentences, {floor:g} is asked for"
+    verdict = judge(agreement_with, getattr(backend, "blocks", ()), floor)
+    said = f"{backend.dtype} by {backend.name} against float32: {measure.name} "
+    said += f"{verdict.agreement:.5f} at the worst of {len(texts)} inputs, {floor:g} is asked for"
     say(f"{said}; back in float32: {', '.join(verdict.kept)}" if verdict.kept else said)
     return verdict
 
 
-def _answers(backend: Backend, texts: Sequence[Ids]) -> Vectors:
-    starts = range(0, len(texts), _TOGETHER)
-    return np.concatenate([backend.forward(texts[at : at + _TOGETHER]) for at in starts])
+def _answers(backend: Backend, texts: Sequence[Ids], types: Types) -> Answers:
+    parts = [slice(at, at + _TOGETHER) for at in range(0, len(texts), _TOGETHER)]
+    return np.concatenate(
+        [backend.forward(texts[part], None if types is None else types[part]) for part in parts]
+    )
 
 
 def _keeping(config: RunnerConfig, kept: tuple[str, ...]) -> RunnerConfig:
@@ -123,6 +155,10 @@ def _keeping(config: RunnerConfig, kept: tuple[str, ...]) -> RunnerConfig:
 
 def _read(note: Mapping[str, object] | None) -> Verdict | None:
     match note:
-        case {"cosine": float(cosine), "kept": list(kept), "ok": bool(ok)}:
-            return Verdict(cosine, tuple(map(str, kept)), ok)
+        case {"agreement": float(agreement), "kept": list(kept), "ok": bool(ok)}:
+            return Verdict(agreement, tuple(map(str, kept)), ok)
     return None
+
+
+def _number(agreement: float) -> float:
+    return -1.0 if math.isnan(agreement) else agreement

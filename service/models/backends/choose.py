@@ -102,6 +102,7 @@ def _fastest(
     key = {
         "format": FORMAT,
         "content": content_of(spec.folder),
+        "task": spec.task,
         "device": place.device_name,
         "threads": place.threads,
         "dtype": config.dtype,

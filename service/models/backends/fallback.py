@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from batcher.runner import explain, is_device_lost, is_out_of_memory
-from service.models.backends import Backend, Ids, Say, Vectors
+from service.models.backends import Answers, Backend, Ids, Say, Types
 
 _MOST = 3  # failures in a row: a lone one may be that of one input, or of a moment
 # Seconds that a batch which has failed waits for the other one to load. Not longer: the watchdog
@@ -48,11 +48,11 @@ class ReplaceableBackend:
         failed = {"backend_failed": self._failed} if self._failed else {}
         return {**self._runs.facts(), **failed}
 
-    def forward(self, sequences: Sequence[Ids]) -> Vectors:
+    def forward(self, sequences: Sequence[Ids], types: Types = None) -> Answers:
         if self._failed:
-            return self._runs.forward(sequences)
+            return self._runs.forward(sequences, types)
         try:
-            vectors = self._runs.forward(sequences)
+            answers = self._runs.forward(sequences, types)
         except Exception as error:
             # Without room, a smaller batch will do; a device that is lost is so for all of them.
             if is_out_of_memory(error) or is_device_lost(error):
@@ -60,8 +60,8 @@ class ReplaceableBackend:
             failure = error
         else:
             self._failures = 0
-            return vectors
-        return self._instead(sequences, failure)
+            return answers
+        return self._instead(sequences, types, failure)
 
     def close(self) -> None:
         self._runs.close()
@@ -72,22 +72,22 @@ class ReplaceableBackend:
         if (unused := plain.result()) is not self._runs:
             unused.close()
 
-    def _instead(self, sequences: Sequence[Ids], failure: Exception) -> Vectors:
+    def _instead(self, sequences: Sequence[Ids], types: Types, failure: Exception) -> Answers:
         if self._plain is None:
             self._plain = self._thread.submit(self._open)
         try:
             plain = self._plain.result(_PATIENCE)
-            vectors = plain.forward(sequences)
+            answers = plain.forward(sequences, types)
         except Exception as error:  # too late for this batch, or the input's own fault
             if is_device_lost(error):
                 raise
             raise failure from error
-        if not np.all(np.isfinite(vectors)):
+        if not np.all(np.isfinite(answers)):
             raise failure
         self._failures += 1
         if self._failures >= _MOST:
             self._replace(plain, explain(failure))
-        return vectors
+        return answers
 
     def _replace(self, plain: Backend, why: str) -> None:
         failed, self._runs = self._runs, plain

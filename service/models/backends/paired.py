@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from service.models.backends import Backend, Ids, Vectors
+from service.models.backends import Answers, Backend, Ids, Types
 
 
 class PairedBackend:
@@ -31,8 +31,8 @@ class PairedBackend:
         shares = f"{self._alone.name} one text, {self._together.name} more"
         return {**self._together.facts(), "shares": shares}
 
-    def forward(self, sequences: Sequence[Ids]) -> Vectors:
-        return (self._alone if len(sequences) == 1 else self._together).forward(sequences)
+    def forward(self, sequences: Sequence[Ids], types: Types = None) -> Answers:
+        return (self._alone if len(sequences) == 1 else self._together).forward(sequences, types)
 
     def close(self) -> None:
         self._alone.close()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from service.models.backends import Ids
+import itertools
+
+import numpy as np
+
+from service.models.backends import Ids, Types
 from service.repository.spec import EncoderSpec
 from service.tasks.text import TextTokenizer
 
@@ -40,3 +44,17 @@ SENTENCES = (
 def tokenised(spec: EncoderSpec) -> list[Ids]:
     tokenizer = TextTokenizer.load(spec)
     return [tokenizer.encode(text, truncate=True) for text in SENTENCES]
+
+
+def with_pairs(spec: EncoderSpec) -> tuple[list[Ids], Types]:
+    """The sentences, and their token types; where pairs have these, also each sentence with the
+    next one."""
+    texts = tokenised(spec)
+    if not spec.pairs_have_types:
+        return texts, None
+    pairs = [
+        (np.concatenate([first, second])[: spec.max_length], len(first))
+        for first, second in itertools.pairwise(texts)
+    ]
+    typed = [(np.arange(len(ids)) >= start).astype(np.int32) for ids, start in pairs]
+    return [*texts, *(ids for ids, _ in pairs)], [*map(np.zeros_like, texts), *typed]

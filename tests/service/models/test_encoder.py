@@ -141,8 +141,8 @@ def test_bfloat16_points_the_same_way_as_the_reference(reference: Vectors) -> No
 def test_a_bad_row_fails_alone(minilm: EncoderRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     forward = minilm._backend.forward
 
-    def poisoned(batch: Any) -> Vectors:
-        vectors = forward(batch).copy()
+    def poisoned(batch: Any, types: Any) -> Vectors:
+        vectors = forward(batch, types).copy()
         vectors[1, 7] = np.nan
         return vectors
 

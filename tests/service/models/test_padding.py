@@ -37,3 +37,9 @@ def test_memory_that_was_used_before_is_written_all_over() -> None:
     batch = pad(rows(3, 1), pad_id=0, allocate=lambda shape: np.full(shape, -1, dtype=np.int64))
     assert (batch.ids >= 0).all()
     assert (batch.mask >= 0).all()
+
+
+def test_token_types_are_padded_with_0_and_are_none_unless_given() -> None:
+    types = [np.array([0, 1, 1], np.int32), np.array([1], np.int32)]
+    assert pad(rows(3, 1), pad_id=9, types=types).types.tolist() == [[0, 1, 1], [1, 0, 0]]  # type: ignore[union-attr]
+    assert pad(rows(3, 1), pad_id=9).types is None

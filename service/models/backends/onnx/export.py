@@ -1,4 +1,4 @@
-"""From the model as torch has it to an ONNX graph: token ids in, finished vectors out.
+"""From the model as torch has it to an ONNX graph: token ids in, the head's answers out.
 
 Traced, not compiled: torch's newer exporter takes ten times as long (40 s against 4 s for the
 default model on two cores) for a graph that runs no faster. Whatever tracing may have fixed to the
@@ -8,7 +8,7 @@ example (a length, a branch) is found by running the graph on other shapes befor
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,20 +20,21 @@ from torch import Tensor
 from batcher.runner import is_out_of_memory
 from service.cache.notes import one_line
 from service.cache.profiles import weights_of
-from service.models.backends import BackendNotAvailable, Say, Vectors
-from service.models.backends.torch.eager import load, pool
-from service.models.padding import Padded, pad
+from service.models.backends import Answers, BackendNotAvailable, Say
+from service.models.backends.torch.eager import load
+from service.models.heads import head_of
+from service.models.padding import Matrix, Padded, pad
 from service.repository.spec import EncoderSpec
 
 OPSET = 17
-IDS, MASK, VECTORS = "input_ids", "attention_mask", "vectors"
-FORMAT = 1  # of what this file writes; part of what a saved graph is known by
+IDS, MASK, TYPES, ANSWERS = "input_ids", "attention_mask", "token_type_ids", "answers"
+FORMAT = 2  # of what this file writes; part of what a saved graph is known by
 # The exporter writes a larger model's weights into files of their own, which it names after the
 # weights alone: in one folder two models would share them.
 MOST_BYTES = 2**31 - 2**24
 MOST_DIFFERENCE = 1e-3  # of any number of an answer, of those that are at most 1
 
-RunGraph = Callable[[Path], Callable[[Padded], Vectors]]
+RunGraph = Callable[[Path], Callable[[Padded], Answers]]
 """Loads a graph file in float32 on the CPU."""
 
 
@@ -42,6 +43,7 @@ def graph_key(spec: EncoderSpec) -> dict[str, object]:
     return {
         "format": FORMAT,
         "weights": weights_of(spec.folder),
+        "task": spec.task,
         "pooling": spec.pooling,
         "normalize": spec.normalize,
         "exporter": torch_versions(),
@@ -62,10 +64,23 @@ class _Whole(torch.nn.Module):
         self.model = model
         self._spec = spec
 
-    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
-        vectors = pool(hidden, mask, self._spec.pooling)
-        return torch.nn.functional.normalize(vectors, dim=1) if self._spec.normalize else vectors
+    def forward(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:
+        typed = {} if types is None else {TYPES: types}
+        output = self.model(input_ids=ids, attention_mask=mask, **typed)
+        return head_of(self._spec).answers(output, mask, self._spec)
+
+
+def inputs_of(spec: EncoderSpec) -> list[str]:
+    """The names of the graph's inputs, in order."""
+    return [IDS, MASK, *([TYPES] if spec.pairs_have_types else [])]
+
+
+def feed(inputs: Sequence[str], batch: Padded) -> dict[str, Matrix]:
+    """What a graph with these inputs is given."""
+    given = {IDS: batch.ids, MASK: batch.mask}
+    if TYPES in inputs:
+        given[TYPES] = np.zeros_like(batch.ids) if batch.types is None else batch.types
+    return given
 
 
 def exporter(spec: EncoderSpec, run_graph: RunGraph, say: Say) -> Callable[[Path], None]:
@@ -88,7 +103,8 @@ def export(spec: EncoderSpec, path: Path, run_graph: RunGraph) -> None:
     try:
         _trace(whole, spec, path)
         graph = run_graph(path)
-        difference = max(_difference(whole, graph, batch) for batch in _batches(spec))
+        names = inputs_of(spec)
+        difference = max(_difference(whole, graph, names, batch) for batch in _batches(spec))
     except Exception as error:  # the exporter raises whatever it stumbles over
         if isinstance(error, OSError) or is_out_of_memory(error):
             raise  # of the machine as it is just now, not of the model
@@ -100,19 +116,18 @@ def export(spec: EncoderSpec, path: Path, run_graph: RunGraph) -> None:
 
 
 def _trace(whole: torch.nn.Module, spec: EncoderSpec, path: Path) -> None:
-    ids, mask, _ = pad(_rows(spec, 9, 5), spec.pad_id)
+    names, example = inputs_of(spec), _batch(spec, 9, 5)
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # about tracing, and about what comes after it
         torch.onnx.export(
             whole,
-            (torch.from_numpy(ids), torch.from_numpy(mask)),
+            tuple(_tensors(names, example)),
             str(path),
-            input_names=[IDS, MASK],
-            output_names=[VECTORS],
+            input_names=names,
+            output_names=[ANSWERS],
             dynamic_axes={
-                IDS: {0: "inputs", 1: "tokens"},
-                MASK: {0: "inputs", 1: "tokens"},
-                VECTORS: {0: "inputs"},
+                **{name: {0: "inputs", 1: "tokens"} for name in names},
+                ANSWERS: {0: "inputs"},
             },
             opset_version=OPSET,
             dynamo=False,
@@ -122,7 +137,18 @@ def _trace(whole: torch.nn.Module, spec: EncoderSpec, path: Path) -> None:
 def _batches(spec: EncoderSpec) -> list[Padded]:
     """One token, one input, all of a length, and as long as there is: none is the example's."""
     shapes = [(1,), (8,), (17, 1, 6), (4, 4, 4, 4), (min(spec.max_length, 512), 3)]
-    return [pad(_rows(spec, *lengths), spec.pad_id) for lengths in shapes]
+    return [_batch(spec, *lengths) for lengths in shapes]
+
+
+def _batch(spec: EncoderSpec, *lengths: int) -> Padded:
+    rows = _rows(spec, *lengths)
+    # The first half of each is of type 0, as a pair's first text.
+    types = [np.arange(len(row), dtype=np.int32) * 2 // len(row) for row in rows]
+    return pad(rows, spec.pad_id, types=types if spec.pairs_have_types else None)
+
+
+def _tensors(names: Sequence[str], batch: Padded) -> list[Tensor]:
+    return [torch.from_numpy(matrix) for matrix in feed(names, batch).values()]
 
 
 def _rows(spec: EncoderSpec, *lengths: int) -> list[NDArray[np.int32]]:
@@ -133,8 +159,10 @@ def _rows(spec: EncoderSpec, *lengths: int) -> list[NDArray[np.int32]]:
     ]
 
 
-def _difference(whole: torch.nn.Module, graph: Callable[[Padded], Vectors], batch: Padded) -> float:
+def _difference(
+    whole: torch.nn.Module, graph: Callable[[Padded], Answers], names: Sequence[str], batch: Padded
+) -> float:
     with torch.inference_mode():
-        expected = whole(torch.from_numpy(batch.ids), torch.from_numpy(batch.mask)).numpy()
-    # Vectors that are not normalised may be of any size: relative to their own, then.
+        expected = whole(*_tensors(names, batch)).numpy()
+    # Answers that are not normalised may be of any size: relative to their own, then.
     return float(np.abs(graph(batch) - expected).max() / max(1.0, np.abs(expected).max()))

@@ -11,9 +11,16 @@ import torch
 
 from batcher.runner import is_out_of_memory
 from service.models import RunnerConfig
-from service.models.backends import BackendNotAvailable, Ids, Place, Say, Vectors
+from service.models.backends import Answers, BackendNotAvailable, Ids, Place, Say, Types
 from service.models.backends.extras import check_packages
-from service.models.backends.onnx.export import IDS, MASK, exporter, graph_key, torch_versions
+from service.models.backends.onnx.export import (
+    RunGraph,
+    exporter,
+    feed,
+    graph_key,
+    inputs_of,
+    torch_versions,
+)
 from service.models.backends.onnx.store import graph
 from service.models.padding import Padded, pad
 from service.models.precision import choose_dtype, has_native_bf16
@@ -30,6 +37,7 @@ class OpenVinoBackend:
     def __init__(self, request: Any, spec: EncoderSpec, dtype: str, place: Place) -> None:
         self._request = request
         self._pad_id = spec.pad_id
+        self._inputs = inputs_of(spec)
         self._place = place
         self.dtype = dtype
         self.versions = versions()
@@ -41,9 +49,10 @@ class OpenVinoBackend:
             "versions": self.versions,
         }
 
-    def forward(self, sequences: Sequence[Ids]) -> Vectors:
+    def forward(self, sequences: Sequence[Ids], types: Types = None) -> Answers:
         try:
-            return _run(self._request, pad(sequences, self._pad_id))
+            batch = pad(sequences, self._pad_id, types=types)
+            return _run(self._request, self._inputs, batch)
         except RuntimeError as error:
             if not (is_out_of_memory(error) or "bad_alloc" in str(error)):
                 raise
@@ -68,7 +77,7 @@ def open_openvino(
         raise BackendNotAvailable(
             f"backend openvino runs float32, and bfloat16 where the processor has it, not {name}"
         )
-    with graph(config.cache_dir, graph_key(spec), exporter(spec, _on_cpu, say), say) as path:
+    with graph(config.cache_dir, graph_key(spec), exporter(spec, _on_cpu(spec), say), say) as path:
         return OpenVinoBackend(_request(path, place.threads, name), spec, name, place)
 
 
@@ -78,9 +87,12 @@ def versions() -> str:
     return f"openvino {openvino.__version__}, {torch_versions()}"
 
 
-def _on_cpu(path: Path) -> Callable[[Padded], Vectors]:
-    request = _request(path, torch.get_num_threads(), "float32")
-    return lambda batch: _run(request, batch)
+def _on_cpu(spec: EncoderSpec) -> RunGraph:
+    def load(path: Path) -> Callable[[Padded], Answers]:
+        request = _request(path, torch.get_num_threads(), "float32")
+        return lambda batch: _run(request, inputs_of(spec), batch)
+
+    return load
 
 
 def _request(path: Path, threads: int, dtype: str) -> Any:
@@ -99,6 +111,6 @@ def _request(path: Path, threads: int, dtype: str) -> Any:
     return core.compile_model(model, "CPU", options).create_infer_request()
 
 
-def _run(request: Any, batch: Padded) -> Vectors:
-    answers = request.infer({IDS: batch.ids, MASK: batch.mask}, share_inputs=True)
+def _run(request: Any, inputs: Sequence[str], batch: Padded) -> Answers:
+    answers = request.infer(feed(inputs, batch), share_inputs=True)
     return np.array(answers[0], dtype=np.float32)  # a copy: the next batch writes over these

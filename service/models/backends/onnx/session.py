@@ -16,14 +16,15 @@ import torch
 
 from batcher.runner import is_out_of_memory
 from service.models import RunnerConfig
-from service.models.backends import BackendNotAvailable, Ids, Place, Say, Vectors
+from service.models.backends import Answers, BackendNotAvailable, Ids, Place, Say, Types
 from service.models.backends.extras import check_packages
 from service.models.backends.onnx.export import (
-    IDS,
-    MASK,
-    VECTORS,
+    ANSWERS,
+    RunGraph,
     exporter,
+    feed,
     graph_key,
+    inputs_of,
     torch_versions,
 )
 from service.models.backends.onnx.int8 import SMOOTHING, blocks_of, calibrate, quantise, weight_bits
@@ -56,6 +57,7 @@ class OnnxBackend:
     ) -> None:
         self._session: InferenceSession | None = session
         self._pad_id = spec.pad_id
+        self._inputs = inputs_of(spec)
         self._place = place
         self.dtype = dtype
         self.versions = versions()
@@ -70,10 +72,11 @@ class OnnxBackend:
             "versions": self.versions,
         }
 
-    def forward(self, sequences: Sequence[Ids]) -> Vectors:
+    def forward(self, sequences: Sequence[Ids], types: Types = None) -> Answers:
         assert self._session is not None, "forward after close: this is a bug"
         try:
-            return run(self._session, pad(sequences, self._pad_id))
+            batch = pad(sequences, self._pad_id, types=types)
+            return run(self._session, self._inputs, batch)
         except Exception as error:  # ONNX Runtime's own types; what they say is all there is
             if not (is_out_of_memory(error) or "Failed to allocate memory" in str(error)):
                 raise
@@ -90,7 +93,7 @@ def open_onnx(config: RunnerConfig, spec: EncoderSpec, place: Place, say: Say) -
     dtype = choose_onnx_dtype(config.dtype, place)
     wanted = providers(config, spec, place, dtype)
     cache, known = config.cache_dir, graph_key(spec)
-    with graph(cache, known, exporter(spec, on_cpu, say), say) as source:
+    with graph(cache, known, exporter(spec, on_cpu(spec), say), say) as source:
         if dtype == "float32" or _is_tensorrt(wanted):  # TensorRT makes its own float16
             return OnnxBackend(_session(source, place.threads, wanted), spec, dtype, place)
         kept = sorted(config.float32_blocks)
@@ -122,14 +125,17 @@ def versions() -> str:
     return f"onnxruntime {onnxruntime.__version__}, {torch_versions()}"
 
 
-def on_cpu(path: Path) -> Callable[[Padded], Vectors]:
-    session = _session(path, torch.get_num_threads(), [CPU])
-    return lambda batch: run(session, batch)
+def on_cpu(spec: EncoderSpec) -> RunGraph:
+    def load(path: Path) -> Callable[[Padded], Answers]:
+        session = _session(path, torch.get_num_threads(), [CPU])
+        return lambda batch: run(session, inputs_of(spec), batch)
+
+    return load
 
 
-def run(session: InferenceSession, batch: Padded) -> Vectors:
-    [vectors] = session.run([VECTORS], {IDS: batch.ids, MASK: batch.mask})
-    return np.asarray(vectors, dtype=np.float32)
+def run(session: InferenceSession, inputs: Sequence[str], batch: Padded) -> Answers:
+    [answers] = session.run([ANSWERS], feed(inputs, batch))
+    return np.asarray(answers, dtype=np.float32)
 
 
 def providers(config: RunnerConfig, spec: EncoderSpec, place: Place, dtype: str) -> list[Provider]:
@@ -152,7 +158,7 @@ def providers(config: RunnerConfig, spec: EncoderSpec, place: Place, dtype: str)
     engines = Path(config.cache_dir).expanduser() / "tensorrt" if config.cache_dir else None
 
     def shape(inputs: int, tokens: int) -> str:
-        return ",".join(f"{name}:{inputs}x{tokens}" for name in (IDS, MASK))
+        return ",".join(f"{name}:{inputs}x{tokens}" for name in inputs_of(spec))
 
     longest = min(spec.max_length, 512)
     options = {

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from service.models.backends import Backend, Vectors
+from service.models.backends import Backend
+from service.models.heads import head_of
 from service.repository.spec import EncoderSpec
 
-# By dtype: what any number of two vectors of length 1 may differ by.
+# By dtype: what any number may differ by, as the task's measure has it.
 CLOSE = {"float32": 1e-4, "float16": 0.01, "bfloat16": 0.05}
 
 
@@ -16,10 +17,9 @@ def check_same(one: Backend, other: Backend, spec: EncoderSpec) -> None:
     draw = np.random.default_rng(0)
     lengths = [min(length, spec.max_length) for length in (1, 7, 7, 20)]
     batch = [draw.integers(0, spec.vocab_size, n, dtype=np.int32) for n in lengths]
-    apart = np.max(np.abs(_directions(one.forward(batch)) - _directions(other.forward(batch))))
-    if not apart <= CLOSE[one.dtype]:
-        raise ValueError(f"answers that are {apart:.2g} apart")
-
-
-def _directions(vectors: Vectors) -> Vectors:
-    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
+    pairs = [np.arange(len(ids), dtype=np.int32) * 2 // len(ids) for ids in batch]
+    distance = head_of(spec).measure.distance
+    for types in (None, pairs) if spec.pairs_have_types else (None,):
+        apart = distance(one.forward(batch, types), other.forward(batch, types))
+        if not apart <= CLOSE[one.dtype]:
+            raise ValueError(f"answers that are {apart:.2g} apart")

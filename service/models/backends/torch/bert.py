@@ -42,7 +42,8 @@ class Bert:
     """Made of the weights of a model that transformers has loaded; most of them are copied."""
 
     def __init__(self, model: Any) -> None:
-        config, embeddings = model.config, model.embeddings
+        body = model.base_model  # of a model with a head; else it is the body itself
+        config, embeddings = model.config, body.embeddings
         self._heads: int = config.num_attention_heads
         self.dimension: int = config.hidden_size
         # Where positions start behind the padding id, and pass over it: the id; else None.
@@ -50,15 +51,23 @@ class Bert:
             config.pad_token_id if config.model_type in OFFSET_POSITIONS else None
         )
         self._words: Tensor = embeddings.word_embeddings.weight
+        self._positions: Tensor = embeddings.position_embeddings.weight
+        self._types: Tensor = embeddings.token_type_embeddings.weight
         # One text alone is of type 0 all through.
-        types = embeddings.token_type_embeddings.weight[0]
-        self._places: Tensor = embeddings.position_embeddings.weight + types
+        self._places: Tensor = self._positions + self._types[0]
         self._norm = _norm(embeddings.LayerNorm)
-        self._layers = [_layer(layer) for layer in model.encoder.layer]
+        self._layers = [_layer(layer) for layer in body.encoder.layer]
 
-    def __call__(self, ids: Tensor, places: Tensor, attend: Attend) -> Tensor:
-        """The last hidden state, (…, dimension), of ids and their positions, both (…)."""
-        x = functional.embedding(ids, self._words) + functional.embedding(places, self._places)
+    def __call__(
+        self, ids: Tensor, places: Tensor, attend: Attend, types: Tensor | None = None
+    ) -> Tensor:
+        """The last hidden state, (…, dimension), of ids, their positions and types, each (…)."""
+        x = functional.embedding(ids, self._words)
+        if types is None:
+            x = x + functional.embedding(places, self._places)
+        else:
+            x = x + functional.embedding(types, self._types)
+            x = x + functional.embedding(places, self._positions)
         x = self._norm(x)
         for layer in self._layers:
             attended = attend(layer.query_key_value(x), self._heads)

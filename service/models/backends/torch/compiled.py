@@ -73,6 +73,9 @@ def compile_backend(
     draw = np.random.default_rng(0)
     for lengths in KINDS:
         within = [min(length, spec.max_length) for length in lengths]
-        backend.forward([draw.integers(0, spec.vocab_size, n, dtype=np.int32) for n in within])
+        ids = [draw.integers(0, spec.vocab_size, n, dtype=np.int32) for n in within]
+        backend.forward(ids)
+        if spec.pairs_have_types:
+            backend.forward(ids, [np.zeros(n, dtype=np.int32) for n in within])
     compiled.seal()
     return not compiled.failed

@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from service.models.backends import Ids, Vectors
+from service.models.backends import Answers, Ids, Types
 from service.models.backends.torch.eager import TorchBackend, within_memory
 from service.models.backends.torch.graph_shapes import Shape, fit
 from service.models.backends.torch.padded import Encode
 from service.models.backends.torch.transfer import Compute, Pool, Streams, longest, taken_apart
+from service.models.heads import head_of
 from service.repository.spec import EncoderSpec
 
 
@@ -29,7 +30,7 @@ class CudaBackend:
     ) -> None:
         self._encode: Encode | None = encode
         self._spec = spec
-        self._pool: Pool | None = Pool(streams, spec.dimension)
+        self._pool: Pool | None = Pool(streams, head_of(spec).width(spec))
         self.dtype, self.versions = eager.dtype, f"{eager.versions}, queued"
         self._facts = eager.facts()
         self.graphs: dict[Shape, Compute] = {}  # as far as they pay; the rest runs without
@@ -37,8 +38,9 @@ class CudaBackend:
     def facts(self) -> Mapping[str, object]:
         return {**self._facts, "cuda_graphs": len(self.graphs)}
 
-    def launch(self, sequences: Sequence[Ids]) -> Callable[[], Vectors]:
+    def launch(self, sequences: Sequence[Ids], types: Types = None) -> Callable[[], Answers]:
         """Raises MemoryError. One thread launches, another may collect; in the order launched."""
+        assert types is None, "a model whose pairs have types runs as it comes: this is a bug"
         length = longest(sequences)
         shape = fit(self.graphs, len(sequences), length)
         compute = self.plain if shape is None else self.graphs[shape]
@@ -47,8 +49,8 @@ class CudaBackend:
             len(sequences),
         )
 
-    def forward(self, sequences: Sequence[Ids]) -> Vectors:
-        return self.launch(sequences)()
+    def forward(self, sequences: Sequence[Ids], types: Types = None) -> Answers:
+        return self.launch(sequences, types)()
 
     def plain(self, numbers: Tensor, shape: Shape) -> Tensor:
         """Without a graph."""
@@ -61,7 +63,7 @@ class CudaBackend:
 
     def _launch(
         self, sequences: Sequence[Ids], shape: Shape, compute: Compute
-    ) -> Callable[[], Vectors]:
+    ) -> Callable[[], Answers]:
         assert self._pool is not None, "forward after close: this is a bug"
         with torch.inference_mode():
             return self._pool.launch(sequences, shape, self._spec.pad_id, compute)

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
-from torch import Tensor
 
 from batcher.runner import is_out_of_memory
-from service.models.backends import Ids, Vectors
+from service.models.backends import Answers, Ids, Types
 from service.models.backends.torch.mixed_precision import blocks_of, dtype_of
+from service.models.heads import head_of
 from service.models.padding import Matrix, Padded, pad, plain
-from service.repository.spec import EncoderSpec, ModelNotSupported, Pooling
+from service.repository.spec import EncoderSpec, ModelNotSupported
 
 
 class TorchBackend:
@@ -31,6 +31,7 @@ class TorchBackend:
         self._spec = spec
         self._device = device
         self._run: Any = model  # or what stands in for it
+        self._head = head_of(spec)
         self._allocate = _pinned if device.type == "cuda" else plain
         self.dtype = str(dtype_of(model)).removeprefix("torch.")
         self.blocks = blocks_of(model)  # what may be kept in float32, for the guard
@@ -53,9 +54,10 @@ class TorchBackend:
             **({} if self._run is self.model else {"compile": self._run.failed or "on"}),
         }
 
-    def forward(self, sequences: Sequence[Ids]) -> Vectors:
+    def forward(self, sequences: Sequence[Ids], types: Types = None) -> Answers:
         return within_memory(
-            lambda: self._forward(pad(sequences, self._spec.pad_id, self._allocate)), len(sequences)
+            lambda: self._forward(pad(sequences, self._spec.pad_id, self._allocate, types)),
+            len(sequences),
         )
 
     def close(self) -> None:
@@ -66,14 +68,15 @@ class TorchBackend:
         with torch.inference_mode():
             ids = torch.from_numpy(batch.ids).to(self._device, non_blocking=True)
             mask = torch.from_numpy(batch.mask).to(self._device, non_blocking=True)
-            # No mask where nothing is padded: attention then takes its faster kernel. No token
-            # types: a model that has them takes zeros, which is what one text is.
-            output = self._run(input_ids=ids, attention_mask=None if batch.is_full else mask)
-            vectors = pool(output.last_hidden_state, mask, self._spec.pooling)
-            if self._spec.normalize:
-                vectors = torch.nn.functional.normalize(vectors, p=2.0, dim=1)
+            # No mask where nothing is padded: attention then takes its faster kernel. Without
+            # token types a model that has them takes zeros, which is what one text is.
+            given = {"input_ids": ids, "attention_mask": None if batch.is_full else mask}
+            if batch.types is not None:
+                types = torch.from_numpy(batch.types)
+                given["token_type_ids"] = types.to(self._device, non_blocking=True)
+            answers = self._head.answers(self._run(**given), mask, self._spec)
             # The only wait for the device; it also frees the pinned memory for the next batch.
-            return vectors.cpu().numpy()
+            return answers.cpu().numpy()
 
 
 T = TypeVar("T")
@@ -98,7 +101,7 @@ def load(
     """The model as transformers builds it, to run and never to train. Raises ModelNotSupported."""
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    model, info = transformers.AutoModel.from_pretrained(
+    model, info = getattr(transformers, head_of(spec).auto_class).from_pretrained(
         spec.folder,
         dtype=dtype,
         attn_implementation=attention,
@@ -114,18 +117,6 @@ def load(
         )
     loaded: torch.nn.Module = model.eval().requires_grad_(False).to(device)
     return loaded
-
-
-def pool(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
-    """(n, tokens, dim) and a 0/1 mask (n, tokens), padded on the right, to float32 (n, dim)."""
-    if pooling == "cls":
-        return hidden[:, 0].float()
-    if pooling == "last":
-        rows = torch.arange(hidden.shape[0], device=hidden.device)
-        return hidden[rows, mask.sum(dim=1) - 1].float()
-    weights = mask.float()
-    total = torch.bmm(weights.unsqueeze(1), hidden.float()).squeeze(1)
-    return total / weights.sum(dim=1, keepdim=True)
 
 
 def _pinned(shape: tuple[int, int]) -> Matrix:

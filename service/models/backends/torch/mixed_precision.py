@@ -10,7 +10,7 @@ import torch
 
 
 def blocks_of(model: torch.nn.Module) -> tuple[str, ...]:
-    """The names of the model's layers: the longest list of modules in it; and its embeddings."""
+    """The names of the model's embeddings and of its layers: the longest list of modules in it."""
     lists = {
         name: module
         for name, module in model.named_modules()
@@ -18,7 +18,8 @@ def blocks_of(model: torch.nn.Module) -> tuple[str, ...]:
     }
     layers = max(lists, key=lambda name: len(lists[name]), default="")
     named = [f"{layers}.{i}" for i in range(len(lists[layers]))] if layers else []
-    return (*(["embeddings"] if hasattr(model, "embeddings") else []), *named)
+    tables = (name for name, _ in model.named_modules() if name.split(".")[-1] == "embeddings")
+    return (*[name for name in [next(tables, "")] if name], *named)
 
 
 def dtype_of(model: torch.nn.Module) -> torch.dtype:

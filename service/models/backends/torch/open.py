@@ -18,6 +18,7 @@ from service.models.backends.torch.eager import TorchBackend, load
 from service.models.backends.torch.mixed_precision import to_half
 from service.models.backends.torch.packed import PackedBackend
 from service.models.backends.torch.padded import padded
+from service.models.heads import head_of
 from service.models.precision import choose_dtype, has_native_bf16
 from service.repository.spec import EncoderSpec
 
@@ -37,6 +38,8 @@ def open_torch(config: RunnerConfig, spec: EncoderSpec, place: Place, say: Say) 
     reason = why_not(eager.model.config)
     if not reason and eager.dtype not in CLOSE:
         reason = f"{eager.dtype} on {place.device}"
+    if not reason and device.type == "cuda" and spec.pairs_have_types:
+        reason = f"its pairs have token types, which are not queued on {place.device}"
     if reason:
         say(f"the model runs as it comes: {reason}")
         return eager
@@ -59,7 +62,8 @@ def _packed(eager: TorchBackend, spec: EncoderSpec) -> Backend:
 def _queued(
     eager: TorchBackend, spec: EncoderSpec, device: torch.device, most_inputs: int, say: Say
 ) -> Backend:
-    encode, streams = padded(Bert(eager.model), spec), cuda_streams(device)
+    finish, streams = head_of(spec).finish(eager.model, spec), cuda_streams(device)
+    encode = padded(Bert(eager.model), spec, finish)
     queued = CudaBackend(encode, spec, streams, eager)
     check_same(queued, eager, spec)
     try:

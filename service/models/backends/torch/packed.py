@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from service.models.backends import Ids, Vectors
+from service.models.backends import Answers, Ids, Types
 from service.models.backends.torch.bert import Attend, Bert
 from service.models.backends.torch.eager import TorchBackend, within_memory
 from service.models.backends.torch.packing import Pack, pack, positions_after
+from service.models.heads import Finish, head_of
 from service.repository.spec import EncoderSpec, Pooling
 
 
@@ -25,7 +26,8 @@ class PackedBackend:
 
     def __init__(self, bert: Bert, spec: EncoderSpec, eager: TorchBackend) -> None:
         self._bert: Bert | None = bert
-        self._spec = spec
+        self._pooling = head_of(spec).pooling(spec)
+        self._finish: Finish | None = head_of(spec).finish(eager.model, spec)
         self.dtype, self.versions = eager.dtype, f"{eager.versions}, packed"
         self.blocks = eager.blocks  # in float32 only without packing
         self._facts = {**eager.facts(), "padding_free": True}
@@ -34,24 +36,25 @@ class PackedBackend:
         """`padding_free`: a batch takes what its useful tokens take."""
         return self._facts
 
-    def forward(self, sequences: Sequence[Ids]) -> Vectors:
-        return within_memory(lambda: self._forward(pack(sequences)), len(sequences))
+    def forward(self, sequences: Sequence[Ids], types: Types = None) -> Answers:
+        return within_memory(lambda: self._forward(pack(sequences, types)), len(sequences))
 
     def close(self) -> None:
-        self._bert = None
+        self._bert = self._finish = None
 
-    def _forward(self, packed: Pack) -> Vectors:
+    def _forward(self, packed: Pack) -> Answers:
         assert self._bert is not None, "forward after close: this is a bug"
+        assert self._finish is not None, "the head is closed with the body: this is a bug"
         places = packed.positions
         if self._bert.offset is not None:
             places = positions_after(packed.ids, packed.groups, self._bert.offset)
         ids, at, attend = torch.from_numpy(packed.ids), torch.from_numpy(places), _attend(packed)
+        types = None if packed.types is None else torch.from_numpy(packed.types)
         with torch.inference_mode():
-            vectors = pool_packed(self._bert(ids, at, attend), packed, self._spec.pooling)
-            if self._spec.normalize:
-                vectors = functional.normalize(vectors, p=2.0, dim=1)
-        answers = np.empty(vectors.shape, dtype=np.float32)
-        answers[packed.order] = vectors.numpy()
+            hidden = self._bert(ids, at, attend, types)
+            found = self._finish(pool_packed(hidden, packed, self._pooling))
+        answers = np.empty(found.shape, dtype=np.float32)
+        answers[packed.order] = found.numpy()
         return answers
 
 

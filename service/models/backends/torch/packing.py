@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.models.backends import Ids
+from service.models.backends import Ids, Types
 
 
 class Group(NamedTuple):
@@ -28,9 +28,10 @@ class Pack(NamedTuple):
     positions: Ids  # (tokens,): the place of each token in its sequence, from 0
     groups: list[Group]
     order: NDArray[np.intp]  # which of the caller's sequences comes first, second …
+    types: Ids | None = None  # (tokens,); None: 0 all through
 
 
-def pack(sequences: Sequence[Ids]) -> Pack:
+def pack(sequences: Sequence[Ids], types: Types = None) -> Pack:
     """Each sequence holds a token at least."""
     lengths = np.fromiter(map(len, sequences), dtype=np.intp, count=len(sequences))
     order = np.argsort(lengths, kind="stable")
@@ -44,6 +45,7 @@ def pack(sequences: Sequence[Ids]) -> Pack:
         np.concatenate([longest[: len(sequences[i])] for i in order]),
         groups,
         order,
+        None if types is None else np.concatenate([types[i] for i in order]),
     )
 
 

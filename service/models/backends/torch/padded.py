@@ -11,13 +11,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from service.models.backends.torch.bert import Bert
+from service.models.heads import Finish, head_of
 from service.repository.spec import EncoderSpec, Pooling
 
 Encode = Callable[[Tensor, Tensor], Tensor]
-"""(n, length) ids, padded on the right, and (n) lengths, none 0, to (n, dimension) in float32."""
+"""(n, length) ids, padded on the right, and (n) lengths, none 0, to (n, width) in float32."""
 
 
-def padded(bert: Bert, spec: EncoderSpec) -> Encode:
+def padded(bert: Bert, spec: EncoderSpec, finish: Finish) -> Encode:
+    """Of inputs without token types."""
+    pooling = head_of(spec).pooling(spec)
+
     def encode(ids: Tensor, lengths: Tensor) -> Tensor:
         size, length = ids.shape
         places = torch.arange(length, device=ids.device)
@@ -35,8 +39,7 @@ def padded(bert: Bert, spec: EncoderSpec) -> Encode:
         else:
             real = (ids != bert.offset) & mask
             hidden = bert(ids, real.cumsum(dim=1) * real + bert.offset, attend)
-        vectors = _pool(hidden, mask, lengths, spec.pooling)
-        return functional.normalize(vectors, p=2.0, dim=1) if spec.normalize else vectors
+        return finish(_pool(hidden, mask, lengths, pooling))
 
     return encode
 

@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from service.models.backends import Ids, Vectors
+from service.models.backends import Answers, Ids
 from service.models.backends.torch.graph_shapes import Shape
 
 SLOTS = 3  # one copied in, one running, one copied out: at most two are outstanding
 
 Compute = Callable[[Tensor, Shape], Tensor]
-"""From lengths and ids, end to end on the device, to (at least n, dimension) float32. It only
+"""From lengths and ids, end to end on the device, to (at least n, width) float32. It only
 queues; what it returns may be overwritten by the next batch's."""
 
 
@@ -45,9 +45,9 @@ class Streams:
 class Slot:
     """Grows to the largest batch that was ever in it; allocating pinned memory is slow."""
 
-    def __init__(self, streams: Streams, dimension: int) -> None:
+    def __init__(self, streams: Streams, width: int) -> None:
         self._streams = streams
-        self._dimension = dimension
+        self._width = width
         self._sent, self._done, self._fetched = (streams.event() for _ in range(3))
         self._resize(tokens=1024, rows=16)
 
@@ -58,8 +58,8 @@ class Slot:
         with self._streams.use(self._streams.incoming):
             host = torch.empty(tokens, dtype=torch.int32, pin_memory=pinned)
             numbers = torch.empty(tokens, dtype=torch.int32, device=device)
-            vectors = torch.empty((rows, self._dimension), device=device)
-            answers = torch.empty((rows, self._dimension), pin_memory=pinned)
+            vectors = torch.empty((rows, self._width), device=device)
+            answers = torch.empty((rows, self._width), pin_memory=pinned)
         # All or, if there is no room for one of them, none.
         self._host, self._input, self._vectors, self._answers = host, numbers, vectors, answers
 
@@ -82,7 +82,7 @@ class Slot:
             self._answers[:size].copy_(self._vectors[:size], non_blocking=True)
             streams.outgoing.record_event(self._fetched)
 
-    def collect(self, size: int) -> Vectors:
+    def collect(self, size: int) -> Answers:
         """Waits for the answers: the one time that a batch makes the processor wait."""
         self._fetched.synchronize()
         return self._answers.numpy()[:size].copy()
@@ -91,13 +91,13 @@ class Slot:
 class Pool:
     """A few slots, each of one batch at a time. Two threads: one launches, one collects."""
 
-    def __init__(self, streams: Streams, dimension: int) -> None:
+    def __init__(self, streams: Streams, width: int) -> None:
         self._streams = streams
-        self._free = deque(Slot(streams, dimension) for _ in range(SLOTS))
+        self._free = deque(Slot(streams, width) for _ in range(SLOTS))
 
     def launch(
         self, sequences: Sequence[Ids], shape: Shape, pad_id: int, compute: Compute
-    ) -> Callable[[], Vectors]:
+    ) -> Callable[[], Answers]:
         assert self._free, f"more than {SLOTS} batches outstanding: this is a bug"
         slot = self._free.popleft()
         try:
@@ -107,7 +107,7 @@ class Pool:
             self._free.append(slot)
             raise
 
-        def collect() -> Vectors:
+        def collect() -> Answers:
             answers = slot.collect(len(sequences))
             self._free.append(slot)
             return answers

@@ -15,7 +15,7 @@ pytest.importorskip("torch")
 
 from batcher import Engine
 from service.models import RunnerConfig
-from service.models.backends import Ids, Vectors
+from service.models.backends import Answers, Ids, Types
 from service.models.backends import fallback as replaceable
 from service.models.backends.fallback import ReplaceableBackend
 from service.models.backends.torch.packed import PackedBackend
@@ -37,7 +37,7 @@ class Fake:
     def facts(self) -> Mapping[str, object]:
         return {"device": "cpu", "made_by": self.name}
 
-    def forward(self, sequences: Sequence[Ids]) -> Vectors:
+    def forward(self, sequences: Sequence[Ids], types: Types = None) -> Answers:
         self.runs += 1
         if self.error is not None:
             raise self.error
@@ -205,7 +205,7 @@ def test_in_a_worker_nobody_notices_but_the_log_and_the_facts(tmp_path: Path) ->
 
 async def _serve(
     config: RunnerConfig,
-) -> tuple[Mapping[str, object], list[Vectors], Mapping[str, object]]:
+) -> tuple[Mapping[str, object], list[Answers], Mapping[str, object]]:
     async with Engine(BreaksInService(config)) as engine:
         before = (await engine.snapshot()).replicas[0].facts
         answers = [await engine.submit(np.array([2, 4, 5, 3], np.int32)) for _ in range(4)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.models.backends import Ids, Vectors
+from service.models.backends import Answers, Ids, Types
 from service.models.backends.paired import PairedBackend
 from service.models.backends.race import (
     ALONE,
@@ -38,7 +38,7 @@ class Counting:
     def facts(self) -> Mapping[str, object]:
         return self._facts
 
-    def forward(self, sequences: Sequence[Ids]) -> Vectors:
+    def forward(self, sequences: Sequence[Ids], types: Types = None) -> Answers:
         self.ran.append([len(ids) for ids in sequences])
         return np.zeros((len(sequences), 1), dtype=np.float32)
 
@@ -87,7 +87,7 @@ def test_no_batch_of_the_race_is_larger_than_those_of_the_service() -> None:
 
 def test_who_cannot_run_what_is_raced_is_named() -> None:
     class Broken(Counting):
-        def forward(self, sequences: Sequence[Ids]) -> Vectors:
+        def forward(self, sequences: Sequence[Ids], types: Types = None) -> Answers:
             raise RuntimeError("no such shape")
 
     with pytest.raises(Stumbled, match="no such shape") as stumbled:

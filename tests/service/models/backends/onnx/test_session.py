@@ -30,7 +30,7 @@ from safetensors.torch import load_file, save_file
 from service.models.backends import accuracy as guarded
 from service.models.backends import choose as choice
 from service.models.backends import extras as packages
-from service.models.backends.accuracy import Opened, TooInaccurate, worst_cosine
+from service.models.backends.accuracy import Opened, TooInaccurate
 from service.models.backends.choose import open_backend
 from service.models.backends.onnx import export
 from service.models.backends.onnx.int8 import block_of, per_channel, smoothing, weight_bits
@@ -39,6 +39,7 @@ from service.models.backends.race import ALONE, SHORT
 from service.models.backends.torch.eager import TorchBackend, load
 from service.models.backends.torch.packed import PackedBackend
 from service.models.encoder import EncoderRunner
+from service.models.measures import Cosine
 
 CPU = Place("cpu", "cpu (Chip)", 1)
 GPU = Place("cuda:0", "cuda (Chip)", 1)
@@ -161,7 +162,7 @@ def test_int8_keeps_the_directions_of_float32(tiny: Path, cache: Path) -> None:
     for sequences in BATCHES:
         vectors = opened.backend.forward(sequences)
         assert not np.array_equal(vectors, reference.forward(sequences))
-        assert worst_cosine(vectors, reference.forward(sequences)) > 0.95
+        assert Cosine().agreement(vectors, reference.forward(sequences)) > 0.95
     assert 0.95 < float(str(opened.facts["cosine"])) <= 1.0
 
 
@@ -204,7 +205,7 @@ def test_blocks_that_are_kept_are_not_quantised(tiny: Path, cache: Path) -> None
 def test_what_moves_the_answers_too_far_is_refused_with_what_to_set(
     tiny: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guarded, "worst_cosine", lambda *_: 0.5)
+    monkeypatch.setattr(Cosine, "agreement", lambda *_: 0.5)
     with pytest.raises(TooInaccurate, match="set BATCHER_DTYPE=float32, or a lower BATCHER_MIN_C"):
         open_backend(asked(tiny, cache, dtype="int8"), *on(tiny))
 
@@ -226,7 +227,7 @@ def test_a_block_of_a_torch_model_computes_in_float32_among_others_that_do_not(
     }
     assert kept.dtype == "bfloat16"
     texts = BATCHES[2]
-    assert worst_cosine(kept.forward(texts), exact(read_spec(tiny)).forward(texts)) > 0.999
+    assert Cosine().agreement(kept.forward(texts), exact(read_spec(tiny)).forward(texts)) > 0.999
 
 
 def test_the_verdict_is_remembered(
@@ -242,7 +243,7 @@ def test_dtype_auto_falls_back_to_float32_where_half_precision_is_refused(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(guarded, "worst_cosine", lambda *_: 0.5)
+    monkeypatch.setattr(Cosine, "agreement", lambda *_: 0.5)
     monkeypatch.setattr(
         choice, "_precision", lambda wanted, _: {"auto": "bfloat16"}.get(wanted, wanted)
     )

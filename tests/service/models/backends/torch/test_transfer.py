@@ -24,6 +24,7 @@ from service.models.backends.torch.graph_shapes import Shape
 from service.models.backends.torch.padded import padded
 from service.models.backends.torch.transfer import SLOTS, Pool, Streams, lay_out, taken_apart
 from service.models.encoder import EncoderRunner
+from service.models.heads import head_of
 from service.repository.spec import EncoderSpec, read_spec
 from tests.service.tiny import TINY_TEXTS, make_tiny
 
@@ -170,7 +171,7 @@ def test_what_is_no_text_has_one_padding_token() -> None:
 def queued(folder: Path) -> tuple[CudaBackend, TorchBackend, EncoderSpec]:
     spec, cpu = read_spec(folder), torch.device("cpu")
     eager = TorchBackend(load(spec, cpu, torch.float32), spec, cpu)
-    encode = padded(Bert(eager.model), spec)
+    encode = padded(Bert(eager.model), spec, head_of(spec).finish(eager.model, spec))
     return CudaBackend(encode, spec, Noted().streams(), eager), eager, spec
 
 
