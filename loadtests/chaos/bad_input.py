@@ -285,7 +285,12 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
     ),
     Scenario("B2", "NaN, Infinity, 1e999, 5,000 digits, 2^64", "400 or 422", _numbers, real=True),
     Scenario(
-        "B3", "JSON nested 250,000 deep", "400, each in well under a second", _deep, real=True
+        "B3",
+        "JSON nested 250,000 deep",
+        "400, each in well under a second",
+        _deep,
+        real=True,
+        timed=True,
     ),
     Scenario(
         "B4",
@@ -343,6 +348,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         "415 at once",
         _multipart,
         real=True,
+        timed=True,
     ),
     NotRunnable(
         "B14",

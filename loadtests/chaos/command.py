@@ -10,7 +10,7 @@ from pathlib import Path
 from loadtests.chaos import mixed, report, soak
 from loadtests.chaos.bench import Bench
 from loadtests.chaos.controls import Control, controls
-from loadtests.chaos.judge import Verdict, judge
+from loadtests.chaos.judge import PATIENT, STRICT, Budget, Verdict, judge
 from loadtests.chaos.scenario import SIMULATED, NotRunnable, Scenario
 from loadtests.chaos.table import TABLE
 from loadtests.drivers.history import History
@@ -23,6 +23,11 @@ LAUNCHER = "loadtests.chaos.launcher"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", metavar="W2,L8", help="these scenarios; no negative controls")
+    parser.add_argument(
+        "--ci",
+        action="store_true",
+        help="the scenarios whose verdict does not hang on the machine's speed; no controls",
+    )
     parser.add_argument(
         "--soak",
         type=number_between(0.2, 600),
@@ -37,16 +42,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """The command: 0 when everything survived, or cannot run here, and every control was caught."""
-    options = {"only": args.only, "soak minutes": args.soak, "real model": args.real}
+    options = {
+        "only": args.only,
+        "ci": args.ci,
+        "soak minutes": args.soak,
+        "real model": args.real,
+    }
     name = "chaos" + ("-soak" if args.soak else "") + ("-real" if args.real else "")
     settings = {} if args.real else dict(SIMULATED) | (mixed.ENV if args.soak else {})
     record = Record(args.out, name, {k: v for k, v in options.items() if v} | settings)
     if args.soak:
         return soak.run(args.soak, record)
-    chosen = choose(args.only, args.real)
-    checked = [] if args.only or args.real else controls()
+    chosen = choose(args.only, args.real, args.ci)
+    checked = [] if args.only or args.real or args.ci else controls()
     began = time.monotonic()
-    verdicts = judge_all(chosen, record, args.real)
+    verdicts = judge_all(chosen, record, args.real, budget=PATIENT if args.ci else STRICT)
     minutes = (time.monotonic() - began) / 60
     notes = f"All scenarios together took {minutes:.1f} minutes."
     title = "Chaos: " + ("the default model" if args.real else "the simulated accelerator")
@@ -56,17 +66,22 @@ def run(args: argparse.Namespace) -> int:
     return 0 if passed(verdicts, checked) else 1
 
 
-def choose(only: str | None, real: bool) -> list[Scenario | NotRunnable]:
-    """Raises ValueError for an id that there is none of."""
+def choose(only: str | None, real: bool, ci: bool = False) -> list[Scenario | NotRunnable]:
+    """Raises ValueError for an unknown id."""
     wanted = only.split(",") if only else [row.id for row in TABLE]
     if unknown := set(wanted) - {row.id for row in TABLE}:
         raise ValueError(f"no scenario {', '.join(sorted(unknown))}")
     rows = [row for row in TABLE if row.id in wanted]
+    if ci:
+        return [row for row in rows if isinstance(row, Scenario) and not row.timed]
     return [row for row in rows if isinstance(row, Scenario) and row.real] if real else rows
 
 
 def judge_all(
-    rows: Sequence[Scenario | NotRunnable], record: Record, real: bool = False
+    rows: Sequence[Scenario | NotRunnable],
+    record: Record,
+    real: bool = False,
+    budget: Budget = STRICT,
 ) -> list[Verdict]:
     """In the table's order, though those with equal settings run together."""
     found = {row.id: _not_run(row) for row in rows if isinstance(row, NotRunnable)}
@@ -77,7 +92,8 @@ def judge_all(
         together = [scenario for scenario in scenarios if _key(scenario) == key]
         try:
             for scenario in together:
-                found[scenario.id] = verdict = _start_and_judge(bench, scenario, real)
+                verdict = _start_and_judge(bench, scenario, real, budget)
+                found[scenario.id] = verdict
                 write_raw(record, scenario.id, bench.history)
                 print(
                     f"{verdict.id:4} {verdict.verdict:12} {verdict.seconds:5.1f} s"
@@ -89,7 +105,7 @@ def judge_all(
     return [found[row.id] for row in rows]
 
 
-def _start_and_judge(bench: Bench, scenario: Scenario, real: bool) -> Verdict:
+def _start_and_judge(bench: Bench, scenario: Scenario, real: bool, budget: Budget) -> Verdict:
     """A service that does not start with these settings is a verdict too."""
     if not bench.alive():
         try:
@@ -98,7 +114,7 @@ def _start_and_judge(bench: Bench, scenario: Scenario, real: bool) -> Verdict:
             print(error, flush=True)
             why = "the service did not start"
             return Verdict(scenario.id, scenario.injected, scenario.expected, why, "FAILED")
-    return judge(bench, scenario)
+    return judge(bench, scenario, budget=budget)
 
 
 def variant(env: Mapping[str, str], drill: str = "", real: bool = False) -> Variant:

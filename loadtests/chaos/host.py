@@ -101,6 +101,7 @@ def _bad_starts(bench: Bench) -> Finding:
                 code = process.wait(60.0)
                 took = now() - began
                 good &= code == expected and took <= MODEL_SECONDS and bool(process.said())
+                bench.injections.acknowledge("bad start")
                 told.append(f"{what}: status {code} in {took:.1f} s")
     return Finding(good, "; ".join(told))
 
@@ -133,6 +134,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         drill="few-descriptors",
         injects={"few-descriptors": 1, "request": 1},
         recovery=15.0,
+        timed=True,
     ),
     NotRunnable(
         "H3",
@@ -166,6 +168,8 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         "bad starts: port in use, no model, no such runner, bad settings, no such device",
         "its own exit status for each, and a line that says why, within 10 s",
         _bad_starts,
+        injects={"bad start": 7},
+        timed=True,
     ),
     Scenario(
         "H8",

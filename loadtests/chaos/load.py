@@ -275,6 +275,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         SHORT_QUEUE,
         real=True,
         injects={"overload": 1},
+        timed=True,
     ),
     Scenario(
         "L2",
@@ -283,6 +284,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         _spike,
         SHORT_QUEUE,
         injects={"overload": 1},
+        timed=True,
     ),
     Scenario(
         "L3",
@@ -291,12 +293,14 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         _idle_connections,
         allowed=Allowed(growth_mb=300),
         injects={"connection": IDLE_CONNECTIONS},
+        timed=True,
     ),
     Scenario(
         "L4",
         "1, 4, 16, 64 and 256 callers that send again as soon as they are answered",
         "throughput rises with the callers up to the capacity, and does not fall beyond",
         _callers,
+        timed=True,
     ),
     Scenario(
         "L5",
@@ -315,6 +319,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         "short texts wait at most for the long one that runs; long texts are all answered",
         _long_and_short,
         BY_LENGTH,
+        timed=True,
     ),
     Scenario(
         "L7",
@@ -323,6 +328,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         _priorities,
         SHORT_QUEUE,
         injects={"overload": 1},
+        timed=True,
     ),
     Scenario(
         "L8",
@@ -347,6 +353,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         _starved,
         real=True,
         injects={"busy process": 4},
+        timed=True,
     ),
     Scenario(
         "L11",
@@ -357,11 +364,13 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         SHORT_QUEUE,
         Allowed(growth_mb=100),
         injects={"overload": 1},
+        timed=True,
     ),
     Scenario(
         "L12",
         f"no request for {IDLE_SECONDS:g} s",
         "under 0.5 % of a core; the first request afterwards is as fast as any",
         _idle,
+        timed=True,
     ),
 )

@@ -259,6 +259,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         "408 at the deadline; others no slower",
         _slow_heads,
         real=True,
+        timed=True,
     ),
     Scenario(
         "N2",
@@ -268,6 +269,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         recovery=20.0,
         allowed=Allowed(growth_mb=64),
         injects={"unread answer": 8},
+        timed=True,
     ),
     Scenario(
         "N3",

@@ -14,6 +14,7 @@ def summary(verdicts: Sequence[Verdict], controls: Sequence[Control], notes: str
     caught = sum(control.caught for control in controls)
     parts = [f"{len(verdicts)} scenarios: {told}. Negative controls: {caught} of {len(controls)}."]
     parts.append(_table(verdicts))
+    parts.append("By speed: the verdict hangs on the machine's speed; `--ci` leaves the row out.")
     if controls:
         parts += ["## The checker, checked", _controls(controls)]
     rules = "\n".join(f"- {name}: {rule}" for name, rule in INVARIANTS.items())
@@ -34,10 +35,12 @@ def figures(verdicts: Sequence[Verdict], controls: Sequence[Control]) -> dict[st
 
 
 def _table(verdicts: Sequence[Verdict]) -> str:
-    lines = ["| id | injected | expected | observed | verdict |", "|---|---|---|---|---|"]
+    lines = ["| id | injected | expected | observed | by speed | verdict |"]
+    lines.append("|---|---|---|---|---|---|")
     for verdict in verdicts:
         said = f"**{verdict.verdict}**" if verdict.verdict == "FAILED" else verdict.verdict
-        cells = (verdict.id, verdict.injected, verdict.expected, verdict.observed, said)
+        timed = "yes" if verdict.timed else ""
+        cells = (verdict.id, verdict.injected, verdict.expected, verdict.observed, timed, said)
         lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
     return "\n".join(lines)
 

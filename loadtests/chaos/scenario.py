@@ -57,6 +57,7 @@ class Scenario:
     recovery: float = 10.0
     real: bool = False  # Makes sense on the real model too.
     injects: Mapping[str, int] = field(default_factory=lambda: REQUESTS)  # At least so often each.
+    timed: bool = False  # The verdict hangs on the machine's speed: not for CI.
     drill: str = ""  # What launcher.py does to the service's process before it starts.
 
 

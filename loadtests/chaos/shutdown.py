@@ -143,6 +143,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         DRAIN_DELAY,
         ENDING,
         real=True,
+        timed=True,
     ),
     Scenario(
         "S2",
@@ -161,6 +162,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         DRAIN_DELAY,
         ENDING,
         injects={"SIGTERM": 4, "SIGINT": 1},
+        timed=True,
     ),
     Scenario(
         "S4",

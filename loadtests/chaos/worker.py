@@ -326,6 +326,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         "nothing is lost or doubled: 200, or 503 at once",
         _killed_again_and_again,
         injects={"SIGKILL": 4},
+        timed=True,
     ),
     Scenario(
         "W4",
@@ -343,6 +344,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         _stopped,
         QUICK_WATCH,
         injects={"SIGSTOP": 1},
+        timed=True,
     ),
     Scenario(
         "W6",
@@ -351,6 +353,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         _continued,
         QUICK_WATCH,
         injects={"SIGSTOP": 2, "SIGCONT": 1},
+        timed=True,
     ),
     Scenario(
         "W7",
@@ -359,6 +362,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         _slower,
         DRILLED,
         injects={"slow": 1},
+        timed=True,
     ),
     Scenario(
         "W8",
@@ -419,6 +423,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         _all_dead,
         TWO,
         injects={"SIGKILL": 2},
+        timed=True,
     ),
     Scenario(
         "W15",

@@ -10,6 +10,7 @@ from loadtests.chaos.command import choose, passed
 from loadtests.chaos.judge import Verdict
 from loadtests.chaos.launcher import DRILLS
 from loadtests.chaos.liar import LIES
+from loadtests.chaos.report import summary
 from loadtests.chaos.scenario import NotRunnable, Scenario
 from loadtests.chaos.table import TABLE
 from loadtests.servers.launch import Variant
@@ -52,6 +53,23 @@ def test_scenarios_are_chosen_by_id() -> None:
     assert all(isinstance(row, Scenario) and row.real for row in choose(None, real=True))
     with pytest.raises(ValueError, match="X1"):
         choose("W2,X1", real=False)
+
+
+def test_ci_runs_what_any_machine_can_judge() -> None:
+    chosen = choose(None, real=False, ci=True)
+    assert 35 <= len(chosen) < sum(isinstance(row, Scenario) for row in TABLE)
+    assert {"W2", "W4", "W11", "W16", "W17", "B1", "N6", "S4"} <= {row.id for row in chosen}
+    assert not any(isinstance(row, NotRunnable) or row.timed for row in chosen)
+
+
+def test_rows_that_hang_on_speed_are_marked() -> None:
+    verdicts = [
+        Verdict("L1", "a", "b", "c", "survived", timed=True),
+        Verdict("W1", "a", "b", "c", "survived"),
+    ]
+    lines = summary(verdicts, [], "").splitlines()
+    assert "| L1 | a | b | c | yes | survived |" in lines
+    assert "| W1 | a | b | c |  | survived |" in lines
 
 
 def test_one_failure_fails_the_run() -> None:
