@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from batcher.collector import Collector
-from batcher.errors import BatcherError, Cancelled, DeadlineExceeded
+from batcher.errors import BatcherError, Cancelled, DeadlineExceeded, RunnerFailed
 from batcher.futures import LoopSink, PendingCall, late
+from batcher.plain_data import refusal
 from batcher.request import LEVELS, Answer, BatchReport, Payload, Request
 from batcher.scheduling.keys import key_of
 from batcher.snapshot import Snapshot
@@ -47,9 +48,11 @@ class Client(Protocol):
         `costs` are in tokens (1 each if not given), `deadline` is absolute on the engine's clock,
         `priority` 0 (soonest) to 7 (from 4 on it is bulk, which fills what the others leave);
         `caller` is whose share of the queue this is taken from, and takes turns with the others of
-        its priority (None: nobody in particular). Raises Refused when nothing was accepted, and
-        otherwise the first error among the requests; their siblings are then withdrawn. Cancelling
-        the awaiting task withdraws them all.
+        its priority (None: nobody in particular). Payloads and values are plain data (see
+        plain_data): another payload raises RunnerFailed before anything is queued, and another
+        result fails the call. Raises Refused when nothing was accepted, and otherwise the first
+        error among the requests; their siblings are then withdrawn. Cancelling the awaiting task
+        withdraws them all.
         """
 
     async def snapshot(self) -> Snapshot: ...
@@ -62,11 +65,18 @@ class LocalClient(Client):
     """The engine in this process, from one event loop."""
 
     def __init__(
-        self, collector: Collector, loop: asyncio.AbstractEventLoop, request_timeout: float
+        self,
+        collector: Collector,
+        loop: asyncio.AbstractEventLoop,
+        request_timeout: float,
+        *,
+        any_value: bool = False,
     ) -> None:
+        """`any_value`: take and return what is not plain data, too. RemoteClient does not."""
         self._collector = collector
         self._loop = loop
         self._request_timeout = request_timeout
+        self._any_value = any_value
         self._sink = LoopSink(loop)
         self._deadlines = Deadlines(loop, collector.clock)
         limits = collector.limits
@@ -89,6 +99,10 @@ class LocalClient(Client):
         if costs is None:
             costs = [1] * len(payloads)
         check(costs, deadline, priority, now)
+        if not self._any_value:
+            for payload in payloads:
+                if (why := refusal(payload)) is not None:
+                    raise RunnerFailed(f"the input cannot be submitted: {why}")
         places = range(len(payloads))
         call, sink = PendingCall(self._loop, len(payloads), deadline), self._sink
         key = key_of if self._shares else _no_key
@@ -109,10 +123,15 @@ class LocalClient(Client):
         self._collector.submit(requests)
         self._deadlines.watch(call, now)
         try:
-            return await call.future
+            answers = await call.future
+            if not self._any_value:
+                for answer in answers:
+                    if (why := refusal(answer.value)) is not None:
+                        raise RunnerFailed(f"the result cannot be returned: {why}")
+            return answers
         except (asyncio.CancelledError, BatcherError):
-            why = late() if call.is_late else Cancelled("the caller has gone")
-            self._collector.withdraw(requests, why)
+            reason = late() if call.is_late else Cancelled("the caller has gone")
+            self._collector.withdraw(requests, reason)
             raise
         finally:
             self._deadlines.ended(call)

@@ -59,6 +59,7 @@ class Engine:
         self._up: Future[None] = _promise()  # the first replica of all
         self._crashed: Future[BaseException] = _promise()
         self._client: LocalClient | None = None
+        self._own: LocalClient | None = None  # what submit and submit_all go through
         self._threads = [
             BatchingThread(
                 self._collector,
@@ -85,6 +86,7 @@ class Engine:
             raise RuntimeError("an engine starts once")
         loop = asyncio.get_running_loop()
         self._client = LocalClient(self._collector, loop, self._request_timeout)
+        self._own = LocalClient(self._collector, loop, self._request_timeout, any_value=True)
         if canary_interval is not None:
             self._collector.try_every(canary_interval)
         for thread in self._threads:
@@ -150,8 +152,9 @@ class Engine:
         priority: int = 3,
         caller: str | None = None,
     ) -> Any:
-        """See Client.submit."""
-        return await self.client.submit(
+        """See Client.submit. Not only plain data: whatever the runner takes and returns, and with
+        isolation "process" whatever pickles."""
+        return await self._started(self._own).submit(
             payload, cost=cost, deadline=deadline, priority=priority, caller=caller
         )
 
@@ -164,8 +167,8 @@ class Engine:
         priority: int = 3,
         caller: str | None = None,
     ) -> list[Answer]:
-        """See Client.submit_all."""
-        return await self.client.submit_all(
+        """See submit, and Client.submit_all."""
+        return await self._started(self._own).submit_all(
             payloads, costs=costs, deadline=deadline, priority=priority, caller=caller
         )
 
@@ -178,19 +181,24 @@ class Engine:
 
     @property
     def client(self) -> LocalClient:
-        if self._client is None:
-            raise RuntimeError("the engine has not been started")
-        return self._client
+        """Equivalent to a RemoteClient: it takes and returns plain data."""
+        return self._started(self._client)
 
     @property
     def collector(self) -> Collector:
-        """For who brings it the calls of other processes: see Reception."""
+        """For who brings it the calls of other processes: see FrontendSession."""
         return self._collector
 
     def __repr__(self) -> str:
         return f"<Engine {len(self._threads)} replicas, {self._collector!r}>"
 
     # Inside
+
+    @staticmethod
+    def _started(client: LocalClient | None) -> LocalClient:
+        if client is None:
+            raise RuntimeError("the engine has not been started")
+        return client
 
     def _host(self, factory: RunnerFactory, index: int, isolation: Isolation) -> Host:
         if isolation == "thread":

@@ -25,7 +25,7 @@ RANKS: Mapping[str, tuple[set[str], ...]] = {
         {"request"},
         {"failures", "runner", "futures"},
         {"scheduling"},
-        {"snapshot", "timeouts"},
+        {"snapshot", "timeouts", "plain_data"},
         {"ledger", "supervision", "workers"},
         {"settlement"},
         {"collector"},

@@ -1,7 +1,7 @@
 """RemoteClient: the engine of another process, from one event loop. The same calls as LocalClient.
 
-It is handed a connected socket, and another one when that engine has died and the next is there.
-In between, and while nothing has been handed to it, every call is refused at once with NotReady.
+It is given a connected socket, and another one once that engine has died and the next has started.
+Until it has one, and in between, every call is refused at once with NotReady.
 """
 
 from __future__ import annotations
@@ -15,15 +15,25 @@ from batcher.client import Client, check
 from batcher.clock import Clock
 from batcher.errors import BatcherError, NotReady, Overloaded, RunnerFailed
 from batcher.futures import PendingCall
-from batcher.remote import codec
 from batcher.remote.channel import Channel
-from batcher.remote.messages import Failed, FrameError, Json, Message, Settled, Submit
-from batcher.remote.told import batches_from, snapshot_from
+from batcher.remote.messages import (
+    CallFailed,
+    FrameError,
+    Json,
+    Message,
+    Settled,
+    Submit,
+    Withdraw,
+    batches_from,
+    bytes_of,
+    snapshot_from,
+)
+from batcher.remote.values import Unsendable, pack
 from batcher.request import Answer, BatchReport, Payload
 from batcher.snapshot import Snapshot
 from batcher.timeouts import Deadlines
 
-_PATIENCE = 2.0  # seconds for the engine to say how it is
+_QUERY_TIMEOUT = 2.0  # seconds
 _RETRY = 1.0  # seconds; nobody knows how long a model takes to load
 
 
@@ -32,14 +42,14 @@ class RemoteClient(Client):
         self,
         clock: Clock,
         request_timeout: float,
-        asked: Callable[[str], Awaitable[Json]] | None = None,
+        on_query: Callable[[str], Awaitable[object]] | None = None,
         on_lost: Callable[[], None] | None = None,
     ) -> None:
-        """`asked`: what the engine is to be told when it wants to know something. `on_lost`: it has
-        gone, and those who wait for it are not told yet."""
+        """`on_query`: the reply to a query of the engine's. `on_lost`: the engine is gone; the
+        calls that wait for it fail after this."""
         self._clock = clock
         self._request_timeout = request_timeout
-        self._asked = asked
+        self._on_query = on_query
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._deadlines = Deadlines(self._loop, clock)
@@ -48,10 +58,10 @@ class RemoteClient(Client):
         self._channel: Channel | None = None
 
     async def attach(self, end: socket.socket) -> None:
-        """This is the way to the engine from now on."""
+        """Reaches the engine through `end` from now on."""
         await self.close()
         self._channel = Channel(self, "the engine", self._clock)
-        await self._channel.over(end)
+        await self._channel.connect(end)
 
     async def close(self) -> None:
         channel, self._channel = self._channel, None
@@ -69,7 +79,7 @@ class RemoteClient(Client):
         priority: int = 3,
         caller: str | None = None,
     ) -> list[Answer]:
-        """See Client.submit_all. Raises RunnerFailed for a payload that cannot travel."""
+        """See Client.submit_all."""
         if not payloads:
             return []
         count = len(payloads)
@@ -82,15 +92,16 @@ class RemoteClient(Client):
             raise ValueError(f"{len(costs)} costs for {count} payloads")
         check(costs, deadline, priority, now)
         channel = self._open()
-        if channel.is_stuck:
+        if channel.write_paused:
             raise Overloaded("the engine does not keep up with what it is sent", _RETRY)
         number = next(self._numbers)
+        name = None if caller is None else bytes_of(caller)
         try:
-            frame = codec.submit(Submit(number, deadline, priority, caller, costs, payloads))
-        except FrameError as error:
-            raise RunnerFailed(f"the input cannot be sent to the engine: {error}") from None
+            packed = [pack(payload) for payload in payloads]
+            channel.send(Submit(number, deadline, priority, name, list(costs), packed))
+        except Unsendable as error:
+            raise RunnerFailed(f"the input cannot be submitted: {error}") from None
         call = self._calls[number] = PendingCall(self._loop, count, deadline)
-        channel.send(frame)
         self._deadlines.watch(call, now)
         try:
             return await call.future
@@ -104,37 +115,37 @@ class RemoteClient(Client):
 
     async def snapshot(self) -> Snapshot:
         """Raises NotReady while there is no engine, or it does not answer."""
-        return snapshot_from(await self.ask("snapshot"))
+        return snapshot_from(await self.query("snapshot"))
 
     async def recent_batches(self) -> list[BatchReport]:
         """See Client.recent_batches. Raises NotReady."""
-        return batches_from(await self.ask("batches"))
+        return batches_from(await self.query("batches"))
 
-    async def ask(self, subject: str) -> Json:
-        """Whatever the engine's process has to say of it. Raises NotReady."""
-        return await self._open().ask(subject, _PATIENCE)
+    async def query(self, subject: str) -> Json:
+        """What the engine's process replies to it. Raises NotReady."""
+        return await self._open().query(subject, _QUERY_TIMEOUT)
 
-    # User of the channel
+    # Owner of the channel
 
-    def received(self, message: Message) -> None:
+    def on_message(self, message: Message) -> None:
         calls = self._calls
         if isinstance(message, Settled):
-            for number, place, answer in message.entries:
+            for number, index, answer in message.answers():
                 call = calls.get(number)  # None: it has been withdrawn
                 if call is not None:
-                    call.settle(place, answer)
-        elif isinstance(message, Failed):
+                    call.settle(index, answer)
+        elif isinstance(message, CallFailed):
             call = calls.pop(message.call, None)
             if call is not None:
-                call.settle(0, message.error)
+                call.settle(0, message.error())
         else:
-            raise FrameError(f"{type(message).__name__} is not for a front")
+            raise FrameError(f"{type(message).__name__} is not for a frontend")
 
-    async def asked(self, subject: str) -> Json:
-        return None if self._asked is None else await self._asked(subject)
+    async def on_query(self, subject: str) -> object:
+        return None if self._on_query is None else await self._on_query(subject)
 
-    def lost(self) -> None:
-        """What is in flight may have run or not: the caller is told to come again."""
+    def on_lost(self) -> None:
+        """What is in flight may have run or not: its callers are asked to try again."""
         if self._on_lost is not None:
             self._on_lost()
         calls, self._calls = self._calls, {}
@@ -153,4 +164,4 @@ class RemoteClient(Client):
 
     def _withdraw(self, number: int, is_late: bool) -> None:
         if self._calls.pop(number, None) is not None and self._channel is not None:
-            self._channel.send(codec.withdraw(number, is_late))
+            self._channel.send(Withdraw(number, is_late))

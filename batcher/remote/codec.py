@@ -1,100 +1,80 @@
-"""The wire between a front and the engine, as bytes. No socket, no loop, no clock, and no pickle.
+"""Codec: messages as bytes, and back from whatever pieces they come in. No socket, loop or clock.
 
-Each function here writes one frame; `reader` reads them. The first one each way is a hello, which
-names the version. Made for many small calls: what a batch has in common is written once.
+A frame is the length of its body, in four bytes, and its body: one message as MessagePack. It is
+not pickle, so reading one runs no code.
 """
 
 from __future__ import annotations
 
-import json
-import struct
-from collections.abc import Sequence
-from typing import Any
+import msgspec
+from msgspec.msgpack import Decoder, Encoder
 
-from batcher.errors import BatcherError, Refused, RunnerFailed
-from batcher.remote import layout, values
-from batcher.remote.messages import FrameError, Json, Submit
-from batcher.request import Answer, BatchReport
+from batcher.remote.messages import MARK, VERSION, FrameError, Hello, Message
+from batcher.remote.values import Unsendable, unpack
 
+MAX_BODY = 1 << 28  # bytes; a batch of 4,096 vectors of 16,384 numbers
+_HEAD = 4  # bytes
 
-def hello() -> bytes:
-    return _frame(layout.HELLO, [layout.HELLO_BODY.pack(layout.MARK, layout.VERSION)])
+_encode_into = Encoder().encode_into
+_decode = Decoder(Message, ext_hook=unpack).decode
 
 
-def submit(message: Submit) -> bytes:
-    """Raises FrameError for a payload that cannot travel."""
-    call, deadline, priority, caller, costs, payloads = message
-    count = len(payloads)
-    name = b"" if caller is None else caller.encode("utf-8", "surrogatepass")
-    if len(name) >= layout.NOBODY:
-        raise FrameError(f"a caller's name of {len(name)} bytes")
-    length = layout.NOBODY if caller is None else len(name)
+def encode(message: Message) -> bytearray:
+    """Raises Unsendable if it does not fit in a frame."""
+    frame = bytearray(_HEAD)
     try:
-        head = layout.SUBMIT_BODY.pack(call, deadline, priority, length, count)
-        parts = [head, name, struct.pack(f"<{count}I", *costs)]
-    except struct.error as error:
-        raise FrameError(f"a call that cannot be written down: {error}") from None
-    for payload in payloads:
-        values.write(payload, parts)
-    return _frame(layout.SUBMIT, parts)
+        _encode_into(message, frame, _HEAD)
+    except OverflowError as error:  # a cost of more than 64 bits
+        raise Unsendable(str(error)) from None
+    length = len(frame) - _HEAD
+    if length > MAX_BODY:
+        raise Unsendable(f"{length} bytes do not fit in a frame, which holds {MAX_BODY}")
+    frame[:_HEAD] = length.to_bytes(_HEAD, "little")
+    return frame
 
 
-def withdraw(call: int, is_late: bool) -> bytes:
-    return _frame(layout.WITHDRAW, [layout.WITHDRAW_BODY.pack(call, is_late)])
+class FrameReader:
+    """Puts frames together again. An error leaves it of no use: what follows cannot be trusted."""
 
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._held = 0  # bytes, in the pieces
+        self._wanted = 0  # bytes, until there can be another whole frame
+        self._is_greeted = False
 
-def settled(entries: Sequence[tuple[int, int, Answer]]) -> bytes:
-    """Of one batch: all have the same report. Raises FrameError for a value that cannot travel."""
-    count = len(entries)
-    parts = [
-        _written(entries[0][2].batch),
-        layout.COUNT.pack(count),
-        struct.pack(f"<{count}Q", *[call for call, _, _ in entries]),
-        struct.pack(f"<{count}I", *[place for _, place, _ in entries]),
-        struct.pack(f"<{count}d", *[answer.queue_wait for _, _, answer in entries]),
-    ]
-    values.write_all([answer.value for _, _, answer in entries], parts)
-    return _frame(layout.SETTLED, parts)
+    def feed(self, data: bytes) -> list[Message]:
+        """Raises FrameError."""
+        self._pieces.append(data)
+        self._held += len(data)
+        if self._held < self._wanted:
+            return []
+        whole = data if len(self._pieces) == 1 else b"".join(self._pieces)
+        messages: list[Message] = []
+        start, end = 0, len(whole)
+        self._wanted = _HEAD
+        while end - start >= _HEAD:
+            body = start + _HEAD
+            length = int.from_bytes(whole[start:body], "little")
+            if length > MAX_BODY:
+                raise FrameError(f"a frame of {length} bytes; at most {MAX_BODY} are allowed")
+            if end - body < length:
+                self._wanted = _HEAD + length
+                break
+            start = body + length
+            messages.append(self._read(whole[body:start]))
+        rest = whole[start:]
+        self._pieces, self._held = ([rest] if rest else []), len(rest)
+        return messages
 
-
-def failed(call: int, error: BatcherError) -> bytes:
-    codes = (code for code, known in enumerate(layout.ERRORS) if isinstance(error, known))
-    code = next(codes, layout.ERRORS.index(RunnerFailed))  # one of the model's own
-    retry_after = error.retry_after if isinstance(error, Refused) else 0.0
-    text = str(error).encode("utf-8", "surrogatepass")
-    return _frame(layout.FAILED, [layout.FAILED_BODY.pack(call, code, retry_after), text])
-
-
-def ask(number: int, subject: str) -> bytes:
-    return _frame(layout.ASK, [layout.NUMBER.pack(number), subject.encode()])
-
-
-def told(number: int, value: Json) -> bytes:
-    """What is no JSON in it is told as text."""
-    return _frame(
-        layout.TOLD, [layout.NUMBER.pack(number), json.dumps(value, default=str).encode()]
-    )
-
-
-def _frame(kind: int, parts: Sequence[Any]) -> bytes:
-    body = b"".join(parts)
-    if len(body) > layout.MAX_BODY:
-        raise FrameError(f"{len(body)} bytes do not fit in a frame, which holds {layout.MAX_BODY}")
-    return layout.HEAD.pack(len(body), kind) + body
-
-
-def _written(report: BatchReport) -> bytes:
-    reason = report.reason.encode()
-    numbers = layout.REPORT.pack(
-        report.replica,
-        report.size,
-        report.requests,
-        report.tokens,
-        report.useful_tokens,
-        report.closed,
-        report.oldest_wait,
-        report.predicted,
-        report.inference,
-        len(reason),
-    )
-    return b"".join((numbers, reason))
+    def _read(self, body: bytes) -> Message:
+        try:
+            message = _decode(body)
+        except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
+            raise FrameError(f"a damaged frame: {error}") from None
+        if not self._is_greeted:
+            if not isinstance(message, Hello) or message.mark != MARK:
+                raise FrameError("the first frame is no greeting")
+            if message.version != VERSION:
+                raise FrameError(f"the other side speaks version {message.version}, not {VERSION}")
+            self._is_greeted = True
+        return message

@@ -1,63 +1,195 @@
-"""What a front and the engine say to each other. Plain data."""
+"""Messages: what a frontend and the engine send each other. Plain records.
+
+The two are always of one version of the code, since one supervisor starts both; Hello checks it.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Final, Self
 
-from batcher.errors import BatcherError
-from batcher.request import Answer
+import msgspec
+from msgspec import Meta, Struct
+
+from batcher.errors import (
+    BatcherError,
+    Cancelled,
+    DeadlineExceeded,
+    Draining,
+    NotReady,
+    OutOfMemory,
+    Overloaded,
+    PoisonRequest,
+    Refused,
+    RunnerFailed,
+    WorkerLost,
+)
+from batcher.remote.values import Rows, pack, rows_of
+from batcher.request import LEVELS, Answer, BatchReport
+from batcher.snapshot import Snapshot
+
+VERSION: Final = 2
+MARK: Final = "batcher"
 
 Json = Any
+Index = Annotated[int, Meta(ge=0)]
+
+# The first of these that an error is an instance of is what it is sent as.
+_ERRORS: tuple[type[BatcherError], ...] = (
+    Overloaded,
+    NotReady,
+    Draining,
+    DeadlineExceeded,
+    Cancelled,
+    OutOfMemory,
+    RunnerFailed,
+    PoisonRequest,
+    WorkerLost,
+)
 
 
 class FrameError(Exception):
-    """What came is no frame of ours; or what is to be sent fits in none."""
+    """What was received is no message, or not one that this side takes."""
 
 
-class Hello(NamedTuple):
-    version: int
+class Hello(Struct, tag=1, array_like=True, frozen=True, gc=False):
+    """The first message in each direction."""
+
+    mark: str = MARK
+    version: int = VERSION
 
 
-class Submit(NamedTuple):
-    """One call: all of its inputs are admitted or none. Answered by Settled, or one Failed."""
+class Submit(Struct, tag=2, array_like=True, frozen=True, gc=False):
+    """One call: all of its inputs are admitted or none. Answered by Settled, or one CallFailed."""
 
     call: int
-    deadline: float  # absolute, on the clock that all processes of a machine share
-    priority: int
-    caller: str | None
-    costs: Sequence[int]
-    payloads: Sequence[Any]
+    deadline: Annotated[
+        float, Meta(gt=0.0)
+    ]  # absolute, on the clock of all the machine's processes
+    priority: Annotated[int, Meta(ge=0, lt=LEVELS)]
+    caller: bytes | None
+    costs: Annotated[list[Annotated[int, Meta(ge=1)]], Meta(min_length=1)]
+    payloads: list[Any]  # packed on their way out
 
 
-class Withdraw(NamedTuple):
-    """The caller of that call has gone, or its deadline has come."""
+class Withdraw(Struct, tag=3, array_like=True, frozen=True, gc=False):
+    """The caller of that call has gone, or its deadline has passed."""
 
     call: int
     is_late: bool
 
 
-class Settled(NamedTuple):
-    """Answers out of one batch: of which call, which of its inputs, and what."""
+class Settled(Struct, tag=4, array_like=True, frozen=True, gc=False):
+    """Answers out of one batch. One element for each answer in `calls`, `indexes`, `queue_waits`,
+    and in `values`, unless they are all in `rows`."""
 
-    entries: Sequence[tuple[int, int, Answer]]
+    report: BatchReport
+    calls: list[int]
+    indexes: list[Index]  # which of its call's inputs
+    queue_waits: list[float]
+    values: list[Any]  # packed on their way out
+    rows: Rows | None
+
+    @classmethod
+    def of(cls, answers: Sequence[tuple[int, int, Answer]]) -> Self:
+        """Call, index and answer. Raises Unsendable."""
+        values = [answer.value for _, _, answer in answers]
+        rows = rows_of(values)
+        return cls(
+            answers[0][2].batch,
+            [call for call, _, _ in answers],
+            [index for _, index, _ in answers],
+            [answer.queue_wait for _, _, answer in answers],
+            [pack(value) for value in values] if rows is None else [],
+            rows,
+        )
+
+    def answers(self) -> list[tuple[int, int, Answer]]:
+        """Raises FrameError if it is damaged."""
+        report, rows = self.report, self.rows
+        try:
+            values = self.values if rows is None else rows.split(len(self.calls))
+            return [
+                (call, index, Answer(value, queue_wait, report))
+                for call, index, queue_wait, value in zip(
+                    self.calls, self.indexes, self.queue_waits, values, strict=True
+                )
+            ]
+        except (ValueError, TypeError) as error:
+            raise FrameError(f"the answers of a batch, damaged: {error}") from None
 
 
-class Failed(NamedTuple):
-    """The call, with all that is left of it."""
+class CallFailed(Struct, tag=5, array_like=True, frozen=True, gc=False):
+    """Nothing more will be sent about that call."""
 
     call: int
-    error: BatcherError
+    kind: str
+    text: bytes
+    retry_after: float
+
+    @classmethod
+    def of(cls, call: int, error: BatcherError) -> Self:
+        """An error of the model's own kind is sent as RunnerFailed."""
+        kind = next((known for known in _ERRORS if isinstance(error, known)), RunnerFailed)
+        retry_after = error.retry_after if isinstance(error, Refused) else 0.0
+        return cls(call, kind.__name__, bytes_of(str(error)), retry_after)
+
+    def error(self) -> BatcherError:
+        """Raises FrameError if it is damaged."""
+        text = text_of(self.text)
+        for kind in _ERRORS:
+            if kind.__name__ == self.kind:
+                return kind(text, self.retry_after) if issubclass(kind, Refused) else kind(text)
+        raise FrameError(f"an error of kind {self.kind!r}")
 
 
-class Ask(NamedTuple):
+class Query(Struct, tag=6, array_like=True, frozen=True, gc=False):
+    """Answered by the Reply with the same number."""
+
     number: int
     subject: str
 
 
-class Told(NamedTuple):
+class Reply(Struct, tag=7, array_like=True, frozen=True, gc=False):
     number: int
-    value: Json
+    text: bytes  # JSON
+
+    @classmethod
+    def of(cls, number: int, value: object) -> Self:
+        """A dataclass becomes an object; what JSON does not have becomes text."""
+        plain = msgspec.to_builtins(value, enc_hook=str)
+        return cls(number, json.dumps(plain).encode())
+
+    def value(self) -> Json:
+        """Raises FrameError if it is damaged."""
+        try:
+            return json.loads(self.text)
+        except (ValueError, RecursionError) as error:
+            raise FrameError(f"a reply that is no JSON: {error}") from None
 
 
-Message = Hello | Submit | Withdraw | Settled | Failed | Ask | Told
+def bytes_of(text: str) -> bytes:
+    """A text may hold lone surrogates, which MessagePack's may not."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def text_of(data: bytes) -> str:
+    """Raises FrameError if it is damaged."""
+    try:
+        return data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError as error:
+        raise FrameError(f"a text, damaged: {error}") from None
+
+
+Message = Hello | Submit | Withdraw | Settled | CallFailed | Query | Reply
+
+
+def snapshot_from(told: Json) -> Snapshot:
+    """Of one that was sent in a Reply."""
+    return msgspec.convert(told, Snapshot)
+
+
+def batches_from(told: Json) -> list[BatchReport]:
+    """Of a list of them that was sent in a Reply."""
+    return msgspec.convert(told, list[BatchReport])

@@ -1,5 +1,6 @@
-"""Reception: the engine's side of one front. Its calls go into the collector, and their outcomes
-go back in one write for each batch. When the front is gone, so are its requests.
+"""FrontendSession: the engine's side of one frontend. It submits the frontend's calls to the
+collector and sends their outcomes back, in one write for each batch. When the frontend is gone, its
+requests are withdrawn.
 """
 
 from __future__ import annotations
@@ -10,35 +11,47 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 
 from batcher.collector import Collector
-from batcher.errors import BatcherError, Cancelled, DeadlineExceeded, RunnerFailed
-from batcher.remote import codec
+from batcher.errors import BatcherError, Cancelled, RunnerFailed
+from batcher.futures import late
 from batcher.remote.channel import Channel
-from batcher.remote.messages import FrameError, Json, Message, Submit, Withdraw
-from batcher.remote.told import told_batches, told_snapshot
-from batcher.request import LEVELS, Answer, BatchReport, Outcome, Request
+from batcher.remote.messages import (
+    CallFailed,
+    FrameError,
+    Json,
+    Message,
+    Settled,
+    Submit,
+    Withdraw,
+    text_of,
+)
+from batcher.remote.values import Unsendable
+from batcher.request import Answer, BatchReport, Outcome, Request
 from batcher.scheduling.keys import key_of
 
 _log = logging.getLogger(__name__)
 
+ReplyTo = tuple[int, int]
+"""What a request of a FrontendSession carries: the number of its call, and its index in it."""
 
-class Reception:
-    """A Sink: the ticket of each request is its call's number and its place in it."""
+
+class FrontendSession:
+    """A Sink, of requests that carry a ReplyTo."""
 
     def __init__(
         self,
         collector: Collector,
         name: str,
-        asked: Callable[[str], Awaitable[Json]] | None = None,
-        on_lost: Callable[[Reception], None] | None = None,
+        on_query: Callable[[str], Awaitable[object]] | None = None,
+        on_lost: Callable[[FrontendSession], None] | None = None,
     ) -> None:
-        """`asked`: what the front is to be told that asks for what the collector does not know.
-        `on_lost`: it has gone, and so have its requests."""
+        """`on_query`: the reply to a query that the collector cannot answer. `on_lost`: the
+        frontend is gone, and its requests have been withdrawn."""
         self.name = name
         self._collector = collector
-        self._asked = asked
+        self._on_query = on_query
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
-        self._calls: dict[int, list[Request]] = {}  # whose outcomes the front waits for
+        self._calls: dict[int, list[Request]] = {}  # those without an outcome
         self._missing: dict[int, int] = {}  # outcomes, of calls with several inputs
         self._channel: Channel | None = None
         limits = collector.limits
@@ -47,38 +60,38 @@ class Reception:
     async def attach(self, end: socket.socket) -> None:
         """Once."""
         self._channel = Channel(self, self.name, self._collector.clock)
-        await self._channel.over(end)
+        await self._channel.connect(end)
 
     async def close(self) -> None:
-        """Whatever has its outcome is still told."""
+        """Outcomes that are there are still sent."""
         if self._channel is not None:
             await self._channel.close()
 
-    async def ask(self, subject: str, patience: float) -> Json:
-        """Raises NotReady where the front does not say within so many seconds."""
-        assert self._channel is not None, "asked before it was attached: this is a bug"
-        return await self._channel.ask(subject, patience)
+    async def query(self, subject: str, timeout: float) -> Json:
+        """Raises NotReady without a reply within `timeout` seconds."""
+        assert self._channel is not None, "queried before it was attached: this is a bug"
+        return await self._channel.query(subject, timeout)
 
-    # User of the channel
+    # Owner of the channel
 
-    def received(self, message: Message) -> None:
+    def on_message(self, message: Message) -> None:
         if isinstance(message, Submit):
             self._submit(message)
         elif isinstance(message, Withdraw):
             requests = self._forget(message.call)
             if requests is not None:
-                self._collector.withdraw(requests, _late() if message.is_late else _gone())
+                self._collector.withdraw(requests, late() if message.is_late else _gone())
         else:
             raise FrameError(f"{type(message).__name__} is not for the engine")
 
-    async def asked(self, subject: str) -> Json:
+    async def on_query(self, subject: str) -> object:
         if subject == "snapshot":
-            return told_snapshot(self._collector.snapshot())
+            return self._collector.snapshot()
         if subject == "batches":
-            return told_batches(self._collector.recent_batches())
-        return None if self._asked is None else await self._asked(subject)
+            return self._collector.recent_batches()
+        return None if self._on_query is None else await self._on_query(subject)
 
-    def lost(self) -> None:
+    def on_lost(self) -> None:
         calls, self._calls = self._calls, {}
         self._missing.clear()
         orphans = [request for requests in calls.values() for request in requests]
@@ -99,9 +112,10 @@ class Reception:
 
     def _submit(self, call: Submit) -> None:
         number = call.call
-        if call.priority >= LEVELS or number in self._calls:
-            raise FrameError("a call that no front makes")
+        if number in self._calls or len(call.costs) != len(call.payloads):
+            raise FrameError("a call that no frontend makes")
         now = self._collector.clock.now()
+        caller = None if call.caller is None else text_of(call.caller)
         requests = [
             Request(
                 payload,
@@ -109,12 +123,12 @@ class Reception:
                 now,
                 call.deadline,
                 self,
-                (number, place),
+                (number, index),
                 call.priority,
-                call.caller,
+                caller,
                 key_of(payload) if self._shares else None,
             )
-            for place, (payload, cost) in enumerate(zip(call.payloads, call.costs, strict=True))
+            for index, (payload, cost) in enumerate(zip(call.payloads, call.costs, strict=True))
         ]
         self._calls[number] = requests
         if len(requests) > 1:
@@ -122,27 +136,27 @@ class Reception:
         try:
             self._collector.submit(requests)
         except BatcherError as error:
-            self._tell(number, error)
+            self._send_failure(number, error)
 
     def _hand_out(self, settled: Sequence[tuple[Request, Outcome]]) -> None:
         report: BatchReport | None = None
-        entries: list[tuple[int, int, Answer]] = []
+        answers: list[tuple[int, int, Answer]] = []
         for request, outcome in settled:
-            ticket: tuple[int, int] = request.ticket  # type: ignore[assignment]  # _submit made it
-            number, place = ticket
+            reply_to: ReplyTo = request.ticket  # type: ignore[assignment]  # _submit made it
+            number, index = reply_to
             if number not in self._calls:  # withdrawn, or a sibling has failed
                 continue
             if isinstance(outcome, BatcherError):
                 self._fail(number, outcome)
                 continue
             if outcome.batch is not report:
-                self._send(entries)
-                report, entries = outcome.batch, []
-            entries.append((number, place, outcome))
+                self._send(answers)
+                report, answers = outcome.batch, []
+            answers.append((number, index, outcome))
             self._has_one_more(number)
-        self._send(entries)
+        self._send(answers)
         if self._channel is not None:
-            self._channel.flush()  # at once: this is all of the batch that is this front's
+            self._channel.flush()  # at once: the batch holds no more of this frontend's
 
     def _has_one_more(self, number: int) -> None:
         missing = self._missing.get(number, 1) - 1
@@ -151,29 +165,28 @@ class Reception:
         else:
             self._forget(number)
 
-    def _send(self, entries: Sequence[tuple[int, int, Answer]]) -> None:
+    def _send(self, answers: Sequence[tuple[int, int, Answer]]) -> None:
         """Of one batch."""
-        if self._channel is None or not entries:
+        if self._channel is None or not answers:
             return
         try:
-            self._channel.send(codec.settled(entries))
-        except FrameError as error:
-            if len(entries) > 1:  # the others' values are no matter of the one that cannot travel
-                for entry in entries:
-                    self._send([entry])
+            self._channel.send(Settled.of(answers))
+        except Unsendable as error:
+            if len(answers) > 1:  # a value that cannot be sent fails only its own call
+                for answer in answers:
+                    self._send([answer])
                 return
-            self._fail(entries[0][0], RunnerFailed(f"the answer cannot be sent: {error}"))
+            self._fail(answers[0][0], RunnerFailed(f"the result cannot be returned: {error}"))
 
     def _fail(self, number: int, error: BatcherError) -> None:
-        """The whole call; its other inputs are for nobody."""
-        requests = self._tell(number, error)
+        """Fails the whole call, and withdraws its other inputs."""
+        requests = self._send_failure(number, error)
         if requests is not None and len(requests) > 1:
             self._collector.withdraw(requests, _gone())
 
-    def _tell(self, number: int, error: BatcherError) -> list[Request] | None:
-        """And nothing more will be told of that call."""
+    def _send_failure(self, number: int, error: BatcherError) -> list[Request] | None:
         if self._channel is not None:
-            self._channel.send(codec.failed(number, error))
+            self._channel.send(CallFailed.of(number, error))
         return self._forget(number)
 
     def _forget(self, number: int) -> list[Request] | None:
@@ -181,11 +194,7 @@ class Reception:
         return self._calls.pop(number, None)
 
     def __repr__(self) -> str:
-        return f"<Reception of {self.name}, {len(self._calls)} calls>"
-
-
-def _late() -> DeadlineExceeded:
-    return DeadlineExceeded("the deadline passed before the answer was there")
+        return f"<FrontendSession of {self.name}, {len(self._calls)} calls>"
 
 
 def _gone() -> Cancelled:

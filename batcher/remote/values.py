@@ -1,136 +1,145 @@
-"""Payloads and results as bytes, and back. No pickle: text, bytes, numbers and JSON can travel.
+"""Plain data (see batcher/plain_data.py) as MessagePack, and back, with the types that it had.
 
-Vectors of float32 of one length, as a batch has them, travel as one block.
+MessagePack has None, bool, int, float, str, bytes, list and dict. The others travel as extensions:
+a tuple, a numpy array or scalar, an int of more than 64 bits, a text beyond ASCII (it may hold lone
+surrogates, which MessagePack's texts may not) and a dict with such a key.
 """
 
 from __future__ import annotations
 
-import json
 import re
-import struct
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
+from msgspec.msgpack import Decoder, Encoder, Ext
 
-from batcher.remote import layout
-from batcher.remote.messages import FrameError
-from batcher.scheduling.arrays import is_array
+from batcher.plain_data import MAX_DEPTH, NUMBERS, describe_refused, is_numpy_scalar
 
-_VALUE = struct.Struct("<BI")  # kind and length
-_TEXT, _BYTES, _IDS, _ARRAY, _JSON, _ROWS = range(1, 7)
-_SHAPE = struct.Struct("<BB")  # length of the dtype's name, dimensions
-_NUMERIC = "biufc"
-_DTYPE = re.compile(r"[<>|][biufc][0-9]{1,2}")
-_INT32, _FLOAT32 = np.dtype("<i4"), np.dtype("<f4")
+_TEXT, _INT, _TUPLE, _DICT, _ARRAY, _SCALAR = range(6)
+_FIRST_VECTOR = 32  # from here on: an array of one dimension, of the dtype at this place below
 
+_LETTERS = ["b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16"]
+_USUAL = list(dict.fromkeys(np.dtype(order + name) for order in "=<>" for name in _LETTERS))
+_VECTORS = {dtype: code for code, dtype in enumerate(_USUAL, _FIRST_VECTOR)}
+_DTYPE = re.compile(r"[<>|][biufc][0-9]{1,2}")  # dtype.str of a number's
+_AS_IT_IS = frozenset({type(None), bool, float, bytes})
+_INTS = range(-(1 << 63), 1 << 64)  # that MessagePack has
 
-def write_all(values: Sequence[Any], parts: list[Any]) -> None:
-    """Raises FrameError for one that cannot travel."""
-    if _are_rows(values):
-        parts.append(_VALUE.pack(_ROWS, len(values[0])))
-        parts += values  # as they lie in memory: join copies each once
-    else:
-        for value in values:
-            write(value, parts)
+_encode = Encoder().encode
 
 
-def _are_rows(values: Sequence[Any]) -> bool:
-    """Whether all are vectors of float32 of one length, each in one piece."""
+class Unsendable(Exception):
+    """It is not plain data, or too large. The text says which."""
+
+
+class Rows(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Arrays of one dtype and shape, as a batch's results are: one block of bytes."""
+
+    dtype: str
+    shape: tuple[int, ...]  # of each
+    data: bytearray
+
+    def split(self, count: int) -> list[Any]:
+        """Raises ValueError or TypeError if the block is damaged."""
+        return list(np.ndarray((count, *self.shape), _dtype_of(self.dtype), self.data))
+
+
+def rows_of(values: Sequence[Any]) -> Rows | None:
+    """None: they are not alike, or not each in one piece of memory."""
     first = values[0]
-    if not is_array(first) or first.ndim != 1:
-        return False
-    kind, shape = type(first), first.shape
-    return all(
-        type(value) is kind
-        and value.dtype == _FLOAT32
-        and value.shape == shape
-        and value.flags.c_contiguous
-        for value in values
-    )
+    if type(first) is not np.ndarray or not first.ndim:
+        return None
+    dtype, shape = first.dtype, first.shape
+    for value in values:
+        if (
+            type(value) is not np.ndarray
+            or value.dtype is not dtype
+            or value.shape != shape
+            or not value.flags.c_contiguous
+        ):
+            return None
+    if dtype.kind not in NUMBERS:
+        return None
+    data = b"".join(values)
+    return Rows(dtype.str, shape, data)  # type: ignore[arg-type]  # read into a bytearray, so that what arrives can be written to
 
 
-def write(value: Any, parts: list[Any]) -> None:
-    """Raises FrameError for what cannot travel."""
+def pack(value: Any, depth: int = MAX_DEPTH) -> Any:
+    """What the encoder takes. Raises Unsendable."""
     kind = type(value)
-    data: Any
     if kind is str:
-        code, data = _TEXT, value.encode("utf-8", "surrogatepass")
-    elif kind is bytes:
-        code, data = _BYTES, value
-    elif is_array(value):
-        if value.dtype == _INT32 and value.ndim == 1:
-            code, data = _IDS, value.tobytes()
-        else:
-            code, data = _ARRAY, _array(value)
-    else:
-        try:
-            code, data = _JSON, json.dumps(value).encode()
-        except Exception as error:  # an object of the user's own may raise anything
-            name = f"{kind.__module__}.{kind.__qualname__}"
-            raise FrameError(f"a value of type {name} cannot travel: {error}") from None
-    if len(data) > layout.MAX_BODY:
-        raise FrameError(f"a value of {len(data)} bytes; a frame holds {layout.MAX_BODY}")
-    parts.append(_VALUE.pack(code, len(data)))
-    parts.append(data)
+        return value if value.isascii() else Ext(_TEXT, value.encode("utf-8", "surrogatepass"))
+    if kind in _AS_IT_IS:
+        return value
+    if kind is int:
+        return value if value in _INTS else Ext(_INT, _bytes_of(value))
+    if kind is np.ndarray:
+        return _pack_array(value)
+    if kind in (list, tuple, dict) and depth:
+        return _pack_container(value, depth - 1)
+    if is_numpy_scalar(value) and value.dtype.kind in NUMBERS:
+        return Ext(_SCALAR, _encode((value.dtype.str, value.tobytes())))
+    raise Unsendable(describe_refused(value))
 
 
-def _array(value: np.ndarray[Any, Any]) -> bytes:
-    if value.dtype.kind not in _NUMERIC:
-        raise FrameError(f"an array of {value.dtype} cannot travel: only numbers can")
-    name = value.dtype.str.encode()
-    shape = struct.pack(f"<{value.ndim}Q", *value.shape)
-    return b"".join((_SHAPE.pack(len(name), value.ndim), name, shape, value.tobytes()))
+def _pack_container(value: Any, depth: int) -> Any:
+    kind = type(value)
+    if kind is list:
+        return [pack(each, depth) for each in value]
+    if kind is tuple:
+        return Ext(_TUPLE, _encode([pack(each, depth) for each in value]))
+    keys = [pack(each, depth) for each in value]
+    values = [pack(each, depth) for each in value.values()]
+    if any(type(key) is Ext for key in keys):
+        return Ext(_DICT, _encode((keys, values)))
+    return dict(zip(keys, values, strict=True))
 
 
-def cut(body: bytes, at: int, length: int) -> bytes:
-    """A piece of its own: an array in it is aligned, and holds nothing else in memory."""
-    piece = body[at : at + length]
-    if len(piece) != length:
-        raise FrameError(f"a frame that ends {length - len(piece)} bytes too early")
-    return piece
+def _pack_array(value: np.ndarray[Any, Any]) -> Ext:
+    dtype = value.dtype
+    if value.ndim == 1 and (code := _VECTORS.get(dtype)) is not None:
+        return Ext(code, value.tobytes())
+    if dtype.kind not in NUMBERS:
+        raise Unsendable(describe_refused(value))
+    return Ext(_ARRAY, _encode((dtype.str, value.shape, value.tobytes())))
 
 
-def read_all(body: bytes, at: int, count: int) -> tuple[Sequence[Any], int]:
-    if count and body[at : at + 1] == bytes([_ROWS]):
-        _, width = _VALUE.unpack_from(body, at)
-        at += _VALUE.size
-        size = 4 * width * count
-        rows = np.frombuffer(cut(body, at, size), _FLOAT32).reshape(count, width)
-        return list(rows), at + size
-    values = []
-    for _ in range(count):
-        value, at = read(body, at)
-        values.append(value)
-    return values, at
+def _bytes_of(value: int) -> bytes:
+    return value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
 
 
-def read(body: bytes, at: int) -> tuple[Any, int]:
-    kind, length = _VALUE.unpack_from(body, at)
-    at += _VALUE.size
-    data = cut(body, at, length)
-    value: Any
-    if kind == _TEXT:
-        value = str(data, "utf-8", "surrogatepass")
-    elif kind == _IDS:
-        value = np.frombuffer(data, _INT32)
-    elif kind == _BYTES:
-        value = data
-    elif kind == _ARRAY:
-        value = _read_array(data)
-    elif kind == _JSON:
-        value = json.loads(data)
-    else:
-        raise FrameError(f"a value of kind {kind}, which is none")
-    return value, at + length
+def unpack(code: int, data: memoryview) -> Any:
+    """The value of an extension. Raises ValueError, TypeError or msgspec's DecodeError if it is
+    damaged. An array has memory of its own, which can be written to."""
+    if code >= _FIRST_VECTOR and code - _FIRST_VECTOR < len(_USUAL):
+        return np.frombuffer(bytearray(data), _USUAL[code - _FIRST_VECTOR])
+    if code == _TEXT:
+        return str(data, "utf-8", "surrogatepass")
+    if code == _ARRAY:
+        name, shape, content = _read_array(data)
+        return np.ndarray(shape, _dtype_of(name), content)
+    if code == _TUPLE:
+        return tuple(_read_list(data))
+    if code == _DICT:
+        keys, values = _read_dict(data)
+        return dict(zip(keys, values, strict=True))
+    if code == _INT:
+        return int.from_bytes(data, "little", signed=True)
+    if code == _SCALAR:
+        name, content = _read_scalar(data)
+        return np.ndarray((), _dtype_of(name), content)[()]
+    raise ValueError(f"a value of kind {code}, which is unknown")
 
 
-def _read_array(data: bytes) -> np.ndarray[Any, Any]:
-    length, dimensions = _SHAPE.unpack_from(data)
-    at = _SHAPE.size
-    name = str(cut(data, at, length), "ascii")
-    at += length
+def _dtype_of(name: str) -> np.dtype[Any]:
     if not _DTYPE.fullmatch(name):
-        raise FrameError(f"an array of {name!r}")
-    shape = struct.unpack(f"<{dimensions}Q", cut(data, at, 8 * dimensions))
-    return np.frombuffer(data[at + 8 * dimensions :], np.dtype(name)).reshape(shape)
+        raise ValueError(f"an array of {name!r}")
+    return np.dtype(name)
+
+
+_read_list = Decoder(list[Any], ext_hook=unpack).decode
+_read_dict = Decoder(tuple[list[Any], list[Any]], ext_hook=unpack).decode
+_read_array = Decoder(tuple[str, tuple[int, ...], bytearray]).decode
+_read_scalar = Decoder(tuple[str, bytearray]).decode

@@ -14,9 +14,8 @@ from typing import Protocol
 from batcher import Client, NotReady, Snapshot
 from batcher.collector import Collector
 from batcher.remote.client import RemoteClient
-from batcher.remote.messages import Json
-from batcher.remote.server import Reception
-from batcher.remote.told import snapshot_from, told_snapshot
+from batcher.remote.messages import snapshot_from
+from batcher.remote.server import FrontendSession
 from service.observability.http_counts import Counts, added, counts_from, told
 from service.observability.prometheus import Tally
 
@@ -56,7 +55,7 @@ class Elsewhere:
         self._client = client
 
     async def take(self) -> Whole:
-        whole = await self._client.ask("whole")
+        whole = await self._client.query("whole")
         fronts = {int(number): is_fresh for number, is_fresh in whole["fronts"].items()}
         return Whole(snapshot_from(whole["snapshot"]), counts_from(whole["http"]), fronts)
 
@@ -72,44 +71,43 @@ class Fronts:
     def __init__(self, collector: Collector, count: int) -> None:
         self._collector = collector
         self._count = count
-        self._receptions: dict[int, Reception] = {}
-        self._last: dict[Reception, Counts] = {}  # as each last told
+        self._sessions: dict[int, FrontendSession] = {}
+        self._last: dict[FrontendSession, Counts] = {}  # as each last told
         self._gone: Counts = {}  # of those that are no more
 
     async def join(self, number: int, end: socket.socket) -> None:
         """A new one with that number, if there was one before it."""
-        reception = Reception(self._collector, f"front-{number}", self._asked, self._lost)
-        self._receptions[number] = reception
-        await reception.attach(end)
+        session = FrontendSession(self._collector, f"front-{number}", self._asked, self._lost)
+        self._sessions[number] = session
+        await session.attach(end)
 
     async def close(self) -> None:
-        for reception in list(self._receptions.values()):
-            await reception.close()
+        for session in list(self._sessions.values()):
+            await session.close()
 
-    async def _asked(self, subject: str) -> Json:
+    async def _asked(self, subject: str) -> object:
         assert subject == "whole", f"asked for {subject}: this is a bug"
-        present = dict(self._receptions)
+        present = dict(self._sessions)
         looks = await asyncio.gather(*map(self._look, present.values()))
         fronts = dict.fromkeys(range(self._count), False) | dict(zip(present, looks, strict=True))
         http = self._gone
         for counts in self._last.values():
             http = added(http, counts)
-        snapshot = told_snapshot(self._collector.snapshot())
-        return {"snapshot": snapshot, "http": told(http), "fronts": fronts}
+        return {"snapshot": self._collector.snapshot(), "http": told(http), "fronts": fronts}
 
-    async def _look(self, reception: Reception) -> bool:
+    async def _look(self, session: FrontendSession) -> bool:
         """Whether it has told what it has counted by now."""
         try:
-            counts = counts_from(await reception.ask("tally", _PATIENCE))
+            counts = counts_from(await session.query("tally", _PATIENCE))
         except NotReady:
             return False
-        if reception not in self._receptions.values():  # it told, and died
+        if session not in self._sessions.values():  # it told, and died
             return False
-        self._last[reception] = counts
+        self._last[session] = counts
         return True
 
-    def _lost(self, reception: Reception) -> None:
-        for number, each in list(self._receptions.items()):
-            if each is reception:
-                del self._receptions[number]
-        self._gone = added(self._gone, self._last.pop(reception, {}))
+    def _lost(self, session: FrontendSession) -> None:
+        for number, each in list(self._sessions.items()):
+            if each is session:
+                del self._sessions[number]
+        self._gone = added(self._gone, self._last.pop(session, {}))

@@ -85,6 +85,17 @@ async def test_an_engine_is_usable_on_its_own() -> None:
 
 
 @on_a_loop
+async def test_python_code_may_submit_values_of_its_own_types_and_the_client_plain_data() -> None:
+    async with inline(Echo) as engine:
+        own = {Limits(): [object()]}
+        assert await engine.submit(own) is own
+        assert (await engine.submit_all([own]))[0].value is own
+        with pytest.raises(RunnerFailed, match=r"cannot be submitted: a value of type batcher\."):
+            await engine.client.submit(own)
+        assert await engine.client.submit(("plain", 1)) == ("plain", 1)
+
+
+@on_a_loop
 async def test_what_arrives_during_a_run_becomes_one_batch() -> None:
     runner = GatedRunner()
     async with inline(runner) as engine:

@@ -1,9 +1,8 @@
-"""RemoteClient and Reception over a real socket pair; the test takes the batches itself."""
+"""RemoteClient and FrontendSession over a real socket pair; the test takes the batches itself."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -16,12 +15,11 @@ from batcher.clock import Clock, MonotonicClock
 from batcher.collector import Collector
 from batcher.errors import BatcherError, DeadlineExceeded, NotReady, Overloaded, RunnerFailed
 from batcher.limits import Limits
-from batcher.remote import channel, codec
+from batcher.remote import channel
 from batcher.remote.client import RemoteClient
-from batcher.remote.messages import Json, Submit
-from batcher.remote.reader import Reader
-from batcher.remote.server import Reception
-from batcher.remote.told import snapshot_from, told_snapshot
+from batcher.remote.codec import FrameReader, encode
+from batcher.remote.messages import CallFailed, Hello, Json, Message, Reply, Submit, snapshot_from
+from batcher.remote.server import FrontendSession
 from batcher.request import Batch
 from tests.fakes import PATIENCE, FakeClock, run_async
 
@@ -33,27 +31,27 @@ class Site:
         self.clock = clock or MonotonicClock()
         self.collector = Collector(limits or Limits(share_equal=False), self.clock)
         self.collector.replica_up(0, {"pid": 1})
-        self.receptions: list[Reception] = []
+        self.sessions: list[FrontendSession] = []
         self.lost = asyncio.Event()
 
     async def front(self) -> RemoteClient:
-        client = RemoteClient(self.clock, 60.0, self.asked_front)
+        client = RemoteClient(self.clock, 60.0, self.reply_of_frontend)
         await self.join(client)
         return client
 
     async def join(self, client: RemoteClient) -> None:
         ours, theirs = socket.socketpair()
-        number = len(self.receptions)
-        reception = Reception(
-            self.collector, f"front-{number}", self.asked_engine, lambda _: self.lost.set()
+        number = len(self.sessions)
+        session = FrontendSession(
+            self.collector, f"front-{number}", self.reply_of_engine, lambda _: self.lost.set()
         )
-        self.receptions.append(reception)
-        await asyncio.gather(reception.attach(ours), client.attach(theirs))
+        self.sessions.append(session)
+        await asyncio.gather(session.attach(ours), client.attach(theirs))
 
-    async def asked_front(self, subject: str) -> Json:
+    async def reply_of_frontend(self, subject: str) -> Json:
         return [subject, "of a front"]
 
-    async def asked_engine(self, subject: str) -> Json:
+    async def reply_of_engine(self, subject: str) -> Json:
         return [subject, "of the engine"]
 
     async def until(self, **counts: int) -> None:
@@ -70,7 +68,7 @@ class Site:
         return batch
 
     async def close(self, *clients: RemoteClient) -> None:
-        for end in (*clients, *self.receptions):
+        for end in (*clients, *self.sessions):
             await end.close()
 
 
@@ -80,6 +78,10 @@ def on_a_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], Non
 
     run.__name__ = test.__name__
     return run
+
+
+def sent(*messages: Message) -> bytes:
+    return b"".join(map(encode, messages))
 
 
 class Writes:
@@ -127,13 +129,13 @@ async def test_a_call_travels_and_its_answers_come_back_with_their_batch() -> No
 async def test_what_is_asked_in_one_tick_is_one_write_and_so_is_the_answer_to_a_batch() -> None:
     site = Site(clock=FakeClock())
     client = await site.front()
-    ours, theirs = Writes(client), Writes(site.receptions[0])
+    ours, theirs = Writes(client), Writes(site.sessions[0])
     asking = [asyncio.create_task(client.submit(f"{n}")) for n in range(20)]
     batch = await site.batch(20)
     batch.settle([f"{n}!" for n in range(20)], inference=0.1)
     assert await asyncio.gather(*asking) == [f"{n}!" for n in range(20)]
     assert len(ours.seen) == len(theirs.seen) == 1
-    assert not site.receptions[0]._calls
+    assert not site.sessions[0]._calls
     await site.close(client)
 
 
@@ -150,8 +152,8 @@ async def test_what_is_asked_in_a_long_tick_leaves_while_it_lasts() -> None:
 
     asking = [asyncio.create_task(ask(number)) for number in range(10)]
     batch = await site.batch(10)
-    sent = [Reader().feed(codec.hello() + data)[1:] for data in ours.seen]
-    assert [len(calls) for calls in sent] == [4, 4, 2]
+    calls = [FrameReader().feed(encode(Hello()) + data)[1:] for data in ours.seen]
+    assert [len(each) for each in calls] == [4, 4, 2]
     batch.settle([f"{n}!" for n in range(10)], inference=0.1)
     assert await asyncio.gather(*asking) == [f"{n}!" for n in range(10)]
     await site.close(client)
@@ -195,10 +197,12 @@ async def test_an_answer_that_cannot_travel_is_an_error_of_its_own_caller_only()
     asking = [asyncio.create_task(client.submit(text)) for text in "ab"]
     batch = await site.batch(2)
     batch.settle([object(), "B"], inference=0.1)
-    with pytest.raises(RunnerFailed, match=r"builtins\.object cannot travel"):
+    with pytest.raises(
+        RunnerFailed, match=r"result cannot be returned: a value of type builtins\.object"
+    ):
         await asking[0]
     assert await asking[1] == "B"
-    with pytest.raises(RunnerFailed, match="cannot be sent"):
+    with pytest.raises(RunnerFailed, match="input cannot be submitted: a value of type"):
         await client.submit(object())
     await site.close(client)
 
@@ -251,7 +255,7 @@ async def test_an_engine_that_dies_is_a_503_for_all_in_flight_until_the_next_one
     client = await site.front()
     asking = [asyncio.create_task(client.submit(text)) for text in "ab"]
     await site.until(waiting=2)
-    site.receptions[0]._channel._abort()  # type: ignore[union-attr]  # it is attached
+    site.sessions[0]._channel._abort()  # type: ignore[union-attr]  # it is attached
     for each in asking:
         with pytest.raises(NotReady, match="was lost") as gone:
             await each
@@ -276,8 +280,8 @@ def test_what_was_sent_before_the_engine_was_there_is_answered(make_loop: Any) -
         early = asyncio.create_task(client.submit_all(["a", "b"]))
         for _ in range(3):  # it is written at the end of the tick it is made in
             await asyncio.sleep(0)
-        site.receptions.append(Reception(site.collector, "front-0"))
-        await site.receptions[0].attach(ours)
+        site.sessions.append(FrontendSession(site.collector, "front-0"))
+        await site.sessions[0].attach(ours)
         with pytest.raises(Overloaded):
             await asyncio.wait_for(early, PATIENCE)
         await site.close(client)
@@ -308,23 +312,25 @@ async def test_nonsense_is_refused_before_it_leaves() -> None:
 
 
 @pytest.mark.parametrize(
-    "sent",
+    "data",
     [
         b"GET / HTTP/1.1\r\n\r\n",
-        codec.hello() + codec.failed(1, NotReady("x", 1.0)),
-        codec.hello() + codec.submit(Submit(1, 9e9, 99, None, [1], ["a"])),
-        codec.hello() + 2 * codec.submit(Submit(1, 9e9, 3, None, [1], ["a"])),
+        sent(Hello(), CallFailed.of(1, NotReady("x", 1.0))),
+        sent(Hello(), Submit(1, 9e9, 99, None, [1], ["a"])),
+        sent(Hello(), Submit(1, 9e9, 3, None, [1], ["a", "b"])),
+        sent(Hello(), Submit(1, 9e9, 3, b"\xff", [1], ["a"])),
+        sent(Hello(), *[Submit(1, 9e9, 3, None, [1], ["a"])] * 2),
     ],
 )
 def test_a_front_that_sends_what_no_front_sends_is_cut_off_with_all_it_had(
-    sent: bytes, caplog: pytest.LogCaptureFixture
+    data: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def test() -> None:
         site = Site()
         ours, theirs = socket.socketpair()
-        reception = Reception(site.collector, "front-0", on_lost=lambda _: site.lost.set())
-        await reception.attach(ours)
-        theirs.sendall(sent)
+        session = FrontendSession(site.collector, "front-0", on_lost=lambda _: site.lost.set())
+        await session.attach(ours)
+        theirs.sendall(data)
         await site.lost.wait()
         theirs.close()
         now = site.collector.snapshot()
@@ -332,15 +338,15 @@ def test_a_front_that_sends_what_no_front_sends_is_cut_off_with_all_it_had(
         assert now.accepted == now.cancelled
 
     run_async(test())
-    assert "front-0 sent what cannot be read, and is cut off" in caplog.text
+    assert "front-0 sent what cannot be read, closing its connection" in caplog.text
 
 
 @on_a_loop
 async def test_each_side_is_told_what_it_asks_for() -> None:
     site = Site()
     client = await site.front()
-    assert await client.ask("something") == ["something", "of the engine"]
-    assert await site.receptions[0].ask("tally", 10.0) == ["tally", "of a front"]
+    assert await client.query("something") == ["something", "of the engine"]
+    assert await site.sessions[0].query("tally", 10.0) == ["tally", "of a front"]
     await site.close(client)
 
 
@@ -354,7 +360,7 @@ async def test_a_snapshot_is_the_same_on_the_other_side() -> None:
     theirs = await client.snapshot()
     assert (theirs.accepted, theirs.ok, theirs.ready) == (2, 2, True)
     ours = site.collector.snapshot()
-    assert snapshot_from(json.loads(json.dumps(told_snapshot(ours)))) == ours
+    assert snapshot_from(Reply.of(1, ours).value()) == ours
     await site.close(client)
 
 
@@ -369,7 +375,7 @@ async def test_who_does_not_answer_in_time_is_given_up() -> None:
     client = RemoteClient(site.clock, 60.0, hang)
     await site.join(client)
     with pytest.raises(NotReady, match="front-0 does not answer"):
-        await site.receptions[0].ask("tally", 0.01)
+        await site.sessions[0].query("tally", 0.01)
     await site.close(client)
 
 
@@ -391,16 +397,16 @@ async def test_equal_inputs_of_two_fronts_share_a_row() -> None:
 def test_a_front_that_reads_no_more_does_not_keep_the_engine(
     make_loop: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(channel, "_PATIENCE", 0.01)
+    monkeypatch.setattr(channel, "_CLOSE_TIMEOUT", 0.01)
 
     async def test() -> None:
         site = Site()
         ours, theirs = socket.socketpair()
-        reception = Reception(site.collector, "front-0", on_lost=lambda _: site.lost.set())
-        await reception.attach(ours)
-        assert reception._channel is not None
-        reception._channel.send(codec.told(1, "x" * 10_000_000))  # no socket holds so much
-        await asyncio.wait_for(reception.close(), PATIENCE)
+        session = FrontendSession(site.collector, "front-0", on_lost=lambda _: site.lost.set())
+        await session.attach(ours)
+        assert session._channel is not None
+        session._channel.send(Reply(1, b"x" * 10_000_000))  # no socket holds so much
+        await asyncio.wait_for(session.close(), PATIENCE)
         assert site.lost.is_set()
         theirs.close()
 
