@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from batcher.collector import Collector
 from batcher.errors import BatcherError, Draining, OutOfMemory, RunnerFailed, WorkerLost
 from batcher.request import Batch, Payload
-from batcher.runner import Host, Reply, as_outcome, explain, run_on
+from batcher.runner import Host, Reply, RunnerInfo, as_outcome, explain, run_on
 from batcher.supervision.recovery import LOSSES_OF_A_CULPRIT, Step, next_step
 
 _log = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ class BatchingThread:
             return
         if reply is not None:
             self._starts = 0
-            self._hear(reply)
+            self._on_info(reply)
             sent[0].settle(reply.results, reply.seconds)
             sent.popleft()
 
@@ -170,7 +170,7 @@ class BatchingThread:
         seconds = 0.0
         try:
             reply = run_on(self._host, [self._canary], batch.patience)
-            self._hear(reply)
+            self._on_info(reply)
             failure = as_outcome(reply.results[0])
             if failure is not None:
                 raise failure
@@ -187,15 +187,15 @@ class BatchingThread:
         finally:
             batch.settle((), seconds)
 
-    def _hear(self, reply: Reply) -> None:
-        if reply.news is not None:
-            self._collector.replica_news(self._replica, reply.news)
+    def _on_info(self, reply: Reply) -> None:
+        if reply.info is not None:
+            self._collector.replica_changed(self._replica, reply.info)
 
     # Starts
 
     def _start_first(self) -> None:
         try:
-            facts = self._host.start()
+            info = self._host.start()
         except BatcherError as error:
             _log.error("replica %d did not start: %s", self._replica, error)
             self._starts = 2  # what kept it from starting may take a moment to go away
@@ -205,12 +205,12 @@ class BatchingThread:
             self._on_tried(RunnerFailed(explain(error)))
             raise
         else:
-            self._up(facts)
+            self._up(info)
             self._on_tried(None)
 
-    def _up(self, facts: Mapping[str, object]) -> None:
+    def _up(self, info: RunnerInfo) -> None:
         self._has_been_tried = False
-        self._collector.replica_up(self._replica, facts)
+        self._collector.replica_up(self._replica, info)
         if self._host.lost is not None:  # it has died since, and said so before it was up
             self._collector.replica_down(self._replica, self._host.lost)
         self._on_up()
@@ -229,10 +229,10 @@ class BatchingThread:
             if self._closing.wait(delay):
                 return
             try:
-                facts = self._host.start()
+                info = self._host.start()
             except BatcherError as error:
                 why = str(error)
                 _log.error("replica %d did not start: %s", self._replica, error)
             else:
-                self._up(facts)
+                self._up(info)
                 return

@@ -13,7 +13,7 @@ import logging
 import math
 import threading
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from batcher.clock import Clock
@@ -27,7 +27,7 @@ from batcher.errors import (
 from batcher.ledger import Ledger
 from batcher.limits import Limits
 from batcher.request import Answer, Batch, BatchReport, Outcome, Request, Sink, State
-from batcher.runner import as_outcome
+from batcher.runner import RunnerInfo, as_outcome
 from batcher.scheduling.arrays import is_array
 from batcher.scheduling.schedule import Schedule
 from batcher.scheduling.sharing import Sharing, Sorted, join
@@ -141,14 +141,15 @@ class Collector:
         _deliver(settled)
         return batch
 
-    def replica_up(self, replica: int, facts: Mapping[str, object]) -> None:
+    def replica_up(self, replica: int, info: RunnerInfo) -> None:
         with self._lock:
-            self._replicas.came_up(replica, facts, self.clock.now())
+            self._replicas.came_up(replica, info, self.clock.now())
             self._call_all()
 
-    def replica_news(self, replica: int, facts: Mapping[str, object]) -> None:
+    def replica_changed(self, replica: int, info: RunnerInfo) -> None:
+        """It is up, and what its runner reports has changed."""
         with self._lock:
-            self._replicas.has_news(replica, facts)
+            self._replicas.changed(replica, info)
 
     def replica_down(self, replica: int, reason: str) -> None:
         """A worker is gone: its thread stops taking batches until replica_up. Says why, once.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from batcher.request import BatchReport
+from batcher.runner import RunnerInfo
 
 
 def _geometric(first: float, ratio: float, count: int) -> tuple[float, ...]:
@@ -63,7 +64,7 @@ class ReplicaSnapshot:
     busy: bool
     busy_seconds: float  # with a batch, in all
     busy_ratio: float  # of the last minute
-    facts: Mapping[str, object]  # what warm_up returned
+    info: RunnerInfo  # what it reported when it last came up, or since
     restarts: Mapping[str, int]  # by reason
     reason: str  # why it was last lost or did not start; empty: never
     retry_in: float  # seconds until it is started again; 0 while up or starting

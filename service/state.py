@@ -77,8 +77,7 @@ class AppState:
         if self.served is not None and self.served.dimension is not None:
             return self.served.dimension
         snapshot = await self.client.snapshot()
-        known = snapshot.replicas[0].facts.get("dimension") if snapshot.replicas else None
-        return known if isinstance(known, int) else None
+        return snapshot.replicas[0].info.dimension if snapshot.replicas else None
 
     async def run(
         self,

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from batcher.limits import Limits
+from batcher.runner import ProfilePoint
 from batcher.scheduling.busy import Busy
 from batcher.scheduling.cost import CostModel
 from batcher.scheduling.memory_ceiling import MemoryCeiling
@@ -66,18 +68,19 @@ class Device:
         self.ran_at = -math.inf  # the end of the last batch that ran
         self.padding = 1.0  # tokens as run for each useful one, in recent batches
 
-    def came_up(self, profile: object, padding_free: bool = False) -> None:
-        """`profile`: (size, tokens as run, seconds) of a few batches, as the runner measured them;
-        anything else teaches nothing."""
+    def came_up(self, profile: Sequence[ProfilePoint], padding_free: bool = False) -> None:
+        """`profile`: a few batches, as the runner measured them. One that holds an impossible
+        measurement teaches nothing."""
         self.is_up, self.padding_free = True, padding_free
-        points = _points(profile)
-        if not points or self.cost.observations:  # in a later life what has been learned stays
+        if not profile or not all(map(_is_possible, profile)):
             return
-        self.cost.seed(points)
+        if self.cost.observations:  # in a later life what has been learned stays
+            return
+        self.cost.seed(profile)
         if self._learns_budget:
             budget = self.cost.token_budget()
             self.max_batch_tokens = min(MOST_TOKENS, max(_LEAST_TOKENS, budget))
-        self.set_pace(min(tokens / size for size, tokens, _ in points))  # until one has run
+        self.set_pace(min(tokens / size for size, tokens, _ in profile))  # until one has run
 
     def runs(self, size: int, longest: int, useful_tokens: int) -> int:
         """The tokens of such a batch as it is run: with their padding, if it is padded."""
@@ -146,17 +149,6 @@ class Device:
         return f"<Device {self.cost!r}, {self.batches} batches>"
 
 
-def _points(profile: object) -> list[tuple[int, int, float]]:
-    if not isinstance(profile, list | tuple):
-        return []
-    points = []
-    for point in profile:
-        if not isinstance(point, list | tuple) or len(point) != 3:
-            return []
-        if not all(isinstance(value, int | float) and math.isfinite(value) for value in point):
-            return []
-        size, tokens, seconds = point
-        if size < 1 or tokens < 1 or seconds <= 0.0:
-            return []
-        points.append((int(size), int(tokens), float(seconds)))
-    return points
+def _is_possible(point: ProfilePoint) -> bool:
+    size, tokens, seconds = point
+    return size >= 1 and tokens >= 1 and 0.0 < seconds < math.inf

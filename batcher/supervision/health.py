@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from batcher.errors import NotReady
+from batcher.runner import RunnerInfo
 from batcher.scheduling.replica_model import Device
 from batcher.snapshot import ReplicaSnapshot
 from batcher.supervision.replica import Replica
@@ -17,12 +18,12 @@ class Replicas:
         self._all = [Replica(index, device) for index, device in enumerate(devices)]
         self.is_hopeful = False  # there is one that is up or soon will be
 
-    def came_up(self, replica: int, facts: Mapping[str, object], now: float) -> None:
-        self._all[replica].came_up(facts, now)
+    def came_up(self, replica: int, info: RunnerInfo, now: float) -> None:
+        self._all[replica].came_up(info, now)
         self._look()
 
-    def has_news(self, replica: int, facts: Mapping[str, object]) -> None:
-        self._all[replica].has_news(facts)
+    def changed(self, replica: int, info: RunnerInfo) -> None:
+        self._all[replica].changed(info)
 
     def went_down(self, replica: int, reason: str) -> bool:
         """False: it was down already, and why is known."""

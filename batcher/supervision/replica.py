@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 
+from batcher.runner import RunnerInfo
 from batcher.scheduling.replica_model import Device
 from batcher.snapshot import ReplicaSnapshot, ReplicaState
 
@@ -24,7 +24,7 @@ class Replica:
         self._tried_at = float("-inf")  # the last canary
         self._is_untried = True  # no run yet in this life
         self._retry_at = 0.0
-        self._facts: Mapping[str, object] = {}
+        self._info = RunnerInfo()
         self.restarts: Counter[str] = Counter()
 
     @property
@@ -36,16 +36,16 @@ class Replica:
         """Up, or so soon that it is worth waiting for."""
         return self.state in ("up", "restarting")
 
-    def came_up(self, facts: Mapping[str, object], now: float) -> None:
-        self.state, self._facts = "up", facts
-        self.device.came_up(facts.get("profile"), facts.get("padding_free") is True)
+    def came_up(self, info: RunnerInfo, now: float) -> None:
+        self.state, self._info = "up", info
+        self.device.came_up(info.profile, info.padding_free)
         self.last_ok = now  # its warm-up did
         self._is_untried = True
 
-    def has_news(self, facts: Mapping[str, object]) -> None:
-        """Of those that it came up with, these have changed."""
-        self._facts = {**self._facts, **facts}
-        self.device.padding_free = self._facts.get("padding_free") is True
+    def changed(self, info: RunnerInfo) -> None:
+        """What its runner reports has changed since it came up."""
+        self._info = info
+        self.device.padding_free = info.padding_free
 
     def went_well(self, now: float) -> None:
         self.last_ok = now
@@ -96,7 +96,7 @@ class Replica:
             busy=device.batches > 0,
             busy_seconds=device.busy.seconds(now),
             busy_ratio=device.busy.share(now),
-            facts=dict(self._facts),
+            info=self._info,
             restarts=dict(self.restarts),
             reason=self.reason,
             retry_in=self.retry_in(now),

@@ -22,17 +22,18 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from batcher.errors import RunnerFailed
-from batcher.request import Payload
 from batcher.runner import (
-    News,
+    InfoChanges,
+    Launcher,
     Reply,
     Runner,
     RunnerFactory,
+    RunnerInfo,
     as_outcome,
     explain,
     is_device_lost,
@@ -55,7 +56,8 @@ def main(factory: RunnerFactory, channel: socket.socket, output: Connection) -> 
     threading.Thread(target=_leave_with_parent, name="parent-watch", daemon=True).start()
     try:
         runner = factory()
-        facts = {"pid": os.getpid(), **runner.warm_up()}
+        info = RunnerInfo.from_facts(runner.warm_up())
+        info = replace(info, pid=info.pid or os.getpid())
     except Exception as error:
         traceback.print_exc()
         _send(pipe, 0, Failed(explain(error)))
@@ -64,11 +66,11 @@ def main(factory: RunnerFactory, channel: socket.socket, output: Connection) -> 
     gc.freeze()  # a later collection need not walk over the model
     inbox = _Inbox(pipe, runner)
     inbox.start()
-    _send(pipe, 0, Ready(facts))
-    news = News(runner)
+    _send(pipe, 0, Ready(info))
+    changes = InfoChanges(runner, info)
     ended = 0.0  # when the last run did
     while (begun := inbox.get()) is not None:
-        answer = _answer(begun, ended, news)
+        answer = _answer(begun, ended, changes)
         ended = time.perf_counter()
         _send(pipe, begun.number, answer)
     runner.close()
@@ -90,9 +92,7 @@ class _Inbox:
     def __init__(self, pipe: Pipe, runner: Runner) -> None:
         self._pipe = pipe
         self._run = runner.run
-        self._launch: Callable[[Sequence[Payload]], Callable[[], Sequence[Any]]] | None = getattr(
-            runner, "launch", None
-        )
+        self._launch = runner.launch if isinstance(runner, Launcher) else None
         self._begun: queue.SimpleQueue[_Begun | None] = queue.SimpleQueue()
 
     def start(self) -> None:
@@ -132,14 +132,14 @@ def _raise(error: BaseException) -> Sequence[Any]:
     raise error
 
 
-def _answer(begun: _Begun, ended: float, news: News) -> Done | Failed:
+def _answer(begun: _Begun, ended: float, changes: InfoChanges) -> Done | Failed:
     """`ended`: when the device was last free."""
     started = time.perf_counter() if begun.started is None else max(begun.started, ended)
     try:
         results = begun.finish()
         seconds = time.perf_counter() - started
         listed = one_each(results, begun.size)
-        changed = news.next()
+        info = changes.next()
     except Exception as error:
         traceback.print_exc()
         reason = str(error) if isinstance(error, RunnerFailed) else explain(error)
@@ -150,7 +150,7 @@ def _answer(begun: _Begun, ended: float, news: News) -> Done | Failed:
     if not hasattr(results, "dtype"):  # an array crosses faster whole than row by row
         # An exception of the model's own may pickle and yet not unpickle: it crosses as its text.
         results = [as_outcome(result) or result for result in listed]
-    return Done(Reply(results, seconds, changed))
+    return Done(Reply(results, seconds, info))
 
 
 def _send(pipe: Pipe, number: int, message: Ready | Done | Failed) -> None:

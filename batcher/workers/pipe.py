@@ -14,11 +14,11 @@ import pickle
 import select
 import socket
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from batcher.request import Payload
-from batcher.runner import Reply
+from batcher.runner import Reply, RunnerInfo
 
 HEAD = struct.Struct(">4sQQ")  # the mark, the number, how many bytes follow
 MARK = b"btch"
@@ -45,7 +45,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    facts: Mapping[str, object]
+    info: RunnerInfo
 
 
 class NotAMessage(Exception):

@@ -15,13 +15,13 @@ import pickle
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 
 from batcher.clock import Clock, MonotonicClock
 from batcher.errors import OutOfMemory, RunnerFailed, WorkerLost
 from batcher.request import Payload
-from batcher.runner import Reply, RunnerFactory, explain
+from batcher.runner import Reply, RunnerFactory, RunnerInfo, explain
 from batcher.workers.child import main
 from batcher.workers.pipe import Done, Failed, NotAMessage, Pipe, Ready, Run, pack
 from batcher.workers.watchdog import Watchdog
@@ -73,7 +73,7 @@ class ProcessHost:
         self._start_seconds: float | None = None  # of the first start that went well
         self._starting = threading.Lock()  # kill() against the instant of birth, nothing else
 
-    def start(self) -> Mapping[str, object]:
+    def start(self) -> RunnerInfo:
         self._reap()
         self._last_words.clear()
         self.lost, self._why = None, ""
@@ -98,7 +98,7 @@ class ProcessHost:
         if not isinstance(message, Ready):
             raise self._garbage(f"{type(message).__name__} when it should be ready")
         self._start_seconds = self._start_seconds or self._clock.now() - started
-        return message.facts
+        return message.info
 
     def send(self, payloads: Sequence[Payload], patience: float) -> None:
         if self._pipe is None:

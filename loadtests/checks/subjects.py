@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 from batcher.collector import Collector
 from batcher.limits import Limits
 from batcher.request import Batch, Request, State
+from batcher.runner import RunnerInfo
 from batcher.scheduling.keys import key_of
 from batcher.scheduling.schedule import Schedule
 from loadtests.theory.length_split import Device
@@ -15,11 +16,11 @@ from loadtests.theory.length_split import Device
 LIMIT = 32  # Of a batch.
 DEVICE = Device(fixed=0.050, per_token=40e-6, limit=LIMIT)
 # What a warm-up would have measured: size, padded tokens, seconds.
-PROFILE = [
-    [size, size * longest, DEVICE.time(size, longest)]
+PROFILE = tuple(
+    (size, size * longest, DEVICE.time(size, longest))
     for size in (1, 4, 16, 32)
     for longest in (8, 32, 128)
-]
+)
 
 
 class Nowhere:
@@ -114,7 +115,7 @@ class Whole:
     def __init__(self, limit: int = LIMIT) -> None:
         self.clock = VirtualClock()
         self._collector = Collector(Limits(max_batch_size=limit), self.clock)
-        self._collector.replica_up(0, {"profile": PROFILE})
+        self._collector.replica_up(0, RunnerInfo(profile=PROFILE))
         self._batch: Batch | None = None
 
     def submit(self, request: Request) -> None:

@@ -67,10 +67,7 @@ async def stats(state: AppState, exchange: Exchange) -> None:
             "version": state.version,
             "ready": _why_not(state, snapshot) is None,
             **dataclasses.asdict(snapshot),
-            "replicas": [
-                {**dataclasses.asdict(each), "up": each.up, "ready": each.ready}
-                for each in snapshot.replicas
-            ],
+            "replicas": [_replica(each) for each in snapshot.replicas],
             "http": routes,
             **({"fronts": {str(n): up for n, up in whole.fronts.items()}} if whole.fronts else {}),
         },
@@ -113,6 +110,12 @@ def _describe(report: BatchReport, now: float) -> dict[str, object]:
         "inference_ms": round(report.inference * 1e3, 3),
         "closed_ago_s": round(now - report.closed, 3),
     }
+
+
+def _replica(snapshot: ReplicaSnapshot) -> dict[str, object]:
+    shown = {**dataclasses.asdict(snapshot), "up": snapshot.up, "ready": snapshot.ready}
+    del shown["info"]
+    return {**shown, "facts": snapshot.info.facts()}
 
 
 def _why_not(state: AppState, snapshot: Snapshot) -> str | None:

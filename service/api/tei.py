@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
+from batcher.runner import RunnerInfo
 from batcher.scheduling.replica_model import MOST_TOKENS
 from service.api import schemas
 from service.api.routes import INFERENCE, NEEDS_MODEL, Route, WireProtocol
@@ -115,14 +116,14 @@ def _check_options(served: ServedModel, body: EmbedBody) -> None:
 async def info(state: AppState, exchange: Exchange) -> None:
     settings, served = state.settings, state.model()
     snapshot = await state.client.snapshot()
-    facts = snapshot.replicas[0].facts if snapshot.replicas else {}
+    runner = snapshot.replicas[0].info if snapshot.replicas else RunnerInfo()
     failed: dict[str, str] = {}
     for replica in snapshot.replicas:
-        failed.update(replica.facts.get("backend_failed") or {})  # type: ignore[call-overload]  # reasons by name
+        failed.update(replica.info.backend_failed)
     body = {
         "model_id": served.name,
         "model_sha": None,
-        "model_dtype": facts.get("dtype"),
+        "model_dtype": runner.dtype or None,
         "served_model_name": served.name,
         "model_type": {"embedding": {"pooling": served.pooling}},
         "max_concurrent_requests": settings.max_queue_size,
@@ -137,15 +138,15 @@ async def info(state: AppState, exchange: Exchange) -> None:
         "version": state.version,
         "sha": None,
         "docker_label": None,
-        "device": facts.get("device"),
-        "backend": facts.get("backend"),
-        "backend_chosen": facts.get("backend_chosen"),
+        "device": runner.device or None,
+        "backend": runner.backend or None,
+        "backend_chosen": runner.backend_chosen or None,
         "backend_failed": failed or None,
-        "compile": facts.get("compile"),
+        "compile": runner.compile or None,
         "dimension": await state.dimension(),
         "replicas": len(snapshot.replicas),
         "places": [
-            {"device": each.facts.get("placed_on"), "cores": each.facts.get("cores")}
+            {"device": each.info.placed_on or None, "cores": each.info.cores or None}
             for each in snapshot.replicas
         ],
         "isolation": settings.isolation,

@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from batcher.runner import Runner
+from batcher.runner import Informing, Launcher, Runner, RunnerInfo
 from service.models import RunnerConfig, create_runner
 from service.placement import memory
 
@@ -30,42 +31,44 @@ class Placed:
     def __init__(self, runner: Runner, config: RunnerConfig) -> None:
         self._runner = runner
         self._config = config
+        self._informing: Informing | None = None
         self.launch: Callable[[Sequence[Any]], Callable[[], Sequence[Any]]] | None = None
 
-    def warm_up(self) -> Mapping[str, object]:
-        facts = dict(self._runner.warm_up())
+    def warm_up(self) -> RunnerInfo:
+        info = RunnerInfo.from_facts(self._runner.warm_up())
         # Not before: only its backend says whether it can, see EncoderRunner.
-        self.launch = getattr(self._runner, "launch", None)
+        self._informing = self._runner if isinstance(self._runner, Informing) else None
+        self.launch = self._runner.launch if isinstance(self._runner, Launcher) else None
         config = self._config
-        if config.device != "auto":
-            facts["placed_on"] = config.device
-        if config.cores:
-            facts["cores"] = ranges(config.cores)
-        if config.gpu_uuid:
-            facts["gpu_uuid"] = config.gpu_uuid
+        info = replace(
+            info,
+            placed_on=config.device if config.device != "auto" else info.placed_on,
+            cores=ranges(config.cores) or info.cores,
+            gpu_uuid=config.gpu_uuid or info.gpu_uuid,
+        )
         measured, host = memory.measure_host(), 0
         if config.device.startswith("cuda"):
             host = measured[1] if measured is not None else 0
             measured = memory.measure_cuda(config.device) if "torch" in sys.modules else None
         if measured is not None:
             least, most = measured
-            facts["memory_bytes"] = most
+            info = replace(info, memory_bytes=most)
             # With a profile from the cache, no large batch has run yet.
-            has_run_all = facts.get("profile_source") == "measured"
+            has_run_all = info.profile_source == "measured"
             if (
                 config.memory_note
                 and has_run_all
                 and (why := memory.note(config.memory_note, least, most, host))
             ):
                 print(why, flush=True)
-        return facts
+        return info
 
     def run(self, payloads: Sequence[Any]) -> Sequence[Any]:
         return self._runner.run(payloads)
 
     @property
-    def news(self) -> object:
-        return getattr(self._runner, "news", None)
+    def news(self) -> Mapping[str, object] | None:
+        return self._informing.news if self._informing is not None else None
 
     def close(self) -> None:
         self._note_more()

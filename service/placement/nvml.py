@@ -75,8 +75,8 @@ def is_installed() -> bool:
 
 def devices_in(snapshot: Snapshot) -> dict[str, str]:
     """The CUDA devices that replicas have come up on, with their UUIDs."""
-    facts = [replica.facts for replica in snapshot.replicas]
-    return {str(each["placed_on"]): str(each["gpu_uuid"]) for each in facts if "gpu_uuid" in each}
+    infos = [replica.info for replica in snapshot.replicas]
+    return {each.placed_on: each.gpu_uuid for each in infos if each.gpu_uuid}
 
 
 class Driver:

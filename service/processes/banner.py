@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 
 from batcher import ReplicaSnapshot, Snapshot
+from batcher.runner import RunnerInfo
 from batcher.scheduling.replica_model import MOST_TOKENS
 from service.catalog import ServedModel
 from service.settings import Settings
@@ -18,16 +19,16 @@ def banner(
     settings: Settings, served: ServedModel, snapshot: Snapshot, port: int, fronts: int = 0
 ) -> str:
     """`fronts`: HTTP processes beside the engine's; 0: it is all one."""
-    facts = next((replica.facts for replica in snapshot.replicas if replica.up), {})
+    info = next((replica.info for replica in snapshot.replicas if replica.up), RunnerInfo())
     host = settings.host if settings.host not in ("0.0.0.0", "::") else "127.0.0.1"
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     up = sum(replica.up for replica in snapshot.replicas)
-    dimension = served.dimension or facts.get("dimension", "?")
+    dimension = served.dimension or info.dimension or "?"
     length = f", at most {served.max_length} tokens" if served.max_length else ""
     rows = {
         "model": served.name,
-        "runs on": f"{facts.get('device', '?')}, {facts.get('dtype', '?')}"
-        + (f", backend {facts['backend']}" if "backend" in facts else ""),
+        "runs on": f"{info.device or '?'}, {info.dtype or '?'}"
+        + (f", backend {info.backend}" if info.backend else ""),
         "vectors": f"{dimension} numbers{length}",
         "batches": f"up to {settings.max_batch_size} requests or {_tokens(settings, snapshot)};"
         f" {settings.max_queue_size} may wait",
@@ -45,13 +46,12 @@ def banner(
 
 def _places(replicas: Sequence[ReplicaSnapshot]) -> str:
     """One after the other, where there are several and it is known."""
-    facts = [each.facts for each in replicas]
-    if len(facts) < 2 or not any("placed_on" in each for each in facts):
+    infos = [each.info for each in replicas]
+    if len(infos) < 2 or not any(each.placed_on for each in infos):
         return ""
     places = [
-        f"{each.get('placed_on', 'not up yet')}"
-        + (f" cores {each['cores']}" if "cores" in each else "")
-        for each in facts
+        (each.placed_on or "not up yet") + (f" cores {each.cores}" if each.cores else "")
+        for each in infos
     ]
     shown = ", ".join(places[:_SHOWN])
     return f": {shown}" + (", …" if len(places) > _SHOWN else "")

@@ -176,6 +176,11 @@ class OddFacts(Echo):
         return {"lambda": lambda: None}
 
 
+class WrongFacts(Echo):
+    def warm_up(self) -> Mapping[str, object]:
+        return {"dimension": "384 numbers"}
+
+
 class LeavesANote(Obedient):
     def __init__(self, path: str) -> None:
         self.path = path

@@ -6,7 +6,7 @@ import math
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -17,11 +17,12 @@ from batcher.collector import Collector
 from batcher.errors import BatcherError, Draining, RunnerFailed, WorkerLost
 from batcher.limits import Limits
 from batcher.request import Request
-from batcher.runner import Reply
+from batcher.runner import Reply, RunnerInfo
 from batcher.scheduling import policy
 from tests.fakes import PATIENCE, FakeClock, RecordingSink, Signal, join, request, until
 
 Act = Callable[[], Any]
+LIFE = RunnerInfo(details={"life": 1})
 
 
 class ScriptedHost:
@@ -37,12 +38,12 @@ class ScriptedHost:
         self.holds_two = False
         self.sent: deque[tuple[Sequence[Any], float]] = deque()
 
-    def start(self) -> Mapping[str, object]:
+    def start(self) -> RunnerInfo:
         self.lost = None
         self.sent.clear()
         self.started.give()
         self._act(self.starts)
-        return {"life": 1}
+        return LIFE
 
     def send(self, payloads: Sequence[Any], patience: float) -> None:
         self.sent.append((payloads, patience))
@@ -134,10 +135,10 @@ def raising(error: BaseException) -> Act:
     return act
 
 
-def test_it_is_up_before_it_says_so_and_has_the_facts(stage: Stage) -> None:
+def test_it_is_up_before_it_says_so_and_has_the_info(stage: Stage) -> None:
     assert stage.start() is None
     (replica,) = stage.collector.snapshot().replicas
-    assert (replica.up, dict(replica.facts)) == (True, {"life": 1})
+    assert (replica.up, replica.info) == (True, LIFE)
     assert stage.ask("a").value == "a"
 
 
@@ -234,19 +235,20 @@ def test_a_bug_in_the_host_ends_the_thread_but_not_without_an_answer(stage: Stag
     assert isinstance(stage.crashes.get(timeout=PATIENCE), ZeroDivisionError)
 
 
-def test_news_of_the_facts_come_with_an_answer_and_end_with_the_life(stage: Stage) -> None:
+def test_a_change_of_the_info_comes_with_an_answer_and_ends_with_the_life(stage: Stage) -> None:
+    changed = LIFE.updated({"backend": "torch", "padding_free": True})
     stage.host.run = lambda payloads, patience: Reply(  # type: ignore[method-assign]
-        list(payloads), 0.001, {"backend": "torch", "padding_free": True}
+        list(payloads), 0.001, changed
     )
     stage.start()
     stage.ask("a")
     [replica] = stage.collector.snapshot().replicas
-    assert replica.facts == {"life": 1, "backend": "torch", "padding_free": True}
+    assert replica.info is changed
     assert stage.collector._replicas[0].device.padding_free
     stage.host.lost = "signal 9"
     stage.collector.replica_down(0, "signal 9")
     stage.until_started(2)
-    assert stage.collector.snapshot().replicas[0].facts == {"life": 1}
+    assert stage.collector.snapshot().replicas[0].info is LIFE
 
 
 def test_a_host_that_gives_the_wrong_number_of_results_leaves_nobody_waiting(stage: Stage) -> None:

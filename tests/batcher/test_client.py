@@ -15,6 +15,7 @@ from batcher.collector import Collector
 from batcher.errors import DeadlineExceeded, NotReady, Overloaded, RunnerFailed
 from batcher.limits import Limits
 from batcher.request import Batch
+from batcher.runner import RunnerInfo
 from batcher.timeouts import SLOW_AFTER
 from tests.fakes import run_async
 
@@ -23,7 +24,7 @@ class Desk:
     def __init__(self, limits: Limits | None = None, request_timeout: float = 60.0) -> None:
         self.clock = MonotonicClock()
         self.collector = Collector(limits or Limits(), self.clock)
-        self.collector.replica_up(0, {})
+        self.collector.replica_up(0, RunnerInfo())
         self.client = LocalClient(self.collector, asyncio.get_running_loop(), request_timeout)
 
     async def batch(self) -> Batch:

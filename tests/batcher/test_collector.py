@@ -20,6 +20,7 @@ from batcher.errors import (
 )
 from batcher.limits import Limits
 from batcher.request import Answer, Batch, Request, State
+from batcher.runner import RunnerInfo
 from tests.fakes import FakeClock, OutOfEvents, RecordingSink, Signal, VirtualClock, join, request
 
 LINGER = Limits(max_batch_size=3, max_batch_tokens=12, max_wait=0.5)
@@ -33,7 +34,7 @@ class Bench:
         self.collector = Collector(limits or Limits(), self.clock, replicas)
         self.sink = RecordingSink()
         for replica in range(replicas):
-            self.collector.replica_up(replica, {})
+            self.collector.replica_up(replica, RunnerInfo())
 
     def request(self, cost: int = 1, patience: float = float("inf")) -> Request:
         now = self.clock.now()
@@ -371,9 +372,9 @@ def test_a_death_is_counted_once_under_its_reason() -> None:
     bench.collector.replica_down(0, "signal 11")
     (replica,) = bench.collector.snapshot().replicas
     assert (replica.up, dict(replica.restarts)) == (False, {"signal 9": 1})
-    bench.collector.replica_up(0, {"pid": 7})
+    bench.collector.replica_up(0, RunnerInfo(pid=7))
     (replica,) = bench.collector.snapshot().replicas
-    assert (replica.up, dict(replica.facts)) == (True, {"pid": 7})
+    assert (replica.up, replica.info) == (True, RunnerInfo(pid=7))
 
 
 def test_what_waits_when_the_last_replica_dies_is_served_by_the_next() -> None:
@@ -381,7 +382,7 @@ def test_what_waits_when_the_last_replica_dies_is_served_by_the_next() -> None:
     (waits,) = bench.submit()
     bench.collector.replica_down(0, "signal 9")
     (comes,) = bench.submit()
-    bench.collector.replica_up(0, {})
+    bench.collector.replica_up(0, RunnerInfo())
     assert list(bench.take().requests) == [waits, comes]
 
 
@@ -398,7 +399,7 @@ def test_a_replica_that_is_replaced_in_vain_ends_the_waiting_and_says_when_to_co
     assert refused.value.retry_after == 5.0
     (replica,) = bench.collector.snapshot().replicas
     assert (replica.state, replica.reason, replica.retry_in) == ("broken", "no weights", 5.0)
-    bench.collector.replica_up(0, {})
+    bench.collector.replica_up(0, RunnerInfo())
     (served,) = bench.submit()
     assert list(bench.take().requests) == [served]
 
@@ -540,7 +541,7 @@ class Threads:
             for index in range(replicas)
         ]
         for index, thread in enumerate(self.threads):
-            self.collector.replica_up(index, {})
+            self.collector.replica_up(index, RunnerInfo())
             thread.start()
 
     def _main(self, replica: int) -> None:
@@ -705,7 +706,7 @@ def pipelined() -> tuple[Bench, Batch]:
     four; of callers that do not come back."""
     bench = Bench(Limits(max_batch_size=4))
     profile = [(size, size, 0.010 + 0.001 * size) for size in (1, 4, 16)]
-    bench.collector.replica_up(0, {"profile": profile})
+    bench.collector.replica_up(0, RunnerInfo.from_facts({"profile": profile}))
     bench.collector._schedule.handoff = 0.001
     bench.collector._schedule._regroup._share = 0.0
     bench.submit(1, 1, 1, 1)
@@ -753,7 +754,7 @@ def test_there_is_none_of_a_replica_that_is_down_or_an_engine_that_is_closed() -
     bench.clock.step(0.0135)
     bench.collector.replica_down(0, "signal 9")
     assert bench.collector.next_ahead(running) is None
-    bench.collector.replica_up(0, {})
+    bench.collector.replica_up(0, RunnerInfo())
     bench.collector.close(Draining("closed", 1.0))
     assert bench.collector.next_ahead(running) is None
 
@@ -795,7 +796,7 @@ def test_work_is_for_the_free_replica_that_would_do_it_first() -> None:
 
 def test_a_batch_of_a_runner_without_padding_has_the_tokens_that_it_runs() -> None:
     bench = Bench()
-    bench.collector.replica_up(0, {"padding_free": True})
+    bench.collector.replica_up(0, RunnerInfo(padding_free=True))
     bench.submit(2, 3, 40)
     batch = bench.take()
     assert (batch.tokens, batch.useful_tokens) == (45, 45)
@@ -836,7 +837,7 @@ def test_a_call_that_a_replica_gets_as_it_goes_down_is_passed_on() -> None:
 
     collector, sink = Collector(Limits(), Clock(), 2), RecordingSink()
     for replica in range(2):
-        collector.replica_up(replica, {})
+        collector.replica_up(replica, RunnerInfo())
     taken: list[Batch | None] = []
     other = threading.Thread(target=lambda: taken.append(collector.next_batch(1)), name="other")
     other.start()

@@ -29,6 +29,7 @@ from batcher.errors import (
 )
 from batcher.limits import Limits
 from batcher.request import Answer, Batch, Request, is_bulk
+from batcher.runner import RunnerInfo
 from batcher.scheduling.policy import MOST_PASSED
 from batcher.scheduling.replica_model import Device
 from tests.batcher.conftest import examples
@@ -93,7 +94,9 @@ class CollectorMachine(RuleBasedStateMachine):
             for long in (1, 8, 30)
         ]
         for replica in self.replicas:
-            self.collector.replica_up(replica, {"profile": points} if is_known else {})
+            self.collector.replica_up(
+                replica, RunnerInfo(profile=tuple(points) if is_known else ())
+            )
             self.up.add(replica)
 
     # What happens from outside
@@ -309,7 +312,7 @@ class CollectorMachine(RuleBasedStateMachine):
     def worker_comes_back(self, which: int) -> None:
         down = sorted(set(self.replicas) - self.up)
         replica = down[which % len(down)]
-        self.collector.replica_up(replica, {"life": len(self.accepted)})
+        self.collector.replica_up(replica, RunnerInfo.from_facts({"life": len(self.accepted)}))
         self.up.add(replica)
         self.broken.discard(replica)
         self._take_what_is_due()

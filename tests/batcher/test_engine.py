@@ -411,7 +411,7 @@ def test_a_killed_worker_is_replaced_and_the_next_request_served(
             assert second != first
             (replica,) = (await engine.snapshot()).replicas
             assert (replica.up, dict(replica.restarts)) == (True, {"signal 9": 1})
-            assert replica.facts["pid"] == second
+            assert replica.info.pid == second
 
     run_async(main())
     log.wait_for("replica 0 restarts in 0.0 s, attempt 1")
@@ -429,7 +429,7 @@ def test_a_worker_killed_while_idle_is_replaced_before_anyone_asks(leaves_nothin
             engine._threads[0]._host._process.kill()  # type: ignore[attr-defined]
             await asyncio.to_thread(until, engine._collector, restarted)
             (after,) = (await engine.snapshot()).replicas
-            assert after.facts["pid"] != before.facts["pid"]
+            assert after.info.pid != before.info.pid
             assert await engine.submit("a") == "a"
 
     run_async(main())

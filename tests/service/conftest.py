@@ -17,6 +17,7 @@ from batcher import Answer, BatchReport, Snapshot
 from batcher.clock import Clock
 from batcher.collector import Collector
 from batcher.limits import Limits
+from batcher.runner import RunnerInfo
 from service.app import create_app
 from service.catalog import Normalization, ServedModel
 from service.settings import Settings
@@ -81,7 +82,7 @@ class FakeClient:
 
     async def snapshot(self) -> Snapshot:
         if self.up:
-            self.collector.replica_up(0, {"pid": 1, "device": "cpu", "dtype": "float32"})
+            self.collector.replica_up(0, RunnerInfo(pid=1, device="cpu", dtype="float32"))
         return self.collector.snapshot()
 
     @property

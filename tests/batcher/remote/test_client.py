@@ -21,6 +21,7 @@ from batcher.remote.codec import FrameReader, encode
 from batcher.remote.messages import CallFailed, Hello, Json, Message, Reply, Submit, snapshot_from
 from batcher.remote.server import FrontendSession
 from batcher.request import Batch
+from batcher.runner import RunnerInfo
 from tests.fakes import PATIENCE, FakeClock, run_async
 
 
@@ -30,7 +31,7 @@ class Site:
     def __init__(self, limits: Limits | None = None, clock: Clock | None = None) -> None:
         self.clock = clock or MonotonicClock()
         self.collector = Collector(limits or Limits(share_equal=False), self.clock)
-        self.collector.replica_up(0, {"pid": 1})
+        self.collector.replica_up(0, RunnerInfo(pid=1))
         self.sessions: list[FrontendSession] = []
         self.lost = asyncio.Event()
 

@@ -18,6 +18,7 @@ from batcher.limits import Limits
 from batcher.remote.client import RemoteClient
 from batcher.remote.server import FrontendSession
 from batcher.request import Batch
+from batcher.runner import RunnerInfo
 from tests.batcher.conftest import examples
 from tests.batcher.remote.plain_values import is_same, plain_values
 from tests.batcher.test_plain_data import PLAIN, REFUSED
@@ -29,7 +30,7 @@ class Site:
 
     def __init__(self) -> None:
         self.collector = Collector(Limits(share_equal=False), MonotonicClock())
-        self.collector.replica_up(0, {})
+        self.collector.replica_up(0, RunnerInfo())
         self.local = LocalClient(self.collector, asyncio.get_running_loop(), 60.0)
         self.remote = RemoteClient(self.collector.clock, 60.0)
         self.session = FrontendSession(self.collector, "frontend-0")

@@ -11,6 +11,7 @@ from batcher.collector import Collector
 from batcher.errors import Cancelled, DeadlineExceeded, Overloaded, PoisonRequest, RunnerFailed
 from batcher.limits import Limits
 from batcher.request import Answer, Batch, Request, State
+from batcher.runner import RunnerInfo
 from tests.fakes import RecordingSink, VirtualClock, request
 
 
@@ -21,7 +22,7 @@ class Bench:
         self.clock = VirtualClock()
         self.collector = Collector(limits or Limits(), self.clock, 1)
         self.sink = RecordingSink()
-        self.collector.replica_up(0, {})
+        self.collector.replica_up(0, RunnerInfo())
 
     def submit(self, *keys: str, patience: float = float("inf"), **more: Any) -> list[Request]:
         now = self.clock.now()
@@ -44,7 +45,7 @@ class Bench:
     def lose(self, batch: Batch) -> int:
         self.collector.replica_down(0, "signal 9")
         poison = batch.requeue(lost=True)
-        self.collector.replica_up(0, {})
+        self.collector.replica_up(0, RunnerInfo())
         return poison
 
 

@@ -17,6 +17,7 @@ from batcher.collector import Collector
 from batcher.errors import Overloaded
 from batcher.limits import Limits
 from batcher.request import Batch, Request
+from batcher.runner import RunnerInfo
 from batcher.scheduling.simulate import FOREVER, Arrival, Point, SimulatedBatch, latencies, simulate
 from tests.batcher.conftest import examples
 from tests.conftest import EFFORT
@@ -119,7 +120,7 @@ def collect(
     collector = Collector(limits, clock, replicas)
     idle = set(range(replicas))
     for replica in idle:
-        collector.replica_up(replica, {"profile": profile})
+        collector.replica_up(replica, RunnerInfo.from_facts({"profile": profile}))
     refused: list[int] = []
     formed: list[Formed] = []
 

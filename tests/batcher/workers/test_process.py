@@ -20,7 +20,7 @@ import pytest
 
 from batcher.clock import MonotonicClock
 from batcher.errors import OutOfMemory, RunnerFailed, WorkerLost
-from batcher.runner import RunnerFactory, run_on
+from batcher.runner import RunnerFactory, RunnerInfo, run_on
 from batcher.workers import process as worker
 from batcher.workers.process import ProcessHost, describe_exit
 from tests.batcher.runners import (
@@ -35,6 +35,7 @@ from tests.batcher.runners import (
     Obedient,
     OddFacts,
     Returns,
+    WrongFacts,
 )
 from tests.fakes import PATIENCE, LogWatch, children, join
 
@@ -59,7 +60,7 @@ class Hosted:
 
     def start(self) -> int:
         """Returns the worker's process id."""
-        pid = self.host.start()["pid"]
+        pid = self.host.start().pid
         assert isinstance(pid, int)
         return pid
 
@@ -120,10 +121,11 @@ def test_the_run_is_timed_where_it_happens(hosted: Hosted) -> None:
     assert 0.0 < run_on(hosted.host, ["a"], PATIENCE).seconds < 10.0
 
 
-def test_the_facts_of_the_model_come_with_the_process_id() -> None:
+def test_the_info_of_the_runner_comes_with_the_process_id() -> None:
     host = ProcessHost(Obedient, "worker-0", lambda reason: None)
     try:
-        assert host.start() == {"model": "echo", "pid": host._process and host._process.pid}
+        info = host.start()
+        assert info == RunnerInfo(model="echo", pid=host._process and host._process.pid)
     finally:
         host.stop()
 
@@ -334,7 +336,7 @@ from tests.batcher.runners import Obedient
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
     host = ProcessHost(Obedient, "worker-0", lambda reason: None)
-    print(host.start()["pid"], flush=True)
+    print(host.start().pid, flush=True)
     run_on(host, [{payload!r}], 60.0)
     print("hanging", flush=True)
     sys.stdin.read()
@@ -360,7 +362,8 @@ if __name__ == "__main__":
     ("factory", "error", "reason"),
     [
         (DoesNotLoad, RunnerFailed, "^FileNotFoundError: no weights in /nowhere$"),
-        (NoFacts, RunnerFailed, "TypeError"),
+        (NoFacts, RunnerFailed, "no mapping of facts"),
+        (WrongFacts, RunnerFailed, "dimension must be an int"),
         (OddFacts, RunnerFailed, "cannot be sent"),
         (DiesLoading, WorkerLost, r"^worker-0 died \(signal 9\): mapping the weights$"),
         (lambda: Obedient(), RunnerFailed, "worker-0 cannot be started: .*lambda"),

@@ -7,6 +7,7 @@ import pytest
 from pydantic import TypeAdapter
 from starlette.testclient import TestClient
 
+from batcher.runner import RunnerInfo
 from service.api import schemas as shapes
 from service.app import create_app
 from service.state import AppState
@@ -39,7 +40,7 @@ def test_not_ready_says_why_and_when_to_come_back(path: str) -> None:
             return str(answer.json()["reason"])
 
         assert reason() == "worker 0 is loading the model"
-        engine.collector.replica_up(0, {})
+        engine.collector.replica_up(0, RunnerInfo())
         engine.collector.replica_down(0, "signal 9")
         assert reason() == "worker 0 is starting again (signal 9)"
         engine.collector.replica_waits(0, 2.0, "no weights", is_broken=True)

@@ -8,6 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from batcher import Draining
+from batcher.runner import RunnerInfo
 from service.state import AppState
 from tests.service.conftest import FakeClient, is_tei_error, vector_of
 
@@ -123,7 +124,7 @@ def test_info_has_teis_fields_and_ours(http: TestClient) -> None:
 
 def test_info_says_where_each_replica_runs(http: TestClient, engine: FakeClient) -> None:
     engine.up = False
-    engine.collector.replica_up(0, {"placed_on": "cpu", "cores": "1-3"})
+    engine.collector.replica_up(0, RunnerInfo(placed_on="cpu", cores="1-3"))
     assert http.get("/info").json()["places"] == [{"device": "cpu", "cores": "1-3"}]
 
 
@@ -133,6 +134,6 @@ def test_info_says_what_runs_the_model_and_what_came_of_compiling_it(
     assert http.get("/info").json()["backend"] is None  # a runner of the user's own
     facts = {"backend": "torch", "backend_chosen": "measured", "compile": "no C++ compiler"}
     engine.up = False
-    engine.collector.replica_up(0, dict(facts))
+    engine.collector.replica_up(0, RunnerInfo.from_facts(facts))
     info = http.get("/info").json()
     assert {name: info[name] for name in facts} == facts

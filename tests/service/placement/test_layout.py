@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from batcher import Engine
+from batcher.runner import RunnerInfo
 from service import main as launch
 from service.models import RunnerConfig, placed
 from service.placement import cuda, memory
@@ -195,12 +196,9 @@ def test_a_worker_is_bound_before_its_runner_is_made_and_notes_what_it_needs(
     runner = placed.create_placed("transformers", config)
     assert steps == [(0, (1, 2, 5)), "transformers"]
     assert runner.run(["a"]) == ["a"]
-    assert runner.warm_up() == {
-        "profile_source": "measured",
-        "placed_on": "cpu",
-        "cores": "1-2,5",
-        "memory_bytes": 30,
-    }
+    assert runner.warm_up() == RunnerInfo(
+        profile_source="measured", placed_on="cpu", cores="1-2,5", memory_bytes=30
+    )
     assert runner.launch is None  # type: ignore[attr-defined]
     assert memory.noted(note) == Need(10, 30, note)
 
@@ -214,7 +212,7 @@ def test_a_worker_on_a_gpu_notes_what_it_took_of_the_host_too(
     monkeypatch.setattr(memory, "measure_cuda", lambda device: (500, 700))
     monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))  # asked for only where it is
     runner = placed.create_placed("x", RunnerConfig("m", device="cuda:0", memory_note=note))
-    assert runner.warm_up()["memory_bytes"] == 700
+    assert RunnerInfo.from_facts(runner.warm_up()).memory_bytes == 700
     assert memory.noted(note) == Need(500, 700, note, host=30)
 
 
@@ -278,12 +276,12 @@ def test_two_workers_of_the_simulated_runner_have_no_core_in_common() -> None:
             while not all(each.up for each in snapshot.replicas):
                 await engine.submit("the other comes up meanwhile")
                 snapshot = await engine.snapshot()
-            facts: list[Any] = [each.facts for each in snapshot.replicas]
-            return [(each, os.sched_getaffinity(each["pid"])) for each in facts]
+            infos = [each.info for each in snapshot.replicas]
+            return [(each, os.sched_getaffinity(each.pid or 0)) for each in infos]
         finally:
             await engine.close()
 
     (one, its_cores), (other, others_cores) = asyncio.run(asyncio.wait_for(start(), 60))
     assert (its_cores, others_cores) == ({first}, {second})
-    assert (one["cores"], other["cores"]) == (str(first), str(second))
-    assert all(10 * MIB < each["memory_bytes"] < 2000 * MIB for each in (one, other))
+    assert (one.cores, other.cores) == (str(first), str(second))
+    assert all(10 * MIB < (each.memory_bytes or 0) < 2000 * MIB for each in (one, other))

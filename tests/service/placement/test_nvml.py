@@ -11,6 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
+from batcher.runner import RunnerInfo
 from service.observability.gpu_readings import Telemetry
 from service.placement.nvml import FIGURES, Driver, free_memory
 from service.state import AppState
@@ -72,7 +73,7 @@ def with_devices(engine: FakeClient, **uuids: str) -> None:
     engine.up = False
     for number, uuid in enumerate(uuids.values()):
         facts = {"placed_on": f"cuda:{number}", **({"gpu_uuid": uuid} if uuid else {})}
-        engine.collector.replica_up(number, facts)
+        engine.collector.replica_up(number, RunnerInfo.from_facts(facts))
 
 
 def test_readings_are_in_base_units_and_what_a_device_does_not_tell_is_left_out() -> None:

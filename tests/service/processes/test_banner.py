@@ -4,6 +4,7 @@ import asyncio
 
 from batcher.collector import Collector
 from batcher.limits import Limits
+from batcher.runner import RunnerInfo
 from service.processes.banner import banner
 from service.state import AppState
 from tests.fakes import FakeClock
@@ -19,7 +20,7 @@ def test_several_replicas_are_told_with_their_places(front: AppState, engine: Fa
     assert line.endswith("1 of 1 up, isolation process")
     engine.up = False
     engine.collector = Collector(Limits(), FakeClock(), 3)
-    engine.collector.replica_up(0, {"placed_on": "cpu", "cores": "1-3"})
-    engine.collector.replica_up(1, {"placed_on": "cuda:1"})
+    engine.collector.replica_up(0, RunnerInfo(placed_on="cpu", cores="1-3"))
+    engine.collector.replica_up(1, RunnerInfo(placed_on="cuda:1"))
     [line] = [line for line in of(front).splitlines() if "replicas" in line]
     assert line.endswith("2 of 3 up, isolation process: cpu cores 1-3, cuda:1, not up yet")

@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("torch")
 
 from batcher import Engine
+from batcher.runner import RunnerInfo
 from service.models import RunnerConfig
 from service.models.backends import Answers, Ids, Types
 from service.models.backends import fallback as replaceable
@@ -188,25 +189,25 @@ def test_our_own_forward_pass_of_it_is_replaced_too(
     assert runner.news["backend_failed"] == {"torch": "RuntimeError: no such operator"}
 
 
-def test_in_a_worker_nobody_notices_but_the_log_and_the_facts(tmp_path: Path) -> None:
+def test_in_a_worker_nobody_notices_but_the_log_and_the_info(tmp_path: Path) -> None:
     """A real process, and a graph that breaks once it is in service."""
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
     folder = make_tiny(tmp_path, "bert", "mean", normalize=True)
     config = RunnerConfig(str(folder), device="cpu", dtype="float32", backend="onnx", threads=1)
     before, answers, after = asyncio.run(_serve(config))
-    assert (before["backend"], "backend_failed" in before) == ("onnx", False)
+    assert (before.backend, before.backend_failed) == ("onnx", {})
     assert all(np.array_equal(answers[0], each) for each in answers)
-    assert after["provider"] is None  # ONNX Runtime's own fact
+    assert after.details["provider"] is None  # ONNX Runtime's own fact
     np.testing.assert_allclose(np.linalg.norm(answers[0]), 1.0, atol=1e-5)
-    assert (after["backend"], after["pid"]) == ("torch", before["pid"])
-    assert after["backend_failed"] == {"onnx": "RuntimeError: the graph has broken"}
+    assert (after.backend, after.pid) == ("torch", before.pid)
+    assert after.backend_failed == {"onnx": "RuntimeError: the graph has broken"}
 
 
 async def _serve(
     config: RunnerConfig,
-) -> tuple[Mapping[str, object], list[Answers], Mapping[str, object]]:
+) -> tuple[RunnerInfo, list[Answers], RunnerInfo]:
     async with Engine(BreaksInService(config)) as engine:
-        before = (await engine.snapshot()).replicas[0].facts
+        before = (await engine.snapshot()).replicas[0].info
         answers = [await engine.submit(np.array([2, 4, 5, 3], np.int32)) for _ in range(4)]
-        return before, answers, (await engine.snapshot()).replicas[0].facts
+        return before, answers, (await engine.snapshot()).replicas[0].info
