@@ -44,10 +44,10 @@ $(VENV)/bin/python:
 
 $(VENV)/serve.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing the service into $(VENV) (a few minutes the first time)"
-	$(INSTALL) -e '.[service,default-model,onnx]'
+	$(INSTALL) -e '.[service,default-model,cpu]'
 	@touch $@
 
 $(VENV)/test.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing the service and its tests into $(VENV) (a few minutes the first time)"
-	$(INSTALL) -e '.[service,default-model,onnx,loadtest,test,lint]'
+	$(INSTALL) -e '.[service,default-model,cpu,loadtest,test,lint]'
 	@touch $@ $(VENV)/serve.installed

@@ -28,7 +28,7 @@ from service.models.backends.fallback import ReplaceableBackend
 from service.models.backends.torch.eager import TorchBackend, load
 from service.models.heads import HEADS, head_of
 from service.models.outputs import only_finite
-from service.models.precision import choose_device, full_name
+from service.models.precision import choose_device, full_name, has_native_bf16
 from service.models.profiling import measure
 from service.placement.cores import available_cores, default_threads
 from service.repository.locate import find_model
@@ -133,7 +133,9 @@ class EncoderRunner:
         # torch's own count knows physical cores, ours the container's quota.
         cores = min(torch.get_num_threads(), available_cores())
         torch.set_num_threads(config.threads or default_threads(cores, config.replicas))
-        return Place(str(device), full_name(device), torch.get_num_threads())
+        return Place(
+            str(device), full_name(device), torch.get_num_threads(), has_native_bf16(device)
+        )
 
     def _launch(self, queue: Launch, payloads: Sequence[Payload]) -> Callable[[], Sequence[Any]]:
         if not payloads:

@@ -47,6 +47,10 @@ def choose_dtype(wanted: str, device_type: str, native_bf16: bool) -> torch.dtyp
     return DTYPES[wanted]
 
 
+def name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 def full_name(device: torch.device) -> str:
     """The kind of hardware, whichever of several it is: `cuda (NVIDIA H200)`."""
     if device.type == "cuda":

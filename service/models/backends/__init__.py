@@ -69,6 +69,7 @@ class Place:
     device: str  # cpu or cuda:0
     device_name: str  # the hardware: cuda (NVIDIA H200)
     threads: int
+    native_bf16: bool = False  # the device computes in bfloat16, and does not emulate it
 
 
 class BackendNotAvailable(ValueError):

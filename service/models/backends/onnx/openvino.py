@@ -23,7 +23,7 @@ from service.models.backends.onnx.export import (
 )
 from service.models.backends.onnx.store import graph
 from service.models.padding import Padded, pad
-from service.models.precision import choose_dtype, has_native_bf16
+from service.models.precision import choose_dtype, name_of
 from service.repository.spec import EncoderSpec
 
 HINTS = {"float32": "f32", "bfloat16": "bf16"}
@@ -70,9 +70,9 @@ def open_openvino(
     check_packages("openvino")
     if place.device != "cpu":
         raise BackendNotAvailable(f"backend openvino runs on a CPU, not on {place.device}")
-    native = has_native_bf16(torch.device("cpu"))
-    dtype = choose_dtype(config.dtype, "cpu", native) if config.dtype != "int8" else None
-    name = config.dtype if dtype is None else str(dtype).removeprefix("torch.")
+    native, name = place.native_bf16, config.dtype
+    if name == "auto":
+        name = name_of(choose_dtype(name, "cpu", native))
     if name not in HINTS or (name == "bfloat16" and not native):
         raise BackendNotAvailable(
             f"backend openvino runs float32, and bfloat16 where the processor has it, not {name}"

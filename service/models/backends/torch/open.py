@@ -19,7 +19,7 @@ from service.models.backends.torch.mixed_precision import to_half
 from service.models.backends.torch.packed import PackedBackend
 from service.models.backends.torch.padded import padded
 from service.models.heads import head_of
-from service.models.precision import choose_dtype, has_native_bf16
+from service.models.precision import choose_dtype
 from service.repository.spec import EncoderSpec
 
 
@@ -28,7 +28,7 @@ def open_torch(config: RunnerConfig, spec: EncoderSpec, place: Place, say: Say) 
     device = torch.device(place.device)
     if config.dtype == "int8":
         raise BackendNotAvailable("dtype int8 is run by backend onnx, not by torch")
-    dtype = choose_dtype(config.dtype, device.type, has_native_bf16(device))
+    dtype = choose_dtype(config.dtype, device.type, place.native_bf16)
     if kept := config.float32_blocks:
         model = to_half(load(spec, device, torch.float32), dtype, kept)
         return TorchBackend(model, spec, device)

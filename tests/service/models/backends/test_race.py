@@ -15,11 +15,11 @@ from service.models.backends.race import (
     MIXED,
     SHORT,
     TRAFFIC,
-    Stumbled,
+    BackendFailed,
+    benchmark,
     choose,
     cut,
     from_note,
-    race,
 )
 from service.repository.spec import EncoderSpec
 
@@ -90,22 +90,31 @@ def test_who_cannot_run_what_is_raced_is_named() -> None:
         def forward(self, sequences: Sequence[Ids], types: Types = None) -> Answers:
             raise RuntimeError("no such shape")
 
-    with pytest.raises(Stumbled, match="no such shape") as stumbled:
-        race({"a": Counting(padding_free=True), "b": Broken(padding_free=False)}, SPEC, 64)
-    assert stumbled.value.name == "b"
+    with pytest.raises(BackendFailed, match="no such shape") as failed:
+        benchmark({"a": Counting(padding_free=True), "b": Broken(padding_free=False)}, SPEC, 64)
+    assert failed.value.name == "b"
 
 
 def test_all_run_the_same_texts_each_in_its_own_batches() -> None:
     packed, padded = Counting(padding_free=True), Counting(padding_free=False)
-    times = race({"packed": packed, "padded": padded}, SPEC, 64)
+    times = benchmark({"packed": packed, "padded": padded}, SPEC, 64)
     assert [list(each) for each in times.values()] == [list(TRAFFIC)] * 2
     assert len(packed.ran) < len(padded.ran)
     assert sorted(n for b in packed.ran for n in b) == sorted(n for b in padded.ran for n in b)
     assert from_note(times) == times
 
 
+def test_batches_are_of_new_shapes_in_each_round_and_lone_texts_are_not() -> None:
+    backend = Counting(padding_free=True)
+    benchmark({"a": backend}, SPEC, 64)
+    alone = [batch for batch in backend.ran if len(batch) == 1]
+    short = [batch[0] for batch in backend.ran if len(batch) == 64]
+    assert len({tuple(batch) for batch in alone}) == len(TRAFFIC[ALONE]) < len(alone)
+    assert short[:6] == [11, 10, 9, 8, 7, 6]
+
+
 def test_without_time_the_first_traffic_is_raced_all_the_same() -> None:
-    times = race({"a": Counting(padding_free=True)}, SPEC, 64, budget=0.0)
+    times = benchmark({"a": Counting(padding_free=True)}, SPEC, 64, budget=0.0)
     assert list(times["a"]) == [next(iter(TRAFFIC))]
 
 

@@ -42,6 +42,7 @@ from service.models.encoder import EncoderRunner
 from service.models.measures import Cosine
 
 CPU = Place("cpu", "cpu (Chip)", 1)
+WITH_BFLOAT16 = Place("cpu", "cpu (Chip)", 1, native_bf16=True)
 GPU = Place("cuda:0", "cuda (Chip)", 1)
 
 
@@ -244,12 +245,9 @@ def test_dtype_auto_falls_back_to_float32_where_half_precision_is_refused(
 ) -> None:
     said: list[str] = []
     monkeypatch.setattr(Cosine, "agreement", lambda *_: 0.5)
-    monkeypatch.setattr(
-        choice, "_precision", lambda wanted, _: {"auto": "bfloat16"}.get(wanted, wanted)
-    )
     monkeypatch.setattr(choice, "missing", lambda name: ["x"] if name != "torch" else [])
     config = asked(tiny, backend="auto", dtype="auto", min_cosine=1.0)
-    opened = open_backend(config, read_spec(tiny), CPU, said.append)
+    opened = open_backend(config, read_spec(tiny), WITH_BFLOAT16, said.append)
     assert opened.backend.dtype == "float32"
     assert any("dtype auto falls back to float32" in line for line in said)
 
@@ -274,7 +272,7 @@ def test_auto_measures_and_the_next_start_remembers(
     assert first.facts["backend_chosen"] == "measured"
     assert set(first.facts["backend_ms"][ALONE]) == {"torch", "onnx"}  # type: ignore[index]
     assert any(line.startswith("backend ") for line in said)
-    monkeypatch.setattr(choice, "race", breaks)
+    monkeypatch.setattr(choice, "benchmark", breaks)
     second = open_backend(config, read_spec(tiny), CPU, said.append)
     assert second.facts["backend_chosen"] == "remembered"
     assert second.backend.name == first.backend.name
@@ -328,7 +326,7 @@ def test_of_those_that_were_measured_one_is_kept(
     tiny: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = {"torch": {ALONE: 2.0, SHORT: 1.0}, "onnx": {ALONE: 1.0, SHORT: 1.04}}
-    monkeypatch.setattr(choice, "race", lambda *_: found)
+    monkeypatch.setattr(choice, "benchmark", lambda *_: found)
     closed: list[str] = []
     monkeypatch.setattr(PackedBackend, "close", lambda _: closed.append("torch"))
     config = asked(tiny, cache, backend="auto", min_cosine=0.5)  # a note of its own
@@ -345,7 +343,7 @@ def test_two_backends_that_win_with_one_text_and_with_more_are_both_kept(
     tiny: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = {"torch": {ALONE: 2.0, SHORT: 1.0}, "onnx": {ALONE: 1.0, SHORT: 2.0}}
-    monkeypatch.setattr(choice, "race", lambda *_: found)
+    monkeypatch.setattr(choice, "benchmark", lambda *_: found)
     config = asked(tiny, cache, backend="auto", min_cosine=0.4)
     backend, facts = open_backend(config, *on(tiny))
     assert (backend.name, backend.dtype) == ("onnx+torch", "float32")
@@ -377,7 +375,7 @@ def test_of_two_that_start_together_one_races_and_the_other_reads_its_note(
         assert finish.wait(10)
         return {"torch": {ALONE: 1.0}, "onnx": {ALONE: 2.0}}
 
-    monkeypatch.setattr(choice, "race", gated)
+    monkeypatch.setattr(choice, "benchmark", gated)
     config = asked(tiny, tmp_path, backend="auto")
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(open_backend, config, *on(tiny))
@@ -414,9 +412,9 @@ def test_auto_without_any_other_package_is_torch(
 def test_int8_with_no_backend_for_it_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "missing", lambda name: ["x"])
     with pytest.raises(BackendNotAvailable, match=r"pip install 'batcher\[onnx\]'"):
-        choice.candidates("int8", "cpu")
+        choice.candidates("int8", CPU)
     with pytest.raises(BackendNotAvailable, match="no backend has it"):
-        choice.candidates("int8", "cuda:0")
+        choice.candidates("int8", GPU)
 
 
 def test_onnx_runs_what_its_provider_can() -> None:
@@ -466,6 +464,7 @@ def test_a_block_is_a_layer_of_the_model() -> None:
     assert block_of("/MatMul") == "outside the layers"
 
 
+@pytest.mark.usefixtures("two_only")
 def test_a_backend_that_loads_and_does_not_run_is_left_out(
     tiny: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
