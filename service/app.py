@@ -7,7 +7,7 @@ from functools import partial
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api import openai, openapi, operations, tei
+from service.api import openai, openapi, operations, predict, tei
 from service.api.routes import Route, WireProtocol
 from service.errors import Envelope, ErrorFormat, Problem
 from service.http.middleware import Endpoint, ExchangeMiddleware
@@ -16,6 +16,7 @@ from service.state import AppState
 _DESCRIBED: Sequence[WireProtocol] = (
     tei.PROTOCOL,
     openai.PROTOCOL,
+    predict.PROTOCOL,
     operations.PROTOCOL,
 )
 PROTOCOLS = (*_DESCRIBED, openapi.describing(_DESCRIBED))

@@ -1,16 +1,18 @@
 """The models served here, by name, and the tasks of each. One model today.
 
-A task is registered in TASKS, and nowhere else.
+A task is registered in TASKS, and nowhere else: BATCHER_TASK takes its name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 from service.errors import WrongTask
-from service.repository.spec import EncoderSpec
+from service.repository.spec import EncoderSpec, ModelNotSupported
+from service.tasks.classify import Classify, PairPreprocessor
+from service.tasks.custom import Predict
 from service.tasks.embed import Embed
 from service.tasks.protocol import DEFAULT_OPTIONS, ModelInput, Task
 from service.tasks.text_inputs import TextPreprocessor
@@ -24,14 +26,28 @@ SomeTask = TypeVar("SomeTask", bound=AnyTask)
 
 @dataclass(frozen=True, slots=True)
 class TaskEntry:
-    """How callers are told of it: `this model <lacks>: use <route>`."""
+    """How a task is made for a model, and how callers are told of it where a model lacks it, or
+    has it: `this model <lacks>: use <routes>`."""
 
+    make: Callable[[EncoderSpec, PairPreprocessor], AnyTask]
     lacks: str
-    route: str
+    routes: str
 
 
 TASKS: Mapping[str, TaskEntry] = {
-    "embed": TaskEntry("does not answer vectors", "POST /v1/embeddings or POST /embed"),
+    "embed": TaskEntry(
+        lambda spec, text: Embed(text),
+        "does not answer vectors",
+        "POST /v1/embeddings or POST /embed",
+    ),
+    "classify": TaskEntry(
+        lambda spec, text: Classify(text, spec.labels, spec.activation),
+        "does not classify",
+        "POST /predict",
+    ),
+    "predict": TaskEntry(
+        lambda spec, text: Predict(), "is not one of the user's own", "POST /v1/predict"
+    ),
 }
 
 
@@ -46,6 +62,8 @@ class ServedModel:
     dimension: int | None = None  # None: the user's own runner knows
     max_length: int | None = None  # tokens
     pooling: str | None = None
+    is_own: bool = False  # a runner of the user's own
+    is_undecided: bool = False  # it has tasks that only a class may have: see decided()
     aliases: frozenset[str] = field(init=False)  # any of these in a request means this model
 
     def __post_init__(self) -> None:
@@ -59,30 +77,49 @@ class ServedModel:
             return found
         raise WrongTask(wrong_task(kind.name, self.tasks))
 
+    def decided(self, is_function: bool) -> ServedModel:
+        """Once the runner is up, which tells: a plain function is for POST /v1/predict alone."""
+        tasks = {"predict": self.tasks["predict"]} if is_function else self.tasks
+        return replace(self, tasks=tasks, is_undecided=False)
+
     def canary(self) -> ModelInput:
         """What a replica is to run that has run nothing for long."""
         [first, *_] = self.tasks.values()
         return first.preprocess("ok", DEFAULT_OPTIONS)
 
 
-def wrong_task(wanted: str, there: Mapping[str, AnyTask]) -> str:
-    routes = " or ".join(TASKS[name].route for name in there)
-    return f"this model {TASKS[wanted].lacks}: use {routes}"
-
-
-def own_runner(name: str, preprocessor: TextPreprocessor, created: int) -> ServedModel:
-    return ServedModel(name, created, {"embed": Embed(preprocessor)})
+def wrong_task(wanted: str, there: Iterable[str]) -> str:
+    return f"this model {TASKS[wanted].lacks}: use {' or '.join(TASKS[n].routes for n in there)}"
 
 
 def text_model(
-    name: str, spec: EncoderSpec, preprocessor: TextPreprocessor, created: int
+    name: str, spec: EncoderSpec, preprocessor: PairPreprocessor, created: int
 ) -> ServedModel:
     return ServedModel(
         name,
         created,
-        {"embed": Embed(preprocessor)},
+        {spec.task: TASKS[spec.task].make(spec, preprocessor)},
         "model" if spec.normalize else "service",
         spec.dimension,
         spec.max_length,
         spec.pooling,
     )
+
+
+def simulated_model(name: str, preprocessor: TextPreprocessor, created: int) -> ServedModel:
+    return ServedModel(name, created, {"embed": Embed(preprocessor)})
+
+
+def own_model(name: str, task: str, preprocessor: TextPreprocessor, created: int) -> ServedModel:
+    """A runner of the user's own. `task` as in BATCHER_TASK; auto: JSON in and out, and vectors as
+    well where it is a class that answers some."""
+    tasks: dict[str, AnyTask] = {"predict": Predict()}
+    if task == "auto":
+        tasks["embed"] = Embed(preprocessor, no_vectors=wrong_task("embed", ["predict"]))
+    elif task == "embed":
+        tasks = {"embed": Embed(preprocessor)}
+    elif task != "predict":
+        raise ModelNotSupported(
+            f"BATCHER_TASK={task}: a runner of your own may be for predict, embed, or both (auto)"
+        )
+    return ServedModel(name, created, tasks, is_own=True, is_undecided=task == "auto")

@@ -46,9 +46,10 @@ class Settings(BaseSettings):
         pattern=r"^(transformers|simulated|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$",
         description="transformers, simulated, or package.module:Class of your own",
     )
-    task: Literal["auto", "embed", "classify"] = Field(
+    task: Literal["auto", "embed", "classify", "predict"] = Field(
         "auto",
-        description="what the model does; auto: by its files, which must leave no doubt",
+        description="what the model does; auto: by its files, which must leave no doubt. A function"
+        " of your own is for predict, a class of your own for embed as well if it answers vectors",
     )
     device: str = Field(
         "auto",

@@ -72,6 +72,15 @@ class AppState:
             raise NotReady("the model is being loaded", retry_after=1.0)
         return self.served
 
+    async def decide(self) -> None:
+        """Asks what a runner of the user's own is for; a no-op while no replica is up."""
+        replicas = (await self.client.snapshot()).replicas
+        up = next((replica for replica in replicas if replica.up), None)
+        if up is not None:
+            self.served = self.model().decided(
+                is_function=up.info.details.get("is_function") is True
+            )
+
     async def dimension(self) -> int | None:
         """Of the vectors; None until it is known. A user's own runner tells it when it is up."""
         if self.served is not None and self.served.dimension is not None:

@@ -62,6 +62,8 @@ ERRORS = ErrorFormat(envelope)
 
 async def embeddings(state: AppState, exchange: Exchange) -> None:
     body = fields(EmbeddingsBody, await state.bodies.read(exchange))
+    if state.model().is_undecided:
+        await state.decide()
     served = state.model()
     check_model(served, body.model)
     task = served.task(Embed)
@@ -138,6 +140,7 @@ PROTOCOL = WireProtocol(
             schemas.EmbeddingsAnswer,
             INFERENCE,
             EmbeddingsBody,
+            task=Embed.name,
         ),
         Route("GET", "/v1/models", list_models, "The model", schemas.ModelList, NEEDS_MODEL),
         Route(

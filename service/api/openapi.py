@@ -3,7 +3,7 @@ it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from pydantic.json_schema import models_json_schema
 from service.api import schemas, tei
 from service.api.routes import Route, WireProtocol
 from service.api.schemas import ref
+from service.catalog import ServedModel
 from service.http.exchange import Exchange
 from service.http.headers import MAX_TIMEOUT_MS
 from service.state import AppState
@@ -70,7 +71,7 @@ def describing(others: Sequence[WireProtocol]) -> WireProtocol:
             (*others, protocol),
             state.version,
             state.settings.api_key is not None,
-            sorted(served.aliases) if served else [],
+            served,
             await state.dimension(),
         )
         await exchange.answer(orjson.dumps(document))
@@ -104,12 +105,18 @@ def describe(
     protocols: Sequence[WireProtocol],
     version: str,
     wants_key: bool,
-    models: Sequence[str] = (),
+    served: ServedModel | None = None,
     dimension: int | None = None,
 ) -> dict[str, Any]:
     """An OpenAPI 3.1 document, with what is known of the model in it: a client, or a fuzzer, that
     reads nothing else can make requests that are answered."""
-    bodies = {route.body for each in protocols for route in each.routes if route.body is not None}
+    routes = [
+        (route, protocol)
+        for protocol in protocols
+        for route in protocol.routes
+        if served is None or route.task is None or route.task in served.tasks
+    ]
+    bodies = {route.body for route, _ in routes if route.body is not None}
     documented: list[type[BaseModel]] = [*bodies, *schemas.Shape.__subclasses__()]
     documented.sort(key=lambda model: model.__name__)
     _, described = models_json_schema(
@@ -117,8 +124,8 @@ def describe(
     )
     for body in bodies:
         properties = described["$defs"][body.__name__]["properties"]
-        if models and "model" in properties:
-            properties["model"]["enum"] = list(models)
+        if served is not None and "model" in properties:
+            properties["model"]["enum"] = sorted(served.aliases)
         if dimension is not None and "dimensions" in properties:
             properties["dimensions"]["anyOf"][0]["maximum"] = dimension
     document: dict[str, Any] = {
@@ -126,9 +133,10 @@ def describe(
         "info": {
             "title": "batcher",
             "version": version,
-            "description": "Embeddings. Many small concurrent requests become few large batches.",
+            "description": "Many small concurrent requests become few large batches.",
         },
-        "paths": {path: entry for each in protocols for path, entry in _paths(each)},
+        # No two routes of ours share a path.
+        "paths": {route.path: _path(route, protocol) for route, protocol in routes},
         "components": {"schemas": described["$defs"]},
     }
     if wants_key:
@@ -137,14 +145,12 @@ def describe(
     return document
 
 
-def _paths(protocol: WireProtocol) -> Iterator[tuple[str, dict[str, Any]]]:
-    """No two routes of ours share a path."""
-    for route in protocol.routes:
-        entry: dict[str, Any] = {route.method.lower(): _operation(route, protocol)}
-        if "{" in route.path:
-            name = route.path[route.path.index("{") + 1 : -1]
-            entry["parameters"] = [{"name": name, "in": "path", "required": True, "schema": _TEXT}]
-        yield route.path, entry
+def _path(route: Route, protocol: WireProtocol) -> dict[str, Any]:
+    entry: dict[str, Any] = {route.method.lower(): _operation(route, protocol)}
+    if "{" in route.path:
+        name = route.path[route.path.index("{") + 1 : -1]
+        entry["parameters"] = [{"name": name, "in": "path", "required": True, "schema": _TEXT}]
+    return entry
 
 
 def _operation(route: Route, protocol: WireProtocol) -> dict[str, Any]:

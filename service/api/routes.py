@@ -31,6 +31,7 @@ class Route:
     answer: Mapping[str, Any] | type[BaseModel]  # a JSON schema
     statuses: Sequence[int] = ANY_ROUTE  # beside 200 and what the edge answers
     body: type[BaseModel] | None = None
+    task: str | None = None  # what a model must be for; None: any
     media: str = "application/json"  # of the answer
     is_open: bool = False  # asks for no key
     not_ready: type[BaseModel] | None = None  # what a 503 may look like beside the error

@@ -122,8 +122,22 @@ class Pooling(Shape):
     pooling: str | None
 
 
+class Labels(Shape):
+    id2label: dict[str, str]
+    label2id: dict[str, int]
+
+
 class ModelType(Shape):
-    embedding: Pooling
+    """One of these."""
+
+    embedding: Pooling | None = None
+    classifier: Labels | None = None
+    reranker: Labels | None = None  # a classifier with one label
+
+
+class Prediction(Shape):
+    label: str
+    score: float
 
 
 class Place(Shape):

@@ -1,4 +1,4 @@
-"""Hugging Face text-embeddings-inference: POST /embed, GET /info."""
+"""Hugging Face text-embeddings-inference: POST /embed and /predict, GET /info."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from service.errors import ErrorFormat, Problem
 from service.http.body import fields
 from service.http.exchange import Exchange
 from service.state import AppState
+from service.tasks import classify
+from service.tasks.classify import Classify
 from service.tasks.embed import (
     LARGE,
     Embed,
@@ -28,6 +30,17 @@ from service.tasks.embed import (
 from service.tasks.protocol import DEFAULT_OPTIONS, Options
 from service.tasks.text_inputs import TextInput, parse
 
+Direction = Literal["Right", "right", "Left", "left"]
+
+_ABOUT_TRUNCATE = "cut a text over the model's limit (the default), or refuse it with 422"
+_ABOUT_DIRECTION = "texts are cut on the right; left is refused with 422"
+_TEXT = {"type": "string"}
+_ONE_OR_PAIR = {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": 2}
+_PREDICT_INPUTS: dict[str, Any] = {
+    "description": "A text, a pair of texts, or a list of lists of one text or two.",
+    "anyOf": [_TEXT, _ONE_OR_PAIR, {"type": "array", "items": _ONE_OR_PAIR, "minItems": 1}],
+}
+
 
 class EmbedBody(BaseModel):
     """What POST /embed takes."""
@@ -35,12 +48,8 @@ class EmbedBody(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     inputs: Annotated[Any, Field(json_schema_extra=schemas.TEXT_INPUTS)]
-    truncate: bool | None = Field(
-        None, description="cut a text over the model's limit (the default), or refuse it with 422"
-    )
-    truncation_direction: Literal["Right", "right", "Left", "left"] = Field(
-        "Right", description="texts are cut on the right; left is refused with 422"
-    )
+    truncate: bool | None = Field(None, description=_ABOUT_TRUNCATE)
+    truncation_direction: Direction = Field("Right", description=_ABOUT_DIRECTION)
     normalize: bool = Field(True, description="bring the vectors to length 1")
     prompt_name: str | None = Field(
         None,
@@ -73,6 +82,8 @@ _PLAIN = EmbedBody.model_validate({"inputs": None})
 
 async def embed(state: AppState, exchange: Exchange) -> None:
     body = await state.bodies.read(exchange)
+    if state.model().is_undecided:
+        await state.decide()
     text = body.get("inputs")
     if type(text) is str and len(body) == 1:  # the commonest body needs no checking
         options, given = _PLAIN, DEFAULT_OPTIONS
@@ -99,18 +110,58 @@ def _alone(_place: int, vector: Vector) -> Vector:
     return vector
 
 
+class ClassifyBody(BaseModel):
+    """What POST /predict takes."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    inputs: Annotated[Any, Field(json_schema_extra=_PREDICT_INPUTS)]
+    raw_scores: bool = Field(False, description="the model's logits instead of scores from 0 to 1")
+    truncate: bool | None = Field(None, description=_ABOUT_TRUNCATE)
+    truncation_direction: Direction = Field("Right", description=_ABOUT_DIRECTION)
+    priority: schemas.Priority | None = Field(None, description=schemas.ABOUT_PRIORITY)
+
+
+async def predict(state: AppState, exchange: Exchange) -> None:
+    body = fields(ClassifyBody, await state.bodies.read(exchange))
+    task = state.model().task(Classify)
+    _check_direction(body.truncation_direction)
+    inputs, is_batch = classify.parse(body.inputs, "inputs", state.input_limit)
+    options = Options(body.truncate is not False)
+    results = await state.run(exchange, task, inputs, "inputs", options, body.priority)
+    scores = results.values if body.raw_scores else [task.scores(each) for each in results.values]
+    ranked = [classify.ranked(task.labels, each) for each in scores]
+    answer = orjson.dumps(ranked if is_batch else ranked[0], option=orjson.OPT_SERIALIZE_NUMPY)
+    await exchange.answer(answer, state.timing(exchange, results))
+
+
 def _check_options(served: ServedModel, body: EmbedBody) -> None:
     check_dimensions(body.dimensions, served.dimension)
     if body.prompt_name is not None:
         raise Problem(422, "prompt_name: there are no named prompts here", param="prompt_name")
-    if body.truncation_direction in ("Left", "left"):
-        raise Problem(
-            422, "truncation_direction: texts are cut on the right", param="truncation_direction"
-        )
+    _check_direction(body.truncation_direction)
     if not body.normalize and served.normalization == "model":
         raise Problem(
             422, "normalize: this model's vectors always have length 1", param="normalize"
         )
+
+
+def _check_direction(direction: Direction) -> None:
+    if direction in ("Left", "left"):
+        raise Problem(
+            422, "truncation_direction: texts are cut on the right", param="truncation_direction"
+        )
+
+
+def _model_type(served: ServedModel) -> dict[str, object]:
+    task = served.tasks.get("classify")
+    if not isinstance(task, Classify):
+        return {"embedding": {"pooling": served.pooling}}
+    labels = {
+        "id2label": {str(place): label for place, label in enumerate(task.labels)},
+        "label2id": {label: place for place, label in enumerate(task.labels)},
+    }
+    return {"classifier" if len(task.labels) > 1 else "reranker": labels}
 
 
 async def info(state: AppState, exchange: Exchange) -> None:
@@ -125,7 +176,7 @@ async def info(state: AppState, exchange: Exchange) -> None:
         "model_sha": None,
         "model_dtype": runner.dtype or None,
         "served_model_name": served.name,
-        "model_type": {"embedding": {"pooling": served.pooling}},
+        "model_type": _model_type(served),
         "max_concurrent_requests": settings.max_queue_size,
         "max_input_length": served.max_length,
         "max_batch_tokens": min(
@@ -167,6 +218,25 @@ PROTOCOL = WireProtocol(
             {"type": "array", "items": {"type": "array", "items": {"type": "number"}}},
             (*INFERENCE, 424),
             EmbedBody,
+            task=Embed.name,
+        ),
+        Route(
+            "POST",
+            "/predict",
+            predict,
+            "A score for each label, as text-embeddings-inference answers",
+            {
+                "anyOf": [
+                    {"type": "array", "items": schemas.ref(schemas.Prediction)},
+                    {
+                        "type": "array",
+                        "items": {"type": "array", "items": schemas.ref(schemas.Prediction)},
+                    },
+                ]
+            },
+            (*INFERENCE, 424),
+            ClassifyBody,
+            task=Classify.name,
         ),
         Route("GET", "/info", info, "The model and the limits", schemas.Info, NEEDS_MODEL),
     ),

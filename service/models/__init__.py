@@ -55,7 +55,7 @@ class CallableRunner:
         self._name = name
 
     def warm_up(self) -> Mapping[str, object]:
-        return {"model": self._name}
+        return {"model": self._name, "is_function": True}
 
     def run(self, payloads: Sequence[Any]) -> Sequence[Any]:
         return self._function(list(payloads))

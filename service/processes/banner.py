@@ -10,6 +10,7 @@ from batcher.runner import RunnerInfo
 from batcher.scheduling.replica_model import MOST_TOKENS
 from service.catalog import ServedModel
 from service.settings import Settings
+from service.tasks.classify import Classify
 from service.version import version
 
 _SHOWN = 8  # replicas
@@ -23,13 +24,10 @@ def banner(
     host = settings.host if settings.host not in ("0.0.0.0", "::") else "127.0.0.1"
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     up = sum(replica.up for replica in snapshot.replicas)
-    dimension = served.dimension or info.dimension or "?"
-    length = f", at most {served.max_length} tokens" if served.max_length else ""
     rows = {
         "model": served.name,
-        "runs on": f"{info.device or '?'}, {info.dtype or '?'}"
-        + (f", backend {info.backend}" if info.backend else ""),
-        "vectors": f"{dimension} numbers{length}",
+        "runs on": _place(info, settings),
+        "answers": _answers(served, info),
         "batches": f"up to {settings.max_batch_size} requests or {_tokens(settings, snapshot)};"
         f" {settings.max_queue_size} may wait",
         "replicas": f"{up} of {len(snapshot.replicas)} up, isolation {settings.isolation}"
@@ -37,11 +35,40 @@ def banner(
         **({"processes": f"{fronts} for HTTP, 1 for the engine"} if fronts else {}),
         "url": f"{url}  (docs: {url}/docs)",
     }
-    body = json.dumps({"model": served.name, "input": "Good morning!"})
+    route, body = _example(served)
     key = " -H 'Authorization: Bearer <key>'" if settings.api_key else ""
-    curl = f"curl {url}/v1/embeddings -H 'Content-Type: application/json'{key} -d '{body}'"
+    curl = f"curl {url}{route} -H 'Content-Type: application/json'{key} -d '{json.dumps(body)}'"
     lines = [f"  {name:<9} {value}" for name, value in rows.items()]
     return "\n".join(["", f"batcher {version()} is ready", "", *lines, "", f"  {curl}", ""])
+
+
+def _place(info: RunnerInfo, settings: Settings) -> str:
+    """Of a runner of the user's own: its name, and what it tells of itself."""
+    own = [settings.runner] if settings.runner not in ("transformers", "simulated") else []
+    backend = f"backend {info.backend}" if info.backend else ""
+    known = [each for each in (info.device, info.dtype, backend) if each]
+    return ", ".join([*own, *known]) or "?"
+
+
+def _answers(served: ServedModel, info: RunnerInfo) -> str:
+    limit = f", at most {served.max_length} tokens" if served.max_length else ""
+    classify = served.tasks.get("classify")
+    if isinstance(classify, Classify):
+        names = ", ".join(classify.labels[:_SHOWN]) + (", …" * (len(classify.labels) > _SHOWN))
+        return f"scores of {len(classify.labels)} labels ({names}){limit}"
+    if "predict" in served.tasks:
+        return "what the runner answers, as JSON: POST /v1/predict"
+    return f"vectors of {served.dimension or info.dimension or '?'} numbers{limit}"
+
+
+def _example(served: ServedModel) -> tuple[str, dict[str, object]]:
+    """A route, and a body for it."""
+    if "embed" in served.tasks and not served.is_own:
+        return "/v1/embeddings", {"model": served.name, "input": "Good morning!"}
+    route = "/predict" if "classify" in served.tasks else "/v1/predict"
+    if "embed" in served.tasks and "predict" not in served.tasks:
+        route = "/embed"
+    return route, {"inputs": ["Good morning!"]}
 
 
 def _places(replicas: Sequence[ReplicaSnapshot]) -> str:

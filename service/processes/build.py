@@ -11,7 +11,7 @@ from concurrent.futures import Future
 
 from batcher import Engine, Runner
 from batcher.clock import Clock
-from service.catalog import ServedModel, own_runner, text_model
+from service.catalog import ServedModel, own_model, simulated_model, text_model
 from service.models import RunnerConfig
 from service.models.placed import create_placed
 from service.placement.layout import Layout
@@ -42,15 +42,12 @@ async def find_served(settings: Settings) -> ServedModel:
 def _serve_model(settings: Settings) -> ServedModel:
     created = int(time.time())
     if settings.runner == "simulated":
-        return own_runner(settings.model_id, SimulatedTokenizer(), created)
+        return simulated_model(settings.model_id, SimulatedTokenizer(), created)
     if settings.runner != "transformers":
-        return own_runner(settings.model_id, TextPassthrough(), created)
+        return own_model(settings.model_id, settings.task, TextPassthrough(), created)
+    if settings.task == "predict":
+        raise ModelNotSupported("BATCHER_TASK=predict: only a runner of your own can be for that")
     spec = read_spec(find_model(settings.model), settings.task)
-    if spec.task != "embed":
-        raise ModelNotSupported(
-            f"{spec.folder / 'config.json'}: a text classifier, which this version does not serve"
-            " as one; BATCHER_TASK=embed serves its body's vectors, without the labels"
-        )
     if spec.dropped_head:
         _log.warning(
             "%s is served as an encoder (BATCHER_TASK=embed): its head is left out, and vectors of"

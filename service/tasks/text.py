@@ -45,6 +45,10 @@ class TextTokenizer:
         # Tokens added to the tokenizer only: the model has no row for them.
         self._may_overflow = tokenizer.get_vocab_size(with_added_tokens=True) > self.vocab_size
         self._can_cut = _splits_at_whitespace(tokenizer)
+        self._takes_token_types = spec.takes_token_types
+        # For pairs, which the library itself cuts: the longer one first, as the reference does.
+        self._cutting = Tokenizer.from_str(tokenizer.to_str())
+        self._cutting.enable_truncation(self.max_length, strategy="longest_first")
 
     @classmethod
     def load(cls, spec: EncoderSpec) -> TextTokenizer:
@@ -60,6 +64,28 @@ class TextTokenizer:
 
     def prepare(self, text: str, *, truncate: bool) -> ModelInput:
         ids = self.encode(text, truncate=truncate)
+        return ModelInput(ids, len(ids))
+
+    def prepare_pair(self, first: str, second: str, *, truncate: bool) -> ModelInput:
+        """Two texts as one input, the longer one cut first. Raises TextTooLong, TextNotEncodable.
+
+        Several arrays where the model tells the two apart by token types.
+        """
+        check_unicode(first)
+        check_unicode(second)
+        tokenizer = self._cutting if truncate else self._tokenizer
+        texts = self._beginning(first)[0], self._beginning(second)[0]
+        if max(map(len, texts)) <= LONG_TEXT:
+            encoding = tokenizer.encode(*texts)
+        else:
+            encoding = tokenizer.encode_batch_fast([texts])[0]
+        if len(encoding) > self.max_length:
+            is_whole = texts == (first, second)
+            raise TextTooLong(len(encoding), self.max_length, at_least=not is_whole)
+        ids = self._as_ids(encoding.ids)
+        if self._takes_token_types and any(encoding.type_ids):
+            types = np.array(encoding.type_ids, dtype=np.int32)
+            return ModelInput({"input_ids": ids, "token_type_ids": types}, len(ids))
         return ModelInput(ids, len(ids))
 
     def prepare_ids(self, ids: Sequence[int], *, truncate: bool) -> ModelInput:
@@ -82,11 +108,7 @@ class TextTokenizer:
             if not truncate:
                 raise TextTooLong(len(ids), self.max_length, at_least=not is_whole)
             ids[self.max_length - len(self._after) :] = self._after
-        array = _as_array(ids)
-        if self._may_overflow and int(array.max()) >= self.vocab_size:
-            token = self._tokenizer.id_to_token(int(array.max()))
-            raise TextNotEncodable(f"the text holds {token!r}, which the model does not know")
-        return array
+        return self._as_ids(ids)
 
     def validate_ids(self, ids: Sequence[int], *, truncate: bool) -> Ids:
         """A caller's ids are a text's tokens: the model's special tokens go around them, so that
@@ -104,6 +126,13 @@ class TextTokenizer:
             del inner[self._room :]
         return _as_array([*self._before, *inner, *self._after])
 
+    def _as_ids(self, ids: list[int]) -> Ids:
+        array = _as_array(ids)
+        if self._may_overflow and int(array.max()) >= self.vocab_size:
+            token = self._tokenizer.id_to_token(int(array.max()))
+            raise TextNotEncodable(f"the text holds {token!r}, which the model does not know")
+        return array
+
     def _has_special_tokens(self, ids: list[int]) -> bool:
         before, after = len(self._before), len(self._after)
         if before + after == 0 or len(ids) < before + after:
@@ -112,14 +141,19 @@ class TextTokenizer:
 
     def _encode_enough(self, text: str) -> tuple[list[int], bool]:
         """All of the text's ids, or more than will be used; and whether it is all of them."""
+        _, ids = self._beginning(text)
+        return (self._encode(text), True) if ids is None else (ids, False)
+
+    def _beginning(self, text: str) -> tuple[str, list[int] | None]:
+        """A part that holds more tokens than will be used, and their ids; or all of the text."""
         characters = CHARACTERS_PER_TOKEN * self.max_length
         while self._can_cut and (end := _last_word_end(text, characters)):
             ids = self._encode(text[:end])
             # The spare ones are for a tokenizer that looks further than the next white space.
             if len(ids) >= self.max_length + SPARE_TOKENS:
-                return ids, False
+                return text[:end], ids
             characters *= 4  # all prefixes together cost a third of the text at most
-        return self._encode(text), True
+        return text, None
 
     def _encode(self, text: str) -> list[int]:
         if len(text) <= LONG_TEXT:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,9 +50,11 @@ class Submitted:
 
 @dataclass
 class FakeClient:
-    """Answers at once, with vector_of(payload), or with `error`. Remembers what it was asked."""
+    """Answers at once, with `answer` of the payload, or with `error`. Remembers what it was
+    asked."""
 
     error: Exception | None = None
+    answer: Callable[[Any], Any] = field(default=lambda payload: vector_of(payload))
     up: bool = True
     recent: list[BatchReport] = field(default_factory=list)
     submitted: list[Submitted] = field(default_factory=list)
@@ -75,7 +77,7 @@ class FakeClient:
         self.submitted.append(Submitted(list(payloads), list(costs), deadline, priority, caller))
         if self.error is not None:
             raise self.error
-        return [Answer(vector_of(payload), 0.002, REPORT) for payload in payloads]
+        return [Answer(self.answer(payload), 0.002, REPORT) for payload in payloads]
 
     async def recent_batches(self) -> list[BatchReport]:
         return self.recent

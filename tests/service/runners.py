@@ -1,12 +1,13 @@
-"""Runners that never come up, or break in service. Light: a worker imports this file."""
+"""Runners of the user's own: ones that never come up or break in service, and ones that do not.
+Light: a worker imports this file."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from batcher.runner import Runner
 from service.models import RunnerConfig
@@ -61,3 +62,22 @@ class Exits:
 
     def warm_up(self) -> dict[str, object]:
         os._exit(9)
+
+
+class Upper:
+    """README's: texts in, texts out."""
+
+    def warm_up(self) -> dict[str, object]:
+        return {"model": "upper"}
+
+    def run(self, payloads: Sequence[str]) -> list[str]:
+        return [text.upper() for text in payloads]
+
+    def close(self) -> None: ...
+
+
+def described(payloads: list[Any]) -> list[Any]:
+    """Each value with its types; `raise` fails, and `object` is answered with what is no JSON."""
+    if "raise" in payloads:
+        raise ValueError("asked for")
+    return [object() if one == "object" else {"got": one, "as": repr(one)} for one in payloads]

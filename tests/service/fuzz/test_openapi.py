@@ -12,28 +12,40 @@ from schemathesis import Case
 from schemathesis.config import SchemathesisConfig
 
 from service.app import create_app
-from service.tasks.plain_text import SimulatedTokenizer
+from service.catalog import ServedModel, own_model
+from service.tasks.plain_text import SimulatedTokenizer, TextPassthrough
 from tests.conftest import EFFORT
 from tests.service.conftest import FakeClient, make_front, served
 
 _CONFIG = Path(__file__).parents[3] / "loadtests" / "openapi.toml"
 
 
-def described() -> Any:
-    front = make_front(FakeClient())
-    front.served = served(SimulatedTokenizer())
+def described(client: FakeClient, model: ServedModel) -> Any:
+    front = make_front(client)
+    front.served = model
     config = SchemathesisConfig.from_path(str(_CONFIG))
     return schemathesis.openapi.from_asgi("/openapi.json", create_app(front), config=config)
 
 
-schema = described()
-
-
-@schema.parametrize()
-@settings(
+schema = described(FakeClient(), served(SimulatedTokenizer()))
+own = described(
+    FakeClient(answer=lambda payload: payload),
+    own_model("my.module:function", "predict", TextPassthrough(), created=0),
+)
+examples = settings(
     max_examples=25 * EFFORT,
     phases=[Phase.explicit, Phase.generate],  # a failing request is as good unshrunk, and sooner
     suppress_health_check=list(HealthCheck),
 )
+
+
+@schema.parametrize()
+@examples
 def test_every_answer_is_one_that_the_document_names(case: Case) -> None:
+    case.call_and_validate()
+
+
+@own.include(path="/v1/predict").parametrize()
+@examples
+def test_every_answer_of_a_users_own_model_is_one_that_the_document_names(case: Case) -> None:
     case.call_and_validate()

@@ -1,11 +1,19 @@
-"""What comes off a client's timeout for the way of the answer."""
+"""A call through a task and the engine; and what comes off its timeout for the way back."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
 import pytest
 
-from service.inference.pipeline import AnswerLag
-from tests.fakes import report
+from service.errors import InputError
+from service.inference.offload import OffloadPool
+from service.inference.pipeline import AnswerLag, Pipeline, Results
+from service.tasks.protocol import ModelInput, Options
+from tests.fakes import FakeClock, report, run_async
+from tests.service.conftest import FakeClient
 
 
 def lag_of(*seconds: float) -> AnswerLag:
@@ -32,3 +40,63 @@ def test_an_answer_from_memory_says_nothing() -> None:
     lag = lag_of(0.004)
     lag.observe(report(size=0), 9.0)
     assert lag.seconds == pytest.approx(0.004)
+
+
+# A call, with neither HTTP nor a model.
+
+
+class Doubling:
+    """A task of numbers: over 99 they are refused, over 9 they take long."""
+
+    name: ClassVar[str] = "double"
+
+    def __init__(self) -> None:
+        self.threads: set[str] = set()
+
+    def preprocess(self, one: int, options: Options) -> ModelInput:
+        self.threads.add(threading.current_thread().name.partition("_")[0])
+        if one > 99 and not options.truncate:
+            raise InputError("is over 99")
+        return ModelInput(min(one, 99), cost=one + 1)
+
+    def is_heavy(self, inputs: Sequence[int]) -> bool:
+        return max(inputs) > 9
+
+    def result(self, value: object) -> str:
+        return f"twice {value}"
+
+
+def piped(inputs: list[int], client: FakeClient, **options: Any) -> tuple[Results[str], Doubling]:
+    clock, task = FakeClock(5.0), Doubling()
+    pool = OffloadPool(clock)
+    pipeline = Pipeline(client, clock, pool)
+    try:
+        call = pipeline.run(task, inputs, started=4.0, timeout=2.0, **options)
+        return run_async(call), task
+    finally:
+        pool.close()
+
+
+def test_a_call_goes_through_task_and_engine_and_comes_back_typed_and_in_order() -> None:
+    client = FakeClient(answer=lambda payload: payload * 2)
+    results, task = piped([3, 1], client, priority=2, caller="me")
+    assert results.values == ["twice 6", "twice 2"]
+    assert results.cost == 6
+    asked = client.last
+    assert (asked.payloads, asked.costs, asked.deadline) == ([3, 1], [4, 2], 6.0)
+    assert (asked.priority, asked.caller) == (2, "me")
+    assert task.threads == {threading.current_thread().name}
+
+
+def test_heavy_inputs_are_preprocessed_in_the_pool() -> None:
+    _, task = piped([3, 10], FakeClient(answer=lambda payload: payload))
+    assert task.threads == {"tokenise"}
+
+
+@pytest.mark.parametrize(("inputs", "place"), [([100], "given"), ([1, 100, 100], "given[1]")])
+def test_the_input_that_is_refused_is_named(inputs: list[int], place: str) -> None:
+    client = FakeClient()
+    with pytest.raises(InputError, match="is over 99") as refused:
+        piped(inputs, client, field="given", options=Options(truncate=False))
+    assert refused.value.field == place
+    assert client.submitted == []

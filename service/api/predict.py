@@ -1,0 +1,96 @@
+"""A model of the user's own: POST /v1/predict, JSON in and out. Errors as OpenAI writes them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import numpy as np
+import orjson
+from pydantic import BaseModel, ConfigDict, Field
+
+from batcher import RunnerFailed
+from service.api import openai, schemas
+from service.api.routes import INFERENCE, Route, WireProtocol
+from service.errors import InputError
+from service.http.body import fields
+from service.http.exchange import Exchange
+from service.state import AppState
+from service.tasks.custom import Predict
+from service.tasks.text_inputs import check_count
+
+_AS_IT_IS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+
+
+class PredictBody(BaseModel):
+    """What POST /v1/predict takes."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    inputs: Annotated[
+        list[Any],
+        Field(
+            description="any JSON values; the model gets each as it is",
+            json_schema_extra={"minItems": 1},
+        ),
+    ]
+    model: str | None = None
+    priority: schemas.Priority | None = Field(None, description=schemas.ABOUT_PRIORITY)
+
+
+class PredictAnswer(schemas.Shape):
+    outputs: list[Any] = Field(description="one for each input, in their order")
+
+
+async def predict(state: AppState, exchange: Exchange) -> None:
+    body = fields(PredictBody, await state.bodies.read(exchange))
+    served = state.model()
+    if body.model is not None:
+        openai.check_model(served, body.model)
+    task = served.task(Predict)
+    if not body.inputs:
+        raise InputError("is empty; at least one is needed", field="inputs", kind="empty")
+    check_count(len(body.inputs), "inputs", state.input_limit)
+    results = await state.run(exchange, task, body.inputs, priority=body.priority)
+    await exchange.answer(write(results.values), state.timing(exchange, results))
+
+
+def write(outputs: Sequence[object]) -> bytes:
+    """Arrays as lists, numpy's numbers as numbers. Raises RunnerFailed for what JSON cannot say."""
+    answer = {"outputs": outputs}
+    with contextlib.suppress(orjson.JSONEncodeError):  # most answers need no second look
+        return orjson.dumps(answer, option=_AS_IT_IS)
+    try:
+        return orjson.dumps(_plain(answer), option=_AS_IT_IS)
+    except (orjson.JSONEncodeError, RecursionError) as error:
+        raise RunnerFailed(f"the model's answer cannot be written as JSON: {error}") from None
+
+
+def _plain(value: object) -> object:
+    """Without what orjson does not take of numpy: arrays that are not in one piece, rare dtypes."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value
+
+
+PROTOCOL = WireProtocol(
+    openai.ERRORS,
+    schemas.OpenAIError,
+    (
+        Route(
+            "POST",
+            "/v1/predict",
+            predict,
+            "A model of your own: any JSON values in, one answer for each out",
+            PredictAnswer,
+            INFERENCE,
+            PredictBody,
+            task=Predict.name,
+        ),
+    ),
+)

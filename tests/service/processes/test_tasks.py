@@ -1,0 +1,103 @@
+"""Each task on a real server: with one frontend, and with two in processes of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.service.processes.test_server import Server
+from tests.service.tiny import make_classifier
+
+TEXTS = [["one"], ["two three", "four"], ["five " * 30, "one"]]
+VALUES = [1, 1.0, True, None, "text", [1, [2.5, "a"]], {"a": {"b": [None, 2**60]}}, -0.5, []]
+
+
+@pytest.fixture(scope="module", params=["1", "2"], ids=["one frontend", "two frontends"])
+def frontends(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def function(frontends: str) -> Iterator[Server]:
+    runner = "tests.service.runners:described"
+    with Server("--runner", runner, "--frontends", frontends) as server:
+        yield server
+        assert server.end() == 0
+
+
+def predict(server: Server, inputs: list[Any]) -> Any:
+    return server.http.post("/v1/predict", json={"inputs": inputs})
+
+
+def test_any_json_reaches_a_function_as_it_was_sent(function: Server) -> None:
+    answer = predict(function, VALUES)
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == {"outputs": [{"got": one, "as": repr(one)} for one in VALUES]}
+    assert "inference;dur=" in answer.headers["server-timing"]
+
+
+def test_what_a_function_raises_or_cannot_be_written_is_its_own_calls_failure(
+    function: Server,
+) -> None:
+    for bad in ("raise", "object"):
+        assert predict(function, [bad]).status_code == 500
+        assert predict(function, ["good"]).status_code == 200
+
+
+def test_a_function_answers_no_vectors_unless_it_is_told_to(function: Server) -> None:
+    answer = function.http.post("/embed", json={"inputs": "a"})
+    assert answer.status_code == 424
+    assert "use POST /v1/predict" in answer.json()["error"]
+    assert "runs on   tests.service.runners:described" in function.banner
+    assert "/v1/predict -H" in function.banner
+
+
+def test_readmes_class_is_served() -> None:
+    with Server("--runner", "tests.service.runners:Upper") as server:
+        assert predict(server, ["up", "and up"]).json() == {"outputs": ["UP", "AND UP"]}
+        refused = server.http.post("/embed", json={"inputs": "up"})
+        assert refused.status_code == 424
+        assert refused.headers["x-should-retry"] == "false"
+        assert "does not answer vectors: use POST /v1/predict" in refused.json()["error"]
+        assert "runs on   tests.service.runners:Upper" in server.banner
+        assert "?" not in server.banner
+        assert server.end() == 0
+
+
+def expected(folder: Path) -> list[dict[str, float]]:
+    """What the reference library makes of TEXTS."""
+    import torch
+    import transformers
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    scores = []
+    for texts in TEXTS:
+        inputs = tokenizer(
+            *texts,
+            truncation=True,
+            max_length=16,
+            return_tensors="pt",
+            return_token_type_ids=True,
+        )
+        with torch.no_grad():
+            [row] = model(**inputs).logits.softmax(-1).tolist()
+        scores.append({model.config.id2label[place]: score for place, score in enumerate(row)})
+    return scores
+
+
+def test_a_classifiers_scores_are_those_of_the_reference(tmp_path: Path, frontends: str) -> None:
+    folder = make_classifier(tmp_path, "bert")
+    flags = ("--backend", "torch", "--dtype", "float32", "--frontends", frontends)
+    with Server("--model", str(folder), *flags) as server:
+        answer = server.http.post("/predict", json={"inputs": TEXTS})
+        assert answer.status_code == 200, answer.text
+        for ranked, scores in zip(answer.json(), expected(folder), strict=True):
+            assert {one["label"]: one["score"] for one in ranked} == pytest.approx(scores, abs=1e-5)
+        assert server.http.post("/embed", json={"inputs": "one"}).status_code == 424
+        assert set(server.http.get("/info").json()["model_type"]) == {"classifier"}
+        assert "/predict -H" in server.banner
+        assert server.end() == 0

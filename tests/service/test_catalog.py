@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from service.catalog import TASKS, own_model
+from service.repository.spec import ModelNotSupported
+from service.settings import Settings
+from service.tasks.plain_text import TextPassthrough
+
+
+def test_the_setting_takes_the_name_of_every_task_there_is() -> None:
+    assert get_args(Settings.model_fields["task"].annotation) == ("auto", *TASKS)
+
+
+@pytest.mark.parametrize(
+    ("task", "tasks"),
+    [("auto", {"embed", "predict"}), ("embed", {"embed"}), ("predict", {"predict"})],
+)
+def test_a_runner_of_the_users_own_is_for_what_the_setting_says(task: str, tasks: set[str]) -> None:
+    served = own_model("my.module:Runner", task, TextPassthrough(), created=0)
+    assert set(served.tasks) == tasks
+
+
+def test_a_runner_of_the_users_own_is_no_classifier() -> None:
+    with pytest.raises(ModelNotSupported, match="BATCHER_TASK=classify"):
+        own_model("my.module:Runner", "classify", TextPassthrough(), created=0)
+
+
+def test_a_model_is_known_by_its_name_and_by_the_last_part_of_it() -> None:
+    served = own_model("folder/of/mine/", "auto", TextPassthrough(), created=0)
+    assert served.aliases == {"folder/of/mine/", "mine"}
