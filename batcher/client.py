@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine, Hashable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from batcher.collector import Collector
 from batcher.errors import BatcherError, Cancelled, DeadlineExceeded, RunnerFailed
 from batcher.futures import LoopSink, PendingCall, late
+from batcher.limits import Limits
 from batcher.plain_data import refusal
 from batcher.request import LEVELS, Answer, BatchReport, Payload, Request
 from batcher.scheduling.keys import key_of
@@ -16,6 +17,35 @@ from batcher.snapshot import Snapshot
 from batcher.timeouts import Deadlines
 
 _LEVELS = range(LEVELS)
+
+
+class Call(NamedTuple):
+    """What a caller asks for: see Client.submit_all."""
+
+    payloads: Sequence[Payload]
+    costs: Sequence[int] | None = None
+    deadline: float | None = None
+    priority: int = 3
+    caller: str | None = None
+
+    def checked(self, now: float, request_timeout: float) -> tuple[Sequence[int], float]:
+        """Its costs and its deadline, the defaults filled in. Raises DeadlineExceeded, ValueError.
+        It has a payload."""
+        count = len(self.payloads)
+        _, costs, deadline, _, _ = self
+        if costs is None:
+            costs = [1] * count
+        if deadline is None:
+            deadline = now + request_timeout
+        if not deadline > now:  # nor is NaN
+            raise DeadlineExceeded("the deadline had passed before the request was submitted")
+        if self.priority not in _LEVELS:
+            raise ValueError(f"priority must be from 0 to {LEVELS - 1}, not {self.priority}")
+        if len(costs) != count:
+            raise ValueError(f"{len(costs)} costs for {count} payloads")
+        if min(costs) < 1:
+            raise ValueError(f"a cost must be at least 1 token, not {min(costs)}")
+        return costs, deadline
 
 
 class Client(Protocol):
@@ -29,12 +59,10 @@ class Client(Protocol):
         caller: str | None = None,
     ) -> Any:
         """The result for one payload. See submit_all."""
-        answers = await self.submit_all(
-            [payload], costs=[cost], deadline=deadline, priority=priority, caller=caller
-        )
+        answers = await self.send(Call([payload], [cost], deadline, priority, caller))
         return answers[0].value
 
-    async def submit_all(
+    def submit_all(  # not async: a coroutine less for each call
         self,
         payloads: Sequence[Payload],
         *,
@@ -42,7 +70,7 @@ class Client(Protocol):
         deadline: float | None = None,
         priority: int = 3,
         caller: str | None = None,
-    ) -> list[Answer]:
+    ) -> Coroutine[Any, Any, list[Answer]]:
         """One answer per payload, in order; all are admitted or none.
 
         `costs` are in tokens (1 each if not given), `deadline` is absolute on the engine's clock,
@@ -54,6 +82,10 @@ class Client(Protocol):
         error among the requests; their siblings are then withdrawn. Cancelling the awaiting task
         withdraws them all.
         """
+        return self.send(Call(payloads, costs, deadline, priority, caller))
+
+    async def send(self, call: Call) -> list[Answer]:
+        """See submit_all."""
 
     async def snapshot(self) -> Snapshot: ...
 
@@ -79,63 +111,41 @@ class LocalClient(Client):
         self._any_value = any_value
         self._sink = LoopSink(loop)
         self._deadlines = Deadlines(loop, collector.clock)
-        limits = collector.limits
-        self._shares = limits.share_equal or limits.cache_bytes > 0
+        self._key = key_function(collector.limits)
 
-    async def submit_all(
-        self,
-        payloads: Sequence[Payload],
-        *,
-        costs: Sequence[int] | None = None,
-        deadline: float | None = None,
-        priority: int = 3,
-        caller: str | None = None,
-    ) -> list[Answer]:
-        if not payloads:
+    async def send(self, call: Call) -> list[Answer]:
+        if not call.payloads:
             return []
         now = self._collector.clock.now()
-        if deadline is None:
-            deadline = now + self._request_timeout
-        if costs is None:
-            costs = [1] * len(payloads)
-        check(costs, deadline, priority, now)
+        costs, deadline = call.checked(now, self._request_timeout)
         if not self._any_value:
-            for payload in payloads:
+            for payload in call.payloads:
                 if (why := refusal(payload)) is not None:
                     raise RunnerFailed(f"the input cannot be submitted: {why}")
-        places = range(len(payloads))
-        call, sink = PendingCall(self._loop, len(payloads), deadline), self._sink
-        key = key_of if self._shares else _no_key
+        pending = PendingCall(self._loop, len(costs), deadline)
+        priority, caller, sink, key = call.priority, call.caller, self._sink, self._key
         requests = [
             Request(
-                payload,
-                cost,
-                now,
-                deadline,
-                sink,
-                (call, place),
-                priority,
-                caller,
-                key(payload),
+                payload, cost, now, deadline, sink, (pending, at), priority, caller, key(payload)
             )
-            for place, payload, cost in zip(places, payloads, costs, strict=True)
+            for at, payload, cost in zip(range(len(costs)), call.payloads, costs, strict=True)
         ]
         self._collector.submit(requests)
-        self._deadlines.watch(call, now)
+        self._deadlines.watch(pending, now)
         try:
-            answers = await call.future
+            answers = await pending.future
             if not self._any_value:
                 for answer in answers:
                     if (why := refusal(answer.value)) is not None:
                         raise RunnerFailed(f"the result cannot be returned: {why}")
             return answers
         except (asyncio.CancelledError, BatcherError):
-            reason = late() if call.is_late else Cancelled("the caller has gone")
+            reason = late() if pending.is_late else Cancelled("the caller has gone")
             self._collector.withdraw(requests, reason)
             raise
         finally:
-            self._deadlines.ended(call)
-            del call, requests  # breaks the cycle of an exception and this frame
+            self._deadlines.ended(pending)
+            del pending, requests  # breaks the cycle of an exception and this frame
 
     async def snapshot(self) -> Snapshot:
         return self._collector.snapshot()
@@ -144,15 +154,6 @@ class LocalClient(Client):
         return self._collector.recent_batches()
 
 
-def check(costs: Sequence[int], deadline: float, priority: int, now: float) -> None:
-    """What is asked of every call. Raises DeadlineExceeded, ValueError."""
-    if not deadline > now:  # nor is NaN
-        raise DeadlineExceeded("the deadline had passed before the request was submitted")
-    if priority not in _LEVELS:
-        raise ValueError(f"priority must be from 0 to {LEVELS - 1}, not {priority}")
-    if min(costs) < 1:
-        raise ValueError(f"a cost must be at least 1 token, not {min(costs)}")
-
-
-def _no_key(payload: Payload) -> None:
-    """Nothing is shared."""
+def key_function(limits: Limits) -> Callable[[Payload], Hashable | None]:
+    """By which equal payloads are found, if that is of use."""
+    return key_of if limits.share_equal or limits.cache_bytes > 0 else lambda _: None

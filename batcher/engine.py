@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from batcher.batching import BatchingThread
-from batcher.client import LocalClient
+from batcher.client import Call, Client, LocalClient
 from batcher.clock import Clock, MonotonicClock
 from batcher.collector import Collector
 from batcher.errors import BatcherError, Draining, RunnerFailed
@@ -26,8 +26,9 @@ _log = logging.getLogger(__name__)
 Isolation = Literal["process", "thread"]
 
 
-class Engine:
-    """Batches concurrent calls into few runs of a model. A client (see Client) of itself.
+class Engine(Client):
+    """Batches concurrent calls into few runs of a model. A client of itself, and not of plain data
+    alone: of whatever the runner takes and returns, and with isolation "process" pickles.
 
         async with Engine(MyRunner) as engine:
             vector = await engine.submit("text")
@@ -59,7 +60,7 @@ class Engine:
         self._up: Future[None] = _promise()  # the first replica of all
         self._crashed: Future[BaseException] = _promise()
         self._client: LocalClient | None = None
-        self._own: LocalClient | None = None  # what submit and submit_all go through
+        self._own: LocalClient | None = None  # that submit and submit_all use
         self._threads = [
             BatchingThread(
                 self._collector,
@@ -143,34 +144,9 @@ class Engine:
 
     # Client
 
-    async def submit(
-        self,
-        payload: Payload,
-        *,
-        cost: int = 1,
-        deadline: float | None = None,
-        priority: int = 3,
-        caller: str | None = None,
-    ) -> Any:
-        """See Client.submit. Not only plain data: whatever the runner takes and returns, and with
-        isolation "process" whatever pickles."""
-        return await self._started(self._own).submit(
-            payload, cost=cost, deadline=deadline, priority=priority, caller=caller
-        )
-
-    async def submit_all(
-        self,
-        payloads: Sequence[Payload],
-        *,
-        costs: Sequence[int] | None = None,
-        deadline: float | None = None,
-        priority: int = 3,
-        caller: str | None = None,
-    ) -> list[Answer]:
-        """See submit, and Client.submit_all."""
-        return await self._started(self._own).submit_all(
-            payloads, costs=costs, deadline=deadline, priority=priority, caller=caller
-        )
+    async def send(self, call: Call) -> list[Answer]:
+        """See Client.submit_all."""
+        return await self._started(self._own).send(call)
 
     async def snapshot(self) -> Snapshot:
         return self._collector.snapshot()

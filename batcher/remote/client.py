@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
-from batcher.client import Client, check
+from batcher.client import Call, Client
 from batcher.clock import Clock
 from batcher.errors import BatcherError, NotReady, Overloaded, RunnerFailed
 from batcher.futures import PendingCall
@@ -29,7 +29,7 @@ from batcher.remote.messages import (
     snapshot_from,
 )
 from batcher.remote.values import Unsendable, pack
-from batcher.request import Answer, BatchReport, Payload
+from batcher.request import Answer, BatchReport
 from batcher.snapshot import Snapshot
 from batcher.timeouts import Deadlines
 
@@ -70,48 +70,32 @@ class RemoteClient(Client):
 
     # Client
 
-    async def submit_all(
-        self,
-        payloads: Sequence[Payload],
-        *,
-        costs: Sequence[int] | None = None,
-        deadline: float | None = None,
-        priority: int = 3,
-        caller: str | None = None,
-    ) -> list[Answer]:
-        """See Client.submit_all."""
-        if not payloads:
+    async def send(self, call: Call) -> list[Answer]:
+        if not call.payloads:
             return []
-        count = len(payloads)
         now = self._clock.now()
-        if deadline is None:
-            deadline = now + self._request_timeout
-        if costs is None:
-            costs = [1] * count
-        if len(costs) != count:
-            raise ValueError(f"{len(costs)} costs for {count} payloads")
-        check(costs, deadline, priority, now)
+        costs, deadline = call.checked(now, self._request_timeout)
         channel = self._open()
         if channel.write_paused:
             raise Overloaded("the engine does not keep up with what it is sent", _RETRY)
         number = next(self._numbers)
-        name = None if caller is None else bytes_of(caller)
+        caller = None if call.caller is None else bytes_of(call.caller)
         try:
-            packed = [pack(payload) for payload in payloads]
-            channel.send(Submit(number, deadline, priority, name, list(costs), packed))
+            payloads = [pack(payload) for payload in call.payloads]
+            channel.send(Submit(number, deadline, call.priority, caller, list(costs), payloads))
         except Unsendable as error:
             raise RunnerFailed(f"the input cannot be submitted: {error}") from None
-        call = self._calls[number] = PendingCall(self._loop, count, deadline)
-        self._deadlines.watch(call, now)
+        pending = self._calls[number] = PendingCall(self._loop, len(payloads), deadline)
+        self._deadlines.watch(pending, now)
         try:
-            return await call.future
+            return await pending.future
         except (asyncio.CancelledError, BatcherError):
-            self._withdraw(number, call.is_late)
+            self._withdraw(number, pending.is_late)
             raise
         finally:
-            self._deadlines.ended(call)
+            self._deadlines.ended(pending)
             self._calls.pop(number, None)
-            del call  # breaks the cycle of an exception and this frame
+            del pending  # breaks the cycle of an exception and this frame
 
     async def snapshot(self) -> Snapshot:
         """Raises NotReady while there is no engine, or it does not answer."""

@@ -10,6 +10,7 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 
+from batcher.client import key_function
 from batcher.collector import Collector
 from batcher.errors import BatcherError, Cancelled, RunnerFailed
 from batcher.futures import late
@@ -26,7 +27,6 @@ from batcher.remote.messages import (
 )
 from batcher.remote.values import Unsendable
 from batcher.request import Answer, BatchReport, Outcome, Request
-from batcher.scheduling.keys import key_of
 
 _log = logging.getLogger(__name__)
 
@@ -54,8 +54,7 @@ class FrontendSession:
         self._calls: dict[int, list[Request]] = {}  # those without an outcome
         self._missing: dict[int, int] = {}  # outcomes, of calls with several inputs
         self._channel: Channel | None = None
-        limits = collector.limits
-        self._shares = limits.share_equal or limits.cache_bytes > 0
+        self._key = key_function(collector.limits)
 
     async def attach(self, end: socket.socket) -> None:
         """Once."""
@@ -116,19 +115,12 @@ class FrontendSession:
             raise FrameError("a call that no frontend makes")
         now = self._collector.clock.now()
         caller = None if call.caller is None else text_of(call.caller)
+        deadline, priority, key = call.deadline, call.priority, self._key
         requests = [
             Request(
-                payload,
-                cost,
-                now,
-                call.deadline,
-                self,
-                (number, index),
-                call.priority,
-                caller,
-                key_of(payload) if self._shares else None,
+                payload, cost, now, deadline, self, (number, at), priority, caller, key(payload)
             )
-            for index, (payload, cost) in enumerate(zip(call.payloads, call.costs, strict=True))
+            for at, (payload, cost) in enumerate(zip(call.payloads, call.costs, strict=True))
         ]
         self._calls[number] = requests
         if len(requests) > 1:

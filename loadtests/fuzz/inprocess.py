@@ -6,13 +6,14 @@ the answer's encoding. The client answers at once.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.types import ASGIApp
 
-from batcher import Answer, BatchReport, Snapshot
+from batcher import Answer, BatchReport, Client, Snapshot
+from batcher.client import Call
 from batcher.clock import MonotonicClock
 from batcher.collector import Collector
 from batcher.limits import Limits
@@ -29,17 +30,14 @@ _REPORT = BatchReport(0, 1, 1, 1, 1, "idle", 0.0, 0.0, 0.0, 0.0)
 _SHOWN = 20  # violations; one is enough to look into
 
 
-class AtOnce:
+class AtOnce(Client):
     """A client whose engine takes no time."""
 
     def __init__(self) -> None:
         self._collector = Collector(Limits(), MonotonicClock())
 
-    async def submit(self, payload: Any, **_: Any) -> Any:
-        return answers([payload])[0]
-
-    async def submit_all(self, payloads: Sequence[Any], **_: Any) -> list[Answer]:
-        return [Answer(vector, 0.0, _REPORT) for vector in answers(payloads)]
+    async def send(self, call: Call) -> list[Answer]:
+        return [Answer(vector, 0.0, _REPORT) for vector in answers(call.payloads)]
 
     async def snapshot(self) -> Snapshot:
         return self._collector.snapshot()
