@@ -21,11 +21,11 @@ from service.cache.profiles import (
     measuring,
     save_profile,
 )
-from service.models import RunnerConfig
 from service.models.backends import Backend, Ids, Launch, Place, Types
 from service.models.backends.choose import open_backend
 from service.models.backends.fallback import ReplaceableBackend
 from service.models.backends.torch.eager import TorchBackend, load
+from service.models.config import RunnerConfig
 from service.models.heads import HEADS, head_of
 from service.models.outputs import only_finite
 from service.models.precision import choose_device, full_name, has_native_bf16

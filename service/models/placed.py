@@ -12,8 +12,10 @@ from dataclasses import replace
 from typing import Any
 
 from batcher.runner import Informing, Launcher, Runner, RunnerInfo
-from service.models import RunnerConfig, create_runner
+from service.models.config import RunnerConfig
+from service.models.create import create_runner
 from service.placement import memory
+from service.placement.cores import ranges
 
 
 def create_placed(runner: str, config: RunnerConfig) -> Runner:
@@ -82,14 +84,3 @@ class Placed:
         measured = memory.measure_host() if known is not None else None
         if known is not None and measured is not None and measured[1] > known.most:
             memory.note(path, known.least, measured[1])
-
-
-def ranges(cores: Sequence[int]) -> str:
-    """`0-3,8`, as Linux writes it."""
-    parts: list[list[int]] = []
-    for core in sorted(cores):
-        if parts and core == parts[-1][-1] + 1:
-            parts[-1].append(core)
-        else:
-            parts.append([core])
-    return ",".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else str(p[0]) for p in parts)

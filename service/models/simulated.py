@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.models import RunnerConfig
+from service.models.config import RunnerConfig
 from service.models.outputs import as_rows, only_finite
 from service.models.profiling import LENGTHS, grid
 

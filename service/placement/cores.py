@@ -78,6 +78,17 @@ def physical_cores(topology: Path = TOPOLOGY) -> list[Core]:
     return [tuple(numbers) for _, numbers in in_order]
 
 
+def ranges(cores: Sequence[int]) -> str:
+    """`0-3,8`, as Linux writes it."""
+    parts: list[list[int]] = []
+    for core in sorted(cores):
+        if parts and core == parts[-1][-1] + 1:
+            parts[-1].append(core)
+        else:
+            parts.append([core])
+    return ",".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else str(p[0]) for p in parts)
+
+
 def _affinity() -> set[int]:
     if hasattr(os, "sched_getaffinity"):
         return os.sched_getaffinity(0)

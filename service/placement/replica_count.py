@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from service.models.placed import ranges
-from service.placement.cores import Core, share_out
+from service.placement.cores import Core, ranges, share_out
 from service.placement.cuda import Gpus
 from service.placement.memory import MIB, Need
 

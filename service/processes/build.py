@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from batcher import Engine, Runner
 from batcher.clock import Clock
 from service.catalog import ServedModel, own_model, simulated_model, text_model
-from service.models import RunnerConfig
+from service.models.config import RunnerConfig
 from service.models.placed import create_placed
 from service.placement.layout import Layout
 from service.repository.locate import find_model

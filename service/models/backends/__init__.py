@@ -1,12 +1,10 @@
 """What runs the model (Backend), and where it is to run (Place). Imports no torch.
 
-Reading order: choice.py (which backend) · torch_choice.py (how PyTorch runs) · torch_eager.py (as
-it comes) · torch_compiled.py · torch_bert.py, torch_linear.py (our own forward pass) · packing.py,
-torch_packed.py (without padding, on a CPU) · torch_padded.py, slots.py, torch_cuda.py, shapes.py,
-torch_graphs.py (one batch behind the other, on CUDA) · torch_same.py · export.py, graphs.py,
-onnx_runtime.py, quantised.py, openvino_cpu.py (as an ONNX graph) · guard.py, guarded.py,
-torch_mixed.py (is a reduced precision good enough) · racing.py, paired.py (who is fastest) ·
-replaceable.py (what fails in service).
+Reading order: choose.py (which backend), race.py and paired.py (which is fastest), accuracy.py and
+reference_texts.py (is a reduced precision good enough), fallback.py (what fails in service) ·
+torch/: open.py (how PyTorch runs), eager.py, compiled.py, bert.py and packed.py (our own forward
+pass, on a CPU without padding), padded.py, transfer.py, cuda.py and cuda_graphs.py (on a GPU one
+batch behind the other) · onnx/: export.py, store.py, session.py, int8.py, openvino.py.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from service.models import RunnerConfig
+from service.models.config import RunnerConfig
 from service.models.measures import Answers as Answers
 from service.repository.spec import EncoderSpec
 

@@ -16,10 +16,10 @@ import torch
 
 from service.cache.notes import load_note, save_note
 from service.cache.profiles import weights_of
-from service.models import RunnerConfig
 from service.models.backends import Answers, Backend, Ids, Open, Place, Say, Types
 from service.models.backends.reference_texts import with_pairs
 from service.models.backends.torch.eager import TorchBackend, load
+from service.models.config import RunnerConfig
 from service.models.heads import head_of
 from service.repository.spec import EncoderSpec
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from service.cache.notes import by_one, load_note, one_line, save_note
 from service.cache.profiles import content_of
-from service.models import RunnerConfig
 from service.models.backends import Backend, BackendNotAvailable, Open, Place, Say
 from service.models.backends.accuracy import Opened, TooInaccurate, open_guarded
 from service.models.backends.extras import missing
@@ -29,6 +28,7 @@ from service.models.backends.race import (
     from_note,
 )
 from service.models.backends.torch.open import open_torch
+from service.models.config import RunnerConfig
 from service.models.precision import choose_dtype, name_of
 from service.repository.spec import EncoderSpec
 

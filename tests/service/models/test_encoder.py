@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.models import RunnerConfig, create_runner, encoder, profiling
+from service.models import RunnerConfig, encoder, profiling
 from service.models.backends import BackendNotAvailable
+from service.models.create import create_runner
 from service.models.outputs import NotFinite
 from service.repository.locate import find_model
 from service.repository.spec import ModelNotSupported, read_spec

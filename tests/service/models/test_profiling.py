@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from service.models import RunnerConfig, create_runner
+from service.models import RunnerConfig
+from service.models.create import create_runner
 from service.models.profiling import MOST_TOKENS, grid, measure
 
 Lines = list[str]

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from batcher.runner import Runner
-from service.models import CallableRunner, RunnerConfig, RunnerNotFound, create_runner
+from service.models import RunnerConfig
+from service.models.create import CallableRunner, RunnerNotFound, create_runner
 from service.models.outputs import NotFinite
 from service.models.simulated import SimulatedFault, SimulatedRunner, answers
 
@@ -116,7 +117,8 @@ def test_an_unknown_drill_is_an_ordinary_text() -> None:
 
 def drill(text: str) -> subprocess.Popen[bytes]:
     program = (
-        "from service.models import RunnerConfig, create_runner\n"
+        "from service.models import RunnerConfig\n"
+        "from service.models.create import create_runner\n"
         "runner = create_runner('simulated', RunnerConfig('simulated'))\n"
         f"print('running', flush=True); runner.run(['fine', {text!r}]); print('answered')"
     )

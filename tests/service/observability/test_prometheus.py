@@ -10,7 +10,8 @@ from starlette.testclient import TestClient
 
 from batcher import Engine, Snapshot
 from service.app import create_app
-from service.models import RunnerConfig, create_runner
+from service.models import RunnerConfig
+from service.models.create import create_runner
 from service.observability import prometheus as metrics
 from service.state import AppState
 from tests.service.conftest import FakeClient, make_front

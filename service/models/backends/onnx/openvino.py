@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from batcher.runner import is_out_of_memory
-from service.models import RunnerConfig
 from service.models.backends import Answers, BackendNotAvailable, Ids, Place, Say, Types
 from service.models.backends.extras import check_packages
 from service.models.backends.onnx.export import (
@@ -22,6 +21,7 @@ from service.models.backends.onnx.export import (
     torch_versions,
 )
 from service.models.backends.onnx.store import graph
+from service.models.config import RunnerConfig
 from service.models.padding import Padded, pad
 from service.models.precision import choose_dtype, name_of
 from service.repository.spec import EncoderSpec

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 from batcher.runner import is_out_of_memory
-from service.models import RunnerConfig
 from service.models.backends import Answers, BackendNotAvailable, Ids, Place, Say, Types
 from service.models.backends.extras import check_packages
 from service.models.backends.onnx.export import (
@@ -30,6 +29,7 @@ from service.models.backends.onnx.export import (
 from service.models.backends.onnx.int8 import SMOOTHING, blocks_of, calibrate, quantise, weight_bits
 from service.models.backends.onnx.store import graph
 from service.models.backends.reference_texts import tokenised
+from service.models.config import RunnerConfig
 from service.models.padding import Padded, pad
 from service.models.precision import CPUINFO
 from service.repository.spec import EncoderSpec

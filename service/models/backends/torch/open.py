@@ -7,7 +7,6 @@ from __future__ import annotations
 import torch
 
 from batcher.runner import explain
-from service.models import RunnerConfig
 from service.models.backends import Backend, BackendNotAvailable, Place, Say
 from service.models.backends.torch.agreement import CLOSE, check_same
 from service.models.backends.torch.bert import Bert, why_not
@@ -18,6 +17,7 @@ from service.models.backends.torch.eager import TorchBackend, load
 from service.models.backends.torch.mixed_precision import to_half
 from service.models.backends.torch.packed import PackedBackend
 from service.models.backends.torch.padded import padded
+from service.models.config import RunnerConfig
 from service.models.heads import head_of
 from service.models.precision import choose_dtype
 from service.repository.spec import EncoderSpec
