@@ -18,7 +18,7 @@ import gevent
 from locust import FastHttpUser, events, task
 
 from loadtests.drivers import workloads
-from loadtests.servers.target import number_between, parse_target
+from loadtests.drivers.target import number_between, parse_target
 
 
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]  # Locust's own.

@@ -8,7 +8,7 @@ from pathlib import Path
 from loadtests.chaos.bench import Bench
 from loadtests.chaos.hostile import asked, attacked, document, judged, together
 from loadtests.chaos.scenario import Allowed, Finding, NotRunnable, Scenario
-from loadtests.drivers.call_stats import only, tell
+from loadtests.drivers.history import only, tell
 from loadtests.drivers.raw_http import exchange
 from loadtests.fuzz import attacks, schema
 from loadtests.fuzz.attacks import head, pieces

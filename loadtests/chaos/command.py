@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from loadtests.chaos import mixed, report, soak
-from loadtests.chaos.bench import Bench
+from loadtests.chaos.bench import SIMULATED, Bench
 from loadtests.chaos.controls import Control, controls
 from loadtests.chaos.judge import PATIENT, STRICT, Budget, Verdict, judge
-from loadtests.chaos.scenario import SIMULATED, NotRunnable, Scenario
+from loadtests.chaos.scenario import NotRunnable, Scenario
 from loadtests.chaos.table import TABLE
 from loadtests.drivers.history import History
+from loadtests.drivers.target import number_between
 from loadtests.reports.record import Record
 from loadtests.servers.launch import Variant
-from loadtests.servers.target import number_between
 
 LAUNCHER = "loadtests.chaos.launcher"
 

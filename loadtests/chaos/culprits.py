@@ -5,10 +5,10 @@ import random
 from itertools import islice, pairwise
 
 from loadtests.chaos.bench import Bench
-from loadtests.chaos.spared import at_most, exactly, judged, most_extra_runs, none
+from loadtests.chaos.spared import judged, most_extra_runs
 from loadtests.chaos.worker import seeded
 from loadtests.drivers.background_load import callers
-from loadtests.reports.finding import Finding
+from loadtests.reports.finding import Finding, at_most, exactly, none
 from loadtests.servers.launch import service
 
 TOGETHER = 32

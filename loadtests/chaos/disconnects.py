@@ -9,9 +9,9 @@ from itertools import islice
 from loadtests.chaos import resources
 from loadtests.chaos.bench import Bench
 from loadtests.chaos.culprits import AT_ONCE
-from loadtests.chaos.spared import at_most, exactly, judged, none
+from loadtests.chaos.spared import judged
 from loadtests.drivers.background_load import encode
-from loadtests.reports.finding import Finding
+from loadtests.reports.finding import Finding, at_most, exactly, none
 from loadtests.servers.launch import service
 
 FIXED_MS = 2000  # A batch: long enough to arrive, to leave and to be noticed meanwhile.

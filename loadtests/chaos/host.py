@@ -12,7 +12,7 @@ from loadtests.chaos.bench import Bench
 from loadtests.chaos.launched import launched
 from loadtests.chaos.launcher import BLOCKED_SECONDS, DESCRIPTORS
 from loadtests.chaos.scenario import Finding, NotRunnable, Scenario
-from loadtests.drivers.call_stats import ms, only, p95, tell
+from loadtests.drivers.history import ms, only, p95, tell
 from loadtests.drivers.timer import now
 from loadtests.servers import procfs as processes
 

@@ -14,13 +14,14 @@ from pathlib import Path
 FOLDER = "LOADTESTS_INJECTIONS"  # Set for the service, and inherited by its workers.
 _BLOCKED = "no-start.marker"
 _MARKER = ".marker"
+_STANDING = ".standing"
 
 
-def acknowledge(name: str) -> None:
-    """From a process of the service: this fault is happening now."""
+def acknowledge(name: str, standing: bool = False) -> None:
+    """From a process of the service: this fault is happening now; `standing`: from now on."""
     folder = os.environ.get(FOLDER)
     if folder:  # Not set when somebody starts a drill by hand.
-        with Path(folder, name).open("ab") as file:
+        with Path(folder, name + _STANDING * standing).open("ab") as file:
             file.write(b".")  # One byte a time: appending is atomic.
 
 
@@ -30,7 +31,7 @@ def starts_are_blocked() -> bool:
 
 
 class Injections:
-    """Counts, since `begin`, what was injected by whom ever."""
+    """Counts what was injected since `begin`, and the standing faults."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
@@ -51,7 +52,7 @@ class Injections:
     def begin(self) -> None:
         """A new scenario."""
         self._counts.clear()
-        self._before = _counted(self._folder)
+        self._before = _counted(self._folder, standing=False)
 
     def acknowledge(self, name: str, times: int = 1) -> None:
         """Of what the scenario does from outside, or can tell by its effect."""
@@ -75,8 +76,10 @@ class Injections:
         return _counted(self._folder) - self._before
 
 
-def _counted(folder: Path | None) -> Counter[str]:
+def _counted(folder: Path | None, standing: bool = True) -> Counter[str]:
+    """By name. `standing`: with the faults that began when the service did, and last."""
     if folder is None:
         return Counter()
-    files = (path for path in folder.iterdir() if path.suffix != _MARKER)
-    return Counter({path.name: path.stat().st_size for path in files})
+    left_out = {_MARKER} if standing else {_MARKER, _STANDING}
+    files = (path for path in folder.iterdir() if path.suffix not in left_out)
+    return Counter({path.name.removesuffix(_STANDING): path.stat().st_size for path in files})

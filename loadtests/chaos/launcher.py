@@ -21,7 +21,7 @@ HOUR = 3600.0
 
 def few_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
-    acknowledge("few-descriptors")
+    acknowledge("few-descriptors", standing=True)
 
 
 def no_room() -> None:
@@ -33,7 +33,7 @@ def no_room() -> None:
     try:
         os.write(2, b"no room for this")
     except OSError:
-        acknowledge("no-room")
+        acknowledge("no-room", standing=True)
 
 
 def blocks() -> None:

@@ -12,8 +12,7 @@ from loadtests.chaos import mixed
 from loadtests.chaos.bench import Bench
 from loadtests.chaos.scenario import Allowed, Finding, NotRunnable, Scenario
 from loadtests.drivers.background_load import callers
-from loadtests.drivers.call_stats import between, ms, only, p95, p99, share, tell
-from loadtests.drivers.history import Call
+from loadtests.drivers.history import Call, between, ms, only, p95, p99, share, tell
 from loadtests.drivers.timer import now
 from loadtests.servers import procfs as processes
 

@@ -6,11 +6,10 @@ import time
 
 from loadtests.chaos.bench import Bench
 from loadtests.chaos.culprits import AT_ONCE
-from loadtests.chaos.spared import at_most, exactly, judged, patience
+from loadtests.chaos.spared import judged, patience
 from loadtests.chaos.worker import busy_worker
-from loadtests.drivers.call_stats import between, p95
-from loadtests.drivers.history import Call
-from loadtests.reports.finding import Finding
+from loadtests.drivers.history import Call, between, p95
+from loadtests.reports.finding import Finding, at_most, exactly
 from loadtests.servers import procfs as processes
 from loadtests.servers.launch import Variant, service
 from loadtests.theory.queueing import Accelerator

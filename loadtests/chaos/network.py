@@ -14,11 +14,11 @@ from loadtests.chaos.bench import Bench
 from loadtests.chaos.hostile import attacked, document, together
 from loadtests.chaos.proxy import Toxics, proxy
 from loadtests.chaos.scenario import Allowed, Finding, NotRunnable, Scenario
-from loadtests.drivers.call_stats import ms, only, p95, tell
+from loadtests.drivers.history import ms, only, p95, tell
 from loadtests.drivers.raw_http import Reply, exchange
+from loadtests.drivers.target import Target
 from loadtests.drivers.timer import now
 from loadtests.fuzz.attacks import head, post
-from loadtests.servers.target import Target
 
 SLOW = 500  # connections at once
 DEADLINE = 10.0  # seconds for a head, and for a body

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from loadtests.servers.target import Target
+from loadtests.drivers.target import Target
 
 READ = 4096  # bytes at a time
 MOST_SECONDS = 30.0  # that any connection may last

@@ -2,20 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from loadtests.chaos.bench import Bench
-
-# Capacity 200/s (a full batch of 16 takes 80 ms): one driver can offer ten times that.
-SIMULATED: Mapping[str, str] = {
-    "BATCHER_RUNNER": "simulated",
-    "BATCHER_SIM_FIXED_MS": "40",
-    "BATCHER_SIM_PER_ITEM_MS": "2.5",
-    "BATCHER_MAX_BATCH_SIZE": "16",
-}
-CAPACITY = 200.0  # requests a second, of SIMULATED with one replica
-
+from loadtests.chaos.bench import Bench
 
 REQUESTS: Mapping[str, int] = {"request": 1}  # Where what is sent is the fault.
 
@@ -51,7 +39,7 @@ class Scenario:
     id: str
     injected: str
     expected: str
-    run: Callable[["Bench"], Finding]
+    run: Callable[[Bench], Finding]
     env: Mapping[str, str] = field(default_factory=dict)  # On top of SIMULATED; equal ones share.
     allowed: Allowed = Allowed()
     recovery: float = 10.0

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from loadtests.chaos.bench import Bench
 from loadtests.chaos.launched import launched
 from loadtests.chaos.scenario import Allowed, Finding, NotRunnable, Scenario
-from loadtests.drivers.call_stats import between, only, tell
+from loadtests.drivers.history import between, only, tell
 from loadtests.drivers.timer import now
 from loadtests.servers import procfs as processes
 

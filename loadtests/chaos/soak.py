@@ -10,7 +10,7 @@ from threading import Event, Thread
 import numpy as np
 
 from loadtests.chaos import invariants, resources
-from loadtests.chaos.bench import Bench
+from loadtests.chaos.bench import SIMULATED, Bench
 from loadtests.chaos.invariants import Violation
 from loadtests.chaos.mixed import (
     ENV,
@@ -22,7 +22,7 @@ from loadtests.chaos.mixed import (
     unexpected,
 )
 from loadtests.chaos.resources import Usage
-from loadtests.chaos.scenario import SIMULATED, Allowed
+from loadtests.chaos.scenario import Allowed
 from loadtests.drivers.timer import now
 from loadtests.reports.record import Record
 from loadtests.servers.launch import Variant

@@ -10,22 +10,10 @@ from loadtests.chaos.scenario import Allowed
 from loadtests.chaos.worker import is_drill
 from loadtests.drivers.history import Call
 from loadtests.drivers.reference_answers import Reference
-from loadtests.reports.finding import Finding
+from loadtests.reports.finding import Finding, none
 from loadtests.servers.metrics_page import Counters
 
 COUNTED_SECONDS = 5.0  # For the counters to agree: an answer is counted after it is sent.
-
-
-def none(what: str, count: int) -> Finding:
-    return Finding(what, count, need="0", ok=count == 0)
-
-
-def at_most(what: str, measured: float, bound: float, unit: str = "") -> Finding:
-    return Finding(what, measured, unit, need=f"<= {bound:g}", ok=measured <= bound)
-
-
-def exactly(what: str, measured: float, wanted: float) -> Finding:
-    return Finding(what, measured, need=f"{wanted:g}", ok=measured == wanted)
 
 
 def most_extra_runs(size: int) -> int:

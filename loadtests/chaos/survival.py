@@ -12,11 +12,11 @@ from loadtests.chaos.command import write_raw
 from loadtests.chaos.culprits import culprit, memory
 from loadtests.chaos.disconnects import WAVE, disconnects
 from loadtests.chaos.losses import kill, poison
+from loadtests.drivers.pinning import pinned
+from loadtests.drivers.target import count_between, number_between
 from loadtests.reports.finding import Finding, Measured
 from loadtests.reports.record import Record
-from loadtests.servers.launch import pinned
-from loadtests.servers.target import count_between, number_between
-from loadtests.servers.topology import add_topology, topology
+from loadtests.servers.launch import add_topology, topology
 
 TITLE = "Survival: everybody but the culprit gets the right answer"
 Part = Callable[[Bench, argparse.Namespace], list[Finding]]

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from loadtests.chaos.bench import Bench
 from loadtests.chaos.runners import MESSAGES, RESULTS, SLOW_SECONDS
 from loadtests.chaos.scenario import Allowed, Finding, NotRunnable, Scenario
-from loadtests.drivers.call_stats import ms, only, p95, share, tell
-from loadtests.drivers.history import Call
+from loadtests.drivers.history import Call, ms, only, p95, share, tell
 from loadtests.drivers.timer import now
 
 TWO = {"BATCHER_REPLICAS": "2"}

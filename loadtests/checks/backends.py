@@ -17,10 +17,10 @@ from statistics import mean, median
 from loadtests.drivers import closedloop, workloads
 from loadtests.drivers.openloop import Run
 from loadtests.drivers.outcomes import OK
+from loadtests.drivers.target import count_between, number_between, setting_argument
 from loadtests.reports.finding import Finding, Measured, over, spread
 from loadtests.reports.record import Record
 from loadtests.servers.launch import Server, Variant, running, service
-from loadtests.servers.target import count_between, number_between, setting_argument
 
 TITLE = "BATCHER_BACKEND=auto against each single backend"
 AUTO, EAGER = "auto", "torch eager bfloat16"

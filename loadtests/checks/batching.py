@@ -6,10 +6,10 @@ from statistics import median
 
 from loadtests.drivers import closedloop, workloads
 from loadtests.drivers.outcomes import mean_batch
+from loadtests.drivers.target import count_between, number_between
 from loadtests.reports.finding import Finding, Measured, spread
 from loadtests.reports.record import Record
 from loadtests.servers.launch import running, service
-from loadtests.servers.target import count_between, number_between
 
 TITLE = "Batching against no batching: 64 closed-loop callers, the default model"
 SKIP = 2.0

@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 
 from loadtests.chaos import survival
@@ -27,13 +26,12 @@ from loadtests.checks import (
     slow,
     sts,
 )
-from loadtests.drivers import workloads
 from loadtests.fuzz import run_attacks as attacks
 from loadtests.fuzz import run_mutations as mutations
 from loadtests.fuzz import schema
 from loadtests.reports import finding
+from loadtests.reports.options import add_common_arguments, configuration
 from loadtests.reports.record import Record
-from loadtests.servers.target import cpus_argument
 
 CHECKS: dict[str, ModuleType] = {
     "sts": sts,
@@ -70,31 +68,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
         add_common_arguments(options)
         check.add_arguments(options)
-
-
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    workloads.add_arguments(parser)
-    parser.add_argument("--out", type=Path, default=Path("results"), help="default: results/")
-    parser.add_argument("--name", help="of the folder, after the date; default: the check's")
-    parser.add_argument(
-        "--cpus", type=cpus_argument, help="cores of the server, as 0,1; default: any"
-    )
-
-
-def configuration(args: argparse.Namespace) -> dict[str, object]:
-    """The options as chosen; of folders only the name, because results are public."""
-    hidden = {"command", "check", "out", "name", "run"}
-    return {
-        name: _plain(value)
-        for name, value in vars(args).items()
-        if name not in hidden and value is not None
-    }
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Path):
-        return value.name
-    return sorted(value) if isinstance(value, frozenset) else value
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,12 +7,11 @@ from collections import Counter
 from loadtests.checks.saturation import ACCELERATOR
 from loadtests.drivers import arrivals, workloads
 from loadtests.drivers.openloop import referee
+from loadtests.drivers.target import count_between, number_between
 from loadtests.drivers.timer import now
 from loadtests.reports.finding import Finding, Measured
 from loadtests.reports.record import Record
-from loadtests.servers.launch import STOP_SECONDS, Server, running, service
-from loadtests.servers.target import count_between, number_between
-from loadtests.servers.topology import add_topology, topology
+from loadtests.servers.launch import STOP_SECONDS, Server, add_topology, running, service, topology
 
 TITLE = "SIGTERM at 70 % load"
 REFUSALS = {"503", "refused"}  # Told so, or nobody was listening any more.

@@ -5,12 +5,12 @@ import http.client
 from statistics import median
 
 from loadtests.drivers import workloads
+from loadtests.drivers.target import count_between, cpus_argument, number_between
 from loadtests.drivers.wrk import post_embed
 from loadtests.reports.finding import Finding, Measured, over, spread
 from loadtests.reports.record import Record
 from loadtests.servers import procfs as processes
 from loadtests.servers.launch import Server, Variant, running, service
-from loadtests.servers.target import count_between, cpus_argument, number_between
 
 TITLE = "Requests a second with a model that takes no time, against a bare Starlette route"
 SHARE = 0.55

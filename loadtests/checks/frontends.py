@@ -18,19 +18,17 @@ from statistics import median
 
 import numpy as np
 
-from loadtests.chaos.spared import at_most, exactly, none
 from loadtests.checks.sts import embed
 from loadtests.drivers import closedloop, workloads
-from loadtests.drivers.callers import Asked, ask
+from loadtests.drivers.closedloop import CallRecord, post_all, record_calls
 from loadtests.drivers.http_client import Answer
 from loadtests.drivers.outcomes import OK
-from loadtests.drivers.posting import post_all
+from loadtests.drivers.target import count_between, number_between
 from loadtests.drivers.timer import now
-from loadtests.reports.finding import Finding, Measured, spread
+from loadtests.reports.finding import Finding, Measured, at_most, exactly, none, spread
 from loadtests.reports.record import Record
 from loadtests.servers.launch import Server, Variant, running, service
 from loadtests.servers.process_roles import family, fronts
-from loadtests.servers.target import count_between, number_between
 
 TITLE = "HTTP processes of their own: equal answers, deaths, and the throughput of one"
 SIMULATED = {"runner": "simulated", "sim_fixed_ms": 20, "sim_per_item_ms": 0.3125}
@@ -106,7 +104,7 @@ def front(args: argparse.Namespace, record: Record) -> tuple[list[Finding], str]
         _record(record, "front", asked)
         back = _until(lambda: len(family(server).fronts) == args.frontends)
         last, counts = family(server), _counts(server)
-    found = spared(asked, args.kills)
+    found = bystanders(asked, args.kills)
     return [
         *found,
         none("front: of them in the engine or the workers", _changed(first, last)),
@@ -139,11 +137,11 @@ def _without_engine(
             kills.append(now())
             os.kill(first.engine, number)
 
-        def is_back(asked: Sequence[Asked]) -> bool:
+        def is_back(asked: Sequence[CallRecord]) -> bool:
             return any(one.status == OK and one.sent > kills[0] for one in reversed(asked))
 
         during = [(args.seconds / 3, kill)]
-        asked = ask(server.target, args.callers, args.seconds, during, is_back)
+        asked = record_calls(server.target, args.callers, args.seconds, during, is_back)
         _record(record, part, asked)
         _until(lambda: server.get("/health/ready")[0] == 200)
         last, counts = family(server), _counts(server)
@@ -181,7 +179,7 @@ PARTS: Mapping[str, Part] = {
 }
 
 
-def spared(asked: Sequence[Asked], kills: int) -> list[Finding]:
+def bystanders(asked: Sequence[CallRecord], kills: int) -> list[Finding]:
     """A front is told by its part of the ids of requests. Which one a caller was connected to, by
     the answers before: a connection stays with its front."""
     broken, last, cut = Counter[str](), dict[int, str](), dict[str, float]()
@@ -210,7 +208,7 @@ def spared(asked: Sequence[Asked], kills: int) -> list[Finding]:
     ]
 
 
-def replaced(part: str, asked: Sequence[Asked], killed: float) -> list[Finding]:
+def replaced(part: str, asked: Sequence[CallRecord], killed: float) -> list[Finding]:
     """What was in flight is answered 503; then it is again as before."""
     inflight = [one for one in asked if one.sent < killed <= one.answered]
     after = [one for one in asked if one.sent >= killed]
@@ -262,10 +260,12 @@ def beside(what: str, apart: Sequence[float], whole: Sequence[float]) -> Finding
     )
 
 
-def _followed(args: argparse.Namespace, server: Server, kill: Callable[[], None]) -> list[Asked]:
+def _followed(
+    args: argparse.Namespace, server: Server, kill: Callable[[], None]
+) -> list[CallRecord]:
     """Kills at even distances."""
     times = [args.seconds * (number + 1) / (args.kills + 1) for number in range(args.kills)]
-    return ask(server.target, args.callers, args.seconds, [(time, kill) for time in times])
+    return record_calls(server.target, args.callers, args.seconds, [(time, kill) for time in times])
 
 
 def _side_by_side(
@@ -310,7 +310,7 @@ def _until(true: Callable[[], bool]) -> float:
         time.sleep(0.05)
 
 
-def _record(record: Record, name: str, asked: Sequence[Asked]) -> None:
+def _record(record: Record, name: str, asked: Sequence[CallRecord]) -> None:
     begin = min(one.sent for one in asked)
     lines = (
         f"{one.caller},{one.sent - begin:.6f},{one.answered - begin:.6f},{one.status},{one.front}"

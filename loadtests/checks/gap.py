@@ -13,12 +13,11 @@ from loadtests.checks.yardsticks.bench import requests_to, simulated
 from loadtests.drivers import closedloop
 from loadtests.drivers.openloop import Run
 from loadtests.drivers.outcomes import OK, mean_batch
+from loadtests.drivers.target import count_between, number_between
 from loadtests.drivers.timer import now
 from loadtests.reports.finding import Finding, Measured, spread
 from loadtests.reports.record import Record
-from loadtests.servers.launch import Server, running
-from loadtests.servers.target import count_between, number_between
-from loadtests.servers.topology import add_topology, topology
+from loadtests.servers.launch import Server, add_topology, running, topology
 from loadtests.theory.queueing import Accelerator
 
 TITLE = "A simulated device under a backlog: how long it rests between two batches"

@@ -4,11 +4,11 @@ import argparse
 import time
 
 from loadtests.drivers import closedloop, workloads
+from loadtests.drivers.target import number_between
 from loadtests.reports.finding import Finding, Measured
 from loadtests.reports.record import Record
 from loadtests.servers import procfs as processes
 from loadtests.servers.launch import running, service
-from loadtests.servers.target import number_between
 
 TITLE = "An idle service, after load"
 SETTLE_SECONDS = 8.0  # Over uvicorn's 5 s of keep-alive.

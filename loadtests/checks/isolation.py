@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from statistics import median
 
 from loadtests.drivers import closedloop, workloads
+from loadtests.drivers.pinning import pin_threads, pinned
+from loadtests.drivers.target import count_between, number_between
 from loadtests.drivers.wrk import WrkReport, getting
 from loadtests.reports.finding import Finding, Measured, spread
 from loadtests.reports.record import Record
 from loadtests.servers import procfs as processes
-from loadtests.servers.launch import ROOT, Server, pin_threads, pinned, running, service
-from loadtests.servers.target import count_between, number_between
+from loadtests.servers.launch import ROOT, Server, running, service
 
 TITLE = "Time of one forward while the front is quiet and while it is saturated"
 FRONT, WORKER = frozenset({0}), frozenset({1})

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from batcher.limits import Limits
-from loadtests.chaos.spared import at_most, none
 from loadtests.checks.overload import EXPIRED, REFUSED, rate
 from loadtests.checks.saturation import ACCELERATOR
 from loadtests.checks.yardsticks.bench import simulated
@@ -19,10 +18,10 @@ from loadtests.drivers import arrivals
 from loadtests.drivers.background_load import encode
 from loadtests.drivers.openloop import Run, referee
 from loadtests.drivers.outcomes import OK, Outcome, percentiles
-from loadtests.reports.finding import Finding, Measured
+from loadtests.drivers.target import count_between, number_between
+from loadtests.reports.finding import Finding, Measured, at_most, none
 from loadtests.reports.record import Record
 from loadtests.servers.launch import Server, running
-from loadtests.servers.target import count_between, number_between
 
 TITLE = "A flood of bulk at five times capacity beside a tenth of it of interactive requests"
 INTERACTIVE, BULK = "interactive", "bulk"

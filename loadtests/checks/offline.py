@@ -6,22 +6,104 @@ to itself both times; HTTP, tokenising and the load are on the others.
 """
 
 import argparse
+import contextlib
 import json
 import os
+import subprocess
+import sys
+import tempfile
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from statistics import median
 
+from loadtests.baselines.offline import READY
 from loadtests.checks.isolation import spinning
-from loadtests.checks.offline_runs import offline
 from loadtests.drivers import closedloop, workloads
 from loadtests.drivers.outcomes import OK, mean_batch
+from loadtests.drivers.pinning import pin_threads, pinned
+from loadtests.drivers.target import count_between, cpus_argument, number_between, setting_argument
 from loadtests.reports.finding import Finding, Measured, over, spread
 from loadtests.reports.record import Record
 from loadtests.servers import procfs as processes
-from loadtests.servers.launch import Server, pin_threads, pinned, running, service
-from loadtests.servers.target import count_between, cpus_argument, number_between, setting_argument
-from loadtests.servers.topology import add_topology, topology
+from loadtests.servers.launch import (
+    ROOT,
+    STOP_SECONDS,
+    Server,
+    add_topology,
+    python_path,
+    running,
+    service,
+    topology,
+)
+
+
+class Offline:
+    """A running `loadtests.baselines.offline`. Idle, it waits for a line and uses no CPU."""
+
+    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
+        self.process, self._log = process, log
+
+    def rate(self, size: int, seconds: float) -> float:
+        """Texts a second in batches of that size, all texts sorted by length."""
+        self._ask(f"{size} {seconds}")
+        return float(self.answer())
+
+    def answer(self) -> str:
+        """Raises RuntimeError with the end of its log when it has ended."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-20:])
+            raise RuntimeError(f"the offline forward pass has ended; its log ends:\n{tail}")
+        return line.strip()
+
+    def _ask(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+
+@contextlib.contextmanager
+def offline(
+    texts: Sequence[str], settings: Mapping[str, str], cpus: frozenset[int] | None
+) -> Iterator[Offline]:
+    """Warm, on those cores, with the service's own variables; ended however the block ends."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("BATCHER_")}
+    with tempfile.TemporaryDirectory(prefix="offline-") as folder:
+        listed, log = Path(folder, "texts.json"), Path(folder, "log")
+        listed.write_text(json.dumps(list(texts)))
+        with log.open("wb") as errors, pinned(cpus):
+            process = subprocess.Popen(
+                [sys.executable, "-m", "loadtests.baselines.offline", f"--texts={listed}"],
+                cwd=ROOT,
+                env=inherited | {"PYTHONPATH": python_path()} | dict(settings),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        try:
+            made = Offline(process, log)
+            said = made.answer()
+            assert said == READY, f"{said!r} before it was ready: this is a bug"
+            yield made
+        finally:
+            _end(process)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """It ends by itself when there is nothing more to read; else it is killed."""
+    for stream in (process.stdin, process.stdout):
+        assert stream is not None
+        with contextlib.suppress(BrokenPipeError):  # It has ended with a line of ours unread.
+            stream.close()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
 
 TITLE = "Served throughput of the default model as a share of its best offline throughput"
 SHARE = 0.85

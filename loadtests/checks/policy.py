@@ -19,11 +19,18 @@ from statistics import median
 import numpy as np
 
 from batcher.request import Request
-from loadtests.chaos.spared import at_most
-from loadtests.checks.subjects import DEVICE, LIMIT, Bare, Deciding, Nowhere, Subject, Whole
-from loadtests.reports.finding import Finding, Measured, spread
+from loadtests.checks.policy_cost_targets import (
+    DEVICE,
+    LIMIT,
+    Bare,
+    CostTarget,
+    Deciding,
+    NullSink,
+    Whole,
+)
+from loadtests.drivers.target import count_between
+from loadtests.reports.finding import Finding, Measured, at_most, spread
 from loadtests.reports.record import Record
-from loadtests.servers.target import count_between
 
 TITLE = (
     "CPU time of the schedule alone, for each request; the whole collector is reported beside it"
@@ -31,7 +38,7 @@ TITLE = (
 MOST_US = 10.0
 BACKLOG = 256  # More than the policy looks at for one batch.
 DEADLINE = 30.0
-SUBJECTS: Mapping[str, Callable[[int], Subject]] = {
+TARGETS: Mapping[str, Callable[[int], CostTarget]] = {
     "schedule": Deciding,
     "collector": Whole,
     "bare queue": Bare,
@@ -78,13 +85,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def measure(args: argparse.Namespace, record: Record) -> Measured:
     findings, notes = [], []
-    lines = ["traffic,subject,repeat,submit_us,next_batch_us,settle_us"]
+    lines = ["traffic,target,repeat,submit_us,next_batch_us,settle_us"]
     for what, traffic in TRAFFIC.items():
         costs: dict[str, list[Cost]] = defaultdict(list)
         for repeat in range(args.repeats):
-            for name, subject in SUBJECTS.items():
+            for name, target in TARGETS.items():
                 made = requests(traffic, args.seed + repeat)
-                cost = spent(subject(traffic.limit), made, args.requests, traffic.limit)
+                cost = spent(target(traffic.limit), made, args.requests, traffic.limit)
                 costs[name].append(cost)
                 lines.append(
                     f'"{what}",{name},{repeat},{cost.submit},{cost.next_batch},{cost.settle}'
@@ -123,7 +130,7 @@ def measure(args: argparse.Namespace, record: Record) -> Measured:
 def requests(traffic: Traffic, seed: int) -> Iterator[Callable[[float], Request]]:
     """For ever: each makes its request at a given time. No two payloads are alike."""
     rng = np.random.default_rng(seed)
-    sink = Nowhere()
+    sink = NullSink()
 
     def make(number: int, length: int, priority: int, caller: str) -> Callable[[float], Request]:
         ids = np.full(length, number, dtype=np.int32)
@@ -160,7 +167,7 @@ def refused(made: Iterator[Callable[[float], Request]], many: int) -> float:
 
 
 def spent(
-    subject: Subject,
+    target: CostTarget,
     made: Iterator[Callable[[float], Request]],
     many: int,
     limit: int = LIMIT,
@@ -168,24 +175,24 @@ def spent(
     """CPU time of about so many requests, after the backlog stands and the first batches ran."""
     coming = list(islice(made, many + BACKLOG))
     for make in coming[:BACKLOG]:
-        subject.submit(make(subject.clock.now()))
+        target.submit(make(target.clock.now()))
     submitting = cutting = settling = 0
     at, settled = BACKLOG, 0
     gc.collect()
     while at + limit <= len(coming):
         began = time.thread_time_ns()
-        batch = subject.next_batch()
+        batch = target.next_batch()
         cut = time.thread_time_ns()
         size, longest = len(batch), max(request.cost for request in batch)
         inference = DEVICE.time(size, longest)
-        subject.clock.time += inference
+        target.clock.time += inference
         ran = time.thread_time_ns()
-        subject.settle(inference)
+        target.settle(inference)
         ended = time.thread_time_ns()
-        fresh = [make(subject.clock.now()) for make in coming[at : at + size]]
+        fresh = [make(target.clock.now()) for make in coming[at : at + size]]
         made_at = time.thread_time_ns()
         for request in fresh:
-            subject.submit(request)
+            target.submit(request)
         submitting += time.thread_time_ns() - made_at
         cutting, settling = cutting + cut - began, settling + ended - ran
         at, settled = at + size, settled + size

@@ -9,11 +9,10 @@ from loadtests.checks.saturation import ACCELERATOR
 from loadtests.checks.yardsticks.bench import Bench, Sizes, requests_to, simulated, unanswered
 from loadtests.checks.yardsticks.replicas import RHOS, y7
 from loadtests.drivers import closedloop
+from loadtests.drivers.target import count_between, number_between
 from loadtests.reports.finding import Finding, Measured, spread
 from loadtests.reports.record import Record
-from loadtests.servers.launch import running
-from loadtests.servers.target import count_between, number_between
-from loadtests.servers.topology import add_topology, topology
+from loadtests.servers.launch import add_topology, running, topology
 
 TITLE = "Several simulated replicas: saturation against one, and dispatch (Y7)"
 SCALES = 0.97

@@ -11,13 +11,12 @@ import itertools
 import time
 
 from loadtests.drivers.background_load import Load, Plan
-from loadtests.drivers.call_stats import p99, tell
-from loadtests.drivers.history import History
+from loadtests.drivers.history import History, p99, tell
+from loadtests.drivers.target import count_between, number_between
 from loadtests.reports.finding import Finding, Measured
 from loadtests.reports.record import Record
 from loadtests.servers.launch import free_port, running, service
 from loadtests.servers.proxies import PROXIES, find, proxied
-from loadtests.servers.target import count_between, number_between
 
 TITLE = "Rolling restarts behind nginx and HAProxy"
 CALM_SECONDS = 1.5  # After each: both proxies have seen the new instance.

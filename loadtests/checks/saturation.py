@@ -8,9 +8,9 @@ import dataclasses
 
 from loadtests.checks.yardsticks import queueing
 from loadtests.checks.yardsticks.bench import ACCELERATOR, Bench, Sizes, late_drivers
+from loadtests.drivers.target import count_between, number_between
 from loadtests.reports.finding import Finding, Measured
 from loadtests.reports.record import Record
-from loadtests.servers.target import count_between, number_between
 from loadtests.theory.queueing import exact
 
 __all__ = ["ACCELERATOR", "TITLE", "add_arguments", "measure"]

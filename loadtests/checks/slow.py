@@ -15,10 +15,10 @@ from statistics import median
 
 from loadtests.drivers import arrivals, workloads
 from loadtests.drivers.openloop import Run, referee
+from loadtests.drivers.target import count_between, number_between
 from loadtests.reports.finding import Finding, Measured, spread
 from loadtests.reports.record import Record
 from loadtests.servers.launch import Server, running, service
-from loadtests.servers.target import count_between, number_between
 
 TITLE = "Slow clients beside normal ones"
 DEADLINE = 10.0  # seconds, for a head and for a body

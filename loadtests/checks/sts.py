@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtests.drivers import closedloop
+from loadtests.drivers.target import setting_argument
 from loadtests.reports.finding import Finding, Measured
 from loadtests.reports.record import Record
 from loadtests.servers.launch import Server, Variant, running, service
-from loadtests.servers.target import setting_argument
 
 TITLE = "Semantic textual similarity through POST /v1/embeddings"
 PUBLISHED = 85.39  # all-MiniLM-L6-v2 on the five files of SemEval-2015, float32.

@@ -13,8 +13,8 @@ import uvloop
 
 from loadtests.drivers.history import Call, History
 from loadtests.drivers.http_client import Answer, Pool
+from loadtests.drivers.target import Target
 from loadtests.drivers.timer import Timer, now
-from loadtests.servers.target import Target
 
 SENDS_A_TURN = 64  # So that a driver that fell behind still reads the answers.
 GRACE_SECONDS = 1.0  # Beyond its deadline, before a request counts as never answered.

@@ -1,6 +1,8 @@
 """N callers, each sending its next request when its last is answered: what throughput looks like.
 
 Latencies from here flatter an overloaded server (it slows its own callers); see `openloop`.
+`record_calls` says of every request what became of it, though servers be killed; `post_all` sends
+each body on a connection of its own, so that every HTTP process gets its share.
 """
 
 import argparse
@@ -8,16 +10,20 @@ import asyncio
 import bisect
 import gc
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+import numpy as np
+import orjson
 import uvloop
 
 from loadtests.drivers import workloads
 from loadtests.drivers.http_client import Answer, Answered, Pool
 from loadtests.drivers.openloop import Run
 from loadtests.drivers.outcomes import OK, Outcome
+from loadtests.drivers.target import Target, count_between, number_between, target_argument
 from loadtests.drivers.timer import now
-from loadtests.servers.target import Target, count_between, number_between, target_argument
+from service.models.simulated import answers
 
 GRACE_SECONDS = 30.0
 FAILURES_ALLOWED = 100  # A server that refuses at once would otherwise be asked for ever faster.
@@ -130,3 +136,98 @@ def run(args: argparse.Namespace) -> int:
     summary = finished.summary(args.skip)
     print(f"throughput {throughput(finished, args.skip):.1f}/s  {summary}")
     return 0 if summary.answered_share == 1 else 1
+
+
+REFUSED_PAUSE = 0.05  # Seconds that a caller stays away who was turned away.
+LAST_ANSWERS = 10.0
+EXTRA_SECONDS = 30.0
+
+
+@dataclass(slots=True)
+class CallRecord:
+    """One request of record caller. `status` is an HTTP status, or what broke the connection."""
+
+    caller: int
+    text: str
+    sent: float
+    answered: float = 0.0
+    status: str = "lost"
+    front: str = ""  # Which HTTP process answered: its part of the request id.
+    retry_after: bool = False
+    is_right: bool = False  # The text's own vector, of the simulated runner.
+
+    def settle(self, answer: Answer) -> None:
+        headers = dict(answer.headers)
+        self.answered, self.status = now(), answer.error or str(answer.status)
+        self.front = headers.get(b"x-request-id", b"").decode("latin-1").partition("-")[0]
+        self.retry_after = b"retry-after" in headers
+        if self.status == OK:
+            self.is_right = bool(
+                np.array_equal(
+                    np.array(orjson.loads(answer.body), np.float32)[0], answers([self.text])[0]
+                )
+            )
+
+
+def record_calls(
+    target: Target,
+    callers: int,
+    seconds: float,
+    during: Sequence[tuple[float, Callable[[], None]]] = (),
+    enough: Callable[[Sequence[CallRecord]], bool] = lambda records: True,
+) -> list[CallRecord]:
+    """All requests, by the time they were sent; each caller has one out at a time, on a connection
+    that it makes anew only when it was closed. `during`: what else is done, and when. They go on
+    for `seconds`, and until it is `enough` or EXTRA_SECONDS more have passed."""
+    records: list[CallRecord] = uvloop.run(_record_calls(target, callers, seconds, during, enough))
+    return records
+
+
+async def _record_calls(
+    target: Target,
+    callers: int,
+    seconds: float,
+    during: Sequence[tuple[float, Callable[[], None]]],
+    enough: Callable[[Sequence[CallRecord]], bool],
+) -> list[CallRecord]:
+    loop, records, end = asyncio.get_running_loop(), list[CallRecord](), now() + seconds
+
+    async def call(caller: int) -> None:
+        pool = Pool(target, limit=1, keep_bodies=True, once_more=False)
+        for number in itertools.count():
+            if now() >= end and (now() >= end + EXTRA_SECONDS or enough(records)):
+                break
+            record = CallRecord(caller, f"caller {caller} request {number}", now())
+            records.append(record)
+            answered: asyncio.Future[Answer] = loop.create_future()
+            pool.send(target.post("/embed", workloads.embed_body(record.text)), answered.set_result)
+            record.settle(await answered)
+            if record.status != OK:
+                await asyncio.sleep(REFUSED_PAUSE)
+        await pool.close()
+
+    for delay, act in during:
+        loop.call_later(delay, act)
+    tasks = [loop.create_task(call(caller)) for caller in range(callers)]
+    _, late = await asyncio.wait(tasks, timeout=seconds + EXTRA_SECONDS + LAST_ANSWERS)
+    for task in late:  # What they wait for stays `lost`.
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return records
+
+
+def post_all(target: Target, path: str, bodies: Sequence[bytes]) -> list[Answer]:
+    """The answers in order; one with `error` where there was none."""
+    answers: list[Answer] = uvloop.run(_post_all(target, path, bodies))
+    return answers
+
+
+async def _post_all(target: Target, path: str, bodies: Sequence[bytes]) -> list[Answer]:
+    loop, answers = asyncio.get_running_loop(), list[Answer]()
+    for body in bodies:
+        pool = Pool(target, limit=1, keep_bodies=True, once_more=False)
+        answered: asyncio.Future[Answer] = loop.create_future()
+        pool.send(target.post(path, body), answered.set_result)
+        answers.append(await answered)
+        await pool.close()
+    return answers

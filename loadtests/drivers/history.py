@@ -3,7 +3,7 @@
 import json
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtests.drivers.http_client import Answer
+from loadtests.drivers.outcomes import percentiles
 from loadtests.drivers.timer import now
 
 Vector = NDArray[np.float64]
@@ -112,3 +113,37 @@ class History:
 
     def __str__(self) -> str:
         return " ".join(f"{name}:{count}" for name, count in sorted(self.outcomes().items()))
+
+
+def tell(calls: Iterable[Call]) -> str:
+    """`200: 120, 429: 3`"""
+    counts = Counter(call.outcome for call in calls)
+    return ", ".join(f"{outcome}: {count}" for outcome, count in sorted(counts.items())) or "none"
+
+
+def only(calls: Iterable[Call], *outcomes: int) -> bool:
+    """No call ended any other way, and there was one."""
+    ended = {call.outcome for call in calls}
+    return bool(ended) and ended <= {str(outcome) for outcome in outcomes}
+
+
+def share(calls: Sequence[Call], status: int) -> float:
+    return sum(call.status == status for call in calls) / len(calls) if calls else 0.0
+
+
+def p95(calls: Iterable[Call], status: int = 200) -> float:
+    """Seconds, of the calls that ended so; 0 when there are none."""
+    return percentiles([call.latency for call in calls if call.status == status], (95,))[0]
+
+
+def p99(calls: Iterable[Call], status: int = 200) -> float:
+    return percentiles([call.latency for call in calls if call.status == status], (99,))[0]
+
+
+def between(calls: Iterable[Call], begin: float, end: float = float("inf")) -> list[Call]:
+    """Those that were due then."""
+    return [call for call in calls if begin <= call.scheduled < end]
+
+
+def ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.0f} ms"

@@ -12,7 +12,7 @@ from typing import cast
 
 import httptools
 
-from loadtests.servers.target import Target
+from loadtests.drivers.target import Target
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadtests.servers.launch import ROOT
-from loadtests.servers.target import Target
+from loadtests.drivers.target import Target
 
+ROOT = Path(__file__).resolve().parents[2]
 START_AND_STOP_SECONDS = 30.0  # Importing gevent and Locust, on a machine that is busy.
 PATIENCE_SECONDS = 2.0  # An answer may take this long before Locust's rate drops.
 

@@ -17,8 +17,8 @@ import uvloop
 from loadtests.drivers import arrivals, workloads
 from loadtests.drivers.http_client import Answer, Answered, Pool
 from loadtests.drivers.outcomes import Outcome, Summary, summarise, write_raw
+from loadtests.drivers.target import Target, number_between, target_argument
 from loadtests.drivers.timer import Timer, now
-from loadtests.servers.target import Target, number_between, target_argument
 
 SENDS_A_TURN = 64  # So that a driver that fell behind still reads the answers.
 LEAD_SECONDS = 0.1  # Between set-up and the first arrival.

@@ -11,7 +11,7 @@ import numpy as np
 from loadtests.drivers import arrivals, closedloop
 from loadtests.drivers.openloop import Run, referee
 from loadtests.drivers.outcomes import OK, percentiles
-from loadtests.servers.target import Target
+from loadtests.drivers.target import Target
 
 SKIP = 0.25  # Of the time.
 

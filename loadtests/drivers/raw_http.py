@@ -5,7 +5,7 @@ import re
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 
-from loadtests.servers.target import Target
+from loadtests.drivers.target import Target
 
 _STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3}) ")
 _MOST = 4 << 20  # bytes read of any one answer

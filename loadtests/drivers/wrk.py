@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadtests.servers.launch import pinned
-from loadtests.servers.target import Target
+from loadtests.drivers.pinning import pinned
+from loadtests.drivers.target import Target
 
 BODIES = 2048  # Different bodies, so that equal inputs are not in flight together.
 

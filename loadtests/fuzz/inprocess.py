@@ -47,7 +47,7 @@ class AtOnce(Client):
 
 
 @dataclass
-class Tried:
+class FuzzResult:
     """What came of many requests. A violation is an answer that no input may cause."""
 
     statuses: Counter[int] = field(default_factory=Counter)
@@ -77,8 +77,8 @@ class Application:
         )
         self._app: ASGIApp = create_app(self.front)
 
-    async def try_all(self, mutants: Iterable[Mutant]) -> Tried:
-        tried = Tried()
+    async def try_all(self, mutants: Iterable[Mutant]) -> FuzzResult:
+        tried = FuzzResult()
         for mutant in mutants:
             try:
                 status, body = await self.ask(mutant)

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 import uvloop
 
 from loadtests.drivers.raw_http import exchange
+from loadtests.drivers.target import Target, count_between
 from loadtests.drivers.timer import now
 from loadtests.fuzz.attacks import CLOSED, Attack, everything
 from loadtests.reports.finding import Finding, Measured
 from loadtests.reports.record import Record
 from loadtests.servers import procfs as processes
 from loadtests.servers.launch import Server, running, service
-from loadtests.servers.target import Target, count_between
 
 TITLE = "Attacks on the front"
 PARALLEL = 8

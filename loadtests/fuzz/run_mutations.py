@@ -17,14 +17,14 @@ from dataclasses import dataclass, field
 import uvloop
 
 from loadtests.drivers.raw_http import exchange
+from loadtests.drivers.target import Target, count_between
 from loadtests.drivers.timer import now
 from loadtests.fuzz import mutations
-from loadtests.fuzz.inprocess import Application, Tried
+from loadtests.fuzz.inprocess import Application, FuzzResult
 from loadtests.reports.finding import Finding, Measured
 from loadtests.reports.record import Record
 from loadtests.servers import procfs as processes
 from loadtests.servers.launch import Server, running, service
-from loadtests.servers.target import Target, count_between
 
 TITLE = "Mutated requests"
 PIPELINED = 16  # on one connection
@@ -85,9 +85,9 @@ def measure(args: argparse.Namespace, record: Record) -> Measured:
     return Measured(findings, "\n".join(notes))
 
 
-def _in_process(count: int, seed: int, workers: int) -> Tried:
+def _in_process(count: int, seed: int, workers: int) -> FuzzResult:
     pieces = [(min(PIECE, count - first), seed + first) for first in range(0, count, PIECE)]
-    total = Tried()
+    total = FuzzResult()
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
         for tried in pool.map(_try_piece, pieces):
@@ -97,7 +97,7 @@ def _in_process(count: int, seed: int, workers: int) -> Tried:
     return total
 
 
-def _try_piece(piece: tuple[int, int]) -> Tried:
+def _try_piece(piece: tuple[int, int]) -> FuzzResult:
     count, seed = piece
     return asyncio.run(Application().try_all(mutations.bodies(count, seed)))
 

@@ -12,10 +12,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from loadtests.drivers.target import count_between
 from loadtests.reports.finding import Finding, Measured
 from loadtests.reports.record import Record
 from loadtests.servers.launch import ROOT, running, service
-from loadtests.servers.target import count_between
 
 TITLE = "schemathesis on /openapi.json"
 CONFIG = ROOT / "loadtests" / "openapi.toml"

@@ -16,15 +16,15 @@ from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any
 
-from loadtests.checks import command as check
 from loadtests.drivers.parallel import Load, drivers
+from loadtests.drivers.target import count_between, number_between
 from loadtests.gpu import paths, served
 from loadtests.gpu.budget import Budget
 from loadtests.gpu.served import Saturated
 from loadtests.reports.finding import Finding, holds, table
+from loadtests.reports.options import add_common_arguments, configuration
 from loadtests.reports.record import Record
 from loadtests.servers.launch import running
-from loadtests.servers.target import count_between, number_between
 from service.repository.locate import find_model
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -83,7 +83,7 @@ class Report:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    check.add_common_arguments(parser)
+    add_common_arguments(parser)
     parser.add_argument("--model", type=Path, help="a folder; default: the service's default model")
     parser.add_argument("--small", action="store_true", help="small sizes, also for a CPU")
     parser.add_argument("--minutes", type=number_between(0.5, 60), default=8.5, help="at most")
@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     """The command: returns 0 when everything that is judged holds."""
     sizes = SMALL if args.small else Sizes()
     device = gpu_name()
-    record = Record(args.out, args.name or "gpu", check.configuration(args) | {"device": device})
+    record = Record(args.out, args.name or "gpu", configuration(args) | {"device": device})
     report, budget = Report(), Budget(args.minutes * 60)
     report.say(f"Device: {device}.\n")
     model = str(args.model or DEFAULT_MODEL)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from loadtests.drivers.parallel import Load, offer, saturate
+from loadtests.drivers.target import Target
 from loadtests.drivers.timer import now
 from loadtests.servers.launch import Server, Variant, service
-from loadtests.servers.target import Target
 
 STATS_SECONDS = 30.0  # For an answer of a service that is saturated.
 EDGES = 0.2  # Of the time of a run, at either end.

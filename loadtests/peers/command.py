@@ -15,14 +15,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from loadtests.checks.command import add_common_arguments, configuration
 from loadtests.drivers import workloads
+from loadtests.drivers.target import count_between, number_between
 from loadtests.peers import install, measure, schedule, serving, tables
 from loadtests.peers.catalogue import PEERS, Peer, named
 from loadtests.peers.options import LOADS, Options
 from loadtests.peers.schedule import Point, Visit
+from loadtests.reports.options import add_common_arguments, configuration
 from loadtests.reports.record import Record
-from loadtests.servers.target import count_between, number_between
 
 POINTS = "points.jsonl"
 START_SECONDS = 8.0  # An estimate: to start, check, warm and stop a server.

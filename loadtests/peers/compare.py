@@ -9,14 +9,14 @@ import argparse
 import time
 from collections.abc import Sequence
 
-from loadtests.checks.command import add_common_arguments, configuration
 from loadtests.drivers import workloads
+from loadtests.drivers.target import count_between, number_between
 from loadtests.peers import comparison as report
 from loadtests.peers.bench import LOCUST_START_SECONDS, START_SECONDS, WARM_SECONDS, Bench, Point
 from loadtests.reports.finding import Finding, holds, table
+from loadtests.reports.options import add_common_arguments, configuration
 from loadtests.reports.record import Record
 from loadtests.servers.launch import Variant, service
-from loadtests.servers.target import count_between, number_between
 from loadtests.theory import ladder
 
 OURS, UNBATCHED, BUSYLOOP = "ours", "unbatched", "busyloop"

@@ -15,12 +15,13 @@ import numpy as np
 
 from loadtests.drivers import closedloop
 from loadtests.drivers.outcomes import OK
+from loadtests.drivers.pinning import pinned
+from loadtests.drivers.target import Target
 from loadtests.peers.catalogue import Peer
 from loadtests.peers.model import Matrix, load
 from loadtests.peers.options import Options
 from loadtests.servers import procfs as processes
-from loadtests.servers.launch import ROOT, Server, free_port, pinned
-from loadtests.servers.target import Target
+from loadtests.servers.launch import ROOT, Server, free_port
 
 START_SECONDS = 120.0
 STOP_SECONDS = 4.0  # Nothing is asked of it any more, but some wait for callers that have gone.

@@ -29,6 +29,18 @@ class Measured:
     notes: str = ""
 
 
+def none(what: str, count: int) -> Finding:
+    return Finding(what, count, need="0", ok=count == 0)
+
+
+def at_most(what: str, measured: float, bound: float, unit: str = "") -> Finding:
+    return Finding(what, measured, unit, need=f"<= {bound:g}", ok=measured <= bound)
+
+
+def exactly(what: str, measured: float, wanted: float) -> Finding:
+    return Finding(what, measured, need=f"{wanted:g}", ok=measured == wanted)
+
+
 def table(findings: Sequence[Finding], what: str = "what") -> str:
     """Markdown; `what` heads the first column."""
     lines = [

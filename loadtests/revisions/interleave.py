@@ -19,8 +19,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
 
+from loadtests.drivers.target import count_between, number_between
 from loadtests.reports.record import Record
-from loadtests.servers.target import count_between, number_between
 
 T = TypeVar("T")
 

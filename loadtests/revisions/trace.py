@@ -22,11 +22,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from loadtests.drivers import workloads
+from loadtests.drivers.target import count_between
 from loadtests.reports.record import Record, commit
 from loadtests.revisions import tracer
 from loadtests.revisions.interleave import checkout_argument
 from loadtests.servers.launch import ROOT, Server, Variant, running
-from loadtests.servers.target import count_between
 
 TEXT = "hello world"
 WARM_REQUESTS = 50

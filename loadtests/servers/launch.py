@@ -1,5 +1,6 @@
 """Starts what is measured, waits until it is ready, and always stops it, in bounded time."""
 
+import argparse
 import contextlib
 import http.client
 import os
@@ -9,12 +10,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from loadtests.drivers.pinning import pinned
+from loadtests.drivers.target import Target, count_between
 from loadtests.servers import procfs as processes
-from loadtests.servers.target import Target
 
 START_SECONDS = 180.0  # Loading torch and a model from a cold disk.
 STOP_SECONDS = 40.0  # Above the service's own drain timeout.
@@ -141,27 +143,24 @@ def running(
             server.stop()
 
 
-@contextlib.contextmanager
-def pinned(cpus: frozenset[int] | None) -> Iterator[None]:
-    """This process, and what it starts meanwhile, on those cores."""
-    before = os.sched_getaffinity(0)
-    if cpus:
-        os.sched_setaffinity(0, cpus)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
-def pin_threads(tids: Sequence[int], cpus: frozenset[int]) -> None:
-    """Move running threads (of any process) to those cores."""
-    for tid in tids:
-        with contextlib.suppress(ProcessLookupError):  # It ended; nothing to move.
-            os.sched_setaffinity(tid, cpus)
-
-
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+ENGINES = ("auto", "inline", "process")
+
+
+def add_topology(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--frontends", type=count_between(1, 64), help="HTTP processes; default: the service's own"
+    )
+    parser.add_argument("--engine", choices=ENGINES, help="default: the service's own")
+
+
+def topology(args: argparse.Namespace) -> dict[str, object]:
+    """Settings by their names without the prefix; only those that were asked for."""
+    asked = {"frontends": args.frontends, "engine": args.engine}
+    return {name: value for name, value in asked.items() if value is not None}

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from loadtests.drivers.target import Target
 from loadtests.servers.launch import ROOT
-from loadtests.servers.target import Target
 
 START_SECONDS = 10.0
 STOP_SECONDS = 10.0

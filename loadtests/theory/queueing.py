@@ -92,7 +92,7 @@ def identity(rate: float, batch: float, accelerator: Accelerator) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
+class Simulated:
     """Arrivals as a policy without overhead would have served them."""
 
     latencies: Vector
@@ -113,7 +113,7 @@ def take_all(arrivals: Sequence[float], accelerator: Accelerator) -> Vector:
     return usual_loop(arrivals, accelerator, max_wait=0.0).latencies
 
 
-def usual_loop(arrivals: Sequence[float], accelerator: Accelerator, max_wait: float) -> Played:
+def usual_loop(arrivals: Sequence[float], accelerator: Accelerator, max_wait: float) -> Simulated:
     """The loop of most batching servers: pick up the first, then fill for `max_wait` from there.
 
     A batch closes `max_wait` after the accelerator is free and something waits, or when it is
@@ -131,7 +131,7 @@ def usual_loop(arrivals: Sequence[float], accelerator: Accelerator, max_wait: fl
         free = start + accelerator.time(last - first)
         finished[first:last] = free
         first, batches = last, batches + 1
-    return Played(finished - times, batches)
+    return Simulated(finished - times, batches)
 
 
 def _transitions(rate: float, accelerator: Accelerator, waiting: int) -> Vector:

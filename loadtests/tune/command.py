@@ -16,11 +16,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from loadtests.checks.command import add_common_arguments, configuration
 from loadtests.drivers import closedloop, workloads
 from loadtests.drivers.outcomes import OK, percentiles
+from loadtests.drivers.target import count_between, number_between
+from loadtests.reports.options import add_common_arguments, configuration
 from loadtests.reports.record import Record
-from loadtests.servers.target import count_between, number_between
 from loadtests.tune import report as tune_report
 from loadtests.tune.bench import CALLERS, Bench, base_settings, check, shown
 from loadtests.tune.candidates import SIZE, THREADS, TOKENS, WAIT, Seen, alternatives

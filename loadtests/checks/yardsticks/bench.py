@@ -10,10 +10,10 @@ import numpy as np
 from loadtests.drivers import arrivals, closedloop, workloads
 from loadtests.drivers.openloop import Run, referee
 from loadtests.drivers.outcomes import OK
+from loadtests.drivers.target import Target
 from loadtests.reports.finding import Finding
 from loadtests.reports.record import Record
 from loadtests.servers.launch import Server, Variant, running, service
-from loadtests.servers.target import Target
 from loadtests.theory.queueing import Accelerator, Vector
 
 ACCELERATOR = Accelerator(fixed=0.050, each=0.005, limit=32)

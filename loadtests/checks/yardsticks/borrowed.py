@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from loadtests.checks import command as check
 from loadtests.reports.finding import Measured
+from loadtests.reports.options import add_common_arguments
 from loadtests.reports.record import Record
 
 
@@ -25,7 +26,7 @@ class Borrowed:
     def options(self, args: argparse.Namespace) -> argparse.Namespace:
         """The check's own defaults, and of `args` what every check takes."""
         parser = argparse.ArgumentParser(prog=self.check)
-        check.add_common_arguments(parser)
+        add_common_arguments(parser)
         check.CHECKS[self.check].add_arguments(parser)
         options = parser.parse_args(self.quick if args.quick else ())
         options.sentences, options.cpus = args.sentences, args.cpus

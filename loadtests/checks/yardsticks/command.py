@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from loadtests.checks import command as check
 from loadtests.checks.yardsticks import closed, policies, queueing, replicas
 from loadtests.checks.yardsticks.bench import Bench, Sizes, late_drivers, say
 from loadtests.checks.yardsticks.borrowed import BORROWED
+from loadtests.drivers.target import count_between
 from loadtests.reports.finding import Finding, Measured, holds, table
+from loadtests.reports.options import add_common_arguments, configuration
 from loadtests.reports.record import Record
-from loadtests.servers.target import count_between
 
 QUICK = Sizes(
     alone=1.5,
@@ -74,7 +74,7 @@ def folder_argument(text: str) -> Path:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    check.add_common_arguments(parser)
+    add_common_arguments(parser)
     parser.add_argument(
         "names",
         nargs="*",
@@ -95,7 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """The command: returns 0 when everything that is judged holds."""
     names = [name for name in NAMES if name in args.names or not args.names]
-    record = Record(args.out, args.name or "yardsticks", check.configuration(args))
+    record = Record(args.out, args.name or "yardsticks", configuration(args))
     say(f"{' '.join(names)}: about {estimate(names, args) / 60:.0f} minutes")
     findings, notes = [], [NOTES]
     with Bench(record, QUICK if args.quick else Sizes(), args.seed, args.cpus) as bench:

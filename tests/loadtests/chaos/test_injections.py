@@ -18,7 +18,7 @@ from loadtests.chaos.runners import SpoiltMessages
 from loadtests.chaos.scenario import REQUESTS, Scenario
 from loadtests.chaos.table import TABLE
 from loadtests.chaos.worker import DRILLED
-from loadtests.servers.target import Target
+from loadtests.drivers.target import Target
 
 
 def test_service_that_was_spared_its_fault_has_not_survived_it():
@@ -53,6 +53,16 @@ def test_acknowledgements_are_counted_from_the_beginning_of_the_scenario(monkeyp
         monkeypatch.setenv(FOLDER, settings[FOLDER])
         acknowledge("garbage")
         assert injections.counts() == Counter(garbage=3, SIGKILL=1)
+
+
+def test_standing_fault_counts_in_every_scenario_of_its_service(monkeypatch):
+    injections = Injections()
+    with injections.shared() as settings:
+        monkeypatch.setenv(FOLDER, settings[FOLDER])
+        acknowledge("no-room", standing=True)
+        for _ in range(2):
+            injections.begin()
+            assert injections.counts() == Counter({"no-room": 1})
 
 
 def test_starts_are_blocked_as_long_as_the_scenario_says(monkeypatch):

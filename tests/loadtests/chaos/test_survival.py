@@ -8,7 +8,7 @@ import pytest
 from loadtests.chaos import spared, survival
 from loadtests.drivers.history import Call
 from loadtests.drivers.reference_answers import Computed
-from loadtests.reports.finding import holds
+from loadtests.reports.finding import at_most, exactly, holds, none
 
 REFERENCE = Computed()
 
@@ -30,11 +30,11 @@ def test_batch_hangs_after_ten_times_its_prediction_or_the_floor():
 
 
 def test_bounds_are_inclusive():
-    assert spared.at_most("a", 10, 10).ok
-    assert not spared.at_most("a", 10.1, 10).ok
-    assert spared.exactly("a", 50, 50).ok
-    assert not spared.exactly("a", 49, 50).ok
-    assert not spared.none("a", 1).ok
+    assert at_most("a", 10, 10).ok
+    assert not at_most("a", 10.1, 10).ok
+    assert exactly("a", 50, 50).ok
+    assert not exactly("a", 49, 50).ok
+    assert not none("a", 1).ok
 
 
 def test_culprits_fail_and_mates_do_not():

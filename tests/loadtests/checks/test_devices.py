@@ -8,7 +8,7 @@ from loadtests.checks import gap, replicas
 from loadtests.checks.yardsticks.replicas import judged
 from loadtests.drivers.openloop import Run
 from loadtests.drivers.outcomes import Outcome
-from loadtests.servers.topology import add_topology, topology
+from loadtests.servers.launch import add_topology, topology
 
 
 def backlog(batches: int, each: float) -> Run:

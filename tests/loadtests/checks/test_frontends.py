@@ -3,13 +3,15 @@
 import os
 
 from loadtests.checks import frontends
-from loadtests.drivers.callers import Asked
+from loadtests.drivers.closedloop import CallRecord
 from loadtests.reports.finding import Finding, holds
 from loadtests.servers import procfs as processes
 
 
-def asked(caller: int, sent: float, status: str, front: str = "") -> Asked:
-    return Asked(caller, "text", sent, sent + 1.0, status, front, status == "503", status == "200")
+def asked(caller: int, sent: float, status: str, front: str = "") -> CallRecord:
+    return CallRecord(
+        caller, "text", sent, sent + 1.0, status, front, status == "503", status == "200"
+    )
 
 
 BEFORE = [asked(0, 0.0, "200", "a"), asked(1, 0.1, "200", "b"), asked(2, 0.2, "200", "a")]
@@ -22,9 +24,9 @@ def missed(found: list[Finding]) -> set[str]:
 
 def test_a_killed_front_may_cut_off_its_own_connections_and_no_others() -> None:
     cut = [asked(0, 2.0, "closed"), asked(1, 2.0, "200", "b"), asked(2, 2.0, "closed")]
-    assert holds(frontends.spared([*BEFORE, *cut, *AFTER], kills=1))
+    assert holds(frontends.bystanders([*BEFORE, *cut, *AFTER], kills=1))
     cut[1] = asked(1, 2.0, "closed")
-    assert missed(frontends.spared([*BEFORE, *cut, *AFTER], kills=1)) == {
+    assert missed(frontends.bystanders([*BEFORE, *cut, *AFTER], kills=1)) == {
         "front: of different fronts",
         "front: of fronts that answered later requests",
     }
@@ -33,7 +35,7 @@ def test_a_killed_front_may_cut_off_its_own_connections_and_no_others() -> None:
 def test_a_refusal_and_a_strangers_vector_are_a_miss_when_a_front_dies() -> None:
     wrong = asked(1, 2.0, "200", "b")
     wrong.is_right = False
-    found = frontends.spared([*BEFORE, wrong, asked(2, 2.5, "503", "b")], kills=1)
+    found = frontends.bystanders([*BEFORE, wrong, asked(2, 2.5, "503", "b")], kills=1)
     assert missed(found) == {
         "front: 200 with another's vector",
         "front: neither answered 200 nor cut off",

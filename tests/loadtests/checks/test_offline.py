@@ -7,7 +7,7 @@ import pytest
 
 from loadtests.baselines.offline import batches, run_all
 from loadtests.checks import offline
-from loadtests.servers.target import setting_argument
+from loadtests.drivers.target import setting_argument
 
 INPUTS = [[0] * length for length in (3, 1, 4, 1, 5)]
 

@@ -6,8 +6,9 @@ from itertools import chain
 
 import pytest
 
-from loadtests.checks import duplicates, hopeless, lanes, overload, padded, policy, sharers
-from loadtests.checks.comeback import Attempt, Call
+from loadtests.checks import duplicates, lanes, overload, policy
+from loadtests.checks import lengths as lengths_check
+from loadtests.checks.overload import Attempt, ClientCall
 from loadtests.checks.saturation import ACCELERATOR
 from loadtests.drivers import arrivals
 from loadtests.drivers.openloop import Run
@@ -83,9 +84,9 @@ def test_neither_answer_nor_refusal_is_missed_and_a_504_is_not():
 
 def test_client_that_comes_back_before_it_may_is_early():
     refused = Attempt(sent=1.0, answered=1.01, status=429, retry_after=0.4)
-    assert not Call("a", [refused, Attempt(1.41, 1.6, 200)]).was_early
-    assert Call("a", [refused, Attempt(1.3, 1.6, 200)]).was_early
-    assert Call("a", [refused, refused, Attempt(1.3)]).refusals == 2
+    assert not ClientCall("a", [refused, Attempt(1.41, 1.6, 200)]).was_early
+    assert ClientCall("a", [refused, Attempt(1.3, 1.6, 200)]).was_early
+    assert ClientCall("a", [refused, refused, Attempt(1.3)]).refusals == 2
 
 
 def test_many_who_waited_in_vain_are_missed():
@@ -95,18 +96,18 @@ def test_many_who_waited_in_vain_are_missed():
 
 
 def test_idle_service_that_runs_what_it_cannot_keep_is_missed():
-    refused, ran = hopeless.Told(429, "1"), hopeless.Told(504, None)
-    assert all(found.ok for found in hopeless.judged([ran, ran, *[refused] * 18], 2))
-    counts = [found.ok for found in hopeless.judged([ran] * 20, 20)]
+    refused, ran = overload.Response(429, "1"), overload.Response(504, None)
+    assert all(found.ok for found in overload.judged_late([ran, ran, *[refused] * 18], 2))
+    counts = [found.ok for found in overload.judged_late([ran] * 20, 20)]
     assert counts == [False, False, True]
-    secretly = hopeless.judged([refused] * 20, 3)
+    secretly = overload.judged_late([refused] * 20, 3)
     assert [found.ok for found in secretly] == [False, True, True]
 
 
 @pytest.mark.parametrize("header", [None, "", "0", "1.5", "-1", "soon", "²"])
 def test_retry_after_that_is_no_whole_number_of_seconds_is_missed(header: str | None):
-    told = [*[hopeless.Told(429, "2")] * 19, hopeless.Told(429, header)]
-    assert hopeless.judged(told, 0)[2].ok is False
+    told = [*[overload.Response(429, "2")] * 19, overload.Response(429, header)]
+    assert overload.judged_late(told, 0)[2].ok is False
 
 
 # Lengths
@@ -117,20 +118,20 @@ def test_answer_speaks_for_its_share_of_the_batch_s_padding():
     two, one = b'batch;desc="size=2 tokens=20"', b'batch;desc="size=1 tokens=8"'
     timings = [two, two, one]
     run = Run([outcome(5.0, 1.0, timing=timing) for timing in timings], 0.0, 10.0)
-    assert padded.useful_share([2, 10, 8], run) == pytest.approx(20 / 28)
+    assert lengths_check.useful_share([2, 10, 8], run) == pytest.approx(20 / 28)
     refused = Run([outcome(5.0, 1.0, "429")], 0.0, 10.0)
-    assert padded.useful_share([2, 10, 8], refused) == 0
+    assert lengths_check.useful_share([2, 10, 8], refused) == 0
 
 
 def test_p99_of_long_texts_is_of_the_longest_only():
     words = [1] * 9 + [512]
     run = Run([outcome(5.0, 3.0 if n % 10 == 9 else 0.1) for n in range(100)], 0.0, 10.0)
-    assert padded.p99_of_long(words, run) == pytest.approx(3.0)
+    assert lengths_check.p99_of_long(words, run) == pytest.approx(3.0)
 
 
 def test_arrival_order_misses_on_one_long_text_in_ten_and_the_best_split_holds():
     words = lengths.mix("90/10", seed=1)
-    best, plain = (f(words, padded.DEVICE) for f in (lengths.split, lengths.in_order))
+    best, plain = (f(words, lengths_check.DEVICE) for f in (lengths.split, lengths.in_order))
     assert best.rate >= 2.5 * plain.rate
     assert plain.useful_share < 0.9 * best.useful_share
 
@@ -219,10 +220,10 @@ def test_repeat_counts_as_in_flight_until_the_first_is_answered():
 
 def test_only_the_texts_own_vector_is_right():
     body = json.dumps([Computed().answer("a").tolist()]).encode()
-    assert sharers.is_own(body, "a")
-    assert not sharers.is_own(body, "b")
+    assert duplicates.is_own(body, "a")
+    assert not duplicates.is_own(body, "b")
     for other in (b"", b"{}", b"[]", b"[1.0]"):
-        assert not sharers.is_own(other, "a")
+        assert not duplicates.is_own(other, "a")
 
 
 def test_sharing_saves_the_device_nothing_below_capacity_and_a_third_of_it_beyond():
@@ -234,10 +235,10 @@ def test_sharing_saves_the_device_nothing_below_capacity_and_a_third_of_it_beyon
 
 
 @pytest.mark.parametrize("limit", [1, 32])
-@pytest.mark.parametrize("name", list(policy.SUBJECTS))
+@pytest.mark.parametrize("name", list(policy.TARGETS))
 def test_each_subject_is_driven_the_same_way(name: str, limit: int):
     made = policy.requests(policy.TRAFFIC["64 callers, lengths 5 to 128"], seed=1)
-    cost = policy.spent(policy.SUBJECTS[name](limit), made, 2000, limit)
+    cost = policy.spent(policy.TARGETS[name](limit), made, 2000, limit)
     assert cost.total > 0
     assert min(cost.submit, cost.next_batch, cost.settle) > 0
 

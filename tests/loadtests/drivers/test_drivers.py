@@ -9,7 +9,7 @@ import pytest
 
 from loadtests.drivers import arrivals, closedloop
 from loadtests.drivers.openloop import referee
-from loadtests.servers.target import Target
+from loadtests.drivers.target import Target
 
 ANSWER = b'HTTP/1.1 200 OK\r\nServer-Timing: batch;desc="size=2"\r\nContent-Length: 2\r\n\r\n[]'
 

@@ -7,9 +7,9 @@ from itertools import islice
 import pytest
 
 from loadtests.drivers.raw_http import Reply, exchange
+from loadtests.drivers.target import Target
 from loadtests.fuzz import attacks, mutations
 from loadtests.fuzz.run_attacks import Result, once
-from loadtests.servers.target import Target
 
 MOST = 65 << 20  # bytes of one attack
 

@@ -11,12 +11,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from loadtests.drivers.target import Target
 from loadtests.drivers.wrk import WrkReport
 from loadtests.peers import catalogue, install, measure, schedule, serving, tables
 from loadtests.peers.options import LOADS, Options
 from loadtests.peers.schedule import Point, Visit
 from loadtests.servers.launch import Server
-from loadtests.servers.target import Target
 
 CLOSED = Point("ours", "simulated", "closed", 64, 0.0, 0, 1000.0, 5, 9, 10, 0, 2000, 0.5, 100)
 OPEN = replace(CLOSED, kind="open", level=300.0, share=0.3)

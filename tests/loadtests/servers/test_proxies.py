@@ -2,14 +2,15 @@
 
 import asyncio
 import re
+from collections import Counter
 
 import pytest
 
 from loadtests.chaos.proxy import Toxics, proxy
 from loadtests.drivers.raw_http import Reply, exchange
+from loadtests.drivers.target import Target
 from loadtests.servers.launch import ROOT
 from loadtests.servers.proxies import PROXIES, find
-from loadtests.servers.target import Target
 
 ANSWER = b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 100
 
@@ -32,7 +33,7 @@ def through(toxics: Toxics, request: bytes = b"a" * 200) -> tuple[Reply, bytes]:
     async def main() -> Reply:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         target = Target("127.0.0.1", server.sockets[0].getsockname()[1])
-        async with server, proxy(target, toxics) as bad:
+        async with server, proxy(target, toxics, Counter()) as bad:
             return await exchange(bad, [request], seconds=5)
 
     return asyncio.run(main()), bytes(got)

@@ -12,9 +12,9 @@ import pytest
 import uvloop
 
 from loadtests.drivers.raw_http import exchange
+from loadtests.drivers.target import Target
 from loadtests.fuzz import attacks
 from loadtests.fuzz.inprocess import Application
-from loadtests.servers.target import Target
 from service.edge.server import Server
 from tests.service.loopback import POST, HeldClient, run, serving
 

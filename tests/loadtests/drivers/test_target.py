@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from loadtests.servers.target import Target, count_between, number_between, parse_target
+from loadtests.drivers.target import Target, count_between, number_between, parse_target
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Parts of `policy`: what its cost is measured of, each driven the same way by one thread."""
+"""The targets of `policy`: what its cost is measured of, each driven the same way by one thread."""
 
 import threading
 from collections import deque
@@ -23,7 +23,7 @@ PROFILE = tuple(
 )
 
 
-class Nowhere:
+class NullSink:
     """A sink that hands on nothing."""
 
     def deliver(self, settled: Sequence[object]) -> None:
@@ -54,7 +54,7 @@ class VirtualClock:
         self.time = max(self.time, until)
 
 
-class Subject(Protocol):
+class CostTarget(Protocol):
     """What is measured."""
 
     clock: VirtualClock
@@ -140,7 +140,7 @@ class Bare:
         self._limit = limit
         self._lock = threading.Lock()
         self._waiting: deque[Request] = deque()
-        self._sink = Nowhere()
+        self._sink = NullSink()
         self._batch: list[Request] = []
 
     def submit(self, request: Request) -> None:
