@@ -11,13 +11,10 @@ from batcher.collector import Collector
 from batcher.errors import BatcherError, Draining, OutOfMemory, RunnerFailed, WorkerLost
 from batcher.request import Batch, Payload
 from batcher.runner import Host, Reply, RunnerInfo, as_outcome, explain, run_on
-from batcher.supervision.recovery import LOSSES_OF_A_CULPRIT, Step, next_step
+from batcher.supervision.recovery import Step, next_step
+from batcher.supervision.restarts import WorkerRestarts
 
 _log = logging.getLogger(__name__)
-# Seconds before each further start in a row. The first ones come at once: that is how often one
-# poisonous input kills before it is found out.
-_BACK_OFF = (0.0, 0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-_BROKEN = 3  # so many starts in a row, and nothing is expected of the next one
 
 
 class BatchingThread:
@@ -47,7 +44,7 @@ class BatchingThread:
         self._on_up = on_up
         self._on_crash = on_crash
         self._closing = threading.Event()
-        self._starts = 0  # since a run of requests last went well
+        self._restarts = WorkerRestarts()
         self._has_been_tried = False  # by a canary, in this life
         self._thread = threading.Thread(target=self._main, name=self.name)
 
@@ -103,8 +100,8 @@ class BatchingThread:
                 self._step(sent, parts)
         except BaseException as error:  # a bug, and the end; but not for these without an answer
             for left in (*sent, *parts):
-                if not left.ended:
-                    left.fail(RunnerFailed(explain(error)))
+                if self._collector.is_in_flight(left):
+                    self._collector.fail(left, RunnerFailed(explain(error)))
             raise
 
     def _step(self, sent: deque[Batch], parts: list[Batch]) -> None:
@@ -113,7 +110,7 @@ class BatchingThread:
         if isinstance(upcoming, Batch):
             sent.append(upcoming)
             try:
-                self._host.send(upcoming.payloads, upcoming.patience)
+                self._host.send(upcoming.payloads, upcoming.hang_timeout)
             except RunnerFailed as error:
                 self._recover(-1, error, sent, parts)
             except WorkerLost as error:
@@ -125,9 +122,9 @@ class BatchingThread:
             self._recover(0, error, sent, parts)
             return
         if reply is not None:
-            self._starts = 0
+            self._restarts.went_well()
             self._on_info(reply)
-            sent[0].settle(reply.results, reply.seconds)
+            self._collector.settle(sent[0], reply.results, reply.seconds)
             sent.popleft()
 
     def _upcoming(self, sent: deque[Batch], parts: list[Batch]) -> Batch | float | None:
@@ -136,7 +133,7 @@ class BatchingThread:
             return parts.pop()
         if parts or len(sent) > 1 or not self._host.holds_two:
             return None
-        return self._collector.next_ahead(sent[0])
+        return self._collector.next_batch_early(sent[0])
 
     def _recover(
         self, place: int, error: RunnerFailed | WorkerLost, sent: deque[Batch], parts: list[Batch]
@@ -149,7 +146,7 @@ class BatchingThread:
         match next_step(error, part.size, self._closing.is_set()):
             case Step.HALVE:
                 _log.warning("a batch of %d failed, it runs again in halves: %s", part.size, error)
-                parts += reversed(part.halve(isinstance(error, OutOfMemory)))
+                parts += reversed(self._collector.halve(part, isinstance(error, OutOfMemory)))
             case Step.REQUEUE:
                 _log.error(
                     "%s while running %d requests; they run again on the next worker",
@@ -157,19 +154,19 @@ class BatchingThread:
                     part.size,
                 )
                 while parts:  # each goes before the last, and the lost one before all
-                    parts.pop(0).requeue(lost=False)
-                if part.requeue(lost=True):
-                    # The culprit is known, so this was no crash loop.
-                    self._starts = max(0, self._starts - LOSSES_OF_A_CULPRIT)
+                    self._collector.requeue(parts.pop(0), lost=False)
+                if self._collector.requeue(part, lost=True):
+                    self._restarts.poison_found()
             case Step.FAIL:
                 is_lost = isinstance(error, WorkerLost)
-                part.fail(Draining("the service has shut down", 1.0) if is_lost else error)
+                why = Draining("the service has shut down", 1.0) if is_lost else error
+                self._collector.fail(part, why)
         del sent[place]
 
     def _run_canary(self, batch: Batch) -> None:
         seconds = 0.0
         try:
-            reply = run_on(self._host, [self._canary], batch.patience)
+            reply = run_on(self._host, [self._canary], batch.hang_timeout)
             self._on_info(reply)
             failure = as_outcome(reply.results[0])
             if failure is not None:
@@ -182,10 +179,10 @@ class BatchingThread:
         else:
             seconds = reply.seconds
             if self._has_been_tried:  # it has lived for a while: what it was started for is over
-                self._starts = 0
+                self._restarts.went_well()
             self._has_been_tried = True
         finally:
-            batch.settle((), seconds)
+            self._collector.settle(batch, (), seconds)
 
     def _on_info(self, reply: Reply) -> None:
         if reply.info is not None:
@@ -198,7 +195,7 @@ class BatchingThread:
             info = self._host.start()
         except BatcherError as error:
             _log.error("replica %d did not start: %s", self._replica, error)
-            self._starts = 2  # what kept it from starting may take a moment to go away
+            self._restarts.first_start_failed()
             self._on_tried(error)
             self._collector.replica_waits(self._replica, 0.0, str(error), False)
         except BaseException as error:  # a bug; whoever waits for the start must hear of it too
@@ -218,14 +215,11 @@ class BatchingThread:
     def _restart(self) -> None:
         why = self._host.lost
         while not self._collector.finished and not self._closing.is_set():
-            delay = _BACK_OFF[min(self._starts, len(_BACK_OFF) - 1)]
+            is_broken, delay = self._restarts.is_broken, self._restarts.next_delay()
             if why is not None:
-                is_broken = self._starts >= _BROKEN
                 self._collector.replica_waits(self._replica, delay, why, is_broken)
-            self._starts += 1
-            _log.warning(
-                "replica %d restarts in %.1f s, attempt %d", self._replica, delay, self._starts
-            )
+            attempt = self._restarts.attempts
+            _log.warning("replica %d restarts in %.1f s, attempt %d", self._replica, delay, attempt)
             if self._closing.wait(delay):
                 return
             try:

@@ -12,7 +12,7 @@ from batcher.futures import LoopSink, PendingCall, late
 from batcher.limits import Limits
 from batcher.plain_data import refusal
 from batcher.request import LEVELS, Answer, BatchReport, Payload, Request
-from batcher.scheduling.keys import key_of
+from batcher.scheduling.keys import dedup_key
 from batcher.snapshot import Snapshot
 from batcher.timeouts import Deadlines
 
@@ -156,4 +156,4 @@ class LocalClient(Client):
 
 def key_function(limits: Limits) -> Callable[[Payload], Hashable | None]:
     """By which equal payloads are found, if that is of use."""
-    return key_of if limits.share_equal or limits.cache_bytes > 0 else lambda _: None
+    return dedup_key if limits.share_equal or limits.cache_bytes > 0 else lambda _: None

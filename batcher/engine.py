@@ -89,7 +89,7 @@ class Engine(Client):
         self._client = LocalClient(self._collector, loop, self._request_timeout)
         self._own = LocalClient(self._collector, loop, self._request_timeout, any_value=True)
         if canary_interval is not None:
-            self._collector.try_every(canary_interval)
+            self._collector.set_canary_interval(canary_interval)
         for thread in self._threads:
             thread.start(canary)
         up = asyncio.ensure_future(asyncio.wrap_future(self._up))

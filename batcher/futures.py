@@ -69,6 +69,6 @@ class LoopSink:
 
 def _hand_out(settled: Sequence[tuple[Request, Outcome]]) -> None:
     for request, outcome in settled:
-        reply_to: ReplyTo = request.ticket  # type: ignore[assignment]  # LocalClient made it
+        reply_to: ReplyTo = request.reply_to  # type: ignore[assignment]  # LocalClient made it
         call, index = reply_to
         call.settle(index, outcome)

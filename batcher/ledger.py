@@ -1,94 +1,87 @@
-"""Ledger: every accepted request is counted in it once, as waiting, running, or by its outcome, and
-moves from one to the next here. Guarded by the collector's lock.
-"""
+"""Ledger: counts every accepted request once, as waiting, running or by its outcome, and makes each
+change of its state. Guarded by the collector's lock."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 from batcher.errors import BatcherError, Cancelled, DeadlineExceeded
 from batcher.request import Answer, Batch, BatchReport, Outcome, Request, State
-from batcher.scheduling.pending import Pending
 from batcher.scheduling.schedule import Schedule
-from batcher.snapshot import ReplicaSnapshot, Snapshot, Tally
+from batcher.snapshot import RECENT, EngineCounters, ReplicaSnapshot, Snapshot
 
 
 class Ledger:
-    def __init__(self, schedule: Schedule) -> None:
-        self._schedule = schedule
-        self._pending: Pending = schedule.pending
-        self._tally = Tally()
+    def __init__(self) -> None:
+        self._counters = EngineCounters()
+        self._recent: deque[BatchReport] = deque(maxlen=RECENT)
         self.running = 0  # requests that are RUNNING
 
-    @property
-    def is_settled(self) -> bool:
-        """Nothing waits, nothing runs."""
-        return not (self._pending or self.running)
-
     def refused(self, error: BatcherError, count: int) -> None:
-        self._tally.refused[type(error).__name__] += count
+        self._counters.refused[type(error).__name__] += count
 
     def accepted(self, count: int) -> None:
-        self._tally.accepted += count
+        self._counters.accepted += count
 
     def cached(self, count: int) -> None:
-        self._tally.cached += count
+        self._counters.cached += count
 
-    def joined(self, count: int) -> None:
-        """So many found a row that runs already."""
-        self.running += count
-        self._tally.shared += count
-        for _ in range(count):
-            self._tally.queue_wait.observe(0.0)
+    def coalesced(self, request: Request) -> None:
+        """It has joined a row in flight."""
+        request.state = State.RUNNING
+        self.running += 1
+        self._counters.shared += 1
+        self._counters.queue_wait.observe(0.0)
 
     def began(self, batch: Batch, now: float) -> None:
         """All of a batch that was cut from the queue. O(batch)."""
-        observe = self._tally.queue_wait.observe
+        observe = self._counters.queue_wait.observe
         for place in range(batch.size):
-            for request in batch.row(place) if batch.twins else (batch.requests[place],):
+            for request in batch.row(place) if batch.duplicates else (batch.requests[place],):
                 request.state = State.RUNNING
                 self.running += 1
                 observe(now - request.arrival)
-        self._tally.shared += sum(map(len, batch.twins.values()))
+        self._counters.shared += sum(map(len, batch.duplicates.values()))
 
     def put_back(self, requests: Sequence[Request]) -> None:
         """From a batch to the queue."""
         for request in requests:
             request.state = State.WAITING
         self.running -= len(requests)
-        self._tally.retried += len(requests)
+        self._counters.retried += len(requests)
 
     def finished(self, request: Request, outcome: Outcome) -> None:
-        """The one step to DONE; whoever holds a WAITING request has taken it off the queue."""
+        """The one step to DONE. A request that was WAITING is off the queue already."""
         if request.state is State.RUNNING:
             self.running -= 1
         request.state = State.DONE
-        self._tally.outcomes[_kind(outcome)] += 1
+        if isinstance(outcome, Answer):
+            self._counters.ok += 1
+        elif isinstance(outcome, DeadlineExceeded):
+            self._counters.expired += 1
+        elif isinstance(outcome, Cancelled):
+            self._counters.cancelled += 1
+        else:
+            self._counters.failed += 1
 
-    def condemned(self, count: int) -> None:
-        self._tally.poison += count
+    def poisoned(self, count: int) -> None:
+        self._counters.poison += count
 
     def ended(self, report: BatchReport) -> None:
-        self._tally.observe(report)
+        self._recent.append(report)
+        self._counters.observe(report)
 
     def recent(self) -> list[BatchReport]:
-        """Batches, newest last."""
-        return list(self._tally.recent)
+        """The last batches, newest last."""
+        return list(self._recent)
 
-    def snapshot(self, phase: str, now: float, replicas: tuple[ReplicaSnapshot, ...]) -> Snapshot:
-        tally, pending, schedule = self._tally, self._pending, self._schedule
+    def snapshot(
+        self, phase: str, schedule: Schedule, replicas: tuple[ReplicaSnapshot, ...], now: float
+    ) -> Snapshot:
+        pending = schedule.pending
         return Snapshot(
             phase=phase,
-            accepted=tally.accepted,
-            ok=tally.outcomes["ok"],
-            failed=tally.outcomes["failed"],
-            expired=tally.outcomes["expired"],
-            cancelled=tally.outcomes["cancelled"],
-            refused=dict(tally.refused),
-            retried=tally.retried,
-            poison=tally.poison,
-            shared=tally.shared,
-            cached=tally.cached,
             waiting=len(pending),
             waiting_bulk=pending.bulk,
             waiting_tokens=pending.tokens,
@@ -96,25 +89,9 @@ class Ledger:
             oldest_age=now - pending.oldest.arrival if pending else 0.0,
             predicted_batch=schedule.next_batch_seconds(),
             handoff=schedule.handoff,
-            batches=dict(tally.batches),
-            queue_wait=tally.queue_wait.snapshot(),
-            inference=tally.inference.snapshot(),
-            batch_size=tally.batch_size.snapshot(),
-            batch_tokens=tally.batch_tokens.snapshot(),
-            batch_padding=tally.batch_padding.snapshot(),
-            batch_oldest_wait=tally.batch_oldest_wait.snapshot(),
-            batch_predicted=tally.batch_predicted.snapshot(),
-            batch_prediction_error=tally.batch_prediction_error.snapshot(),
             replicas=replicas,
+            **self._counters.frozen(),
         )
 
     def __repr__(self) -> str:
-        return f"<Ledger {len(self._pending)} waiting, {self.running} running>"
-
-
-def _kind(outcome: Outcome) -> str:
-    if isinstance(outcome, Answer):
-        return "ok"
-    if isinstance(outcome, DeadlineExceeded):
-        return "expired"
-    return "cancelled" if isinstance(outcome, Cancelled) else "failed"
+        return f"<Ledger {self.running} running>"

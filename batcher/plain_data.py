@@ -20,7 +20,7 @@ from __future__ import annotations
 import sys
 from typing import Any, Final
 
-from batcher.scheduling.arrays import is_array
+from batcher.scheduling.keys import is_array
 
 MAX_DEPTH: Final = 128  # containers in containers; less than what Python's own stack allows
 NUMBERS: Final = frozenset("biufc")  # kinds of dtype; no objects, texts, dates or records

@@ -1,12 +1,12 @@
-"""Counters and histograms. Whoever owns a Tally guards it; a Snapshot is a frozen value."""
+"""Counters and histograms of the engine, and a Snapshot of them: a frozen value."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
 from batcher.request import BatchReport
 from batcher.runner import RunnerInfo
@@ -54,7 +54,7 @@ class Histogram:
 
 
 ReplicaState = Literal["starting", "up", "restarting", "broken"]
-"""Loading for the first time; taking batches; being replaced; replaced in vain, again and again."""
+"""Loading for the first time; taking batches; being restarted; restarted several times in vain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +69,9 @@ class ReplicaSnapshot:
     reason: str  # why it was last lost or did not start; empty: never
     retry_in: float  # seconds until it is started again; 0 while up or starting
     last_ok_age: float | None  # seconds since a run went well; None: never
-    fresh: bool  # that is not long ago, or nobody asked for canaries
+    fresh: bool  # that is not long ago, or there are no canaries
     safe_size: int | None  # a batch of more requests than this, and
-    safe_tokens: int | None  # of more tokens than this, does not fit the memory; None: not met yet
+    safe_tokens: int | None  # more tokens than this, does not fit the memory; None: not known yet
     max_batch_tokens: int  # as set, or as this device was measured to need
     cost: tuple[float, float, float]  # seconds of a batch, of each row, of each padded token
 
@@ -97,17 +97,17 @@ class Snapshot:
     failed: int
     expired: int
     cancelled: int
-    refused: Mapping[str, int]  # requests turned away at the door, by error name
+    refused: Mapping[str, int]  # requests that were not accepted, by error name
     retried: int  # times that a request went back to the queue
     poison: int  # requests that failed as poison
     shared: int  # requests that got the row of an equal one
-    cached: int  # requests that were answered at the door, from memory
+    cached: int  # requests that were answered from the cache
     waiting: int
     waiting_bulk: int  # of them, in the lane for bulk
     waiting_tokens: int
     running: int
     oldest_age: float  # seconds
-    predicted_batch: float  # seconds that a batch of all that waits would take, were it cut now
+    predicted_batch: float  # seconds that a batch of all that waits would take
     handoff: float  # seconds that a batch takes beside its time in the runner, recently
     batches: Mapping[str, int]  # by closing reason
     queue_wait: HistogramSnapshot
@@ -126,15 +126,20 @@ class Snapshot:
 
 
 @dataclass(slots=True)
-class Tally:
+class EngineCounters:
+    """Each field is one of Snapshot, by the same name: to add a counter, add it to both."""
+
     accepted: int = 0
-    outcomes: Counter[str] = field(default_factory=Counter)  # ok, failed, expired, cancelled
+    ok: int = 0
+    failed: int = 0
+    expired: int = 0
+    cancelled: int = 0
     refused: Counter[str] = field(default_factory=Counter)
-    batches: Counter[str] = field(default_factory=Counter)
     retried: int = 0
     poison: int = 0
     shared: int = 0
     cached: int = 0
+    batches: Counter[str] = field(default_factory=Counter)
     queue_wait: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     inference: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     batch_size: Histogram = field(default_factory=lambda: Histogram(SIZES))
@@ -143,10 +148,8 @@ class Tally:
     batch_oldest_wait: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     batch_predicted: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     batch_prediction_error: Histogram = field(default_factory=lambda: Histogram(ERRORS))
-    recent: deque[BatchReport] = field(default_factory=lambda: deque(maxlen=RECENT))
 
     def observe(self, report: BatchReport) -> None:
-        self.recent.append(report)
         self.batches[report.reason] += 1
         if report.inference > 0.0:  # else it failed
             self.inference.observe(report.inference)
@@ -157,3 +160,13 @@ class Tally:
         self.batch_padding.observe(report.padding_ratio)
         self.batch_oldest_wait.observe(report.oldest_wait)
         self.batch_predicted.observe(report.predicted)
+
+    def frozen(self) -> dict[str, Any]:  # Any: a test checks names and types against Snapshot
+        """The fields of a Snapshot that count."""
+        return {each.name: _frozen(getattr(self, each.name)) for each in fields(self)}
+
+
+def _frozen(value: int | Counter[str] | Histogram) -> int | dict[str, int] | HistogramSnapshot:
+    if isinstance(value, Histogram):
+        return value.snapshot()
+    return dict(value) if isinstance(value, Counter) else value

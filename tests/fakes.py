@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from batcher.collector import Collector
-from batcher.request import BatchReport, Outcome, Request
+from batcher.request import BatchReport, CloseReason, Outcome, Request
 
 PATIENCE = 30.0  # seconds; a wait that takes this long has failed
 
@@ -205,13 +205,13 @@ def request(
     cost: int = 1,
     arrival: float = 0.0,
     deadline: float = float("inf"),
-    ticket: object = None,
+    reply_to: object = None,
     priority: int = 3,
     caller: str | None = None,
     key: Hashable | None = None,
 ) -> Request:
     to = sink or RecordingSink()
-    return Request(payload, cost, arrival, deadline, to, ticket, priority, caller, key)
+    return Request(payload, cost, arrival, deadline, to, reply_to, priority, caller, key)
 
 
 def report(
@@ -219,7 +219,7 @@ def report(
     size: int = 1,
     tokens: int = 1,
     useful_tokens: int = 1,
-    reason: str = "idle",
+    reason: CloseReason = "idle",
     predicted: float = 0.0,
     inference: float = 0.0,
 ) -> BatchReport:
@@ -247,8 +247,8 @@ def until(collector: Collector, reached: Callable[[Collector], object]) -> None:
 
     Not while others submit: a submission wakes one thread, which must not be this one.
     """
-    with collector._calls[0]:
-        assert collector._calls[0].wait_for(lambda: reached(collector), PATIENCE), repr(collector)
+    with (wakeup := collector._monitor._wakeups[0]):
+        assert wakeup.wait_for(lambda: reached(collector), PATIENCE), repr(collector)
 
 
 class LogWatch(logging.Handler):

@@ -23,7 +23,7 @@ RANKS: Mapping[str, tuple[set[str], ...]] = {
     "batcher": (
         {"errors", "clock", "limits", "processes"},
         {"request"},
-        {"failures", "runner", "futures"},
+        {"failures", "runner", "futures", "monitor"},
         {"scheduling"},
         {"snapshot", "timeouts", "plain_data"},
         {"ledger", "supervision", "workers"},

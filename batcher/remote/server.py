@@ -134,7 +134,7 @@ class FrontendSession:
         report: BatchReport | None = None
         answers: list[tuple[int, int, Answer]] = []
         for request, outcome in settled:
-            reply_to: ReplyTo = request.ticket  # type: ignore[assignment]  # _submit made it
+            reply_to: ReplyTo = request.reply_to  # type: ignore[assignment]  # _submit made it
             number, index = reply_to
             if number not in self._calls:  # withdrawn, or a sibling has failed
                 continue

@@ -1,32 +1,44 @@
-"""May these requests enter the queue, and when would they be done? The one place that refuses for
-lack of room or of time."""
+"""Admission: may these requests be queued, and when would they be done? The only place that refuses
+for lack of room or of time. Pure: no lock, no clock, no I/O."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from batcher.errors import Overloaded
 from batcher.limits import Limits
 from batcher.request import FIRST_BULK, Request, is_bulk
 from batcher.scheduling.pending import Pending
-from batcher.scheduling.replica_model import Device
+from batcher.scheduling.replica_model import SLOW, ReplicaModel
 
 # One caller may hold this many times the places that are still free: 8/9 of the queue if alone,
-# about 1/k each if k are greedy, and whoever is new finds room (Choudhury and Hahne, "Dynamic queue
+# about 1/k each if k are greedy, and a new caller finds room (Choudhury and Hahne, "Dynamic queue
 # length thresholds for shared-memory packet switches", 1998).
 SHARE = 8
-_SLOW = 2.0
-_MOST_TAKEN = 0.9  # of the devices' time by interactive work, as reckoned for bulk
+_PESSIMISM = 2.0  # times the predicted time
+_MAX_INTERACTIVE_SHARE = 0.9  # of the replicas' time, as assumed when bulk is admitted
+_ARRIVALS_WINDOW = 2.0  # seconds
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Arrivals:
-    """A second, recently; the refused ones too: they say how fast a batch fills up."""
+    """Requests per second, recently, refused ones included: they too say how fast a batch fills."""
 
     interactive: float = 0.0
     bulk: float = 0.0
+    counts: list[int] = field(default_factory=lambda: [0, 0])  # since the last update, by lane
+    _updated: float | None = None
+
+    def update(self, now: float) -> None:
+        if self._updated is not None and now > self._updated:
+            seconds = now - self._updated
+            keep = math.exp(-seconds / _ARRIVALS_WINDOW)
+            new = (1.0 - keep) / seconds
+            self.interactive = keep * self.interactive + new * self.counts[0]
+            self.bulk = keep * self.bulk + new * self.counts[1]
+        self.counts, self._updated = [0, 0], now
 
 
 _NONE = Arrivals()
@@ -36,52 +48,66 @@ def refusal(
     pending: Pending,
     requests: Sequence[Request],
     limits: Limits,
-    devices: Sequence[Device],
+    replicas: Sequence[ReplicaModel],
     now: float,
     overhead: float,
     arrivals: Arrivals,
 ) -> Overloaded | None:
-    """All of them or none. None means: come in. O(requests + devices).
+    """Why these may not be queued; None: they may, all of them. O(requests + replicas).
 
-    `devices`: those that are up; `overhead`: seconds that an answer takes beside its batch.
-    Requests of one call have the same caller, priority and deadline.
+    `replicas`: those that are up; `overhead`: seconds of an answer beside its batch. Requests of
+    one call have the same caller, priority and deadline.
     """
     asked, first = len(requests), requests[0]
     tokens = first.cost if asked == 1 else sum([request.cost for request in requests])
     why = _no_room(pending, first, asked, tokens, limits)
     if why is not None:
-        return Overloaded(why, seconds_until(pending.rows, devices, now, arrivals))
-    if first.deadline == math.inf or not devices or _is_early(pending, first, asked, devices, now):
+        return Overloaded(why, seconds_until(pending.rows, replicas, now, arrivals))
+    if (
+        first.deadline == math.inf
+        or not replicas
+        or _is_early(pending, first, asked, replicas, now)
+    ):
         return None
-    if not pending and any(device.is_untried(now) for device in devices):
-        return None  # only a run can show that a prediction was wrong
+    if not pending and any(replica.may_test_prediction(now) for replica in replicas):
+        return None  # only a run can correct the prediction
     ahead = pending.place_of(first, tokens)
-    finish = overhead + seconds_until(ahead + asked, devices, now, arrivals, first.priority)
-    finish += devices[0].pace.longer(asked, tokens)
+    finish = overhead + seconds_until(ahead + asked, replicas, now, arrivals, first.priority)
+    finish += replicas[0].pace.extra_for_length(asked, tokens)
     if now + finish <= first.deadline:
         return None
     why = f"it would be done in {finish:.2f} s, {now + finish - first.deadline:.2f} s too late"
     return Overloaded(why, finish)
 
 
+def dependable(replicas: Sequence[ReplicaModel]) -> Sequence[ReplicaModel]:
+    """Those that are up, without the far slower ones: no promise is made on what these may do."""
+    up = [replica for replica in replicas if replica.is_up]
+    if len(up) > 1:
+        known = [replica.pace.full_batch for replica in up if replica.pace.full_batch]
+        longest = SLOW * min(known, default=math.inf)
+        up = [replica for replica in up if replica.pace.full_batch <= longest]
+    return up
+
+
 def _is_early(
-    pending: Pending, first: Request, asked: int, devices: Sequence[Device], now: float
+    pending: Pending, first: Request, asked: int, replicas: Sequence[ReplicaModel], now: float
 ) -> bool:
-    """Would it be in time even behind everybody, in batches twice as slow as predicted? Most are,
-    and need no closer look. Of interactive work: nothing comes before that."""
+    """Would an interactive request be in time even behind the whole queue, in batches twice as slow
+    as predicted? Most are, and need no closer look."""
     if first.priority >= FIRST_BULK:
         return False
-    pace = devices[0].pace
+    pace = replicas[0].pace
     batches = (len(pending) + asked) // pace.size + 2
-    latest = devices[0].free_at if len(devices) == 1 else max([each.free_at for each in devices])
+    latest = replicas[0].free_at if len(replicas) == 1 else max([each.free_at for each in replicas])
     start = latest if latest > now else now
-    return start + _SLOW * batches * pace.whole < first.deadline
+    return start + _PESSIMISM * batches * pace.full_batch < first.deadline
 
 
 def _no_room(
     pending: Pending, first: Request, asked: int, tokens: int, limits: Limits
 ) -> str | None:
-    """Whatever the time. A call that comes to an empty queue may bring more tokens than wait."""
+    """Which bound has no room. (A call may bring more tokens than allowed to an empty queue.)"""
     waiting = len(pending)
     free = limits.max_queue_size - waiting
     if asked > free:
@@ -105,39 +131,39 @@ def _no_room(
 
 def seconds_until(
     rows: int,
-    devices: Sequence[Device],
+    replicas: Sequence[ReplicaModel],
     now: float,
     arrivals: Arrivals = _NONE,
     priority: int = 0,
 ) -> float:
-    """How long until so many rows are done: whole batches at their predicted time behind what runs
-    now, the last with its margin. Whoever comes before that one is cut is in it, but for bulk in an
-    interactive one; and interactive arrivals go before bulk, and make its batches smaller. 0 while
-    nothing is known."""
-    if not rows or not devices:
+    """Seconds until so many rows are done: full batches at their predicted time behind what runs
+    now, the last one with its margin. Requests that arrive before the last batch is cut join it,
+    but no bulk joins interactive ones. Interactive arrivals go before bulk and make its batches
+    smaller. 0 while nothing is known."""
+    if not rows or not replicas:
         return 0.0
     bulk = is_bulk(priority)
-    if len(devices) == 1:
-        device = devices[0]
-        pace = device.pace
+    if len(replicas) == 1:
+        replica = replicas[0]
+        pace = replica.pace
         round_, rest = divmod(rows, pace.size)
     else:
-        pace = min(devices, key=_free_at).pace
+        pace = min(replicas, key=_free_at).pace
         batches, rest = divmod(rows, pace.size)
-        round_, place = divmod(batches if rest else batches - 1, len(devices))
-        # The batch goes to whichever is free when those before it have been handed out.
-        device = sorted(devices, key=_free_at)[place]
+        round_, place = divmod(batches if rest else batches - 1, len(replicas))
+        # The batch goes to the replica that is free once those before it are handed out.
+        replica = sorted(replicas, key=_free_at)[place]
         if not rest:
             rest = pace.size
-    start = max(0.0, device.free_at - now) + round_ * pace.whole
-    if bulk and pace.whole:
-        taken = arrivals.interactive * pace.whole / (pace.size * len(devices))
-        start /= device.fullness * (1.0 - min(_MOST_TAKEN, taken))
+    start = max(0.0, replica.free_at - now) + round_ * pace.full_batch
+    if bulk and pace.full_batch:
+        taken = arrivals.interactive * pace.full_batch / (pace.size * len(replicas))
+        start /= replica.fullness * (1.0 - min(_MAX_INTERACTIVE_SHARE, taken))
     if not rest:
-        return start + pace.margin * pace.whole
+        return start + pace.margin * pace.full_batch
     company = arrivals.interactive + (arrivals.bulk if bulk else 0.0)
-    return start + pace.at_most(min(pace.size, rest + int(company * start)))
+    return start + pace.upper_bound(min(pace.size, rest + int(company * start)))
 
 
-def _free_at(device: Device) -> float:
-    return device.free_at
+def _free_at(replica: ReplicaModel) -> float:
+    return replica.free_at

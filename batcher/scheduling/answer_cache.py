@@ -1,6 +1,5 @@
-"""Answers: finished results by the key of their input, within a bound on memory. Pure data: no
-lock and no clock, the collector brings the one and nothing needs the other.
-"""
+"""AnswerCache: finished results by the key of their input, within a bound on memory. Pure: no lock,
+no clock."""
 
 from __future__ import annotations
 
@@ -9,18 +8,18 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Any
 
-from batcher.scheduling.arrays import is_array
+from batcher.scheduling.keys import is_array
 
-_ENTRY = 224  # bytes; what one takes beside its key and value, as measured
-_ARRAY, _AXIS = 96, 16  # bytes; of an array beside its numbers
+_ENTRY = 224  # bytes of an entry beside its key and value, as measured
+_ARRAY, _AXIS = 96, 16  # bytes of an array beside its numbers
 _PLAIN = (str, bytes, int, float, complex, bool)
 
 
-class Answers:
-    """Keeps what was asked for most recently. All is O(1), but for the copy of an array.
+class AnswerCache:
+    """Keeps the most recently used answers. O(1), but for the copy of an array.
 
-    Only values that nobody can change are kept: numbers, texts, bytes, and arrays, of which it
-    keeps a copy of its own, to be read only. A row would hold its whole batch in memory.
+    Only values that nobody can change are kept: numbers, texts, bytes, and read-only copies of
+    arrays. (A view of a row would keep its whole batch in memory.)
     """
 
     def __init__(self, limit: int) -> None:
@@ -30,7 +29,7 @@ class Answers:
         self.bytes = 0  # of all that is kept; never above the limit
 
     def get(self, key: Hashable) -> Any:
-        """None: not here. An array is for all who ask: whoever wants to change it copies it."""
+        """None: not here. An array is shared and read-only: copy it to change it."""
         kept = self._kept.get(key)
         if kept is None:
             return None
@@ -38,8 +37,8 @@ class Answers:
         return kept[0]
 
     def put(self, key: Hashable, value: Any) -> None:
-        """In place of what this key had. What is larger than the limit, or could be changed by
-        whoever gets it, is not kept."""
+        """Replaces the answer of this key. A value that is larger than the limit, or that its
+        receiver could change, is not kept."""
         self._drop(key)
         size = _size_of(value)
         if size is None:
@@ -61,13 +60,13 @@ class Answers:
         return len(self._kept)
 
     def __repr__(self) -> str:
-        return f"<Answers {len(self)} in {self.bytes} of {self._limit} bytes>"
+        return f"<AnswerCache {len(self)} in {self.bytes} of {self._limit} bytes>"
 
 
 def _size_of(value: Any) -> int | None:
-    """None: not to be kept."""
+    """None: it is not kept."""
     if is_array(value):
-        # Less than all of an array of objects would be counted, and they could be changed.
+        # The objects in it would not be counted, and they could be changed.
         if value.dtype.hasobject:
             return None
         return value.nbytes + _ARRAY + _AXIS * value.ndim

@@ -2,7 +2,7 @@
 
 seconds = fixed + per_request * size + per_token * tokens. It starts from the warm-up's profile,
 where there is one, and follows the batches. Errors count in proportion to the time of the batch.
-Knows no lock: whoever holds it brings one.
+Pure: no lock, no clock.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ import statistics
 import sys
 from collections.abc import Sequence
 
-from batcher.scheduling.least_squares import Fit, Vector
+from batcher.scheduling.least_squares import LeastSquares, Vector
 
 Point = Sequence[float]  # size, padded tokens, seconds
 
 _SCALES = (1.0, 1 / 16, 1 / 512)  # brings the three features to about the same size
 _SHORTEST = 1e-4  # seconds; differences below are the clock's
-_ODD = 2.0  # times the usual error, and
-_NOTABLE = 0.1  # this share of the prediction at the least: then a batch is odd
-_CUT = 2.0  # times what makes a batch odd: there the error is cut off
-_LASTING = 5  # odd batches in a row are no accident: the device has changed
-_DOUBT_AFTER = 0.2  # what is known is then worth this share of what it was
-_USUAL = 0.1  # the first guess of the usual error, as a share of the prediction
-_RATE = 0.05  # how fast the usual error is learned
-_WITHIN = 0.95  # of all batches end within the margin
-_KNOWN = 2.0  # doubt up to which an error says something of the noise
-_REPEATS = 8  # times the points of a profile are weighed anew
+_OUTLIER_ERRORS = 2.0  # an outlier is off by more than this many typical errors
+_OUTLIER_MIN = 0.1  # and by more than this share of the prediction
+_OUTLIER_CLIP = 2.0  # the error of an outlier is clipped at this many times that bound
+_CHANGE_AFTER = 5  # outliers in a row mean that the replica has changed
+_TRUST_AFTER_CHANGE = 0.2  # old observations then weigh this share of what they did
+_TYPICAL_ERROR = 0.1  # the first guess, as a share of the prediction
+_LEARNING_RATE = 0.05  # of the typical error
+_MARGIN_QUANTILE = 0.95  # of all batches end within the margin
+_MAX_LEVERAGE = 2.0  # up to which an error says something about the noise
+_REWEIGHTINGS = 8  # of the points of a profile
 _EFFICIENT = 0.95  # share of a batch's time that grows with what is in it
 
 
@@ -37,10 +37,10 @@ class CostModel:
         self.margin = 0.0
         """A share of the prediction: 95 % of the batches end within (1 + margin) times it. 0 before
         it is known, which takes about ten batches."""
-        self._fit = Fit()
+        self._fit = LeastSquares()
         self._largest = (0, 0, 0.0)  # size and tokens of the one with the most, and its seconds
-        self._usual = _USUAL  # mean error, as a share of the prediction
-        self._odd_ones: list[float] = []  # observed / predicted; the latest in a row, on one side
+        self._typical_error = _TYPICAL_ERROR  # as a share of the prediction
+        self._outliers: list[float] = []  # observed / predicted; the latest in a row, on one side
         self._requests = self._tokens = 0.0  # of the profile, then of the latest twenty batches
 
     @property
@@ -92,65 +92,66 @@ class CostModel:
         known = [(int(p[0]), int(p[1]), float(p[2])) for p in points if _makes_sense(p)]
         if not known:
             return
-        # By its own time: so one that took far too long is a small matter from the start.
-        lessons = [_lesson(*point) for point in known]
-        self._fit, trust = Fit(), [1.0] * len(known)
-        for _ in range(_REPEATS):
+        # In proportion to its own time, so that a point that took far too long counts for little.
+        samples = [_sample(*point) for point in known]
+        self._fit, trust = LeastSquares(), [1.0] * len(known)
+        for _ in range(_REWEIGHTINGS):
             self._fit.start_from(
-                [(x, answer, weight) for (x, answer), weight in zip(lessons, trust, strict=True)]
+                [(x, answer, weight) for (x, answer), weight in zip(samples, trust, strict=True)]
             )
-            errors = [abs(answer - _dot(self._fit.weights, x)) for x, answer in lessons]
-            usual = max(1e-3, statistics.median(errors))
+            errors = [abs(answer - _dot(self._fit.weights, x)) for x, answer in samples]
+            typical = max(1e-3, statistics.median(errors))
             # An error beyond the median one counts by its sign, not by its size (Huber).
-            trust = [min(1.0, usual / max(1e-9, error)) for error in errors]
+            trust = [min(1.0, typical / max(1e-9, error)) for error in errors]
         self.observations = len(known)
-        self.margin, self._usual, self._odd_ones = 0.0, _USUAL, []
+        self.margin, self._typical_error, self._outliers = 0.0, _TYPICAL_ERROR, []
         self._requests = float(sum(size for size, _, _ in known))
         self._tokens = float(sum(tokens for _, tokens, _ in known))
         self._largest = max(known, key=lambda point: (point[1], point[0]))
 
     def observe(self, size: int, tokens: int, seconds: float) -> None:
-        """O(1). A batch out of line hardly counts; from the fifth in a row on it is the rule."""
+        """O(1). An outlier hardly counts; five in a row mean that the replica has changed."""
         fit, predicted = self._fit, self.predict(size, tokens)
         # In proportion to the prediction, or where that is far too low, to what was observed.
         unit = max(predicted, seconds / 2, _SHORTEST)
         x = _features(size, tokens, unit)
-        looked = fit.look(x)
-        error, doubt = seconds / unit - fit.expect(x), looked[1]
-        odd = max(_NOTABLE, _ODD * self._usual) * math.sqrt(1.0 + doubt)
-        if abs(error) <= odd:
-            self._odd_ones.clear()
+        gain, leverage = fit.gain(x)
+        error = seconds / unit - fit.expect(x)
+        largest = max(_OUTLIER_MIN, _OUTLIER_ERRORS * self._typical_error)
+        largest *= math.sqrt(1.0 + leverage)
+        if abs(error) <= largest:
+            self._outliers.clear()
         elif self._has_changed(seconds / max(predicted, _SHORTEST)):
             return self.observe(size, tokens, seconds)
-        bound = odd * _CUT
-        fit.learn(x, looked, min(bound, max(-bound, error)))
+        bound = largest * _OUTLIER_CLIP
+        fit.learn(x, gain, leverage, min(bound, max(-bound, error)))
         self.observations += 1
-        self._requests = self._requests * (1.0 - _RATE) + size
-        self._tokens = self._tokens * (1.0 - _RATE) + tokens
+        self._requests = self._requests * (1.0 - _LEARNING_RATE) + size
+        self._tokens = self._tokens * (1.0 - _LEARNING_RATE) + tokens
         if tokens >= self._largest[1]:
             self._largest = (size, tokens, seconds)
-        if doubt <= _KNOWN:
+        if leverage <= _MAX_LEVERAGE:
             self._learn_noise((seconds - predicted) / max(predicted, _SHORTEST), bound)
         return None
 
     def _has_changed(self, ratio: float) -> bool:
-        """Takes note of an odd batch. If they last, everything is taken to have changed as they
-        did: a device that slows down does so for every batch."""
-        if self._odd_ones and (ratio > 1.0) != (self._odd_ones[-1] > 1.0):
-            self._odd_ones.clear()
-        self._odd_ones.append(ratio)
-        if len(self._odd_ones) < _LASTING:
+        """Notes an outlier. After several in a row all predictions are scaled by their median: a
+        device that slows down does so for every batch."""
+        if self._outliers and (ratio > 1.0) != (self._outliers[-1] > 1.0):
+            self._outliers.clear()
+        self._outliers.append(ratio)
+        if len(self._outliers) < _CHANGE_AFTER:
             return False
-        self._fit.rescale(statistics.median(self._odd_ones), _DOUBT_AFTER)
-        self._odd_ones.clear()
+        self._fit.rescale(statistics.median(self._outliers), _TRUST_AFTER_CHANGE)
+        self._outliers.clear()
         return True
 
     def _learn_noise(self, error: float, bound: float) -> None:
-        self._usual += _RATE * (min(abs(error), bound) - self._usual)
+        self._typical_error += _LEARNING_RATE * (min(abs(error), bound) - self._typical_error)
         # Stochastic approximation (Robbins and Monro 1951): it rests where 95 % lie below. A step
-        # goes by the usual error, so that one wild error moves it no further than any other.
-        step = self._usual / 2
-        self.margin += step * (_WITHIN if error > self.margin else _WITHIN - 1.0)
+        # is sized by the typical error, so that a wild error moves it no further than any other.
+        step = self._typical_error / 2
+        self.margin += step * (_MARGIN_QUANTILE if error > self.margin else _MARGIN_QUANTILE - 1.0)
         self.margin = max(0.0, self.margin)
 
     def __repr__(self) -> str:
@@ -165,7 +166,7 @@ def _features(size: int, tokens: int, unit: float) -> Vector:
     return _SCALES[0] / unit, size * _SCALES[1] / unit, tokens * _SCALES[2] / unit
 
 
-def _lesson(size: int, tokens: int, seconds: float) -> tuple[Vector, float]:
+def _sample(size: int, tokens: int, seconds: float) -> tuple[Vector, float]:
     unit = max(seconds, _SHORTEST)
     return _features(size, tokens, unit), seconds / unit
 

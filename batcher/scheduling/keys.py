@@ -1,19 +1,22 @@
-"""When are two payloads the same input? Exactly, or not at all: what is not known to be equal is
-not."""
+"""Which payloads are the same input. Two payloads are equal to the last bit, or not known to be
+equal: there is no "nearly"."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from batcher.request import Payload
-from batcher.scheduling.arrays import is_array
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
-def key_of(payload: Payload) -> Hashable | None:
-    """The same for payloads that are equal to the last bit. None: nobody here can say.
+def dedup_key(payload: Payload) -> Hashable | None:
+    """The same for payloads that are equal to the last bit. None: this payload is never shared.
 
-    Texts, bytes and arrays of numbers have one; a type of the user's own, even one derived from
-    these, does not, because its equality is its own affair.
+    Texts, bytes and arrays of numbers have a key. A type of the user's own has none, even one
+    derived from these, because it may define equality in its own way.
     """
     kind = type(payload)
     if kind is str or kind is bytes:
@@ -21,3 +24,9 @@ def key_of(payload: Payload) -> Hashable | None:
     if is_array(payload) and payload.dtype.kind in "biufc":
         return (payload.dtype.str, payload.shape, payload.tobytes())
     return None
+
+
+def is_array(value: Any) -> TypeGuard[NDArray[Any]]:
+    """Is it a numpy array? Answered without importing numpy, which an engine may not need."""
+    kind = type(value)
+    return kind.__name__ == "ndarray" and kind.__module__ == "numpy"

@@ -1,51 +1,55 @@
-"""Fit: three weights, none below zero, learned from one weighted lesson after the other.
+"""LeastSquares: three weights, none below zero, learned from one weighted sample after the other.
 
-Least squares with directional forgetting (Kulhavy and Karny 1984): a lesson makes older ones fade
+Least squares with directional forgetting (Kulhavy and Karny 1984): a sample makes older ones fade
 only in its own direction, so batches that are all alike do not wipe out what others have taught.
-Knows no unit and no clock. Written out by hand: at three by three a loop costs more than the sums.
+Pure, and without units. Written out by hand: at three by three a loop costs more than the sums.
 """
 
 from __future__ import annotations
 
 Vector = tuple[float, float, float]
 
-_KEPT = 0.9  # of what was known in the direction of a lesson: about the last ten like it count
+_KEPT = 0.9  # of what was known in the direction of a sample: about the last ten like it count
 _PRIOR = 1e-4  # how much the first guess of zero is believed
-_ROUNDING = 1e-10  # what subtraction may have left of a direction that nobody has seen
+_ROUNDING = 1e-10  # what subtraction may leave of a direction without samples
 
 
-class Fit:
+class LeastSquares:
     def __init__(self) -> None:
-        self._free: Vector = (0.0, 0.0, 0.0)  # the best of all, negative ones included
+        self._unconstrained: Vector = (0.0, 0.0, 0.0)  # the best of all, negative ones included
         # The information matrix, by its upper triangle; positive definite.
         self._information = (_PRIOR, 0.0, 0.0, _PRIOR, 0.0, _PRIOR)
         self.weights: Vector = (0.0, 0.0, 0.0)  # the best of those that are not negative
 
-    def look(self, x: Vector) -> tuple[Vector, float]:
-        """Where a lesson at x would move the weights, and the doubt: how little is known of the
-        answer there, as its variance in that of one lesson."""
+    def gain(self, x: Vector) -> tuple[Vector, float]:
+        """The direction in which a sample at x would move the weights, and its leverage: the
+        variance of the answer there, in units of the variance of one sample."""
         a, b, c = _solve(self._information, x)
         return (a, b, c), max(0.0, a * x[0] + b * x[1] + c * x[2])
 
-    def learn(self, x: Vector, looked: tuple[Vector, float], error: float) -> None:
-        """`looked`: what look(x) has just said; `error`: by how much the answer at x exceeds
+    def learn(self, x: Vector, gain: Vector, leverage: float, error: float) -> None:
+        """`gain` and `leverage`: of x, from gain(); `error`: by how much the answer at x exceeds
         expect(x). O(1)."""
-        (a, b, c), doubt = looked
-        step = error / (1.0 + doubt)
-        free = self._free
-        self._free = (free[0] + a * step, free[1] + b * step, free[2] + c * step)
-        # Below zero where x is known well already: then it forgets more than it learns.
-        gained = max(_KEPT - (1.0 - _KEPT) / doubt, -0.5 / doubt) if doubt > 0.0 else 0.0
-        self._inform(x, gained)
+        a, b, c = gain
+        step = error / (1.0 + leverage)
+        old = self._unconstrained
+        self._unconstrained = (old[0] + a * step, old[1] + b * step, old[2] + c * step)
+        # Negative where x is known well already: it then forgets more than it learns.
+        weight = 0.0
+        if leverage > 0.0:
+            weight = max(_KEPT - (1.0 - _KEPT) / leverage, -0.5 / leverage)
+        self._inform(x, weight)
         self.weights = self._not_negative()
 
     def expect(self, x: Vector) -> float:
-        """What the free fit says at x."""
-        return self._free[0] * x[0] + self._free[1] * x[1] + self._free[2] * x[2]
+        """The unconstrained prediction at x."""
+        a, b, c = self._unconstrained
+        return a * x[0] + b * x[1] + c * x[2]
 
     def rescale(self, ratio: float, believed: float) -> None:
         """All answers times `ratio`, and what is known counts `believed` times as much."""
-        self._free = (self._free[0] * ratio, self._free[1] * ratio, self._free[2] * ratio)
+        a, b, c = self._unconstrained
+        self._unconstrained = (a * ratio, b * ratio, c * ratio)
         share = believed / (ratio * ratio)
         r00, r01, r02, r11, r12, r22 = self._information
         self._information = (
@@ -58,15 +62,15 @@ class Fit:
         )
         self.weights = self._not_negative()
 
-    def start_from(self, lessons: list[tuple[Vector, float, float]]) -> None:
-        """Forgets everything; then (x, answer, weight) for each lesson, all at once."""
+    def start_from(self, samples: list[tuple[Vector, float, float]]) -> None:
+        """Forgets everything; then (x, answer, weight) for each sample, all at once."""
         self._information = (_PRIOR, 0.0, 0.0, _PRIOR, 0.0, _PRIOR)
         sums = [0.0, 0.0, 0.0]
-        for x, answer, weight in lessons:
+        for x, answer, weight in samples:
             self._inform(x, weight)
             for place in range(3):
                 sums[place] += weight * x[place] * answer
-        self._free = _solve(self._information, (sums[0], sums[1], sums[2]))
+        self._unconstrained = _solve(self._information, (sums[0], sums[1], sums[2]))
         self.weights = self._not_negative()
 
     def _inform(self, x: Vector, weight: float) -> None:
@@ -82,15 +86,14 @@ class Fit:
         )
 
     def _not_negative(self) -> Vector:
-        """Of all weights that are not negative those nearest to the free ones, by what is known.
+        """The weights nearest to the unconstrained ones, by the information, of all not negative.
 
         The best fit on some of the features, which are too few to go on looking: each subset once.
         """
-        free = self._free
-        if free[0] >= 0.0 and free[1] >= 0.0 and free[2] >= 0.0:
-            return free
+        a, b, c = self._unconstrained
+        if a >= 0.0 and b >= 0.0 and c >= 0.0:
+            return self._unconstrained
         r00, r01, r02, r11, r12, r22 = self._information
-        a, b, c = free
         q0 = r00 * a + r01 * b + r02 * c
         q1 = r01 * a + r11 * b + r12 * c
         q2 = r02 * a + r12 * b + r22 * c

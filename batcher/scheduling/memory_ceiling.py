@@ -1,7 +1,5 @@
-"""MemoryCeiling: how large a batch may be before one device runs out of memory. Learned, not told.
-
-Knows no lock and no clock: the collector brings those.
-"""
+"""MemoryCeiling: how large a batch may be before the device runs out of memory. Learned from
+failures. Pure: no lock, no clock."""
 
 from __future__ import annotations
 
@@ -13,8 +11,8 @@ _MAX_TRUST = 86_400.0
 class MemoryCeiling:
     """A batch is allowed if its requests or its padded tokens are within what was safe.
 
-    One bound each, because nobody knows which of the two it was. Each failure lowers the bound that
-    had let the batch through.
+    One bound each, because it is not known which of the two it was. Each failure lowers the bounds
+    that had let the batch through.
     """
 
     def __init__(self) -> None:
@@ -39,7 +37,7 @@ class MemoryCeiling:
         self._changed_at, self._is_trying = now, False
 
     def relax(self, now: float) -> None:
-        """Long after the last failure more is tried: whatever took the memory may have gone.
+        """Long after the last failure more is tried: another user of the memory may have gone.
 
         If that fails too, it is twice as long until the next try.
         """

@@ -1,5 +1,4 @@
-"""The queue as plain data, in the order of service. No lock, no clock, no I/O: the collector brings
-those.
+"""The queue as plain data, in the order of service. Pure: no lock, no clock, no I/O.
 
 The more urgent level comes first. Within a level callers take turns by tokens: each request gets
 the place in virtual time at which a fair server would start it (start-time fair queueing, Goyal,
@@ -15,8 +14,8 @@ from operator import attrgetter
 
 from batcher.request import FIRST_BULK, LEVELS, Request
 
-_rank = attrgetter("rank")
-PUT_BACK = -1  # the level of what has been in a batch already: before all others
+_order_key = attrgetter("order_key")
+PUT_BACK = -1  # the level of requests that have been in a batch already: before all others
 
 
 class _Flow:
@@ -35,11 +34,11 @@ class Pending:
     def __init__(self, shares: bool = True) -> None:
         """`shares`: equal requests are one row."""
         self._shares = shares
-        self._line: list[Request] = []  # by rank, which is in the order of service
+        self._line: list[Request] = []  # by order_key, which is the order of service
         # An OrderedDict and not a dict: taking the first of a dict that is emptied from the
         # front walks over the holes it left.
         self._by_age: OrderedDict[Request, None] = OrderedDict()
-        self._held: dict[str, int] = {}  # requests by caller; nobody is in here with none
+        self._held: dict[str, int] = {}  # requests by caller; never 0
         self._flows: dict[tuple[int, str | None], _Flow] = {}
         self._virtual = [0.0] * LEVELS  # the virtual time of each level
         self._added = 0
@@ -63,18 +62,18 @@ class Pending:
         flow.finish = start + request.cost
         flow.count += 1
         self._added += 1
-        request.rank = (level, start, self._added)
-        if not self._line or self._line[-1].rank < request.rank:
+        request.order_key = (level, start, self._added)
+        if not self._line or self._line[-1].order_key < request.order_key:
             self._line.append(request)
         else:
-            insort(self._line, request, key=_rank)
+            insort(self._line, request, key=_order_key)
         self._enter(request)
 
     def put_back(self, requests: Sequence[Request]) -> None:
         """To the front, in this order; they count as older than all the rest. O(queue)."""
         self._put_back -= len(requests)
         for place, request in enumerate(requests):
-            request.rank = (PUT_BACK, float(self._put_back + place), 0)
+            request.order_key = (PUT_BACK, float(self._put_back + place), 0)
             self._enter(request)
         self._line[:0] = requests
         for request in reversed(requests):
@@ -82,13 +81,13 @@ class Pending:
 
     def remove(self, request: Request) -> None:
         self._leave(request)
-        del self._line[bisect_left(self._line, request.rank, key=_rank)]
+        del self._line[bisect_left(self._line, request.order_key, key=_order_key)]
 
     def take(self, rows: Sequence[Request], others: Sequence[Request] = ()) -> None:
         """Removes them for service: virtual time goes on to the last of the rows. `others` share a
         row, and were not waited for. O(how far back the last of them is)."""
         for request in rows:
-            level, start, _ = request.rank
+            level, start, _ = request.order_key
             if level != PUT_BACK and start > self._virtual[level]:
                 self._virtual[level] = start
         requests = [*rows, *others] if others else rows
@@ -110,8 +109,9 @@ class Pending:
 
     def clear(self) -> list[Request]:
         """Empties the queue and returns what was in it, in the order of service."""
-        removed = list(self._line)
-        self.__init__(self._shares)  # type: ignore[misc]  # as new: nothing outlives its requests
+        removed, self._line = self._line, []
+        for request in removed:
+            self._leave(request)
         return removed
 
     def equal_to(self, request: Request) -> list[Request]:
@@ -127,8 +127,8 @@ class Pending:
         return self._held.get(caller, 0)
 
     def place_of(self, request: Request, tokens: int) -> int:
-        """How many rows would come before the last of its call, which has so many tokens in all,
-        were it added now. O(log n)."""
+        """How many rows would be served before the last of its call, which has so many tokens in
+        all, if it were added now. O(log n)."""
         waiting = len(self._line)
         if not waiting:
             return 0
@@ -137,21 +137,21 @@ class Pending:
         start = self._virtual[level]
         if flow is not None and flow.finish > start:
             start = flow.finish
-        rank = (level, start + tokens - request.cost, self._added + 1)
-        if self._line[-1].rank < rank:
+        order_key = (level, start + tokens - request.cost, self._added + 1)
+        if self._line[-1].order_key < order_key:
             return self.rows
         # Equal ones are taken to be spread evenly over the line.
-        return bisect_left(self._line, rank, key=_rank) * self.rows // waiting
+        return bisect_left(self._line, order_key, key=_order_key) * self.rows // waiting
 
     @property
     def has_equals(self) -> bool:
-        """Does anybody wait who could share a row?"""
+        """Do requests wait that could share a row?"""
         return self.rows < len(self._line) or bool(self._equal[0] and self._equal[1])
 
     @property
     def is_retry(self) -> bool:
-        """Is whoever comes first one that was put back?"""
-        return bool(self._line) and self._line[0].rank[0] == PUT_BACK
+        """Was the first in line put back?"""
+        return bool(self._line) and self._line[0].order_key[0] == PUT_BACK
 
     @property
     def oldest(self) -> Request:
@@ -200,10 +200,10 @@ class Pending:
                 self._held[caller] = held
             else:
                 del self._held[caller]
-        if request.rank[0] != PUT_BACK:
+        if request.order_key[0] != PUT_BACK:
             flow = self._flows[request.priority, caller]
             flow.count -= 1
-            if not flow.count:  # who has nothing waiting has no debt either
+            if not flow.count:  # a caller with nothing waiting has no debt either
                 del self._flows[request.priority, caller]
         in_bulk = request.priority >= FIRST_BULK
         if in_bulk:
@@ -212,7 +212,7 @@ class Pending:
         if key is not None and self._shares:
             equal = self._equal[in_bulk]
             alike = equal[key]
-            before = alike[0].cost  # the row has that of its first, whatever the others say
+            before = alike[0].cost  # a row costs what its first request does
             alike.remove(request)  # O(equal ones)
             if alike:
                 self._add_tokens(in_bulk, alike[0].cost - before)

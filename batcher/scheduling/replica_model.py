@@ -1,7 +1,5 @@
-"""Device: what scheduling knows of one replica: how fast it is, what fits, and when it is free.
-
-Knows no lock and no clock: the schedule brings the time.
-"""
+"""ReplicaModel: what scheduling knows of one replica: its speed, what fits in a batch, and when it
+is free. Pure: no lock, no clock; the schedule passes the time in."""
 
 from __future__ import annotations
 
@@ -12,143 +10,178 @@ from dataclasses import dataclass
 
 from batcher.limits import Limits
 from batcher.runner import ProfilePoint
-from batcher.scheduling.busy import Busy
 from batcher.scheduling.cost import CostModel
 from batcher.scheduling.memory_ceiling import MemoryCeiling
 
-# Padded tokens in a batch, unless the user says otherwise: as many as make it efficient, and not so
-# few that a fixed cost too small to be measured switches batching off.
-_LEAST_TOKENS, MOST_TOKENS = 1024, 16384
-_LEARNING = 0.1  # the weight of the last batch
-_TRY_AFTER = 1.0  # seconds
+# Bounds on the padded tokens of a batch, unless the user sets it. The lower one keeps batching on
+# where the fixed cost of a batch is too small to be measured.
+_MIN_TOKENS, MOST_TOKENS = 1024, 16384
+_LEARNING_RATE = 0.1  # the weight of the last batch
+_RETRY_AFTER = 1.0  # seconds idle before a batch predicted to be late is run all the same
+_UTILISATION_WINDOW = 60.0  # seconds
+SLOW = 3.0  # times the time that another replica takes for a full batch
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast a device works through a queue of the usual kind. Times in seconds."""
+    """How fast a replica works through a queue of requests of the usual length. In seconds."""
 
-    size: int  # rows in a whole batch
+    size: int  # rows in a full batch
     fixed: float = 0.0  # of a batch
-    each: float = 0.0  # of a row in it
+    per_row: float = 0.0
     tokens: float = 1.0  # of a row, unpadded
     per_token: float = 0.0
-    margin: float = 0.0  # share of its time by which a batch may well be late
+    margin: float = 0.0  # the share of the prediction by which 95 % of the batches are late at most
 
     @property
-    def whole(self) -> float:
-        return self.fixed + self.each * self.size
+    def full_batch(self) -> float:
+        return self.fixed + self.per_row * self.size
 
     def seconds(self, rows: int) -> float:
-        return self.fixed + self.each * rows
+        return self.fixed + self.per_row * rows
 
-    def at_most(self, rows: int) -> float:
+    def upper_bound(self, rows: int) -> float:
         return self.seconds(rows) * (1.0 + self.margin)
 
-    def longer(self, rows: int, tokens: int) -> float:
-        """What so many rows take beyond the usual because of their length."""
+    def extra_for_length(self, rows: int, tokens: int) -> float:
+        """The time these rows take beyond rows of the usual length."""
         return max(0.0, tokens - rows * self.tokens) * self.per_token
 
 
-class Device:
+class ReplicaModel:
     def __init__(self, limits: Limits) -> None:
         self.max_batch_size = limits.max_batch_size
         self.max_batch_tokens = limits.max_batch_tokens or MOST_TOKENS
         self._learns_budget = limits.max_batch_tokens is None
         self.cost = CostModel()
-        self.ceiling = MemoryCeiling()
+        self.memory_ceiling = MemoryCeiling()
         self.is_up = False
-        self.padding_free = False  # does it run no padding, and take what useful tokens take?
-        self.busy = Busy()
-        # Taken and not ended: the one that runs, what was cut ahead, the parts of one that failed.
+        self.padding_free = False  # its runner skips padding: only useful tokens take time
+        self.utilisation = Utilisation()
+        # Taken and not ended: the one that runs, the next one cut early, halves of one that failed.
         self.batches = 0
-        self.free_at = -math.inf  # as predicted; of the past once it is overdue
-        self._predicted: deque[float] = deque()  # seconds of each of its batches, as they will end
+        self.free_at = -math.inf  # predicted; in the past once a batch is overdue
+        self._predicted: deque[float] = deque()  # seconds of each of its batches, oldest first
         self.pace = Pace(self.max_batch_size)
-        self.fullness = 1.0  # of what whole batches would do, in recent ones that left work behind
+        # Recent batches that left work behind, as a share of what full batches would have done.
+        self.fullness = 1.0
         self.ran_at = -math.inf  # the end of the last batch that ran
-        self.padding = 1.0  # tokens as run for each useful one, in recent batches
+        self.padding = 1.0  # tokens as run for each useful token, in recent batches
 
     def came_up(self, profile: Sequence[ProfilePoint], padding_free: bool = False) -> None:
-        """`profile`: a few batches, as the runner measured them. One that holds an impossible
-        measurement teaches nothing."""
+        """`profile`: a few batches as the runner measured them. Ignored if one of them is
+        impossible, or if batches have been observed before."""
         self.is_up, self.padding_free = True, padding_free
-        if not profile or not all(map(_is_possible, profile)):
-            return
-        if self.cost.observations:  # in a later life what has been learned stays
+        if not profile or not all(map(_is_possible, profile)) or self.cost.observations:
             return
         self.cost.seed(profile)
         if self._learns_budget:
             budget = self.cost.token_budget()
-            self.max_batch_tokens = min(MOST_TOKENS, max(_LEAST_TOKENS, budget))
+            self.max_batch_tokens = min(MOST_TOKENS, max(_MIN_TOKENS, budget))
         self.set_pace(min(tokens / size for size, tokens, _ in profile))  # until one has run
 
-    def runs(self, size: int, longest: int, useful_tokens: int) -> int:
-        """The tokens of such a batch as it is run: with their padding, if it is padded."""
+    def tokens_run(self, size: int, longest: int, useful_tokens: int) -> int:
+        """The tokens of such a batch as it is run: padded, unless the runner is padding-free."""
         return useful_tokens if self.padding_free else size * longest
 
     def fits(self, size: int, tokens: int) -> bool:
-        """Tokens as run. (A request alone goes whatever this says.)"""
-        return tokens <= self.max_batch_tokens and self.ceiling.allows(size, tokens)
+        """Tokens as run. A batch of one runs whatever this says."""
+        return tokens <= self.max_batch_tokens and self.memory_ceiling.allows(size, tokens)
 
     @property
     def safe_tokens(self) -> float:
-        """What always fits, with its padding."""
-        return min(self.max_batch_tokens, self.ceiling.tokens)
-
-    def misfit(self, tokens: int) -> str:
-        """What there is too little of."""
-        return "tokens" if tokens > self.max_batch_tokens else "memory"
+        """Padded tokens that always fit."""
+        return min(self.max_batch_tokens, self.memory_ceiling.tokens)
 
     def set_pace(self, mean_tokens: float) -> None:
-        """For requests of so many tokens each. Once for each batch: admission is asked more often,
-        and has no time for more than a multiplication."""
-        fixed, each, per_token = self.cost.weights
+        """For requests of so many tokens each. Computed once per batch, not per request: admission
+        reads the pace for every request."""
+        fixed, per_row, per_token = self.cost.weights
         tokens = max(1.0, mean_tokens) * self.padding
         size = min(self.max_batch_size, max(1, int(self.max_batch_tokens / tokens)))
-        each += per_token * tokens
-        self.pace = Pace(size, fixed, each, mean_tokens, per_token, self.cost.margin)
+        per_row += per_token * tokens
+        self.pace = Pace(size, fixed, per_row, mean_tokens, per_token, self.cost.margin)
 
     def began(self, now: float, predicted: float) -> None:
         self.free_at = self.starts(now) + predicted
         self.batches += 1
-        self.busy.began(now)
+        self.utilisation.began(now)
         self._predicted.append(predicted)
 
     def starts(self, now: float) -> float:
-        """When a batch cut now begins to run, as predicted."""
+        """When a batch cut now is predicted to start."""
         return max(now, self.free_at) if self.batches else now
 
     @property
     def running(self) -> float:
-        """Seconds of the batch that runs, as predicted. Never while none does."""
+        """Predicted seconds of the batch that runs. Only while one does."""
         return self._predicted[0]
 
     def left_work(self, rows: int, predicted: float) -> None:
         """A batch of so many rows was cut, and others still wait."""
         if predicted > 0.0:
-            share = min(1.0, rows * self.pace.whole / (predicted * self.pace.size))
-            self.fullness += _LEARNING * (share - self.fullness)
+            share = min(1.0, rows * self.pace.full_batch / (predicted * self.pace.size))
+            self.fullness += _LEARNING_RATE * (share - self.fullness)
 
-    def is_untried(self, now: float) -> bool:
-        """Is it idle, and has it been for so long that one more run would say something new?"""
-        return not self.batches and now - self.ran_at >= _TRY_AFTER
+    def may_test_prediction(self, now: float) -> bool:
+        """Has it been idle for so long that a run is worth it, only to correct the prediction?"""
+        return not self.batches and now - self.ran_at >= _RETRY_AFTER
 
     def ended(self, now: float, size: int, tokens: int, useful_tokens: int, seconds: float) -> None:
-        """`seconds`: in the runner; 0: it failed."""
+        """`seconds` in the runner; 0: the batch failed."""
         self.batches -= 1
-        self.busy.ended(now)
+        self.utilisation.ended(now)
         self._predicted.popleft()
         self.free_at = now + sum(self._predicted)
         if seconds > 0.0:
             self.ran_at = now
             self.cost.observe(max(1, size), max(1, tokens), seconds)
             if useful_tokens:
-                self.padding += _LEARNING * (tokens / useful_tokens - self.padding)
+                self.padding += _LEARNING_RATE * (tokens / useful_tokens - self.padding)
 
     def __repr__(self) -> str:
-        return f"<Device {self.cost!r}, {self.batches} batches>"
+        return f"<ReplicaModel {self.cost!r}, {self.batches} batches>"
 
 
 def _is_possible(point: ProfilePoint) -> bool:
     size, tokens, seconds = point
     return size >= 1 and tokens >= 1 and 0.0 < seconds < math.inf
+
+
+class Utilisation:
+    """For how long the replica has had at least one batch; batches that overlap count once."""
+
+    def __init__(self) -> None:
+        self._batches = 0
+        self._first: float | None = None  # the start of the first batch
+        self._since = 0.0  # the last change between idle and busy
+        self._seconds = 0.0  # busy, up to then
+        self._share = 0.0  # at that time; normalised when it is read
+
+    def began(self, now: float) -> None:
+        self._first = now if self._first is None else self._first
+        if self._batches == 0:
+            self._update(now)
+        self._batches += 1
+
+    def ended(self, now: float) -> None:
+        if self._batches == 1:
+            self._update(now)
+        self._batches -= 1
+
+    def seconds(self, now: float) -> float:
+        """In total. Never decreases."""
+        return self._seconds + (now - self._since if self._batches else 0.0)
+
+    def share(self, now: float) -> float:
+        """Of about the last minute, or of the time since the first batch if that is less."""
+        if self._first is None or now <= self._first:
+            return 0.0
+        return self._share_at(now) / -math.expm1((self._first - now) / _UTILISATION_WINDOW)
+
+    def _update(self, now: float) -> None:
+        self._seconds, self._share, self._since = self.seconds(now), self._share_at(now), now
+
+    def _share_at(self, now: float) -> float:
+        kept = math.exp((self._since - now) / _UTILISATION_WINDOW)
+        return self._share * kept + (1.0 - kept if self._batches else 0.0)

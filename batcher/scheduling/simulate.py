@@ -1,7 +1,7 @@
 """The service's own schedule in virtual time: a trace in, its batches out.
 
-What the collector does with threads and a lock, done with a loop and a heap; on the same trace
-both form the same batches, which a test holds them to.
+It does with a loop and a heap what the collector does with threads and a lock. On the same trace
+both form the same batches; a test holds them to it.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ class Simulation:
     late: list[int]  # dropped before they ran
 
 
-class _Nowhere:
+class _NullSink:
     def deliver(self, settled: Sequence[tuple[Request, Outcome]]) -> None:
-        """Nobody waits for a simulated answer."""
+        """Drops them."""
 
 
 def simulate(
@@ -73,8 +73,8 @@ def simulate(
     scheduler knows of it what the `profile` says, and learns the rest. O(n log n).
     """
     schedule = Schedule(limits, replicas)
-    for device in schedule.devices:
-        device.came_up(profile, padding_free)
+    for replica in schedule.replicas:
+        replica.came_up(profile, padding_free)
     return _Simulator(list(arrivals), schedule, service_time).run()
 
 
@@ -88,12 +88,12 @@ class _Simulator:
         self._trace = trace
         self._service_time = service_time
         self._schedule = schedule
-        self._idle = list(range(len(schedule.devices)))  # lowest number first
+        self._idle = list(range(len(schedule.replicas)))  # lowest number first
         # When it ends, on which replica, the batch, its useful tokens and its seconds.
         self._busy: list[tuple[float, int, SimulatedBatch, int, float]] = []
         self._in_flight: dict[Hashable, SimulatedBatch] = {}
         self._result = Simulation([], [], [])
-        self._sink = _Nowhere()
+        self._sink = _NullSink()
 
     def run(self) -> Simulation:
         trace, pending, busy = self._trace, self._schedule.pending, self._busy
@@ -122,7 +122,7 @@ class _Simulator:
         running = None if arrival.key is None else self._in_flight.get(arrival.key)
         if running is not None:
             running.members.append(place)
-            self._schedule.joined(1, arrival.at)
+            self._schedule.coalesced(1, arrival.at)
             return
         request = Request(
             None,
@@ -135,35 +135,34 @@ class _Simulator:
             arrival.caller,
             arrival.key,
         )
-        if self._schedule.refusal([request], arrival.at) is None:
-            self._schedule.add([request], arrival.at)
-        else:
+        if self._schedule.admit([request], arrival.at) is not None:
             self._result.refused.append(place)
 
     def _cut(self, replica: int, now: float) -> None:
-        fill = self._schedule.cut(replica, now, draining=False)
-        self._result.late.extend(cast(int, request.ticket) for request in fill.late)
-        if not fill.taken:
+        selection = self._schedule.cut(replica, now, draining=False)
+        self._result.late.extend(cast(int, request.reply_to) for request in selection.late)
+        if not selection.taken:
             return
+        assert selection.reason is not None, "cut gives each batch its reason"
         self._idle.remove(replica)
         members = []
-        for row, request in enumerate(fill.taken):
-            members += [each.ticket for each in (request, *fill.twins.get(row, ()))]
-        seconds = self._service_time(len(fill.taken), fill.tokens)
+        for row, request in enumerate(selection.taken):
+            members += [each.reply_to for each in (request, *selection.duplicates.get(row, ()))]
+        seconds = self._service_time(len(selection.taken), selection.tokens)
         finish = now + seconds
         batch = SimulatedBatch(
             now,
             finish,
             replica,
-            fill.reason,
+            selection.reason,
             cast(list[int], members),
-            len(fill.taken),
-            fill.tokens,
+            len(selection.taken),
+            selection.tokens,
         )
-        for request in fill.taken:
+        for request in selection.taken:
             if request.key is not None:
                 self._in_flight[request.key] = batch
-        useful = sum(request.cost for request in fill.taken)
+        useful = sum(request.cost for request in selection.taken)
         self._result.batches.append(batch)
         heapq.heappush(self._busy, (finish, replica, batch, useful, seconds))
 

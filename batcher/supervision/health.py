@@ -1,59 +1,105 @@
-"""Replicas: all of them, and what is to be hoped for. Guarded by the collector's lock."""
+"""Replica: the state, the canaries and the restarts of one replica. Pure: no lock, no clock."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections import Counter
 
-from batcher.errors import NotReady
 from batcher.runner import RunnerInfo
-from batcher.scheduling.replica_model import Device
-from batcher.snapshot import ReplicaSnapshot
-from batcher.supervision.replica import Replica
+from batcher.scheduling.replica_model import ReplicaModel
+from batcher.snapshot import ReplicaSnapshot, ReplicaState
 
-_RETRY = 1.0  # seconds; nobody knows how long a model takes to load
+_SLOW_INTERVAL = 2.0  # seconds between the canaries of a replica too slow to get other work
+_FRESH_INTERVALS = 2.5  # canary intervals without a good run after which it is not ready any more
 
 
-class Replicas:
-    def __init__(self, devices: Sequence[Device]) -> None:
-        self._all = [Replica(index, device) for index, device in enumerate(devices)]
-        self.is_hopeful = False  # there is one that is up or soon will be
+class Replica:
+    def __init__(self, index: int, model: ReplicaModel) -> None:
+        self.index = index
+        self.model = model
+        self.state: ReplicaState = "starting"
+        self.reason = ""  # why it was last lost, or did not start
+        self.condemned = 0  # inputs found to be poison since a run of requests last went well
+        self.canary_interval: float | None = None  # seconds; None: no canaries
+        self.restarts: Counter[str] = Counter()  # by reason
+        self._last_ok: float | None = None
+        self._canary_at = -math.inf  # the last canary
+        self._is_untested = True  # no run yet since it came up
+        self._retry_at = 0.0
+        self._info = RunnerInfo()
 
-    def came_up(self, replica: int, info: RunnerInfo, now: float) -> None:
-        self._all[replica].came_up(info, now)
-        self._look()
+    @property
+    def is_up(self) -> bool:
+        return self.state == "up"
 
-    def changed(self, replica: int, info: RunnerInfo) -> None:
-        self._all[replica].changed(info)
+    @property
+    def may_recover(self) -> bool:
+        """Up, or expected to be so soon that requests wait for it."""
+        return self.state in ("up", "restarting")
 
-    def went_down(self, replica: int, reason: str) -> bool:
-        """False: it was down already, and why is known."""
-        if not self._all[replica].up:
-            return False
-        self._all[replica].went_down(reason)
-        self._look()
-        return True
+    def came_up(self, info: RunnerInfo, now: float) -> None:
+        self.state, self._info = "up", info
+        self.model.came_up(info.profile, info.padding_free)
+        self._last_ok = now  # its warm-up went well
+        self._is_untested = True
 
-    def waits(self, replica: int, until: float, reason: str, is_broken: bool) -> None:
-        self._all[replica].waits(until, reason, is_broken)
-        self._look()
+    def changed(self, info: RunnerInfo) -> None:
+        """What its runner reports has changed since it came up."""
+        self._info = info
+        self.model.padding_free = info.padding_free
 
-    def not_ready(self, now: float) -> NotReady:
-        waits = [replica.retry_in(now) for replica in self._all]
-        reason = next((replica.reason for replica in self._all if replica.reason), "")
-        why = f"no worker is ready; the last one: {reason}" if reason else "no worker is ready"
-        return NotReady(why, min((wait for wait in waits if wait), default=_RETRY))
+    def went_down(self, reason: str) -> None:
+        self.state, self.reason = "restarting", reason
+        self.model.is_up = False
+        self.restarts[reason] += 1
 
-    def snapshot(self, now: float) -> tuple[ReplicaSnapshot, ...]:
-        return tuple(replica.snapshot(now) for replica in self._all)
+    def waits(self, until: float, reason: str, is_broken: bool) -> None:
+        self._retry_at, self.reason = until, reason
+        if is_broken:
+            self.state = "broken"
 
-    def __getitem__(self, replica: int) -> Replica:
-        return self._all[replica]
+    def retry_in(self, now: float) -> float:
+        """Seconds until its next start; 0: none is planned, or it is starting."""
+        return 0.0 if self.is_up else max(0.0, self._retry_at - now)
 
-    def __iter__(self) -> Iterator[Replica]:
-        return iter(self._all)
+    def went_well(self, now: float) -> None:
+        self._last_ok = now
+        self._is_untested = False
 
-    def __repr__(self) -> str:
-        return f"<Replicas {', '.join(replica.state for replica in self._all)}>"
+    def canary_began(self, now: float) -> None:
+        self._canary_at, self._is_untested = now, False
 
-    def _look(self) -> None:
-        self.is_hopeful = any(replica.is_hopeful for replica in self._all)
+    def canary_due(self, is_slow: bool) -> float:
+        """When a canary must run. -inf: first of all, which also teaches the cost model the time of
+        the smallest batch; inf: none is needed. `is_slow`: so slow that it gets no other work."""
+        interval = self.canary_interval
+        if interval is None or self._last_ok is None:
+            return math.inf
+        if self._is_untested:
+            return -math.inf
+        if is_slow:
+            interval = min(interval, _SLOW_INTERVAL)
+        return max(self._last_ok, self._canary_at) + interval
+
+    def snapshot(self, now: float) -> ReplicaSnapshot:
+        age = None if self._last_ok is None else now - self._last_ok
+        interval = self.canary_interval
+        model = self.model
+        size, tokens = model.memory_ceiling.size, model.memory_ceiling.tokens
+        return ReplicaSnapshot(
+            index=self.index,
+            state=self.state,
+            busy=model.batches > 0,
+            busy_seconds=model.utilisation.seconds(now),
+            busy_ratio=model.utilisation.share(now),
+            info=self._info,
+            restarts=dict(self.restarts),
+            reason=self.reason,
+            retry_in=self.retry_in(now),
+            last_ok_age=age,
+            fresh=interval is None or (age is not None and age <= _FRESH_INTERVALS * interval),
+            safe_size=None if size == math.inf else int(size),
+            safe_tokens=None if tokens == math.inf else int(tokens),
+            max_batch_tokens=model.max_batch_tokens,
+            cost=model.cost.weights,
+        )

@@ -9,8 +9,8 @@
 |                            |           | for the 3rd time: fails as poison, and is quarantined |
 | the same, at the very end  | any       | fails: the service has shut down                      |
 
-Nobody runs again whose deadline has passed or whose caller has gone. One culprit among b costs
-2·log2(b) extra runs if it raises, and two extra workers if it kills.
+A request whose deadline has passed or whose caller has gone does not run again. One culprit among b
+costs 2·log2(b) extra runs if it raises, and two extra workers if it kills.
 """
 
 from __future__ import annotations
@@ -20,11 +20,9 @@ import enum
 from batcher.errors import BatcherError, WorkerLost
 from batcher.scheduling.cost import CostModel
 
-ALONE, LOSSES_OF_A_CULPRIT = 2, 3  # workers lost with a request aboard
-
 _TIMES_PREDICTED = 10.0
 _TIMES_PROPORTIONAL = 2.0
-_COLD = 300.0  # seconds
+_COLD = 300.0  # seconds, before the first observation
 
 
 class Step(enum.Enum):
@@ -39,22 +37,13 @@ def next_step(error: BatcherError, size: int, closing: bool) -> Step:
     return Step.HALVE if size > 1 else Step.FAIL
 
 
-def runs_alone(losses: int) -> bool:
-    """After so many workers lost, may a request have company?"""
-    return losses >= ALONE
+def hang_timeout(cost: CostModel, size: int, tokens: int, minimum: float) -> float:
+    """Seconds after which a batch is taken to hang; at least `minimum`.
 
-
-def is_poison(losses: int) -> bool:
-    return losses >= LOSSES_OF_A_CULPRIT
-
-
-def patience(cost: CostModel, size: int, tokens: int, floor: float) -> float:
-    """Seconds after which a batch is taken to hang: never less than `floor`.
-
-    A batch larger than any before is given twice what it would take if time grew with its tokens
-    or its requests, whichever is more of them.
+    A batch larger than any before gets twice the time it would take if time grew with its tokens or
+    its requests, whichever is more of them.
     """
     if not cost.observations:
-        return max(floor, _COLD)
+        return max(minimum, _COLD)
     predicted = _TIMES_PREDICTED * cost.predict(size, tokens)
-    return max(floor, predicted, _TIMES_PROPORTIONAL * cost.proportional(size, tokens))
+    return max(minimum, predicted, _TIMES_PROPORTIONAL * cost.proportional(size, tokens))

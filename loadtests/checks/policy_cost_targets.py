@@ -9,7 +9,7 @@ from batcher.collector import Collector
 from batcher.limits import Limits
 from batcher.request import Batch, Request, State
 from batcher.runner import RunnerInfo
-from batcher.scheduling.keys import key_of
+from batcher.scheduling.keys import dedup_key
 from batcher.scheduling.schedule import Schedule
 from loadtests.theory.length_split import Device
 
@@ -73,27 +73,26 @@ class Deciding:
     def __init__(self, limit: int = LIMIT) -> None:
         self.clock = VirtualClock()
         self._schedule = Schedule(Limits(max_batch_size=limit))
-        self._schedule.devices[0].came_up(PROFILE)
+        self._schedule.replicas[0].came_up(PROFILE)
         self._began = 0.0
         self._taken: list[Request] = []
         self._tokens = 0
 
     def submit(self, request: Request) -> None:
-        request.key = key_of(request.payload)
+        request.key = dedup_key(request.payload)
         now, one = self.clock.now(), (request,)
-        assert self._schedule.refusal(one, now) is None, "refused where there is room: a bug"
-        self._schedule.add(one, now)
+        assert self._schedule.admit(one, now) is None, "refused where there is room: a bug"
 
     def refuses(self, request: Request) -> bool:
         """Up to where it would be added."""
-        request.key = key_of(request.payload)
+        request.key = dedup_key(request.payload)
         return self._schedule.refusal((request,), self.clock.now()) is not None
 
     def next_batch(self) -> Sequence[Request]:
         due = self._schedule.due(0, self.clock.now(), False)
         self.clock.time = self._began = max(self.clock.time, due)
-        fill = self._schedule.cut(0, self._began, False)
-        self._taken, self._tokens = fill.taken, fill.tokens
+        selection = self._schedule.cut(0, self._began, False)
+        self._taken, self._tokens = selection.taken, selection.tokens
         return self._taken
 
     def settle(self, inference: float) -> None:
@@ -119,7 +118,7 @@ class Whole:
         self._batch: Batch | None = None
 
     def submit(self, request: Request) -> None:
-        request.key = key_of(request.payload)
+        request.key = dedup_key(request.payload)
         self._collector.submit((request,))
 
     def next_batch(self) -> Sequence[Request]:
@@ -129,7 +128,7 @@ class Whole:
 
     def settle(self, inference: float) -> None:
         assert self._batch is not None, "settled before it was cut: this is a bug"
-        self._batch.settle(self._batch.requests, inference)
+        self._collector.settle(self._batch, self._batch.requests, inference)
 
 
 class Bare:

@@ -8,8 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from batcher.limits import Limits
-from batcher.scheduling.replica_model import MOST_TOKENS
-from batcher.scheduling.replica_model import Device as Replica
+from batcher.scheduling.replica_model import MOST_TOKENS, ReplicaModel
 from service import settings as table
 from service.arguments import BAD_SETTING
 from service.plan import plot as figure
@@ -90,7 +89,8 @@ def _sizes(asked: Asked, start: Limits, device: Device) -> tuple[int, ...]:
 def _budgets(asked: Asked, start: Limits, device: Device) -> tuple[int, ...]:
     if asked.max_batch_tokens is not None:
         return (asked.max_batch_tokens,)
-    replica = Replica(dataclasses.replace(start, max_batch_tokens=asked.settings.max_batch_tokens))
+    limits = dataclasses.replace(start, max_batch_tokens=asked.settings.max_batch_tokens)
+    replica = ReplicaModel(limits)
     # When a replica comes up the service learns its budget.
     replica.came_up(device.points, device.padding_free)
     first = replica.max_batch_tokens

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable
 
 from batcher.clock import MonotonicClock
+from batcher.supervision.restarts import Restarts
 from service.placement.layout import Layout
 from service.processes import engine as engine_process
 from service.processes import frontend as front_process
@@ -23,7 +24,6 @@ from service.processes.liveness import RollCall
 from service.processes.signals import Signals
 from service.processes.terminal import complain, say
 from service.processes.topology import Topology
-from service.restarts import Restarts
 from service.settings import Settings
 
 _log = logging.getLogger("service")

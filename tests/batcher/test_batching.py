@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from batcher import batching
 from batcher.batching import BatchingThread
 from batcher.collector import Collector
 from batcher.errors import BatcherError, Draining, RunnerFailed, WorkerLost
@@ -19,6 +18,7 @@ from batcher.limits import Limits
 from batcher.request import Request
 from batcher.runner import Reply, RunnerInfo
 from batcher.scheduling import policy
+from batcher.supervision import restarts
 from tests.fakes import PATIENCE, FakeClock, RecordingSink, Signal, join, request, until
 
 Act = Callable[[], Any]
@@ -111,7 +111,7 @@ class Stage:
         """Until `times` more starts have begun, and the last of them is up."""
         for _ in range(times):
             self.host.started.wait()
-        until(self.collector, lambda collector: collector._replicas[0].up)
+        until(self.collector, lambda collector: collector._supervision.is_up(0))
 
     def end(self) -> None:
         self.collector.close(Draining("closed", 1.0))
@@ -121,7 +121,7 @@ class Stage:
 
 @pytest.fixture
 def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    monkeypatch.setattr(batching, "_BACK_OFF", (0.0, 0.0, 0.0, 3600.0))
+    monkeypatch.setattr(restarts, "_WORKER_DELAYS", (0.0, 0.0, 0.0, 3600.0))
     stage = Stage()
     yield stage
     stage.end()
@@ -244,7 +244,7 @@ def test_a_change_of_the_info_comes_with_an_answer_and_ends_with_the_life(stage:
     stage.ask("a")
     [replica] = stage.collector.snapshot().replicas
     assert replica.info is changed
-    assert stage.collector._replicas[0].device.padding_free
+    assert stage.collector._schedule.replicas[0].padding_free
     stage.host.lost = "signal 9"
     stage.collector.replica_down(0, "signal 9")
     stage.until_started(2)
@@ -263,7 +263,7 @@ def test_restarts_in_a_row_back_off_and_a_served_batch_ends_the_row(
 ) -> None:
     waits: list[float] = []
     closing = stage.thread._closing
-    monkeypatch.setattr(batching, "_BACK_OFF", (0.0, 0.125, 0.25))
+    monkeypatch.setattr(restarts, "_WORKER_DELAYS", (0.0, 0.125, 0.25))
 
     def wait(seconds: float) -> bool:
         waits.append(seconds)
@@ -374,11 +374,11 @@ class PatientHost(ScriptedHost):
 @pytest.fixture
 def pipelined(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     """A stage where the batch that follows is always cut at once, and holds two at most."""
-    monkeypatch.setattr(batching, "_BACK_OFF", (0.0, 0.0, 0.0, 3600.0))
+    monkeypatch.setattr(restarts, "_WORKER_DELAYS", (0.0, 0.0, 0.0, 3600.0))
     stage = Stage(Limits(max_batch_size=2), PatientHost())
     schedule = stage.collector._schedule
     monkeypatch.setattr(
-        schedule, "ahead_at", lambda *_: policy.NOW if schedule.pending else math.inf
+        schedule, "early_at", lambda *_: policy.NOW if schedule.pending else math.inf
     )
     yield stage
     stage.end()
@@ -431,7 +431,7 @@ def test_a_lost_worker_counts_against_the_batch_that_ran_and_not_the_one_behind(
     pipelined.start()
     requests = submit(pipelined, "abcd")
     pipelined.sink.until_settled(4)
-    assert [each.losses for each in requests] == [1, 1, 0, 0]
+    assert [each.workers_lost for each in requests] == [1, 1, 0, 0]
     assert all(pipelined.sink.outcomes_of(each)[0].value for each in requests)
     assert pipelined.collector.snapshot().retried == 4
 

@@ -55,7 +55,7 @@ async def test_submit_gives_the_value_and_submit_all_the_answers() -> None:
     two = asyncio.create_task(desk.client.submit_all(["b", "c"]))
     batch = await desk.batch()
     assert batch.payloads == ["a", "b", "c"]
-    batch.settle(["A", "B", "C"], inference=0.5)
+    desk.collector.settle(batch, ["A", "B", "C"], seconds=0.5)
     assert await one == "A"
     answers = await two
     assert [answer.value for answer in answers] == ["B", "C"]
@@ -82,7 +82,7 @@ async def test_cost_deadline_and_priority_travel_with_the_request() -> None:
         (3, deadline, 1),
         (9, deadline, 1),
     ]
-    batch.settle("ab")
+    desk.collector.settle(batch, "ab")
     await asking
 
 
@@ -94,7 +94,7 @@ async def test_a_request_without_a_deadline_gets_the_usual_one() -> None:
     (request,) = batch.requests
     assert request.deadline - request.arrival == pytest.approx(60.0)
     assert (request.cost, request.priority) == (1, 3)
-    batch.settle("a")
+    desk.collector.settle(batch, "a")
     await asking
 
 
@@ -136,7 +136,7 @@ async def test_a_caller_that_is_cancelled_takes_its_requests_with_it() -> None:
         await goes
     batch = await desk.batch()
     assert batch.payloads == ["c"]
-    batch.settle(["C"])
+    desk.collector.settle(batch, ["C"])
     assert await stays == "C"
     assert desk.counts() == {"accepted": 3, "ok": 1, "cancelled": 2}
 
@@ -150,7 +150,7 @@ async def test_a_caller_that_is_cancelled_while_it_runs_costs_its_mates_nothing(
     goes.cancel()
     with pytest.raises(asyncio.CancelledError):
         await goes
-    batch.settle(["A", "B"])
+    desk.collector.settle(batch, ["A", "B"])
     assert await stays == "B"
     assert desk.counts() == {"accepted": 2, "ok": 1, "cancelled": 1}
 
@@ -159,8 +159,8 @@ async def test_a_caller_that_is_cancelled_while_it_runs_costs_its_mates_nothing(
 async def test_one_failure_fails_the_call_and_withdraws_its_siblings() -> None:
     desk = Desk(Limits(max_batch_size=1))
     asking = asyncio.create_task(desk.client.submit_all(["a", "b", "c"]))
-    (await desk.batch()).settle(["A"])
-    (await desk.batch()).fail(RunnerFailed("bad input"))
+    desk.collector.settle(await desk.batch(), ["A"])
+    desk.collector.fail(await desk.batch(), RunnerFailed("bad input"))
     with pytest.raises(RunnerFailed, match="bad input"):
         await asking
     assert desk.counts() == {"accepted": 3, "ok": 1, "failed": 1, "cancelled": 1}
@@ -181,7 +181,7 @@ async def test_a_deadline_that_passes_while_it_runs_answers_without_waiting_for_
     batch = await desk.batch()
     with pytest.raises(DeadlineExceeded):
         await asking
-    batch.settle(["too late"])
+    desk.collector.settle(batch, ["too late"])
     assert desk.counts() == {"accepted": 1, "expired": 1}
 
 
@@ -191,7 +191,7 @@ async def test_answers_leave_no_timer_behind_but_one_look_soon() -> None:
     loop = asyncio.get_running_loop()
     for _ in range(10):
         asking = asyncio.create_task(desk.client.submit("a"))
-        (await desk.batch()).settle(["A"])
+        desk.collector.settle(await desk.batch(), ["A"])
         await asking
     timers = loop._scheduled  # type: ignore[attr-defined]
     left = [timer.when() - loop.time() for timer in timers if not timer.cancelled()]
@@ -220,7 +220,7 @@ def test_a_request_that_ends_badly_leaves_no_ring_of_objects(ends: str) -> None:
             deadline = desk.clock.now() + 0.001 if ends == "expired" else None
             one = asyncio.ensure_future(desk.client.submit(f"text {turn}", deadline=deadline))
             if ends == "failed":
-                (await desk.batch()).fail(RunnerFailed("no"))
+                desk.collector.fail(await desk.batch(), RunnerFailed("no"))
             with pytest.raises((Overloaded, DeadlineExceeded, RunnerFailed)):
                 await one
             del one

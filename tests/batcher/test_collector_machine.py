@@ -30,8 +30,8 @@ from batcher.errors import (
 from batcher.limits import Limits
 from batcher.request import Answer, Batch, Request, is_bulk
 from batcher.runner import RunnerInfo
-from batcher.scheduling.policy import MOST_PASSED
-from batcher.scheduling.replica_model import Device
+from batcher.scheduling.replica_model import ReplicaModel
+from batcher.scheduling.selection import MAX_SKIPPED
 from tests.batcher.conftest import examples
 from tests.fakes import OutOfEvents, RecordingSink, VirtualClock, request
 
@@ -141,7 +141,7 @@ class CollectorMachine(RuleBasedStateMachine):
                 assert ticks is not None
                 assert refused.retry_after > ticks * TICK
                 now = self.clock.now()
-                untried = any(self._device(each).is_untried(now) for each in self.up)
+                untried = any(self._device(each).may_test_prediction(now) for each in self.up)
                 assert self.waiting or not untried, "only a run could have told"
             else:
                 assert type(refused) is refusal
@@ -232,7 +232,7 @@ class CollectorMachine(RuleBasedStateMachine):
     @rule(which=pick)
     def fail_all(self, which: int) -> None:
         batch = self._batch(which)
-        batch.fail(RunnerFailed("no memory"))
+        self.collector.fail(batch, RunnerFailed("no memory"))
         self._settled(batch, set(range(batch.size)))
 
     @precondition(lambda self: self.running)
@@ -241,7 +241,7 @@ class CollectorMachine(RuleBasedStateMachine):
         replica = sorted(self.running)[which % len(self.running)]
         batch = self.running.pop(replica)
         live = self._still_wanted(self.rows.pop(batch))
-        halves = batch.halve(out_of_memory)
+        halves = self.collector.halve(batch, out_of_memory)
         for half in halves:
             self.rows[half] = [half.row(place) for place in range(half.size)]
         assert [row for half in halves for row in self.rows[half]] == live
@@ -261,11 +261,11 @@ class CollectorMachine(RuleBasedStateMachine):
         self.collector.replica_down(replica, "signal 9")
         self.up.remove(replica)
         for part in reversed(self.parts[replica]):
-            assert self._put_back(part, lost=False) == part.requeue(lost=False) == 0
+            assert self._put_back(part, lost=False) == self.collector.requeue(part, lost=False) == 0
         self.parts[replica] = []
         if replica in self.running:
             batch = self.running.pop(replica)
-            assert self._put_back(batch, lost=True) == batch.requeue(lost=True)
+            assert self._put_back(batch, lost=True) == self.collector.requeue(batch, lost=True)
         if self.phase != "closed":
             assert self.collector.next_batch(replica) is None
         self._take_what_is_due()
@@ -357,8 +357,8 @@ class CollectorMachine(RuleBasedStateMachine):
     def _most_tokens(self) -> int:
         return max(self.limits.max_batch_tokens or 0, 30)
 
-    def _device(self, replica: int) -> Device:
-        return self.collector._schedule.devices[replica]
+    def _device(self, replica: int) -> ReplicaModel:
+        return self.collector._schedule.replicas[replica]
 
     def _still_wanted(self, rows: list[list[Request]]) -> list[list[Request]]:
         """And the others are told, if nobody has done that yet."""
@@ -390,7 +390,7 @@ class CollectorMachine(RuleBasedStateMachine):
         results: list[Any] = [f"result of {payload}" for payload in batch.payloads]
         for place in failed:
             results[place] = RunnerFailed("bad") if ours else ValueError("bad")
-        batch.settle(results, self._seconds(batch.size, batch.tokens))
+        self.collector.settle(batch, results, self._seconds(batch.size, batch.tokens))
         self.last_ended, self.ended_at = batch.replica, self.clock.now()
         self._settled(batch, failed)
 
@@ -402,7 +402,7 @@ class CollectorMachine(RuleBasedStateMachine):
                 if each not in self.expected:  # else its caller has gone
                     self._expect(each, "failed" if place in failed else "ok")
         with pytest.raises(AssertionError, match="ended twice"):
-            batch.fail(RunnerFailed("again"))
+            self.collector.fail(batch, RunnerFailed("again"))
         self._run_next_part(batch.replica)
         self._take_what_is_due()
 
@@ -514,7 +514,7 @@ class CollectorMachine(RuleBasedStateMachine):
         assert len(set(batch.payloads)) == batch.size
         assert not set(batch.payloads) & {each.payload for each in left}
         # Within the limits, but for one that is too long for any batch.
-        ceiling = self._device(batch.replica).ceiling
+        ceiling = self._device(batch.replica).memory_ceiling
         assert limits.max_batch_tokens is not None
         assert 1 <= batch.size <= limits.max_batch_size
         if batch.size > 1:
@@ -527,7 +527,7 @@ class CollectorMachine(RuleBasedStateMachine):
         # Nobody is left behind for ever.
         if oldest in left:
             self.left_behind[oldest] += 1
-            assert self.left_behind[oldest] <= MOST_PASSED
+            assert self.left_behind[oldest] <= MAX_SKIPPED
         # Not before its time, and as large as it could be.
         longest = max(each.cost for each in batch.requests)
         one_more = [
@@ -548,7 +548,8 @@ class CollectorMachine(RuleBasedStateMachine):
             "lengths": bool(left) and len({each.cost for each in (*left, *batch.requests)}) > 1,
             "deadline": bool(dropped),
             "lanes": bool(interactive) and any(is_bulk(each.priority) for each in left),
-            "drain": self.phase == "draining" and not left,
+            # Of what is left another replica takes its share.
+            "drain": self.phase == "draining" and (not left or len(self.up) > 1),
             "idle": limits.max_wait == 0 and not left,
             "max_wait": limits.max_wait > 0
             and (waited >= limits.max_wait or bool(dropped) or bool(memory) or in_both_lanes)
@@ -616,8 +617,9 @@ class CollectorMachine(RuleBasedStateMachine):
         if now - oldest.arrival < self.limits.max_wait:
             return
         assert self.last_ended in idle
-        most = 3.0 * self._device(self.last_ended).pace.whole  # one far slower is no help
-        assert [each for each in idle if self._device(each).pace.whole <= most] == [self.last_ended]
+        most = 3.0 * self._device(self.last_ended).pace.full_batch  # one far slower is no help
+        able = [each for each in idle if self._device(each).pace.full_batch <= most]
+        assert able == [self.last_ended]
         assert now <= self.ended_at + self._longest_company(self.last_ended)
 
     def teardown(self) -> None:

@@ -23,7 +23,7 @@ def answer(value: Any) -> Answer:
 
 
 def settled(call: PendingCall, index: int, outcome: Outcome) -> tuple[Request, Outcome]:
-    return request(ticket=(call, index)), outcome
+    return request(reply_to=(call, index)), outcome
 
 
 async def deliver(sink: LoopSink, *outcomes: tuple[Request, Outcome]) -> None:

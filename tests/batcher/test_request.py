@@ -1,64 +1,48 @@
-"""A batch is fixed once closed, and settle is its only exit."""
+"""A batch is whole at birth, and what is said of it."""
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
-from collections.abc import Callable, Sequence
-from typing import Any
 
 import pytest
 
-from batcher.errors import Draining, NotReady, Overloaded, Refused, RunnerFailed
-from batcher.request import Batch
+from batcher.errors import Draining, NotReady, Overloaded, Refused
+from batcher.request import Batch, BatchReport
 from tests.fakes import report, request
 
 
-class Owner:
-    """Writes down how each batch ended."""
-
-    def __init__(self) -> None:
-        self.settled: list[tuple[list[Any], float]] = []
-
-    def settle(self, batch: Batch, results: Sequence[Any], inference: float) -> None:
-        self.settled.append((list(results), inference))
-
-    def halve(self, batch: Batch, out_of_memory: bool) -> Sequence[Batch]:
-        return ()
-
-    def requeue(self, batch: Batch, lost: bool) -> int:
-        return 0
-
-
-def batch(*costs: int, owner: Owner | None = None) -> Batch:
+def batch(*costs: int) -> Batch:
     requests = [request(payload=f"text of {cost}", cost=cost) for cost in costs]
-    return Batch(requests, {}, 0, "full", 0.0, predicted=0.0, owner=owner or Owner())
-
-
-def test_a_batch_counts_its_tokens_with_and_without_padding() -> None:
-    mixed = batch(3, 10, 5)
-    assert (mixed.size, mixed.tokens, mixed.useful_tokens) == (3, 30, 18)
+    useful = sum(costs)
+    return Batch(
+        requests,
+        {},
+        replica=0,
+        reason="full",
+        closed=2.0,
+        predicted=0.5,
+        hang_timeout=5.0,
+        tokens=len(costs) * max(costs),
+        useful_tokens=useful,
+    )
 
 
 def test_payloads_come_in_the_order_of_the_requests() -> None:
     assert batch(2, 1).payloads == ["text of 2", "text of 1"]
 
 
-ENDS: list[Callable[[Batch], Any]] = [
-    lambda batch: batch.settle(["second"]),
-    lambda batch: batch.fail(RunnerFailed("late")),
-    lambda batch: batch.halve(),
-    lambda batch: batch.requeue(lost=True),
-]
+def test_a_batch_is_whole_at_birth_and_nothing_can_be_poked_into_it() -> None:
+    whole = batch(1)
+    for field in dataclasses.fields(whole):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(whole, field.name, getattr(whole, field.name))
 
 
-@pytest.mark.parametrize("end", ENDS)
-def test_ending_twice_is_a_bug_and_changes_nothing(end: Callable[[Batch], Any]) -> None:
-    owner = Owner()
-    twice = batch(1, owner=owner)
-    twice.settle(["first"], 0.5)
-    with pytest.raises(AssertionError, match="ended twice"):
-        end(twice)
-    assert owner.settled == [(["first"], 0.5)]
+def test_a_report_says_how_the_batch_went_with_the_duplicates_counted() -> None:
+    whole = batch(3, 10, 5)
+    whole.duplicates[1] = [request(arrival=1.0)]
+    assert whole.report(0.25) == BatchReport(0, 3, 4, 30, 18, "full", 2.0, 2.0, 0.5, 0.25)
 
 
 def test_padding_is_the_part_of_the_tokens_that_nobody_sent() -> None:

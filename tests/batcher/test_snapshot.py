@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
-from batcher.snapshot import RATIOS, SECONDS, SIZES, TOKENS, Histogram, HistogramSnapshot, Tally
+from batcher.snapshot import (
+    RATIOS,
+    SECONDS,
+    SIZES,
+    TOKENS,
+    EngineCounters,
+    Histogram,
+    HistogramSnapshot,
+    Snapshot,
+)
 from tests.fakes import report
 
 
@@ -41,13 +52,28 @@ def test_a_snapshot_does_not_change_when_the_histogram_does() -> None:
 
 
 def test_a_batch_counts_once_in_each_of_its_histograms() -> None:
-    tally = Tally()
-    tally.observe(report(size=4, tokens=40, useful_tokens=30, reason="full", inference=2))
-    assert tally.batches == {"full": 1}
+    counters = EngineCounters()
+    counters.observe(report(size=4, tokens=40, useful_tokens=30, reason="full", inference=2))
+    assert counters.batches == {"full": 1}
     sums = {
-        "inference": tally.inference.snapshot().sum,
-        "size": tally.batch_size.snapshot().sum,
-        "tokens": tally.batch_tokens.snapshot().sum,
-        "padding": tally.batch_padding.snapshot().sum,
+        "inference": counters.inference.snapshot().sum,
+        "size": counters.batch_size.snapshot().sum,
+        "tokens": counters.batch_tokens.snapshot().sum,
+        "padding": counters.batch_padding.snapshot().sum,
     }
     assert sums == {"inference": 2.0, "size": 4.0, "tokens": 40.0, "padding": 0.25}
+
+
+def test_each_counter_has_its_field_in_the_snapshot_and_of_the_frozen_type() -> None:
+    frozen = {int: "int", dict: "Mapping[str, int]", HistogramSnapshot: "HistogramSnapshot"}
+    declared = {field.name: field.type for field in dataclasses.fields(Snapshot)}
+    for name, value in EngineCounters().frozen().items():
+        assert declared[name] == frozen[type(value)], name
+
+
+def test_frozen_counters_do_not_change_when_the_counters_do() -> None:
+    counters = EngineCounters()
+    before = counters.frozen()
+    counters.refused["Overloaded"] += 1
+    counters.accepted += 1
+    assert (before["refused"], before["accepted"]) == ({}, 0)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from batcher import Limits
-from batcher.scheduling.replica_model import MOST_TOKENS, Device
+from batcher.scheduling.replica_model import MOST_TOKENS, ReplicaModel
 from service import arguments as flags
 from service import main as launch
 from service import settings
@@ -145,7 +145,7 @@ def test_what_is_printed_as_empty_may_be_given_back_so(
 
 
 def test_what_is_left_unset_says_what_that_means() -> None:
-    assert Device(Limits()).max_batch_tokens == MOST_TOKENS == 16384
+    assert ReplicaModel(Limits()).max_batch_tokens == MOST_TOKENS == 16384
     assert Settings().limits.max_batch_tokens is None
     lines = settings.effective(settings.load({}), {})
     learned = "learned from the device's profile, at most 16384"

@@ -116,7 +116,7 @@ async def test_a_call_travels_and_its_answers_come_back_with_their_batch() -> No
     for request, cost in zip(batch.requests, (3, 1), strict=True):
         assert (request.cost, request.deadline) == (cost, deadline)
         assert (request.priority, request.caller) == (1, "me")
-    batch.settle(np.eye(2, dtype=np.float32), inference=0.5)
+    site.collector.settle(batch, np.eye(2, dtype=np.float32), seconds=0.5)
     one, two = await asking
     np.testing.assert_array_equal([one.value, two.value], np.eye(2))
     assert one.batch is two.batch
@@ -133,7 +133,7 @@ async def test_what_is_asked_in_one_tick_is_one_write_and_so_is_the_answer_to_a_
     ours, theirs = Writes(client), Writes(site.sessions[0])
     asking = [asyncio.create_task(client.submit(f"{n}")) for n in range(20)]
     batch = await site.batch(20)
-    batch.settle([f"{n}!" for n in range(20)], inference=0.1)
+    site.collector.settle(batch, [f"{n}!" for n in range(20)], seconds=0.1)
     assert await asyncio.gather(*asking) == [f"{n}!" for n in range(20)]
     assert len(ours.seen) == len(theirs.seen) == 1
     assert not site.sessions[0]._calls
@@ -155,7 +155,7 @@ async def test_what_is_asked_in_a_long_tick_leaves_while_it_lasts() -> None:
     batch = await site.batch(10)
     calls = [FrameReader().feed(encode(Hello()) + data)[1:] for data in ours.seen]
     assert [len(each) for each in calls] == [4, 4, 2]
-    batch.settle([f"{n}!" for n in range(10)], inference=0.1)
+    site.collector.settle(batch, [f"{n}!" for n in range(10)], seconds=0.1)
     assert await asyncio.gather(*asking) == [f"{n}!" for n in range(10)]
     await site.close(client)
 
@@ -183,7 +183,7 @@ async def test_an_error_is_its_own_callers_and_takes_the_rest_of_that_call_along
     other = asyncio.create_task(client.submit("good"))
     batch = await site.batch(3)
     results = ["GOOD" if payload == "good" else ValueError("odd") for payload in batch.payloads]
-    batch.settle(results, inference=0.1)
+    site.collector.settle(batch, results, seconds=0.1)
     with pytest.raises(RunnerFailed, match="odd"):
         await both
     assert await other == "GOOD"
@@ -197,7 +197,7 @@ async def test_an_answer_that_cannot_travel_is_an_error_of_its_own_caller_only()
     client = await site.front()
     asking = [asyncio.create_task(client.submit(text)) for text in "ab"]
     batch = await site.batch(2)
-    batch.settle([object(), "B"], inference=0.1)
+    site.collector.settle(batch, [object(), "B"], seconds=0.1)
     with pytest.raises(
         RunnerFailed, match=r"result cannot be returned: a value of type builtins\.object"
     ):
@@ -244,7 +244,7 @@ async def test_a_front_that_dies_has_its_requests_cancelled_and_nobody_elses() -
     with pytest.raises(NotReady):
         await orphan
     batch = await site.batch(1)
-    batch.settle(["A"], inference=0.1)
+    site.collector.settle(batch, ["A"], seconds=0.1)
     assert await asking == "A"
     await site.until(cancelled=1, ok=1)
     await site.close(living)
@@ -266,7 +266,7 @@ async def test_an_engine_that_dies_is_a_503_for_all_in_flight_until_the_next_one
             await attempt
     await site.join(client)
     again = asyncio.create_task(client.submit("d"))
-    (await site.batch(1)).settle(["D"], inference=0.1)
+    site.collector.settle(await site.batch(1), ["D"], seconds=0.1)
     assert await again == "D"
     await site.close(client)
 
@@ -356,7 +356,7 @@ async def test_a_snapshot_is_the_same_on_the_other_side() -> None:
     site = Site()
     client = await site.front()
     asking = asyncio.create_task(client.submit_all(["a", "b"]))
-    (await site.batch(2)).settle(["A", "B"], inference=0.1)
+    site.collector.settle(await site.batch(2), ["A", "B"], seconds=0.1)
     await asking
     theirs = await client.snapshot()
     assert (theirs.accepted, theirs.ok, theirs.ready) == (2, 2, True)
@@ -389,7 +389,7 @@ async def test_equal_inputs_of_two_fronts_share_a_row() -> None:
     batch = site.collector.next_batch(0)
     assert batch is not None
     assert batch.payloads == ["same"]
-    batch.settle(["S"], inference=0.1)
+    site.collector.settle(batch, ["S"], seconds=0.1)
     assert await asyncio.gather(*asking) == ["S", "S"]
     await site.close(one, two)
 
@@ -424,7 +424,7 @@ async def test_an_error_of_the_models_own_kind_is_an_error_of_its_own_caller_onl
     client = await site.front()
     asking = [asyncio.create_task(client.submit(text)) for text in "ab"]
     batch = await site.batch(2)
-    batch.settle([Odd("its words"), "B"], inference=0.1)
+    site.collector.settle(batch, [Odd("its words"), "B"], seconds=0.1)
     with pytest.raises(RunnerFailed, match="its words"):
         await asyncio.wait_for(asking[0], PATIENCE)
     assert await asking[1] == "B"

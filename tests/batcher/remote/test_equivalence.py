@@ -55,7 +55,7 @@ class Site:
         """What arrives of each."""
         asking = asyncio.ensure_future(client.submit_all(payloads))
         batch = await self.batch()
-        batch.settle(results, inference=0.1)
+        self.collector.settle(batch, results, seconds=0.1)
         answers = await asking
         return batch.payloads, [answer.value for answer in answers]
 
@@ -115,7 +115,7 @@ def test_a_result_that_cannot_be_returned_fails_no_other_call_of_its_batch() -> 
                 bad, good = (asyncio.ensure_future(client.submit(text)) for text in "ab")
                 while site.collector.snapshot().waiting < 2:  # noqa: ASYNC110  the loop turns
                     await asyncio.sleep(0)
-                (await site.batch()).settle([object(), "B"], inference=0.1)
+                site.collector.settle(await site.batch(), [object(), "B"], seconds=0.1)
                 with pytest.raises(RunnerFailed, match=r"type builtins\.object"):
                     await bad
                 assert await good == "B"

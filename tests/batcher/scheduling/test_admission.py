@@ -9,7 +9,7 @@ from batcher.limits import Limits
 from batcher.scheduling import admission
 from batcher.scheduling.admission import Arrivals
 from batcher.scheduling.pending import Pending
-from batcher.scheduling.replica_model import Device
+from batcher.scheduling.replica_model import ReplicaModel
 from tests.fakes import request
 
 FIXED, PER_REQUEST, PER_TOKEN = 0.005, 0.0005, 0.00001
@@ -19,10 +19,10 @@ def seconds_of(size: int, tokens: int) -> float:
     return FIXED + PER_REQUEST * size + PER_TOKEN * tokens
 
 
-def device(limits: Limits | None = None, usual: float = 10.0) -> Device:
+def device(limits: Limits | None = None, usual: float = 10.0) -> ReplicaModel:
     """Knows that batches take 5 ms + 0.5 ms a request + 10 us a token, and requests of that length
     to be the usual ones."""
-    known = Device(limits or Limits())
+    known = ReplicaModel(limits or Limits())
     known.came_up([(n, n * long, seconds_of(n, n * long)) for n in (1, 8, 32) for long in (4, 64)])
     known.set_pace(usual)
     return known
@@ -44,7 +44,7 @@ def ask(
     cost: int = 10,
     priority: int = 3,
     deadline: float = float("inf"),
-    devices: list[Device] | None = None,
+    devices: list[ReplicaModel] | None = None,
     overhead: float = 0.0,
     rate: float = 0.0,
 ) -> Overloaded | None:
@@ -168,7 +168,7 @@ def test_an_empty_queue_takes_no_time() -> None:
 
 
 def test_before_the_first_batch_nothing_is_predicted_and_nothing_breaks() -> None:
-    assert admission.seconds_until(9, [Device(Limits())], 0.0) == 0.0
+    assert admission.seconds_until(9, [ReplicaModel(Limits())], 0.0) == 0.0
     assert admission.seconds_until(9, [], 0.0) == 0.0
 
 

@@ -11,19 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher.scheduling.answer_cache import Answers
+from batcher.scheduling.answer_cache import AnswerCache
 
 ROOM = 1 << 20
 
 
 def size_of(key: Any, value: Any) -> int:
-    answers = Answers(ROOM)
+    answers = AnswerCache(ROOM)
     answers.put(key, value)
     return answers.bytes
 
 
 def test_an_answer_is_found_by_its_key_and_by_no_other() -> None:
-    answers = Answers(ROOM)
+    answers = AnswerCache(ROOM)
     answers.put("a", "the answer")
     assert answers.get("a") == "the answer"
     assert answers.get("b") is None
@@ -31,13 +31,13 @@ def test_an_answer_is_found_by_its_key_and_by_no_other() -> None:
 
 
 def test_without_room_nothing_is_kept() -> None:
-    answers = Answers(0)
+    answers = AnswerCache(0)
     answers.put("a", "")
     assert (len(answers), answers.bytes, answers.get("a")) == (0, 0, None)
 
 
 def test_the_one_unused_for_longest_goes_first() -> None:
-    answers = Answers(3 * size_of("a", 1.5))
+    answers = AnswerCache(3 * size_of("a", 1.5))
     for key in "abc":
         answers.put(key, 1.5)
     assert answers.get("a") == 1.5
@@ -46,7 +46,7 @@ def test_the_one_unused_for_longest_goes_first() -> None:
 
 
 def test_a_new_answer_takes_the_place_of_the_old() -> None:
-    answers = Answers(ROOM)
+    answers = AnswerCache(ROOM)
     answers.put("a", b"x" * 1000)
     answers.put("a", b"y")
     assert answers.get("a") == b"y"
@@ -54,7 +54,7 @@ def test_a_new_answer_takes_the_place_of_the_old() -> None:
 
 
 def test_what_is_larger_than_the_bound_is_not_kept_and_drives_nobody_out() -> None:
-    answers = Answers(2000)
+    answers = AnswerCache(2000)
     answers.put("a", b"small")
     answers.put("b", b"x" * 2000)
     assert (answers.get("a"), answers.get("b")) == (b"small", None)
@@ -66,7 +66,7 @@ def test_what_is_larger_than_the_bound_is_not_kept_and_drives_nobody_out() -> No
 
 def test_a_row_does_not_hold_its_batch_in_memory() -> None:
     matrix = np.arange(12, dtype=np.float32).reshape(3, 4)
-    answers = Answers(ROOM)
+    answers = AnswerCache(ROOM)
     answers.put("a", matrix[1])
     kept = answers.get("a")
     np.testing.assert_array_equal(kept, [4, 5, 6, 7])
@@ -76,7 +76,7 @@ def test_a_row_does_not_hold_its_batch_in_memory() -> None:
 
 
 def test_nobody_can_change_what_others_will_be_given() -> None:
-    answers = Answers(ROOM)
+    answers = AnswerCache(ROOM)
     mine = np.ones(4, np.float32)
     answers.put("a", mine)
     mine[0] = 2  # mine still
@@ -91,7 +91,7 @@ def test_nobody_can_change_what_others_will_be_given() -> None:
     ids=["none", "a list", "a mapping", "an object", "an error", "an array of objects", "a tuple"],
 )
 def test_what_others_could_change_is_not_kept(value: Any) -> None:
-    answers = Answers(ROOM)
+    answers = AnswerCache(ROOM)
     answers.put("a", 1)
     answers.put("a", value)
     assert (answers.get("a"), len(answers), answers.bytes) == (None, 0, 0)
@@ -99,7 +99,7 @@ def test_what_others_could_change_is_not_kept(value: Any) -> None:
 
 def test_the_bytes_it_counts_are_those_it_takes() -> None:
     batch = np.random.default_rng(0).random((64, 384), np.float32)
-    answers = Answers(64 << 20)
+    answers = AnswerCache(64 << 20)
     gc.collect()  # what earlier tests left must not go in the middle
     tracemalloc.start()
     try:
@@ -130,7 +130,7 @@ def test_it_is_never_above_its_bound_and_forgets_in_order_of_use(
     limit: int, steps: list[tuple[Any, Any]]
 ) -> None:
     """Against a list that is in order of use, the last used last. A step without a value asks."""
-    answers = Answers(limit)
+    answers = AnswerCache(limit)
     model: list[tuple[Any, Any]] = []
     for key, value in steps:
         found = [one for one in model if one[0] == key]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from batcher.scheduling.keys import key_of
+from batcher.scheduling.keys import dedup_key
 
 
 class Text(str):
@@ -36,9 +36,9 @@ def array(*values: Any, dtype: str = "f4") -> np.ndarray[Any, Any]:
 )
 def test_the_same_input_has_the_same_key(one: Any, other: Any) -> None:
     assert one is not other
-    assert key_of(one) is not None
-    assert key_of(one) == key_of(other)
-    assert hash(key_of(one)) == hash(key_of(other))
+    assert dedup_key(one) is not None
+    assert dedup_key(one) == dedup_key(other)
+    assert hash(dedup_key(one)) == hash(dedup_key(other))
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_the_same_input_has_the_same_key(one: Any, other: Any) -> None:
     ],
 )
 def test_what_differs_in_any_bit_differs_in_its_key(one: Any, other: Any) -> None:
-    assert key_of(one) != key_of(other)
+    assert dedup_key(one) != dedup_key(other)
 
 
 @pytest.mark.parametrize(
@@ -80,11 +80,11 @@ def test_what_differs_in_any_bit_differs_in_its_key(one: Any, other: Any) -> Non
     ids=repr,
 )
 def test_what_is_not_known_to_be_equal_has_no_key(payload: Any) -> None:
-    assert key_of(payload) is None
+    assert dedup_key(payload) is None
 
 
 def test_a_key_is_of_what_the_array_was_and_not_of_what_becomes_of_it() -> None:
     payload = array(1, 2)
-    key = key_of(payload)
+    key = dedup_key(payload)
     payload[0] = 9
-    assert key == key_of(array(1, 2)) != key_of(payload)
+    assert key == dedup_key(array(1, 2)) != dedup_key(payload)

@@ -17,7 +17,7 @@ from tests.fakes import RecordingSink, request
 
 def test_requests_come_out_oldest_first() -> None:
     pending = Pending()
-    requests = [request(ticket=number) for number in range(5)]
+    requests = [request(reply_to=number) for number in range(5)]
     for each in requests:
         pending.add(each)
     assert list(pending) == requests
@@ -266,7 +266,7 @@ def assert_counts(pending: Pending, waiting: list[Request]) -> None:
         assert pending.held_by(caller) == sum(each.caller == caller for each in waiting)
     # In order: put back, then by level; one caller's of a level as they came.
     line = list(pending)
-    fresh = [each for each in line if each.rank[0] >= 0]
+    fresh = [each for each in line if each.order_key[0] >= 0]
     assert line[len(line) - len(fresh) :] == fresh
     assert [each.priority for each in fresh] == sorted(each.priority for each in fresh)
     for flow in {(each.priority, each.caller) for each in fresh}:

@@ -27,7 +27,7 @@ def closed_loop(
     They start in two groups, as take-all leaves them. Returns the size and reason of each batch.
     """
     schedule = Schedule(Limits())
-    schedule.devices[0].came_up(PROFILE)
+    schedule.replicas[0].came_up(PROFILE)
     returns = [(0.0 if caller < callers // 2 else 0.01, caller) for caller in range(callers)]
     heapq.heapify(returns)
     now, ends, began, running, formed = 0.0, float("inf"), 0.0, [], []  # type: ignore[var-annotated]
@@ -36,16 +36,16 @@ def closed_loop(
         if not running and schedule.pending:
             due = schedule.due(0, now, draining=False)
             if due <= now:
-                fill = schedule.cut(0, now, draining=False)
-                running, began = [each.ticket for each in fill.taken], now
+                selection = schedule.cut(0, now, draining=False)
+                running, began = [each.reply_to for each in selection.taken], now
                 ends = now + FIXED + EACH * len(running)
-                formed.append((len(running), fill.reason))
+                formed.append((len(running), selection.reason))
                 continue
         now = min(due, ends, returns[0][0] if returns else float("inf"))
         assert now < float("inf"), "nobody would ever come again"
         while returns and returns[0][0] <= now:
             _, caller = heapq.heappop(returns)
-            schedule.add([request(arrival=now, ticket=caller)], now)
+            schedule.add([request(arrival=now, reply_to=caller)], now)
         if ends <= now:
             size = len(running)
             schedule.ended(

@@ -10,8 +10,8 @@ import pytest
 from batcher.limits import Limits
 from batcher.request import Request
 from batcher.scheduling import policy
-from batcher.scheduling.policy import MOST_PASSED, Fill
 from batcher.scheduling.schedule import Schedule
+from batcher.scheduling.selection import MAX_SKIPPED, Selection
 from tests.fakes import request
 
 
@@ -29,7 +29,7 @@ class Device:
             for size in (1, 8, 64)
             for long in (1, 16, 256)
         ]
-        self.schedule.devices[0].came_up(points)
+        self.schedule.replicas[0].came_up(points)
 
     def seconds(self, size: int, tokens: int) -> float:
         fixed, each, per_token = self.weights
@@ -38,23 +38,23 @@ class Device:
     def add(self, *requests: Request) -> None:
         self.schedule.add(requests, self.now)
 
-    def run(self) -> Fill:
-        fill = self.schedule.cut(0, self.now, draining=False)
-        if fill.taken:
-            began, size = self.now, len(fill.taken)
-            seconds = self.seconds(size, fill.tokens)
+    def run(self) -> Selection:
+        selection = self.schedule.cut(0, self.now, draining=False)
+        if selection.taken:
+            began, size = self.now, len(selection.taken)
+            seconds = self.seconds(size, selection.tokens)
             self.now += seconds
             self.schedule.ended(
                 0,
                 self.now,
                 began=began,
                 size=size,
-                tokens=fill.tokens,
-                useful_tokens=sum(each.cost for each in fill.taken),
+                tokens=selection.tokens,
+                useful_tokens=sum(each.cost for each in selection.taken),
                 seconds=seconds,
                 released=size,
             )
-        return fill
+        return selection
 
 
 def some(count: int, **of: float) -> list[Request]:
@@ -72,10 +72,10 @@ def test_bulk_may_make_interactive_work_as_late_as_one_whole_batch_would_the_wai
     device = Device(Limits(max_batch_size=64))  # a whole batch takes 74 ms, and four 14 ms
     device.now = 0.0695
     device.add(*some(40, priority=6), *some(4, priority=3))
-    fill = device.run()
-    assert [each.priority for each in fill.taken] == [3] * 4 + [6] * 4
-    assert fill.reason == "lanes"
-    assert fill.predicted == pytest.approx(0.018, rel=0.001)
+    selection = device.run()
+    assert [each.priority for each in selection.taken] == [3] * 4 + [6] * 4
+    assert selection.reason == "lanes"
+    assert selection.predicted == pytest.approx(0.018, rel=0.001)
 
 
 def test_interactive_work_that_has_waited_longer_goes_without_bulk() -> None:
@@ -101,9 +101,9 @@ def test_long_bulk_is_not_padded_into_a_short_interactive_batch() -> None:
     device = Device(Limits(max_batch_size=64), per_token=0.001)
     short_bulk = request(priority=6, cost=2)
     device.add(request(priority=6, cost=200), short_bulk, *some(4, priority=3, cost=2))
-    fill = device.run()
-    assert max(each.cost for each in fill.taken) == 2
-    assert short_bulk in fill.taken
+    selection = device.run()
+    assert max(each.cost for each in selection.taken) == 2
+    assert short_bulk in selection.taken
 
 
 def test_in_a_flood_of_bulk_interactive_work_has_its_answer_a_whole_batch_later_at_most() -> None:
@@ -116,15 +116,15 @@ def test_in_a_flood_of_bulk_interactive_work_has_its_answer_a_whole_batch_later_
         own = some(4, priority=2, arrival=arrival)
         device.add(*own)
         cut = device.now
-        fill = device.run()
-        if fill.taken[0].priority == 7:
+        selection = device.run()
+        if selection.taken[0].priority == 7:
             continue  # whoever is oldest had been passed over as often as may be
-        mixed += len(fill.taken) > 4
-        assert set(own) <= set(fill.taken)
-        interactive = [each for each in fill.taken if each.priority == 2]
+        mixed += len(selection.taken) > 4
+        assert set(own) <= set(selection.taken)
+        interactive = [each for each in selection.taken if each.priority == 2]
         alone = device.seconds(len(interactive), len(interactive))
         waited = cut - min(each.arrival for each in interactive)
-        assert fill.predicted <= 1.001 * (alone + max(0.0, whole - waited))
+        assert selection.predicted <= 1.001 * (alone + max(0.0, whole - waited))
     assert mixed > 20
 
 
@@ -149,8 +149,8 @@ def test_bulk_beside_interactive_work_without_end_is_served_all_the_same(each: f
         device.add(*some(16, priority=0))
         device.run()
         batches += 1
-        assert batches <= MOST_PASSED + 1
-    assert batches == MOST_PASSED + 1  # and interactive work had every slot until then
+        assert batches <= MAX_SKIPPED + 1
+    assert batches == MAX_SKIPPED + 1  # and interactive work had every slot until then
 
 
 def test_whoever_is_oldest_is_left_behind_at_most_so_many_times_at_every_level() -> None:
@@ -165,7 +165,7 @@ def test_whoever_is_oldest_is_left_behind_at_most_so_many_times_at_every_level()
             left[before] = left.get(before, 0) + 1
         else:
             oldest.append(before)
-    assert max(left.values()) == MOST_PASSED
+    assert max(left.values()) == MAX_SKIPPED
     assert len(oldest) > 30
 
 
@@ -178,7 +178,7 @@ def test_a_long_text_among_short_ones_without_end_is_served_all_the_same() -> No
         device.add(*some(8, cost=2))
         batches += 1
         device.run()
-    assert 2 <= batches <= MOST_PASSED + 1
+    assert 2 <= batches <= MAX_SKIPPED + 1
 
 
 def test_so_is_a_long_text_that_more_urgent_short_ones_would_have_to_be_padded_for() -> None:
@@ -190,8 +190,8 @@ def test_so_is_a_long_text_that_more_urgent_short_ones_would_have_to_be_padded_f
         device.add(*some(4, cost=2, priority=0))  # it would have a slot in each of their batches
         device.run()
         batches += 1
-        assert batches <= MOST_PASSED + 1
-    assert batches == MOST_PASSED + 1
+        assert batches <= MAX_SKIPPED + 1
+    assert batches == MAX_SKIPPED + 1
 
 
 def test_texts_of_two_lengths_run_apart_where_padding_costs_more_than_a_batch() -> None:
@@ -216,17 +216,17 @@ def test_who_would_be_late_never_runs_and_the_place_is_filled() -> None:
     device = Device(Limits(max_batch_size=4))  # a batch of four takes 14 ms
     late, fine = some(2, deadline=0.013), some(4, deadline=0.020)
     device.add(*late, *fine)
-    fill = device.run()
-    assert (fill.taken, fill.late) == (fine, late)
+    selection = device.run()
+    assert (selection.taken, selection.late) == (fine, late)
 
 
 def test_a_batch_is_not_made_smaller_to_save_the_first_in_line() -> None:
     device = Device(Limits(max_batch_size=8))
     head = request(deadline=0.012)  # alone it would just be in time
     device.add(head, *some(7))
-    fill = device.run()
-    assert fill.late == [head]
-    assert len(fill.taken) == 7
+    selection = device.run()
+    assert selection.late == [head]
+    assert len(selection.taken) == 7
 
 
 def test_if_nobody_can_be_in_time_the_batch_runs_anyway() -> None:
@@ -234,8 +234,8 @@ def test_if_nobody_can_be_in_time_the_batch_runs_anyway() -> None:
     device = Device(Limits(max_batch_size=8))
     hopeless = some(3, deadline=0.005)
     device.add(*hopeless)
-    fill = device.run()
-    assert (fill.taken, fill.late) == (hopeless, [])
+    selection = device.run()
+    assert (selection.taken, selection.late) == (hopeless, [])
 
 
 def test_but_not_if_the_device_has_just_run() -> None:
@@ -245,7 +245,7 @@ def test_but_not_if_the_device_has_just_run() -> None:
     device.now += 0.999
     hopeless = request(deadline=device.now + 0.005)
     device.add(hopeless)
-    assert (device.run().late, device.schedule.devices[0].batches) == ([hopeless], 0)
+    assert (device.run().late, device.schedule.replicas[0].batches) == ([hopeless], 0)
     device.now += 0.002
     again = request(deadline=device.now + 0.005)
     device.add(again)
@@ -256,8 +256,8 @@ def test_whose_deadline_has_passed_never_runs_even_then() -> None:
     device = Device(Limits())
     gone, hopeless = request(deadline=0.0), request(deadline=0.005)
     device.add(gone, hopeless)
-    fill = device.run()
-    assert (fill.taken, fill.late) == ([hopeless], [gone])
+    selection = device.run()
+    assert (selection.taken, selection.late) == ([hopeless], [gone])
     device.add(request(deadline=device.now))
     assert device.run().taken == []
 
@@ -272,7 +272,7 @@ def test_the_hand_over_counts_as_part_of_a_batch() -> None:
 def test_so_does_what_batches_take_beyond_the_prediction_one_time_in_twenty() -> None:
     device = Device(Limits())
     device.add(request(deadline=0.0125), request(deadline=1.0))
-    device.schedule.devices[0].cost.margin = 0.1
+    device.schedule.replicas[0].cost.margin = 0.1
     assert len(device.run().late) == 1
 
 
@@ -280,16 +280,16 @@ def test_who_is_late_is_dropped_with_the_equal_that_is_not_left_in_its_row() -> 
     device = Device(Limits())
     late, fine = request(key="same", deadline=0.005), request(key="same", deadline=1.0)
     device.add(late, fine)
-    fill = device.run()
-    assert (fill.taken, fill.late, fill.twins) == ([fine], [late], {})
+    selection = device.run()
+    assert (selection.taken, selection.late, selection.duplicates) == ([fine], [late], {})
 
 
 # Company
 
 
 def test_a_replica_waits_for_those_just_answered_but_not_while_another_is_idle() -> None:
-    schedule = Schedule(Limits(), devices=2)
-    for device in schedule.devices:
+    schedule = Schedule(Limits(), replicas=2)
+    for device in schedule.replicas:
         device.came_up([(size, size, 1.0) for size in (1, 4, 16)])
     schedule.add(some(2), 0.0)
     schedule.cut(0, 0.0, draining=False)
@@ -309,9 +309,9 @@ def test_bulk_is_left_out_where_it_would_make_interactive_work_late() -> None:
     urgent = request(deadline=0.015)
     device.add(urgent)
     device.add(*some(40, priority=6))
-    fill = device.run()
-    assert urgent in fill.taken
-    assert fill.late == []
+    selection = device.run()
+    assert urgent in selection.taken
+    assert selection.late == []
     assert device.now <= 0.015
 
 
@@ -319,9 +319,9 @@ def test_a_batch_of_which_most_would_be_late_by_a_hair_runs_a_little_smaller() -
     device = Device(Limits(max_batch_size=32))
     device.add(*some(32, deadline=0.0419))  # 32 take 42 ms
     device.add(request(deadline=9.0))
-    fill = device.run()
-    assert len(fill.taken) == 31
-    assert len(fill.late) == 1
+    selection = device.run()
+    assert len(selection.taken) == 31
+    assert len(selection.late) == 1
 
 
 def test_a_long_queue_of_hopeless_requests_is_cleared_a_part_at_a_time() -> None:
@@ -333,9 +333,9 @@ def test_a_long_queue_of_hopeless_requests_is_cleared_a_part_at_a_time() -> None
     last = request()
     device.add(last)
     cuts = 0
-    while last not in (fill := device.run()).taken:
-        assert 1 <= len(fill.late) <= 8
-        assert not fill.taken
+    while last not in (selection := device.run()).taken:
+        assert 1 <= len(selection.late) <= 8
+        assert not selection.taken
         cuts += 1
     assert cuts >= 500
     assert not device.schedule.pending
@@ -351,7 +351,7 @@ HANDOFF = 0.002
 def busy(limits: Limits, running: int) -> Schedule:
     """One device that runs so many from 0 on, of callers that do not come back; hand-over 2 ms."""
     schedule = Schedule(limits)
-    schedule.devices[0].came_up(PROFILE)
+    schedule.replicas[0].came_up(PROFILE)
     schedule._regroup._share = 0.0
     schedule.handoff = HANDOFF
     schedule.add(some(running), 0.0)
@@ -361,33 +361,33 @@ def busy(limits: Limits, running: int) -> Schedule:
 
 def test_the_next_batch_is_cut_one_hand_over_before_the_device_is_free() -> None:
     schedule = busy(Limits(), running=10)  # 20 ms
-    early = schedule.ahead_at(0, 0.0, draining=False)
+    early = schedule.early_at(0, 0.0, draining=False)
     assert early == pytest.approx(0.020 - HANDOFF - 0.005)
     schedule.add(some(3), 0.005)
-    latest = schedule.ahead_at(0, early, draining=False)
+    latest = schedule.early_at(0, early, draining=False)
     assert latest == pytest.approx(0.020 - HANDOFF)
-    assert schedule.ahead_at(0, latest, draining=False) == policy.NOW
-    fill = schedule.cut(0, latest, draining=False)
-    assert (len(fill.taken), fill.reason) == (3, "ahead")
+    assert schedule.early_at(0, latest, draining=False) == policy.NOW
+    selection = schedule.cut(0, latest, draining=False)
+    assert (len(selection.taken), selection.reason) == (3, "ahead")
     # It starts when the one that runs has ended, and no third one is cut meanwhile.
-    assert schedule.devices[0].free_at == pytest.approx(0.020 + 0.013)
-    assert schedule.ahead_at(0, latest, draining=False) == math.inf
+    assert schedule.replicas[0].free_at == pytest.approx(0.020 + 0.013)
+    assert schedule.early_at(0, latest, draining=False) == math.inf
 
 
 def test_where_a_whole_batch_waits_it_is_cut_sooner_as_nobody_could_join_it() -> None:
     schedule = busy(Limits(max_batch_size=10), running=10)
     schedule.add(some(10), 0.001)
-    early = schedule.ahead_at(0, 0.001, draining=False)
-    assert schedule.ahead_at(0, early, draining=False) == policy.NOW
-    schedule.devices[0].cost.margin = 0.4  # batches may well be 8 ms early or late
-    assert schedule.ahead_at(0, 0.001, draining=False) == pytest.approx(early - 0.003)
+    early = schedule.early_at(0, 0.001, draining=False)
+    assert schedule.early_at(0, early, draining=False) == policy.NOW
+    schedule.replicas[0].cost.margin = 0.4  # batches may well be 8 ms early or late
+    assert schedule.early_at(0, 0.001, draining=False) == pytest.approx(early - 0.003)
 
 
 def test_nothing_is_cut_ahead_while_callers_that_come_back_are_waited_for() -> None:
     schedule = busy(Limits(), running=10)
     schedule.add(some(3), 0.005)
     schedule._regroup._share = 1.0
-    assert schedule.ahead_at(0, 0.0185, draining=False) == math.inf
+    assert schedule.early_at(0, 0.0185, draining=False) == math.inf
 
 
 @pytest.mark.parametrize("handoff", [0.0, 0.011])
@@ -395,13 +395,13 @@ def test_nor_where_the_hand_over_is_not_known_or_is_most_of_a_batch(handoff: flo
     schedule = busy(Limits(), running=10)
     schedule.handoff = handoff
     schedule.add(some(3), 0.005)
-    assert schedule.ahead_at(0, 0.0195, draining=False) == math.inf
+    assert schedule.early_at(0, 0.0195, draining=False) == math.inf
 
 
 def test_nor_of_those_whose_wait_is_not_up() -> None:
     schedule = busy(Limits(max_wait=1.0), running=10)
     schedule.add(some(3, arrival=0.005), 0.005)
-    assert schedule.ahead_at(0, 0.0185, draining=False) == math.inf
+    assert schedule.early_at(0, 0.0185, draining=False) == math.inf
 
 
 def test_who_would_be_late_behind_the_one_that_runs_is_not_in_it() -> None:
@@ -417,13 +417,13 @@ def test_who_would_be_late_behind_the_one_that_runs_is_not_in_it() -> None:
 def test_where_padding_costs_nothing_all_lengths_share_a_batch() -> None:
     schedule = Schedule(Limits(max_batch_tokens=600))
     points = [(n, n * long, 0.001 + 1e-5 * n * long) for n in (1, 8, 64) for long in (1, 16, 256)]
-    (device,) = schedule.devices
+    (device,) = schedule.replicas
     device.came_up(points, padding_free=True)
     schedule.add([request(cost=cost) for cost in (500, 3, 4, 5, 6, 90)], 0.0)
-    fill = schedule.cut(0, 0.0, draining=False)
-    assert [each.cost for each in fill.taken] == [500, 3, 4, 5, 6]
-    assert (fill.tokens, fill.reason) == (518, "tokens")
-    assert fill.predicted == pytest.approx(0.001 + 518e-5, rel=0.01)
+    selection = schedule.cut(0, 0.0, draining=False)
+    assert [each.cost for each in selection.taken] == [500, 3, 4, 5, 6]
+    assert (selection.tokens, selection.reason) == (518, "tokens")
+    assert selection.predicted == pytest.approx(0.001 + 518e-5, rel=0.01)
 
 
 # Several devices
@@ -431,7 +431,7 @@ def test_where_padding_costs_nothing_all_lengths_share_a_batch() -> None:
 
 def devices(count: int, fixed: float, each: float) -> Schedule:
     schedule = Schedule(Limits(max_batch_size=32), count)
-    for device in schedule.devices:
+    for device in schedule.replicas:
         device.came_up([(size, size, fixed + each * size) for size in (1, 4, 16, 64)])
     return schedule
 
@@ -440,7 +440,7 @@ def cut_all(schedule: Schedule, rows: int) -> list[int]:
     schedule.add(some(rows), 0.0)
     sizes = [
         len(schedule.cut(index, 0.0, draining=False).taken)
-        for index in range(len(schedule.devices))
+        for index in range(len(schedule.replicas))
         if schedule.pending
     ]
     assert not schedule.pending
@@ -465,7 +465,7 @@ def test_what_is_left_for_another_is_said() -> None:
 
 def test_a_slow_device_leaves_to_a_fast_one_what_that_will_have_done_sooner() -> None:
     schedule = Schedule(Limits(), 2)
-    for device, seconds in zip(schedule.devices, (0.010, 0.100), strict=True):
+    for device, seconds in zip(schedule.replicas, (0.010, 0.100), strict=True):
         device.came_up([(size, size, seconds + 0.001 * size) for size in (1, 4, 16)])
     assert schedule.soonest([1, 0]) == 0
     schedule.add(some(4), 0.0)
@@ -480,7 +480,7 @@ def test_a_slow_device_leaves_to_a_fast_one_what_that_will_have_done_sooner() ->
 def test_a_slow_device_is_no_help_to_who_asks_to_come_in() -> None:
     def waits(*speeds: float) -> float:
         schedule = Schedule(Limits(max_batch_size=10, max_queue_size=100), len(speeds))
-        for device, seconds in zip(schedule.devices, speeds, strict=True):
+        for device, seconds in zip(schedule.replicas, speeds, strict=True):
             device.came_up([(size, size, seconds * (1 + size)) for size in (1, 4, 16)])
         schedule.add(some(100), 0.0)
         refused = schedule.refusal(some(1), 0.0)
@@ -493,7 +493,7 @@ def test_a_slow_device_is_no_help_to_who_asks_to_come_in() -> None:
 
 def test_a_slow_device_leaves_to_a_fast_one_what_comes_while_both_are_free() -> None:
     schedule = Schedule(Limits(), 2)
-    for device, seconds in zip(schedule.devices, (0.010, 0.100), strict=True):
+    for device, seconds in zip(schedule.replicas, (0.010, 0.100), strict=True):
         device.came_up([(size, size, seconds + 0.001 * size) for size in (1, 4, 16)])
     schedule.add(some(1), 0.0)
     assert schedule.due(1, 0.0, draining=False) == math.inf  # even if it happens to look first
@@ -502,7 +502,7 @@ def test_a_slow_device_leaves_to_a_fast_one_what_comes_while_both_are_free() -> 
 
 def test_a_slow_device_cuts_nothing_ahead_that_a_fast_one_will_have_done_sooner() -> None:
     schedule = Schedule(Limits(max_batch_size=4), 2)
-    for device, seconds in zip(schedule.devices, (0.010, 0.100), strict=True):
+    for device, seconds in zip(schedule.replicas, (0.010, 0.100), strict=True):
         device.came_up([(size, size, seconds + 0.001 * size) for size in (1, 4, 16)])
     schedule.handoff = HANDOFF
     schedule.add(some(4), 0.0)
@@ -512,8 +512,8 @@ def test_a_slow_device_cuts_nothing_ahead_that_a_fast_one_will_have_done_sooner(
     while schedule.pending:
         schedule.pending.remove(schedule.pending.oldest)
     schedule.add(some(4), 0.1)
-    free_at = schedule.devices[1].free_at
-    assert schedule.ahead_at(1, free_at - 1e-4, draining=False) == math.inf
+    free_at = schedule.replicas[1].free_at
+    assert schedule.early_at(1, free_at - 1e-4, draining=False) == math.inf
 
 
 def test_what_a_device_takes_does_not_depend_on_how_long_the_machine_has_been_up() -> None:
@@ -527,7 +527,7 @@ def test_what_a_device_takes_does_not_depend_on_how_long_the_machine_has_been_up
 
 def test_a_device_waits_for_those_just_answered_though_a_far_slower_one_is_idle() -> None:
     schedule = Schedule(Limits(), 2)
-    for device, seconds in zip(schedule.devices, (0.010, 0.500), strict=True):
+    for device, seconds in zip(schedule.replicas, (0.010, 0.500), strict=True):
         device.came_up([(size, size, seconds + 0.001 * size) for size in (1, 4, 16)])
     schedule.add(some(2), 0.0)
     schedule.cut(0, 0.0, draining=False)
@@ -540,8 +540,8 @@ def test_a_device_waits_for_those_just_answered_though_a_far_slower_one_is_idle(
 
 def test_a_device_that_has_not_run_yet_makes_no_other_a_slow_one() -> None:
     schedule = Schedule(Limits(max_batch_size=10, max_queue_size=100), 2)
-    schedule.devices[0].came_up([(size, size, 0.01 * (1 + size)) for size in (1, 4, 16)])
-    schedule.devices[1].came_up(())
+    schedule.replicas[0].came_up([(size, size, 0.01 * (1 + size)) for size in (1, 4, 16)])
+    schedule.replicas[1].came_up(())
     assert not schedule.is_slow(0)
     schedule.add(some(50), 0.0)
     late = schedule.refusal(some(1, deadline=0.05), 0.0)

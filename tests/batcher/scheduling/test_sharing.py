@@ -44,13 +44,13 @@ class Bench:
 
     def lose(self, batch: Batch) -> int:
         self.collector.replica_down(0, "signal 9")
-        poison = batch.requeue(lost=True)
+        poison = self.collector.requeue(batch, lost=True)
         self.collector.replica_up(0, RunnerInfo())
         return poison
 
 
-def run(batch: Batch) -> None:
-    batch.settle([f"result of {payload}" for payload in batch.payloads], 0.01)
+def run(bench: Bench, batch: Batch) -> None:
+    bench.collector.settle(batch, [f"result of {payload}" for payload in batch.payloads], 0.01)
 
 
 def test_equal_inputs_that_wait_share_a_row_and_each_has_its_answer() -> None:
@@ -59,7 +59,7 @@ def test_equal_inputs_that_wait_share_a_row_and_each_has_its_answer() -> None:
     batch = bench.take()
     assert batch.payloads == ["a", "b"]
     assert batch.row(0) == [requests[0], requests[2], requests[3]]
-    run(batch)
+    run(bench, batch)
     answers = [bench.outcome(each).value for each in requests]
     assert answers == ["result of a", "result of b", "result of a", "result of a"]
     report = bench.outcome(requests[0]).batch
@@ -81,7 +81,7 @@ def test_whoever_asks_for_what_runs_joins_its_row() -> None:
     (joiner,) = bench.submit("a")
     assert joiner.state is State.RUNNING
     assert bench.collector.snapshot().waiting == 0
-    run(batch)
+    run(bench, batch)
     assert bench.outcome(joiner).value == "result of a"
     assert bench.outcome(joiner).queue_wait == 0.0
     (later,) = bench.submit("a")
@@ -97,7 +97,7 @@ def test_joining_needs_no_room_in_the_queue() -> None:
     with pytest.raises(Overloaded):
         bench.submit("a", "c")  # all of a call or none
     assert bench.collector.snapshot().accepted == 3
-    run(batch)
+    run(bench, batch)
     assert len(bench.sink.outcomes) == 2
     assert bench.outcome(joiner).value == "result of a"
 
@@ -111,7 +111,7 @@ def test_one_who_gives_up_takes_nobody_with_it_waiting_or_running() -> None:
     (joiner,) = bench.submit("a")
     bench.collector.withdraw([second], Cancelled("gone"))
     bench.collector.withdraw([third], DeadlineExceeded("late"))
-    run(batch)
+    run(bench, batch)
     assert bench.outcome(joiner).value == "result of a"
     assert isinstance(bench.outcome(first), Cancelled)
     assert isinstance(bench.outcome(second), Cancelled)
@@ -124,7 +124,7 @@ def test_a_row_that_all_have_left_can_still_be_joined() -> None:
     batch = bench.take()
     bench.collector.withdraw([gone], Cancelled("gone"))
     (joiner,) = bench.submit("a")
-    run(batch)
+    run(bench, batch)
     assert bench.outcome(joiner).value == "result of a"
 
 
@@ -142,7 +142,7 @@ def test_a_row_that_raises_fails_each_with_an_error_of_its_own() -> None:
     requests = bench.submit("a", "a", "b")
     batch = bench.take()
     (joiner,) = bench.submit("a")
-    batch.settle([ValueError("bad"), "fine"], 0.01)
+    bench.collector.settle(batch, [ValueError("bad"), "fine"], 0.01)
     errors = [bench.outcome(each) for each in (*requests[:2], joiner)]
     assert all(isinstance(each, RunnerFailed) for each in errors)
     assert len({id(each) for each in errors}) == 3
@@ -155,15 +155,15 @@ def test_in_halves_each_row_keeps_those_who_wait_for_it() -> None:
     batch = bench.take()
     (joiner,) = bench.submit("c")
     bench.collector.withdraw([requests[0]], Cancelled("gone"))
-    one, other = batch.halve()
+    one, other = bench.collector.halve(batch)
     assert [one.row(0), one.row(1), other.row(0)] == [
         [requests[2]],
         [requests[1]],
         [requests[3], joiner],
     ]
     (late_joiner,) = bench.submit("c")  # of a part that has not even begun
-    run(one)
-    run(other)
+    run(bench, one)
+    run(bench, other)
     assert bench.outcome(late_joiner).value == "result of c"
     assert isinstance(bench.outcome(requests[2]), Answer)
 
@@ -179,7 +179,7 @@ def test_a_lost_worker_puts_back_all_who_waited_for_a_row_and_they_share_again()
     again = bench.take()
     assert again.reason == "retry"
     assert again.row(0) == requests
-    run(again)
+    run(bench, again)
     assert all(bench.outcome(each).value == "result of a" for each in requests)
 
 
@@ -189,7 +189,7 @@ def test_an_input_that_kills_workers_condemns_all_who_asked_for_it_and_nobody_el
     poison = bench.submit("a", "a")
     for _ in range(2):
         assert bench.lose(bench.take()) == 0
-    batch = next(b for b in iter(bench.take, None) if b.payloads == ["a"] or run(b))
+    batch = next(b for b in iter(bench.take, None) if b.payloads == ["a"] or run(bench, b))
     poison += bench.submit("a")
     assert bench.lose(batch) == 3
     assert all(isinstance(bench.outcome(each), PoisonRequest) for each in poison)
@@ -212,7 +212,7 @@ def test_without_a_key_equal_payloads_run_each_on_its_own() -> None:
 def test_who_would_be_late_is_refused_at_the_door_but_for_one_try_a_second() -> None:
     bench = Bench()
     bench.submit("warm")
-    bench.take().settle([0], 1.0)  # so batches take a second
+    bench.collector.settle(bench.take(), [0], 1.0)  # so batches take a second
     with pytest.raises(Overloaded, match="too late"):
         bench.submit("a", patience=0.5)
     bench.clock.step(until=1.0)
@@ -222,6 +222,6 @@ def test_who_would_be_late_is_refused_at_the_door_but_for_one_try_a_second() -> 
         bench.submit("b", patience=0.5)
     assert refused.value.retry_after > 0.5
     bench.submit("c", patience=60.0)
-    batch.settle([0], 0.1)
+    bench.collector.settle(batch, [0], 0.1)
     assert isinstance(bench.outcome(first), Answer)
     assert bench.collector.snapshot().refused == {"Overloaded": 2}

@@ -147,10 +147,10 @@ def collect(
 
     def finish(batch: Batch, end: float, seconds: float) -> None:
         members = [
-            cast(int, each.ticket) for place in range(batch.size) for each in batch.row(place)
+            cast(int, each.reply_to) for place in range(batch.size) for each in batch.row(place)
         ]
         formed.append((batch.closed, end, batch.reason, sorted(members)))
-        batch.settle([None] * batch.size, seconds)
+        collector.settle(batch, [None] * batch.size, seconds)
         idle.add(batch.replica)
 
     for place, arrival in enumerate(trace):

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from batcher.scheduling.busy import Busy
+from batcher.scheduling.replica_model import Utilisation
 
 
 def test_time_counts_from_the_begin_to_the_end_of_a_batch_and_while_it_runs() -> None:
-    busy = Busy()
+    busy = Utilisation()
     assert busy.seconds(50.0) == 0.0
     busy.began(100.0)
     assert busy.seconds(103.0) == 3.0
@@ -17,7 +17,7 @@ def test_time_counts_from_the_begin_to_the_end_of_a_batch_and_while_it_runs() ->
 
 
 def test_batches_that_overlap_count_once() -> None:
-    busy = Busy()
+    busy = Utilisation()
     busy.began(0.0)
     busy.began(1.0)
     busy.ended(2.0)
@@ -26,7 +26,7 @@ def test_batches_that_overlap_count_once() -> None:
 
 
 def test_the_share_is_that_of_the_time_since_the_first_batch_then_of_the_last_minute() -> None:
-    busy = Busy()
+    busy = Utilisation()
     assert busy.share(5.0) == 0.0
     now = 1000.0
     for _ in range(10):

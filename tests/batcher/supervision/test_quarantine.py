@@ -25,7 +25,7 @@ def test_it_is_held_for_ten_minutes() -> None:
     assert held.holds("a", now=599.0)
     assert not held.holds("a", now=600.0)
     assert not held.holds("b", now=0.0)
-    held.let_go(now=600.0)
+    held.release_expired(now=600.0)
     assert len(held) == 0
 
 
@@ -34,9 +34,9 @@ def test_one_that_comes_again_is_held_from_then() -> None:
     held.add("a", now=0.0)
     held.add("b", now=100.0)
     held.add("a", now=200.0)
-    held.let_go(now=650.0)
+    held.release_expired(now=650.0)
     assert held.holds("a", now=650.0)
-    held.let_go(now=700.0)
+    held.release_expired(now=700.0)
     assert (held.holds("a", now=700.0), held.holds("b", now=700.0)) == (True, False)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from batcher.errors import BatcherError, OutOfMemory, RunnerFailed, WorkerLost
+from batcher.request import is_poison, runs_alone
 from batcher.scheduling.cost import CostModel
 from batcher.supervision import recovery
-from batcher.supervision.recovery import Step, is_poison, next_step, runs_alone
+from batcher.supervision.recovery import Step, next_step
 
 
 @pytest.mark.parametrize(
@@ -42,14 +43,14 @@ def cost(*batches: tuple[int, int, float]) -> CostModel:
 
 
 def test_a_batch_that_nobody_can_predict_is_waited_for_for_long() -> None:
-    assert recovery.patience(CostModel(), 1, 10, floor=5.0) == 300.0
-    assert recovery.patience(CostModel(), 1, 10, floor=400.0) == 400.0
+    assert recovery.hang_timeout(CostModel(), 1, 10, minimum=5.0) == 300.0
+    assert recovery.hang_timeout(CostModel(), 1, 10, minimum=400.0) == 400.0
 
 
 def test_a_known_batch_has_ten_times_its_time_and_never_less_than_the_floor() -> None:
     known = cost(*[(1, 10, 2.0)] * 20)
-    assert recovery.patience(known, 1, 10, floor=5.0) == pytest.approx(20.0, rel=0.01)
-    assert recovery.patience(known, 1, 10, floor=50.0) == 50.0
+    assert recovery.hang_timeout(known, 1, 10, minimum=5.0) == pytest.approx(20.0, rel=0.01)
+    assert recovery.hang_timeout(known, 1, 10, minimum=50.0) == 50.0
 
 
 def test_a_batch_larger_than_any_before_has_as_long_as_its_tokens_may_need() -> None:
@@ -57,10 +58,10 @@ def test_a_batch_larger_than_any_before_has_as_long_as_its_tokens_may_need() -> 
     killed for taking its time."""
     small = cost(*[(1, 10, 0.2)] * 20)
     assert small.predict(64, 16_384) < 20.0
-    assert recovery.patience(small, 64, 16_384, floor=5.0) >= 2 * 0.2 * 16_384 / 10
+    assert recovery.hang_timeout(small, 64, 16_384, minimum=5.0) >= 2 * 0.2 * 16_384 / 10
 
 
 def test_a_batch_of_more_requests_has_as_long_as_those_may_need() -> None:
     """However few its tokens: some models take their time by the request."""
     long_ones = cost(*[(1, 4_096, 0.6)] * 20)
-    assert recovery.patience(long_ones, 32, 2_048, floor=5.0) >= 2 * 0.6 * 32
+    assert recovery.hang_timeout(long_ones, 32, 2_048, minimum=5.0) >= 2 * 0.6 * 32

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.restarts import Restarts
+from batcher.supervision.restarts import Restarts
 
 
 def test_one_that_was_up_is_started_again_at_once() -> None:
