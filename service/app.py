@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.routing import Route as StarletteRoute
+from starlette.types import Receive, Scope, Send
 
 from service.api import openai, openapi, operations, predict, tei
 from service.api.routes import Route, WireProtocol
 from service.errors import Envelope, ErrorFormat, Problem
-from service.http.middleware import Endpoint, ExchangeMiddleware
+from service.http.middleware import EXCHANGE, Endpoint, ExchangeMiddleware
 from service.state import AppState
 
 _DESCRIBED: Sequence[WireProtocol] = (
@@ -20,63 +24,75 @@ _DESCRIBED: Sequence[WireProtocol] = (
     operations.PROTOCOL,
 )
 PROTOCOLS = (*_DESCRIBED, openapi.describing(_DESCRIBED))
+ROUTES = [route for protocol in PROTOCOLS for route in protocol.routes]
 _OWNERS = {route.path: protocol for protocol in PROTOCOLS for route in protocol.routes}
 
 
-def create_app(state: AppState) -> ASGIApp:
+def create_app(state: AppState) -> Starlette:
     """The service as an ASGI application. Its lifespan starts nothing: `state` is all it needs."""
-    routing = RoutingTable(PROTOCOLS, state)
-    state.tally.routes = tuple(routing.paths)
-    keys = state.settings.api_keys
-    http = ExchangeMiddleware(routing, state, state.clock.now, state.tally, keys)
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            await http(scope, receive, send)
-        elif scope["type"] == "lifespan":
-            await _live(receive, send)
-        else:
-            raise RuntimeError(f"{scope['type']} is not spoken here: this is a bug")
-
+    state.tally.routes = tuple(dict.fromkeys(route.path for route in ROUTES))
+    app = Starlette(
+        routes=[
+            StarletteRoute(_starlette_path(route), _Reached(route, state), methods=[route.method])
+            for route in ROUTES
+        ],
+        middleware=[
+            Middleware(
+                ExchangeMiddleware,
+                service=state,
+                now=state.clock.now,
+                counts=state.tally,
+                keys=state.settings.api_keys,
+                open_paths=frozenset(route.path for route in ROUTES if route.is_open),
+                error_format_of=error_format_of,
+                exact=_exact(state),
+            )
+        ],
+        exception_handlers={HTTPException: _raise_problem},
+    )
+    app.router.redirect_slashes = False  # a wrong path is a 404, not a second request
     return app
 
 
-class RoutingTable:
-    """Path and method → endpoint. An exact path costs two look-ups: there is no faster way beside
-    it for some routes."""
+class _Reached:
+    """An endpoint as Starlette's router calls it."""
 
-    def __init__(self, protocols: Sequence[WireProtocol], state: AppState) -> None:
-        self.paths: dict[str, dict[str, Endpoint]] = {}
-        self._open: set[str] = set()
-        for protocol in protocols:
-            for route in protocol.routes:
-                methods = self.paths.setdefault(route.path, {})
-                methods.update(dict.fromkeys(_methods(route), partial(route.endpoint, state)))
-                if route.is_open:
-                    self._open.add(route.path)
+    def __init__(self, route: Route, state: AppState) -> None:
+        self._endpoint = partial(route.endpoint, state)
 
-    def find(self, method: str, path: str) -> Endpoint:
-        methods = self.paths.get(path) or self._template(path)
-        if methods is None:
-            raise Problem(404, "there is no such route (GET /openapi.json lists them)")
-        endpoint = methods.get(method)
-        if endpoint is None:
-            allowed = {"allow": ", ".join(methods)}
-            raise Problem(405, "Method Not Allowed", headers=allowed)
-        return endpoint
+    async def __call__(self, scope: Scope, _receive: Receive, _send: Send) -> None:
+        await self._endpoint(scope[EXCHANGE])
 
-    def is_open(self, path: str) -> bool:
-        return path in self._open
 
-    def error_format(self, path: str) -> ErrorFormat:
-        return _protocol_of(path).errors
+def _exact(state: AppState) -> dict[tuple[str, str], Endpoint]:
+    """The same table's routes without parameters, which the middleware looks up by itself. Through
+    Starlette's layers and along its list a short request takes 1.45 times as long in here (237 and
+    344 us on a busy machine, medians of 9 runs of 2,000)."""
+    return {
+        (method, route.path): partial(route.endpoint, state)
+        for route in ROUTES
+        if "{" not in route.path
+        for method in (("GET", "HEAD") if route.method == "GET" else (route.method,))
+    }
 
-    def _template(self, path: str) -> Mapping[str, Endpoint] | None:
-        for known, methods in self.paths.items():
-            fixed, is_template, _ = known.partition("{")
-            if is_template and path.startswith(fixed):
-                return methods
-        return None
+
+def _starlette_path(route: Route) -> str:
+    return route.path.replace("}", ":path}")
+
+
+async def _raise_problem(_request: object, error: Exception) -> None:
+    """What Starlette's router says is written by ours, in the envelope of the path."""
+    assert isinstance(error, HTTPException)
+    detail = _MESSAGES.get(error.status_code, error.detail)
+    raise Problem(error.status_code, detail, headers=error.headers)
+
+
+_MESSAGES = {404: "there is no such route (GET /openapi.json lists them)"}
+
+
+def error_format_of(path: str) -> ErrorFormat:
+    """Of any path: of the protocol that owns it, or its prefix."""
+    return _protocol_of(path).errors
 
 
 def envelope_of(path: str) -> Envelope:
@@ -84,20 +100,8 @@ def envelope_of(path: str) -> Envelope:
     return _protocol_of(path).errors.envelope
 
 
-def _methods(route: Route) -> tuple[str, ...]:
-    return ("GET", "HEAD") if route.method == "GET" else (route.method,)
-
-
 def _protocol_of(path: str) -> WireProtocol:
     if owner := _OWNERS.get(path):
         return owner
     fitting = [each for each in PROTOCOLS if path.startswith(each.prefix or path + "/")]
     return max(fitting, key=lambda each: len(each.prefix or ""), default=PROTOCOLS[0])
-
-
-async def _live(receive: Receive, send: Send) -> None:
-    while True:
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return

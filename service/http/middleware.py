@@ -6,11 +6,11 @@ import asyncio
 import itertools
 import logging
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from typing import Protocol
 
 import orjson
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batcher import BatcherError, WorkerLost
 from service.errors import (
@@ -29,17 +29,8 @@ from service.http.patience import Patience
 _log = logging.getLogger(__name__)
 
 Endpoint = Callable[[Exchange], Awaitable[None]]
-
-
-class Routing(Protocol):
-    def find(self, method: str, path: str) -> Endpoint:
-        """Raises Problem 404, 405."""
-
-    def is_open(self, path: str) -> bool:
-        """Whether it asks for no key."""
-
-    def error_format(self, path: str) -> ErrorFormat:
-        """Of any path."""
+EXCHANGE = "exchange"
+"""The key in the scope, on the way through Starlette's router."""
 
 
 class HttpCounts(Protocol):
@@ -56,14 +47,20 @@ class Service(Protocol):
 class ExchangeMiddleware:
     def __init__(
         self,
-        routing: Routing,
+        app: ASGIApp,
+        *,
         service: Service,
         now: Callable[[], float],
         counts: HttpCounts,
         keys: Sequence[bytes],
+        open_paths: Container[str],  # they ask for no key
+        error_format_of: Callable[[str], ErrorFormat],  # a path
+        exact: Mapping[tuple[str, str], Endpoint],  # by method and path; the app has all others
     ) -> None:
-        self._find = routing.find
-        self._routing = routing
+        self._app = app
+        self._exact = exact
+        self._open_paths = open_paths
+        self._error_format_of = error_format_of
         self._service = service
         self._now = now
         self._counts = counts
@@ -74,14 +71,22 @@ class ExchangeMiddleware:
         self._ids = (b"%s-%x" % (prefix, number) for number in itertools.count(1))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
         exchange = Exchange(scope, receive, send, self._now(), next(self._ids), self._service)
         path = exchange.path
         self._patience.watch(exchange)
         outcome = None
         try:
-            if self._keys and not self._routing.is_open(path):
+            if self._keys and path not in self._open_paths:
                 exchange.caller = check_key(exchange.headers, self._keys)
-            await self._find(scope["method"], path)(exchange)
+            endpoint = self._exact.get((scope["method"], path))
+            if endpoint is not None:
+                await endpoint(exchange)
+            else:
+                scope[EXCHANGE] = exchange
+                await self._app(scope, receive, send)
         except Exception as error:
             outcome = await self._answer_error(exchange, error)
         except asyncio.CancelledError:
@@ -91,6 +96,9 @@ class ExchangeMiddleware:
                 raise
             outcome = await self._answer_error(exchange, why)
         finally:
+            scope.pop(
+                EXCHANGE, None
+            )  # it refers to the server's request, which refers to the scope
             self._patience.ended(exchange)
             seconds = self._now() - exchange.started
             if outcome is None:
@@ -104,7 +112,7 @@ class ExchangeMiddleware:
             return "cancelled"
         if exchange.status:
             raise RuntimeError(f"request {request_id} failed in mid-answer") from error
-        format = self._routing.error_format(exchange.path)
+        format = self._error_format_of(exchange.path)
         if isinstance(error, Problem):
             problem = error
         elif isinstance(error, BatcherError | InputError | WrongTask):
