@@ -6,13 +6,20 @@ import time
 from pathlib import Path
 
 from loadtests.chaos.bench import Bench
-from loadtests.chaos.hostile import asked, attacked, document, judged, together
-from loadtests.chaos.scenario import Allowed, Finding, NotRunnable, Scenario
+from loadtests.chaos.hostile import (
+    answers_to,
+    check_attacks,
+    check_statuses,
+    run_async,
+    status_and_json,
+)
+from loadtests.chaos.scenario import Allowed, NotRunnable, Scenario
 from loadtests.drivers.history import only, tell
 from loadtests.drivers.raw_http import exchange
 from loadtests.fuzz import attacks, schema
 from loadtests.fuzz.attacks import head, pieces
 from loadtests.fuzz.run_mutations import Sent, send
+from loadtests.reports.finding import Finding, observed
 
 FUZZ_SECONDS = 15
 MUTANTS = 4000
@@ -42,28 +49,30 @@ def _wrong_json(bench: Bench) -> Finding:
         for name in ("truncate", "normalize", "dimensions")
         for value in WRONG
     ]
-    return judged(bench, cases)
+    return check_statuses(bench, cases)
 
 
 def _numbers(bench: Bench) -> Finding:
-    return attacked(bench, lambda one: one.name.startswith(("number:", "token id:")))
+    return check_attacks(bench, lambda one: one.name.startswith(("number:", "token id:")))
 
 
 def _deep(bench: Bench) -> Finding:
     began = time.monotonic()
-    found = attacked(bench, lambda one: one.name.startswith("250,000"))
+    found = check_attacks(bench, lambda one: one.name.startswith("250,000"))
     quick = time.monotonic() - began < 3.0  # of nine requests
-    return Finding(found.survived and quick, found.observed)
+    return observed(found.ok and quick, found.what)
 
 
 def _texts(bench: Bench) -> Finding:
-    return attacked(bench, lambda one: one.name.startswith("text:"))
+    return check_attacks(bench, lambda one: one.name.startswith("text:"))
 
 
 def _empty(bench: Bench) -> Finding:
-    alone, blank, batch = asked(bench, [{"inputs": ""}, {"inputs": " \t\n"}, {"inputs": ["", "a"]}])
+    alone, blank, batch = answers_to(
+        bench, [{"inputs": ""}, {"inputs": " \t\n"}, {"inputs": ["", "a"]}]
+    )
     same = alone[0] == 200 and batch[0] == 200 and alone[1][0] == batch[1][0]
-    found = judged(
+    found = check_statuses(
         bench,
         [
             ("no inputs", {"inputs": []}, (400, 422)),
@@ -71,16 +80,15 @@ def _empty(bench: Bench) -> Finding:
             ("no ids beside a text", {"inputs": ["a", []]}, (400, 422)),
         ],
     )
-    return Finding(
-        same and blank[0] == 200 and found.survived,
-        f"an empty text {alone[0]}, the same in a batch: {same}; blanks {blank[0]};"
-        f" {found.observed}",
+    return observed(
+        same and blank[0] == 200 and found.ok,
+        f"an empty text {alone[0]}, the same in a batch: {same}; blanks {blank[0]}; {found.what}",
     )
 
 
 def _long(bench: Bench) -> Finding:
     text = "word " * 9000
-    return judged(
+    return check_statuses(
         bench,
         [
             ("cut", {"inputs": text}, (200,)),
@@ -94,7 +102,7 @@ def _long(bench: Bench) -> Finding:
 
 
 def _ids(bench: Bench) -> Finding:
-    found = judged(
+    found = check_statuses(
         bench,
         [
             (f"id {value}", {"inputs": ids}, (400, 422))
@@ -104,14 +112,14 @@ def _ids(bench: Bench) -> Finding:
     )
     pids = bench.worker_pids()
     good = bench.post()
-    return Finding(
-        found.survived and good.kind == "ok" and bench.worker_pids() == pids,
-        f"{found.observed}; the same worker then: {good.outcome}",
+    return observed(
+        found.ok and good.kind == "ok" and bench.worker_pids() == pids,
+        f"{found.what}; the same worker then: {good.outcome}",
     )
 
 
 def _many(bench: Bench) -> Finding:
-    return judged(
+    return check_statuses(
         bench,
         [
             ("256", {"inputs": ["a"] * 256}, (200, 429)),
@@ -125,7 +133,9 @@ def _many(bench: Bench) -> Finding:
 
 def _shapes(bench: Bench) -> Finding:
     values = (-1, 0, 2**31, 2**60, 2**63, 2**64, -(2**63), 1e300, 0.5)
-    return judged(bench, [(f"{v}", {"inputs": "a", "dimensions": v}, (400, 422)) for v in values])
+    return check_statuses(
+        bench, [(f"{v}", {"inputs": "a", "dimensions": v}, (400, 422)) for v in values]
+    )
 
 
 def _lengths(bench: Bench) -> Finding:
@@ -134,23 +144,25 @@ def _lengths(bench: Bench) -> Finding:
         for size in (LIMIT - 1, LIMIT, LIMIT + 1):
             body = b'{"inputs":"a"}'.ljust(size)
             reply = await exchange(bench.target, pieces(attacks.post(body)))
-            found.append(document(reply)[0])
+            found.append(status_and_json(reply)[0])
         return found
 
-    sizes = together(bench, at_the_limit)
-    lying = attacked(bench, lambda one: "Content-Length" in one.name or "declares" in one.name)
-    return Finding(
-        sizes == [200, 200, 413] and lying.survived,
-        f"limit - 1, limit, limit + 1: {sizes}; lies about the length: {lying.observed}",
+    sizes = run_async(bench, at_the_limit)
+    lying = check_attacks(bench, lambda one: "Content-Length" in one.name or "declares" in one.name)
+    return observed(
+        sizes == [200, 200, 413] and lying.ok,
+        f"limit - 1, limit, limit + 1: {sizes}; lies about the length: {lying.what}",
     )
 
 
 def _bombs(bench: Bench) -> Finding:
-    return attacked(bench, lambda one: one.family == "bombs")
+    return check_attacks(bench, lambda one: one.family == "bombs")
 
 
 def _chunks(bench: Bench) -> Finding:
-    return attacked(bench, lambda one: "chunks" in one.name or "extensions" in one.name, repeats=10)
+    return check_attacks(
+        bench, lambda one: "chunks" in one.name or "extensions" in one.name, repeats=10
+    )
 
 
 def _multipart(bench: Bench) -> Finding:
@@ -167,13 +179,13 @@ def _multipart(bench: Bench) -> Finding:
         for name, (kind, body) in forms.items():
             lines = (f"Content-Type: {kind}", f"Content-Length: {len(body)}")
             reply = await exchange(bench.target, pieces(head(*lines) + body))
-            found[name] = document(reply)[0]
+            found[name] = status_and_json(reply)[0]
         return found
 
     began = time.monotonic()
-    statuses = together(bench, ask)
+    statuses = run_async(bench, ask)
     took = time.monotonic() - began
-    return Finding(set(statuses.values()) == {415} and took < 4, f"{statuses} in {took:.2f} s")
+    return observed(set(statuses.values()) == {415} and took < 4, f"{statuses} in {took:.2f} s")
 
 
 def _one_of_32(bench: Bench, drill: str) -> Finding:
@@ -184,7 +196,7 @@ def _one_of_32(bench: Bench, drill: str) -> Finding:
     bad = [call for call in load.calls if call.text.startswith("fault:")]
     good = [call for call in load.calls if not call.text.startswith("fault:")]
     bench.injections.acknowledge(drill, sum(call.status == 500 for call in bad))
-    return Finding(
+    return observed(
         only(bad, 422, 500) and only(good, 200) and len(good) == 31,
         f"the bad one: {tell(bad)}; the other 31: {tell(good)}",
     )
@@ -202,14 +214,16 @@ def _model_names(bench: Bench) -> Finding:
     names = ["nobody/nothing", "../../etc/passwd", "..%2f..%2fetc", "/etc/passwd", "x" * 10_000]
     names += ["\0", "", "file:///etc/passwd", "a\r\nb", "☃"]
     bodies = [{"model": name, "input": "a"} for name in names]
-    answers = asked(bench, bodies, "/v1/embeddings")
-    paths = attacked(bench, lambda one: one.name in ("a path out of the tree", "an encoded one"))
+    answers = answers_to(bench, bodies, "/v1/embeddings")
+    paths = check_attacks(
+        bench, lambda one: one.name in ("a path out of the tree", "an encoded one")
+    )
     right = all(status in (400, 404) and said is not None for status, said in answers)
     short = all(len(str(said)) < 1000 for _, said in answers)
-    return Finding(
-        right and short and paths.survived,
+    return observed(
+        right and short and paths.ok,
         f"{len(names)} names: {sorted({status for status, _ in answers})}; in the path:"
-        f" {paths.observed}",
+        f" {paths.what}",
     )
 
 
@@ -217,11 +231,11 @@ def _heads(bench: Bench) -> Finding:
     def is_of_the_head(one: attacks.Attack) -> bool:
         return one.family == "heads" and not one.name.startswith("timeout")
 
-    return attacked(bench, is_of_the_head)
+    return check_attacks(bench, is_of_the_head)
 
 
 def _smuggling(bench: Bench) -> Finding:
-    return attacked(bench, lambda one: one.family == "smuggling")
+    return check_attacks(bench, lambda one: one.family == "smuggling")
 
 
 def _header_numbers(bench: Bench) -> Finding:
@@ -230,15 +244,15 @@ def _header_numbers(bench: Bench) -> Finding:
     async def ask() -> tuple[list[int], list[int]]:
         async def status(line: str) -> int:
             data = attacks.post(b'{"inputs":"a"}', line)
-            return document(await exchange(bench.target, [data]))[0]
+            return status_and_json(await exchange(bench.target, [data]))[0]
 
         return (
             [await status(f"X-Request-Timeout-Ms: {value}") for value in values],
             [await status(f"Priority: u={value}") for value in values],
         )
 
-    timeouts, priorities = together(bench, ask)
-    return Finding(
+    timeouts, priorities = run_async(bench, ask)
+    return observed(
         set(timeouts) == {400} and set(priorities) == {200},
         f"{len(values)} timeouts: {sorted(set(timeouts))};"
         f" as urgencies, which are then ignored: {sorted(set(priorities))}",
@@ -251,7 +265,7 @@ def _schema(bench: Bench) -> Finding:
         told, _ = schema.fuzz(bench.url, Path(folder), FUZZ_SECONDS, seed=1)
     bench.injections.acknowledge("schemathesis", told["test_cases"]["generated"])
     titles = [f"{one['code']} {one['title']}" for one in told["failures"]]
-    return Finding(
+    return observed(
         not titles and not told["errors"],
         f"{told['test_cases']['generated']} requests in {FUZZ_SECONDS} s (check schema makes"
         f" thousands): {titles or 'no violation'}",
@@ -260,11 +274,11 @@ def _schema(bench: Bench) -> Finding:
 
 def _mutants(bench: Bench) -> Finding:
     sent = Sent()
-    together(bench, lambda: send(bench.target, MUTANTS, 3, sent))
+    run_async(bench, lambda: send(bench.target, MUTANTS, 3, sent))
     counts = sent.bodies + sent.whole
     bench.injections.acknowledge("mutant", counts.total() + sent.closed)
     told = ", ".join(f"{status}: {count}" for status, count in sorted(counts.items()))
-    return Finding(
+    return observed(
         not sent.violations,
         f"{MUTANTS} requests (check mutations makes a million): {told}, {sent.closed} closed;"
         f" {list(itertools.islice(sent.violations, 1)) or 'none wrong'}",

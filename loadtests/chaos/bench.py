@@ -19,7 +19,7 @@ from loadtests.drivers import closedloop
 from loadtests.drivers.background_load import Load, Plan, encode
 from loadtests.drivers.history import Call, History, Vector
 from loadtests.drivers.http_client import Answer
-from loadtests.drivers.reference_answers import Asked, Computed, Reference
+from loadtests.drivers.reference_answers import Computed, Observed, Reference
 from loadtests.drivers.target import Target
 from loadtests.drivers.timer import now
 from loadtests.servers import procfs as processes
@@ -267,8 +267,8 @@ class Bench:
     def _warm_up(self) -> None:
         """Grows what grows once: threads, buffers, connections. None of it is in the history."""
         kept, self.history = self.history, History()
-        if self.real and not isinstance(self.reference, Asked):
-            self.reference = Asked(self._ask)
+        if self.real and not isinstance(self.reference, Observed):
+            self.reference = Observed(self._ask)
             requests = [encode(self.target, text, 10.0) for text in islice(self.texts(), 128)]
             drive = closedloop.drive(self.target, requests, 32, seconds=4.0)
             self.capacity = closedloop.throughput(drive, 1.0)

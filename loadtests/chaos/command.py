@@ -18,7 +18,7 @@ from loadtests.drivers.target import number_between
 from loadtests.reports.record import Record
 from loadtests.servers.launch import Variant
 
-LAUNCHER = "loadtests.chaos.launcher"
+SABOTAGE = "loadtests.chaos.sabotage"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -121,7 +121,7 @@ def variant(env: Mapping[str, str], drill: str = "", real: bool = False) -> Vari
     settings = ({} if real else dict(SIMULATED)) | dict(env)
     if not drill:
         return Variant("chaos", "service", (), settings)
-    return Variant("chaos", LAUNCHER, (drill, "--port", "{port}"), settings)
+    return Variant("chaos", SABOTAGE, (drill, "--port", "{port}"), settings)
 
 
 def passed(verdicts: Sequence[Verdict], checked: Sequence[Control]) -> bool:

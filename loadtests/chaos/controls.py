@@ -4,9 +4,10 @@ import time
 from dataclasses import dataclass
 
 from loadtests.chaos.bench import Bench
+from loadtests.chaos.faulty_service import LIES
 from loadtests.chaos.judge import Verdict, judge
-from loadtests.chaos.liar import LIES
-from loadtests.chaos.scenario import REQUESTS, Finding, Scenario
+from loadtests.chaos.scenario import REQUESTS, Scenario
+from loadtests.reports.finding import Finding, observed
 from loadtests.servers.launch import Variant
 
 # The invariant that each lie breaks; an honest service must break none.
@@ -57,7 +58,7 @@ def control(lie: str) -> Control:
     injects = {"a drill": 1} if lie == "spared" else REQUESTS
     scenario = Scenario(lie, does, "the checker names it", _lie, recovery=1.0, injects=injects)
     try:
-        bench.start(Variant(lie, "loadtests.chaos.liar", ("{port}", lie)))
+        bench.start(Variant(lie, "loadtests.chaos.faulty_service", ("{port}", lie)))
         found = Control(lie, does, CAUGHT_BY[lie], judge(bench, scenario, restore=False))
     finally:
         bench.stop()
@@ -69,4 +70,4 @@ def control(lie: str) -> Control:
 def _lie(bench: Bench) -> Finding:
     with bench.load(RATE, texts=bench.texts("lie"), timeout=0.5):
         time.sleep(SECONDS)
-    return Finding(True, str(bench.history))
+    return observed(True, str(bench.history))

@@ -5,7 +5,7 @@ import random
 from itertools import islice, pairwise
 
 from loadtests.chaos.bench import Bench
-from loadtests.chaos.spared import judged, most_extra_runs
+from loadtests.chaos.bystanders import judged, most_extra_runs
 from loadtests.chaos.worker import seeded
 from loadtests.drivers.background_load import callers
 from loadtests.reports.finding import Finding, at_most, exactly, none

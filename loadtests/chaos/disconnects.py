@@ -8,8 +8,8 @@ from itertools import islice
 
 from loadtests.chaos import resources
 from loadtests.chaos.bench import Bench
+from loadtests.chaos.bystanders import judged
 from loadtests.chaos.culprits import AT_ONCE
-from loadtests.chaos.spared import judged
 from loadtests.drivers.background_load import encode
 from loadtests.reports.finding import Finding, at_most, exactly, none
 from loadtests.servers.launch import service

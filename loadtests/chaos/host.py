@@ -9,11 +9,12 @@ from pathlib import Path
 
 from loadtests.chaos import resources
 from loadtests.chaos.bench import Bench
-from loadtests.chaos.launched import launched
-from loadtests.chaos.launcher import BLOCKED_SECONDS, DESCRIPTORS
-from loadtests.chaos.scenario import Finding, NotRunnable, Scenario
+from loadtests.chaos.exiting_service import exiting_service
+from loadtests.chaos.sabotage import BLOCKED_SECONDS, DESCRIPTORS
+from loadtests.chaos.scenario import NotRunnable, Scenario
 from loadtests.drivers.history import ms, only, p95, tell
 from loadtests.drivers.timer import now
+from loadtests.reports.finding import Finding, observed
 from loadtests.servers import procfs as processes
 
 MODEL_SECONDS = 10.0  # Of a start that fails: with the imports of a busy machine.
@@ -31,7 +32,7 @@ def _no_descriptors(bench: Bench) -> Finding:
     with bench.load(bench.capacity * 0.1) as after:
         time.sleep(1.0)
     good = share < 0.5 and held <= DESCRIPTORS and only(after.calls, 200)
-    return Finding(
+    return observed(
         good,
         f"{3 * DESCRIPTORS} connections to a process that may have {DESCRIPTORS} descriptors"
         f" ({held} in use): {share:.0%} of a core; {recovered:.2f} s after they left"
@@ -46,7 +47,7 @@ def _no_room(bench: Bench) -> Finding:
         bench.kill(bench.worker_pids()[0])  # So that there is much to write to the log.
         time.sleep(2.5)
     good = only(load.calls, 200) and bench.restarts() == before + 1
-    return Finding(good, f"every write to the log fails, a worker is killed: {tell(load.calls)}")
+    return observed(good, f"every write to the log fails, a worker is killed: {tell(load.calls)}")
 
 
 def _clock_jumps(bench: Bench) -> Finding:
@@ -59,7 +60,7 @@ def _clock_jumps(bench: Bench) -> Finding:
             time.sleep(1.2)  # The Date header is renewed once a second.
             dates.append(bench.post().headers.get("date", "")[17:22])
     moved = len(set(dates)) > 1
-    return Finding(
+    return observed(
         moved and only(load.calls, 200),
         f"Date said {', '.join(dates)}; {tell(load.calls)}, p95 {ms(p95(load.calls))}",
     )
@@ -72,7 +73,7 @@ def _no_shared_memory(bench: Bench) -> Finding:
             time.sleep(0.4)
             most = max(most, resources.read(bench.pid).shared)
     good = only(load.calls, 200) and most == 0
-    return Finding(
+    return observed(
         good,
         f"no process of the service has a file of /dev/shm open or mapped ({most} found in 5"
         f" looks under load), so a full one cannot hurt it; {tell(load.calls)}",
@@ -96,14 +97,14 @@ def _bad_starts(bench: Bench) -> Finding:
         }
         told, good = [], True
         for what, (environment, expected) in cases.items():
-            with launched({"HF_HUB_OFFLINE": "1"} | environment) as process:
+            with exiting_service({"HF_HUB_OFFLINE": "1"} | environment) as process:
                 began = now()
                 code = process.wait(60.0)
                 took = now() - began
                 good &= code == expected and took <= MODEL_SECONDS and bool(process.said())
                 bench.injections.acknowledge("bad start")
                 told.append(f"{what}: status {code} in {took:.1f} s")
-    return Finding(good, "; ".join(told))
+    return observed(good, "; ".join(told))
 
 
 def _blocked(bench: Bench) -> Finding:
@@ -113,7 +114,7 @@ def _blocked(bench: Bench) -> Finding:
         time.sleep(BLOCKED_SECONDS + 3.0)
     last = load.calls[-100:]
     good = only(load.calls, 200, 429) and only(last, 200)
-    return Finding(
+    return observed(
         good,
         f"the loop stood still for {BLOCKED_SECONDS:g} s: {tell(load.calls)}, slowest"
         f" {max(call.latency for call in load.calls):.2f} s; the last 100: p95 {ms(p95(last))}",

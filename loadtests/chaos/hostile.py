@@ -10,24 +10,24 @@ from typing import Any, TypeVar
 import uvloop
 
 from loadtests.chaos.bench import Bench
-from loadtests.chaos.scenario import Finding
 from loadtests.drivers.raw_http import Reply, exchange
 from loadtests.drivers.timer import now
 from loadtests.fuzz.attacks import Attack, everything, post
 from loadtests.fuzz.run_attacks import Result, once
+from loadtests.reports.finding import Finding, observed
 
 PARALLEL = 8
 Made = TypeVar("Made")
 
 
-def together(bench: Bench, work: Callable[[], Coroutine[Any, Any, Made]]) -> Made:
+def run_async(bench: Bench, work: Callable[[], Coroutine[Any, Any, Made]]) -> Made:
     """Runs it on an event loop of its own. None of its requests is in the history."""
     bench.raw = True
     made: Made = uvloop.run(work())
     return made
 
 
-def attacked(bench: Bench, right: Callable[[Attack], bool], repeats: int = 3) -> Finding:
+def check_attacks(bench: Bench, right: Callable[[Attack], bool], repeats: int = 3) -> Finding:
     """All attacks that are `right`, each a few times: answered as they should be, or closed."""
     chosen = [attack for attack in everything() if right(attack)]
     assert chosen, "no such attack: this is a bug"
@@ -35,36 +35,38 @@ def attacked(bench: Bench, right: Callable[[Attack], bool], repeats: int = 3) ->
     began = now()
     for attack in chosen:
         one = Result()
-        together(bench, partial(_repeat, bench, attack, one, repeats))
+        run_async(bench, partial(_repeat, bench, attack, one, repeats))
         result.answers += one.answers
         result.slowest = max(result.slowest, one.slowest)
         if one.wrong:
             wrong.append(f"{attack.name} ({_tell(one.answers)})")
     shown = f"; wrong: {', '.join(wrong)}" if wrong else ""
-    return Finding(
+    return observed(
         not wrong,
         f"{len(chosen)} kinds, {repeats} of each in {now() - began:.1f} s: {_tell(result.answers)};"
         f" slowest {result.slowest:.2f} s{shown}",
     )
 
 
-def asked(bench: Bench, bodies: Sequence[object], path: str = "/embed") -> list[tuple[int, Any]]:
+def answers_to(
+    bench: Bench, bodies: Sequence[object], path: str = "/embed"
+) -> list[tuple[int, Any]]:
     """Status and document of each body (an object is written as JSON), one after the other."""
 
     async def ask() -> list[tuple[int, Any]]:
         found = []
         for body in bodies:
             data = body if isinstance(body, bytes) else json.dumps(body).encode()
-            found.append(document(await exchange(bench.target, [post(data, path=path)])))
+            found.append(status_and_json(await exchange(bench.target, [post(data, path=path)])))
         return found
 
-    return together(bench, ask)
+    return run_async(bench, ask)
 
 
-def judged(bench: Bench, wanted: Iterable[tuple[str, object, Sequence[int]]]) -> Finding:
+def check_statuses(bench: Bench, wanted: Iterable[tuple[str, object, Sequence[int]]]) -> Finding:
     """`(name, body, right statuses)` of /embed; errors must be JSON."""
     cases = list(wanted)
-    answers = asked(bench, [body for _, body, _ in cases])
+    answers = answers_to(bench, [body for _, body, _ in cases])
     wrong = [
         f"{name}: {status}"
         for (name, _, right), (status, said) in zip(cases, answers, strict=True)
@@ -72,10 +74,10 @@ def judged(bench: Bench, wanted: Iterable[tuple[str, object, Sequence[int]]]) ->
     ]
     counts = _tell(Counter(str(status) for status, _ in answers))
     shown = f"; wrong: {', '.join(wrong)}" if wrong else ""
-    return Finding(not wrong, f"{len(cases)} requests: {counts}{shown}")
+    return observed(not wrong, f"{len(cases)} requests: {counts}{shown}")
 
 
-def document(reply: Reply) -> tuple[int, Any]:
+def status_and_json(reply: Reply) -> tuple[int, Any]:
     """Of the first answer; the document is None where it is no JSON, and the status 0 for none."""
     if not reply.statuses:
         return 0, None

@@ -88,7 +88,7 @@ def _run(bench: Bench, scenario: Scenario, budget: Budget) -> tuple[bool, str, l
     found += _counted(bench, before, budget.counted)
     if not bench.restarted:
         found += _left_over(bench, held, allowed.growth_mb, budget.settle)
-    return finding.survived, finding.observed, found
+    return bool(finding.ok), finding.what, found
 
 
 def _recovered(bench: Bench, seconds: float, speed: float, budget: Budget) -> list[Violation]:

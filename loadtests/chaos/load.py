@@ -10,10 +10,11 @@ from itertools import islice, pairwise
 
 from loadtests.chaos import mixed
 from loadtests.chaos.bench import Bench
-from loadtests.chaos.scenario import Allowed, Finding, NotRunnable, Scenario
+from loadtests.chaos.scenario import Allowed, NotRunnable, Scenario
 from loadtests.drivers.background_load import callers
 from loadtests.drivers.history import Call, between, ms, only, p95, p99, share, tell
 from loadtests.drivers.timer import now
+from loadtests.reports.finding import Finding, observed
 from loadtests.servers import procfs as processes
 
 # A short queue, so that overload shows in seconds: 64 requests are 0.32 s of work.
@@ -43,7 +44,7 @@ def _overload(bench: Bench) -> Finding:
             f"{factor:g}x: {goodput:.0f}/s answered of {bench.capacity:.0f}/s,"
             f" 429 in {ms(refused)} (p99), {late:.2%} late"
         )
-    return Finding(good, "; ".join(told))
+    return observed(good, "; ".join(told))
 
 
 def _spike(bench: Bench) -> Finding:
@@ -60,7 +61,7 @@ def _spike(bench: Bench) -> Finding:
     calm = between(base.calls, ended + 1.4)
     good = only(calm, 200) and after <= 1.5 * before + 0.02
     good &= only([*base.calls, *spike.calls], 200, 429)
-    return Finding(
+    return observed(
         good, f"p95 {ms(before)} before, {ms(after)} from 1.4 s after it; {tell(bench.history)}"
     )
 
@@ -75,7 +76,7 @@ def _idle_connections(bench: Bench) -> Finding:
         time.sleep(3.0)
     good = only([*before.calls, *during.calls], 200)
     good &= p95(during.calls) <= 1.1 * p95(before.calls) + 0.02
-    return Finding(
+    return observed(
         good,
         f"{opened.count} connections held; p95 {ms(p95(before.calls))} without,"
         f" {ms(p95(during.calls))} with them; {tell(during.calls)}",
@@ -107,14 +108,14 @@ def _callers(bench: Bench) -> Finding:
         told.append(f"{count}: {rates[-1]:.0f}/s")
     good &= all(later >= 0.95 * rate for rate, later in pairwise(rates))
     good &= rates[-1] >= 0.9 * bench.capacity
-    return Finding(good, f"{', '.join(told)}; {tell(bench.history)}")
+    return observed(good, f"{', '.join(told)}; {tell(bench.history)}")
 
 
 def _mix(bench: Bench) -> Finding:
     before = bench.restarts()
     calls = mixed.round_of(bench, MIX_SECONDS, seed=1)
     odd = mixed.unexpected(calls)
-    return Finding(
+    return observed(
         not odd,
         f"{MIX_SECONDS:g} s (--soak is for hours): {tell(calls)};"
         f" {len(odd)} unexpected ({tell(odd)}), {bench.restarts() - before} workers replaced",
@@ -136,7 +137,7 @@ def _long_and_short(bench: Bench) -> Finding:
     # A batch that runs is not interrupted: a long text's own 80 ms is what a short one may meet.
     limit = 1.5 * p95(alone.calls) + 0.080
     good = only([*alone.calls, *short.calls, *tenant.calls], 200) and p95(short.calls) <= limit
-    return Finding(
+    return observed(
         good,
         f"short p95 {ms(p95(alone.calls))} alone, {ms(p95(short.calls))} beside long texts"
         f" (limit {ms(limit)}); slowest long text {ms(max(c.latency for c in tenant.calls))}",
@@ -155,7 +156,7 @@ def _priorities(bench: Bench) -> Finding:
     _acknowledge_overload(bench, low.calls)
     limit = p95(alone.calls) + 0.080 + 0.02
     good = only(high.calls, 200) and p95(high.calls) <= limit and only(low.calls, 200, 429)
-    return Finding(
+    return observed(
         good,
         f"urgent p95 {ms(p95(alone.calls))} alone, {ms(p95(high.calls))} in the flood (limit"
         f" {ms(limit)}), {tell(high.calls)}; flood {tell(low.calls)}",
@@ -176,7 +177,7 @@ def _hog(bench: Bench) -> Finding:
     calls = [call for other in others for call in other.calls]
     _acknowledge_overload(bench, hog.calls)
     good = only(calls, 200) and share(hog.calls, 429) > 0.5
-    return Finding(good, f"the hog {tell(hog.calls)}; four others {tell(calls)}")
+    return observed(good, f"the hog {tell(hog.calls)}; four others {tell(calls)}")
 
 
 def _herd(bench: Bench) -> Finding:
@@ -185,7 +186,7 @@ def _herd(bench: Bench) -> Finding:
         bench.wait_until("all were sent", lambda: len(herd.calls) == HERD, 30.0)
     good = only(herd.calls, 200, 429)
     last = max(call.answered for call in herd.calls) - herd.calls[0].sent
-    return Finding(
+    return observed(
         good, f"{HERD} connections at once: {tell(herd.calls)}, the last in {last:.1f} s"
     )
 
@@ -208,7 +209,7 @@ def _starved(bench: Bench) -> Finding:
             hog.kill()
             hog.wait()
     good = slowest < 1.0 and only(load.calls, 200, 429, 504)
-    return Finding(
+    return observed(
         good,
         f"4 busy processes: liveness in at most {ms(slowest)}; {tell(load.calls)},"
         f" p95 {ms(p95(load.calls))}",
@@ -227,7 +228,7 @@ def _retry_storm(bench: Bench) -> Finding:
     _acknowledge_overload(bench, storm)
     good = _goodput(storm) >= 0.85 * bench.capacity
     good &= only(storm, 200, 429) and only(after.calls, 200) and grown <= REPEAT_MB
-    return Finding(
+    return observed(
         good,
         f"{len(storm) / 4:.0f} requests/s from 256 callers that never wait:"
         f" {_goodput(storm):.0f}/s answered, the HTTP process used {cores:.2f} cores;"
@@ -245,7 +246,7 @@ def _idle(bench: Bench) -> Finding:
     first = bench.post()
     taken = first.answered - first.sent
     good = share_of_core < 0.005 and first.kind == "ok" and taken <= bench.speed + 0.02
-    return Finding(
+    return observed(
         good,
         f"{share_of_core:.2%} of a core while idle for {IDLE_SECONDS:g} s; the first request took"
         f" {ms(taken)}, others {ms(bench.speed)}",

@@ -5,8 +5,8 @@ import signal
 import time
 
 from loadtests.chaos.bench import Bench
+from loadtests.chaos.bystanders import judged, patience
 from loadtests.chaos.culprits import AT_ONCE
-from loadtests.chaos.spared import judged, patience
 from loadtests.chaos.worker import busy_worker
 from loadtests.drivers.history import Call, between, p95
 from loadtests.reports.finding import Finding, at_most, exactly

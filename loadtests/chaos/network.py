@@ -11,14 +11,15 @@ from collections.abc import AsyncIterator, Iterator
 from functools import partial
 
 from loadtests.chaos.bench import Bench
-from loadtests.chaos.hostile import attacked, document, together
+from loadtests.chaos.hostile import check_attacks, run_async, status_and_json
 from loadtests.chaos.proxy import Toxics, proxy
-from loadtests.chaos.scenario import Allowed, Finding, NotRunnable, Scenario
+from loadtests.chaos.scenario import Allowed, NotRunnable, Scenario
 from loadtests.drivers.history import ms, only, p95, tell
 from loadtests.drivers.raw_http import Reply, exchange
 from loadtests.drivers.target import Target
 from loadtests.drivers.timer import now
 from loadtests.fuzz.attacks import head, post
+from loadtests.reports.finding import Finding, observed
 
 SLOW = 500  # connections at once
 DEADLINE = 10.0  # seconds for a head, and for a body
@@ -48,13 +49,13 @@ def _beside_slow_ones(bench: Bench, start: bytes, piece: bytes) -> Finding:
     with bench.load(rate) as alone:
         time.sleep(3.0)
     with bench.load(rate, seed=2) as during:
-        replies = together(bench, partial(_slow, bench, start, piece))
-    counts = Counter(document(reply)[0] for reply in replies)
+        replies = run_async(bench, partial(_slow, bench, start, piece))
+    counts = Counter(status_and_json(reply)[0] for reply in replies)
     longest = max(reply.took for reply in replies)
     good = all(reply.ended for reply in replies) and set(counts) == {408}
     good &= longest <= DEADLINE + 2.0 and only([*alone.calls, *during.calls], 200)
     good &= p95(during.calls) <= 1.1 * p95(alone.calls) + 0.02
-    return Finding(
+    return observed(
         good,
         f"{SLOW} connections: {dict(counts)}, the last ended after {longest:.1f} s; p95"
         f" {ms(p95(alone.calls))} without, {ms(p95(during.calls))} with them",
@@ -72,12 +73,12 @@ def _slow_bodies(bench: Bench) -> Finding:
     async def pipeline_unread() -> list[float]:
         return await asyncio.gather(*(_never_reads(bench.target, page) for _ in range(8)))
 
-    times = together(bench, pipeline_unread)
+    times = run_async(bench, pipeline_unread)
     bench.injections.acknowledge("unread answer", sum(took >= UNREAD for took in times))
     took = max(times)
-    return Finding(
-        sending.survived and took <= READING,
-        f"bodies a byte at a time: {sending.observed}; answers that nobody reads: given up after"
+    return observed(
+        sending.ok and took <= READING,
+        f"bodies a byte at a time: {sending.what}; answers that nobody reads: given up after"
         f" {took:.1f} s",
     )
 
@@ -127,7 +128,7 @@ def _leave_the_queue(bench: Bench) -> Finding:
             return int(bench.stats()["cancelled"] - before)
 
         bench.wait_until("clients that left to be counted", lambda: left() >= 30, 5.0)
-    return Finding(
+    return observed(
         only(load.calls, 200),
         f"{left()} of 180 withdrawn before they ran; others {tell(load.calls)}",
     )
@@ -138,17 +139,17 @@ def _leave_the_device(bench: Bench) -> Finding:
         for _ in range(20):
             _leave(bench, bench.texts("gone"), 2, stay=0.02)  # A batch takes 40 ms and more.
             time.sleep(0.05)
-    return Finding(only(load.calls, 200), f"40 clients left; others {tell(load.calls)}")
+    return observed(only(load.calls, 200), f"40 clients left; others {tell(load.calls)}")
 
 
 def _half_closed(bench: Bench) -> Finding:
     async def ask() -> list[int]:
         body = json.dumps({"inputs": bench.text()}).encode()
         replies = [exchange(bench.target, [post(body)]) for _ in range(50)]
-        return [document(reply)[0] for reply in await asyncio.gather(*replies)]
+        return [status_and_json(reply)[0] for reply in await asyncio.gather(*replies)]
 
-    statuses = Counter(together(bench, ask))
-    return Finding(set(statuses) == {200}, f"50 that said they had sent all: {dict(statuses)}")
+    statuses = Counter(run_async(bench, ask))
+    return observed(set(statuses) == {200}, f"50 that said they had sent all: {dict(statuses)}")
 
 
 def _killed_uploads(bench: Bench) -> Finding:
@@ -158,7 +159,7 @@ def _killed_uploads(bench: Bench) -> Finding:
             with bench.socket() as client:
                 client.sendall(start[: 100 + number * 40])
                 _reset(bench, client)
-    return Finding(only(load.calls, 200), f"1,000 uploads cut off; others {tell(load.calls)}")
+    return observed(only(load.calls, 200), f"1,000 uploads cut off; others {tell(load.calls)}")
 
 
 IN_PARALLEL = 10
@@ -187,11 +188,11 @@ def _bad_network(bench: Bench) -> Finding:
 
     told, good = [], True
     for name, (toxics, right) in NETWORKS.items():
-        replies = together(bench, partial(through, toxics))
-        statuses = {document(reply)[0] for reply in replies}
+        replies = run_async(bench, partial(through, toxics))
+        statuses = {status_and_json(reply)[0] for reply in replies}
         good &= statuses <= right and all(reply.ended for reply in replies)
         told.append(f"{name}: {sorted(statuses)} in {max(r.took for r in replies):.1f} s")
-    return Finding(good, "; ".join(told))
+    return observed(good, "; ".join(told))
 
 
 def _pipelined(bench: Bench) -> Finding:
@@ -204,7 +205,7 @@ def _pipelined(bench: Bench) -> Finding:
     async def ask() -> Reply:
         return await exchange(bench.target, [train], seconds=30)
 
-    reply = together(bench, ask)
+    reply = run_async(bench, ask)
     ids = [
         int(line.partition(b": n")[2])
         for line in reply.data.split(b"\r\n")
@@ -214,7 +215,7 @@ def _pipelined(bench: Bench) -> Finding:
         with bench.socket() as client:
             client.sendall(train)
             _reset(bench, client)
-    return Finding(
+    return observed(
         reply.statuses == [200] * 100 and ids == list(range(100)),
         f"100 on one connection: {dict(Counter(reply.statuses))}, in order:"
         f" {ids == sorted(ids)}; then 20 more trains whose senders left at once",
@@ -231,9 +232,9 @@ def _expects(bench: Bench) -> Finding:
         ]
         return await asyncio.gather(*sent)
 
-    waited, refused = together(bench, ask)
+    waited, refused = run_async(bench, ask)
     continued = waited.data.startswith(b"HTTP/1.1 100 ")
-    return Finding(
+    return observed(
         continued and waited.statuses == [408] and refused.statuses == [417],
         f"told to go on: {continued}, and never did: {waited.statuses} after {waited.took:.1f} s;"
         f" another expectation: {refused.statuses}",
@@ -242,13 +243,13 @@ def _expects(bench: Bench) -> Finding:
 
 def _scanned(bench: Bench) -> Finding:
     before = bench.server.log.stat().st_size
-    found = attacked(bench, lambda one: one.name in ("TLS", "binary", "HTTP/0.9"), repeats=100)
+    found = check_attacks(bench, lambda one: one.name in ("TLS", "binary", "HTTP/0.9"), repeats=100)
     for _ in range(500):
         bench.socket().close()
     written = bench.server.log.stat().st_size - before
-    return Finding(
-        found.survived and written < 20_000,
-        f"{found.observed}; 500 connections opened and closed; {written} bytes of log",
+    return observed(
+        found.ok and written < 20_000,
+        f"{found.what}; 500 connections opened and closed; {written} bytes of log",
     )
 
 

@@ -4,16 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from loadtests.chaos.bench import Bench
+from loadtests.reports.finding import Finding
 
 REQUESTS: Mapping[str, int] = {"request": 1}  # Where what is sent is the fault.
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """`observed` is one line for the table, numbers in it."""
-
-    survived: bool
-    observed: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +39,7 @@ class Scenario:
     real: bool = False  # Makes sense on the real model too.
     injects: Mapping[str, int] = field(default_factory=lambda: REQUESTS)  # At least so often each.
     timed: bool = False  # The verdict hangs on the machine's speed: not for CI.
-    drill: str = ""  # What launcher.py does to the service's process before it starts.
+    drill: str = ""  # What sabotage.py does to the service's process before it starts.
 
 
 class NotHere(Exception):

@@ -5,10 +5,11 @@ import time
 from collections.abc import Callable
 
 from loadtests.chaos.bench import Bench
-from loadtests.chaos.launched import launched
-from loadtests.chaos.scenario import Allowed, Finding, NotRunnable, Scenario
+from loadtests.chaos.exiting_service import exiting_service
+from loadtests.chaos.scenario import Allowed, NotRunnable, Scenario
 from loadtests.drivers.history import between, only, tell
 from loadtests.drivers.timer import now
+from loadtests.reports.finding import Finding, observed
 from loadtests.servers import procfs as processes
 
 DRAIN_DELAY = {"BATCHER_DRAIN_DELAY_MS": "1000"}
@@ -32,7 +33,7 @@ def _drained(bench: Bench) -> Finding:
     # What comes when the door is shut is refused by the kernel, or told so; nothing is cut off.
     polite = all(call.outcome in ("200", "503", "refused") for call in late)
     good = only(kept, 200) and polite and code == 0 and _all_gone(bench, tree)
-    return Finding(
+    return observed(
         good,
         f"ready said no after {unready * 1e3:.0f} ms; sent before the door shut {tell(kept)}; after"
         f" it {tell(late)}; status {code} after {ended - signalled:.2f} s; {len(_left(tree))}"
@@ -50,7 +51,7 @@ def _too_long(bench: Bench) -> Finding:
         code = bench.server.process.wait(15.0)
         took = now() - began
     good = only(load.calls, 503, 504) and took <= 4.0 and _all_gone(bench, tree)
-    return Finding(
+    return observed(
         good,
         f"the request: {tell(load.calls)}; status {code} after {took:.2f} s with 1.2 s of grace;"
         f" {len(_left(tree))} processes left",
@@ -84,7 +85,7 @@ def _impatient(bench: Bench) -> Finding:
     call = bench.post()
     good &= call.kind == "ok"
     told.append(f"SIGTERM to the worker alone: the next request {call.outcome}")
-    with launched(dict(bench.variant.settings)) as process:
+    with exiting_service(dict(bench.variant.settings)) as process:
         time.sleep(0.4)  # While it imports or starts its worker.
         process.send_signal(signal.SIGTERM)
         began = now()
@@ -92,7 +93,7 @@ def _impatient(bench: Bench) -> Finding:
         # Python itself has the signal until the service's own handler is there.
         good &= code in (0, -signal.SIGTERM)
         told.append(f"SIGTERM while it starts: status {code} in {now() - began:.1f} s")
-    return Finding(good, "; ".join(told))
+    return observed(good, "; ".join(told))
 
 
 def _parent_killed(bench: Bench) -> Finding:
@@ -102,7 +103,7 @@ def _parent_killed(bench: Bench) -> Finding:
         bench.kill(bench.pid)
         bench.server.process.wait(5.0)
         gone = bench.wait_until("the workers to end", _nobody(tree), 5.0)
-    return Finding(
+    return observed(
         gone <= 2.0,
         f"{len(tree) - 1} children gone {gone:.2f} s after their parent; {tell(load.calls)}",
     )

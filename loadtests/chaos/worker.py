@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 from loadtests.chaos.bench import Bench
 from loadtests.chaos.runners import MESSAGES, RESULTS, SLOW_SECONDS
-from loadtests.chaos.scenario import Allowed, Finding, NotRunnable, Scenario
+from loadtests.chaos.scenario import Allowed, NotRunnable, Scenario
 from loadtests.drivers.history import Call, ms, only, p95, share, tell
 from loadtests.drivers.timer import now
+from loadtests.reports.finding import Finding, observed
 
 TWO = {"BATCHER_REPLICAS": "2"}
 QUICK_WATCH = {"BATCHER_HANG_AFTER_MS": "1000"}
@@ -55,7 +56,7 @@ def _killed_idle(bench: Bench) -> Finding:
     bench.kill(bench.worker_pids()[0])
     first = bench.post()
     good = first.kind == "ok" or (first.status == 503 and "retry-after" in first.headers)
-    return Finding(
+    return observed(
         good and bench.restarts() == before + 1,
         f"the next request: {first.outcome} after {first.latency:.2f} s;"
         f" {bench.restarts() - before} restart",
@@ -70,7 +71,7 @@ def _killed_busy(bench: Bench) -> Finding:
             bench.kill(busy_worker(bench))
         time.sleep(2.0)
     slowest = max(call.latency for call in load.calls)
-    return Finding(
+    return observed(
         only(load.calls, 200) and bench.restarts() == before + 2,
         f"killed twice with a batch aboard: {tell(load.calls)}, the slowest {slowest:.2f} s",
     )
@@ -84,7 +85,7 @@ def _killed_again_and_again(bench: Bench) -> Finding:
             if pid := bench.worker_pids()[0]:
                 bench.kill(pid)
                 kills += 1
-    return Finding(
+    return observed(
         only(load.calls, 200, 503) and share(load.calls, 200) > 0.8,
         f"{kills} kills in 16 s: {tell(load.calls)}",
     )
@@ -104,7 +105,7 @@ def _poison(bench: Bench) -> Finding:
     good &= again.status == 500 and again.latency < 0.5 and bench.restarts() - before == crashes
     document = culprit.document
     code = document.get("code") if isinstance(document, dict) else None
-    return Finding(
+    return observed(
         good,
         f"culprit {culprit.outcome} ({code}) after {crashes} crashes; sent again {again.outcome} in"
         f" {ms(again.latency)}, {bench.restarts() - before - crashes} further crashes;"
@@ -120,7 +121,7 @@ def _stopped(bench: Bench) -> Finding:
         took = bench.wait_until("restart", lambda: bench.restarts() > before, 10.0)
         time.sleep(2.0)
     reasons = [dict(replica["restarts"]) for replica in bench.stats()["replicas"]]
-    return Finding(
+    return observed(
         only(load.calls, 200) and took <= WATCH_SECONDS + 1.5,
         f"noticed in {took:.2f} s ({reasons}); {tell(load.calls)}, slowest"
         f" {max(call.latency for call in load.calls):.2f} s",
@@ -146,7 +147,7 @@ def _continued(bench: Bench) -> Finding:
         except ProcessLookupError:
             gone = True
         time.sleep(1.5)
-    return Finding(
+    return observed(
         only(load.calls, 200) and spared,
         f"continued in time: {'not ' if spared else ''}replaced; continued when declared dead: it"
         f" {'was gone' if gone else 'was there'}; {tell(load.calls)}",
@@ -162,7 +163,7 @@ def _slower(bench: Bench) -> Finding:
         time.sleep(5.0)
     last = [call for call in load.calls if call.scheduled > ended + 3.0]
     good = only(load.calls, 200, 429, 503, 504) and only(last, 200)
-    return Finding(
+    return observed(
         good,
         f"ten times slower for {SLOW_SECONDS:g} s: {tell(load.calls)}; from 3 s after it"
         f" {tell(last)}, p95 {ms(p95(last))}",
@@ -177,7 +178,7 @@ def _out_of_memory(bench: Bench) -> Finding:
     splits = bench.metrics().get("batcher_batches_total", reason="split")
     bench.injections.acknowledge("oom", int(splits))  # Of which the service saw the effect.
     good = only(load.calls, 200) and never.status == 500 and bench.restarts() == before
-    return Finding(
+    return observed(
         good,
         f"too big a batch: {tell(load.calls)}; one that never fits: {never.outcome};"
         f" {splits:g} runs of parts, {bench.restarts() - before} restarts",
@@ -191,7 +192,7 @@ def _sticky(bench: Bench) -> Finding:
         culprit = bench.post(bench.text("fault:sticky"))
         time.sleep(3.0)
     good = culprit.status == 500 and only(load.calls, 200) and bench.restarts() > before
-    return Finding(
+    return observed(
         good,
         f"culprit {culprit.outcome}; neighbours {tell(load.calls)};"
         f" {bench.restarts() - before} restarts",
@@ -205,7 +206,7 @@ def _raises(bench: Bench) -> Finding:
     culprits, others = _split(load.calls)
     bench.injections.acknowledge("raise", sum(call.status == 500 for call in culprits))
     good = only(culprits, 500) and only(others, 200) and bench.restarts() == before
-    return Finding(
+    return observed(
         good,
         f"culprits {tell(culprits)}; others {tell(others)}; {bench.restarts() - before} restarts",
     )
@@ -219,7 +220,7 @@ def _lies(bench: Bench) -> Finding:
             # With nobody else aboard a broken frame may be retried alone, and still be broken.
             good &= call.status == 500
             told.append(f"{drill}: {call.outcome}")
-    return Finding(good and only(load.calls, 200), f"{', '.join(told)}; others {tell(load.calls)}")
+    return observed(good and only(load.calls, 200), f"{', '.join(told)}; others {tell(load.calls)}")
 
 
 def _cannot_start(bench: Bench) -> Finding:
@@ -246,7 +247,7 @@ def _cannot_start(bench: Bench) -> Finding:
         good = fast.status == 503 and fast.latency < 0.2 and status == 503 and live == 200
         good &= b"reason" in body and all(call.status in (503, 504) for call in refused)
     back = bench.wait_until("ready again", bench.is_ready, 35.0)
-    return Finding(good, f"{told[0]}; ready {back:.1f} s after the cause was gone")
+    return observed(good, f"{told[0]}; ready {back:.1f} s after the cause was gone")
 
 
 def _all_dead(bench: Bench) -> Finding:
@@ -256,7 +257,7 @@ def _all_dead(bench: Bench) -> Finding:
             bench.kill(pid)
         time.sleep(4.0)
     slowest = max(call.latency for call in load.calls)
-    return Finding(
+    return observed(
         only(load.calls, 200, 429, 503) and share(load.calls, 200) > 0.8,
         f"{tell(load.calls)}, slowest {slowest:.2f} s",
     )
@@ -271,7 +272,7 @@ def _flapping(bench: Bench) -> Finding:
                 with contextlib.suppress(ProcessLookupError):  # It has died of the kill before.
                     bench.kill(pid)
                     kills += 1
-    return Finding(
+    return observed(
         only(load.calls, 200),
         f"worker 0 killed {kills} times in 7 s: {tell(load.calls)}, p95 {ms(p95(load.calls))}",
     )
@@ -285,7 +286,7 @@ def _thread_dies(bench: Bench) -> Finding:
         code = bench.server.process.wait(10.0)
         took = now() - began
     good = code == 70 and took <= 3.0
-    return Finding(
+    return observed(
         good, f"the service ended with status {code} in {took:.2f} s; {tell(load.calls)}"
     )
 
@@ -296,7 +297,7 @@ def _twice(bench: Bench) -> Finding:
         time.sleep(0.5)
         bench.post(bench.text("fault:twice"))
         time.sleep(4.0)
-    return Finding(
+    return observed(
         only(load.calls, 200) and bench.restarts() == before,
         f"every reply of 3 s came twice: {tell(load.calls)}; {bench.restarts() - before} restarts",
     )

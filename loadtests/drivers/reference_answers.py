@@ -45,7 +45,7 @@ class Computed:
             yield f"{about} number {number} of this run"
 
 
-class Asked:
+class Observed:
     """Of a real model, by asking for each text alone."""
 
     tolerance = 1e-3

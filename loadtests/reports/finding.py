@@ -1,5 +1,6 @@
 """One measured figure beside its ideal and its bound."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -10,7 +11,7 @@ class Finding:
     """`need` is the bound in words; `ok` is None for a figure that is reported, not judged."""
 
     what: str
-    measured: float
+    measured: float = math.nan  # NaN: what was found is in words, in `what`.
     unit: str = ""
     ideal: float | None = None
     need: str = ""
@@ -27,6 +28,11 @@ class Measured:
 
     findings: Sequence[Finding]
     notes: str = ""
+
+
+def observed(ok: bool | None, what: str) -> Finding:
+    """A verdict on what was seen, in words with the numbers in them."""
+    return Finding(what, ok=bool(ok))
 
 
 def none(what: str, count: int) -> Finding:

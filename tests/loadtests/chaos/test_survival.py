@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from loadtests.chaos import spared, survival
+from loadtests.chaos import bystanders, survival
 from loadtests.drivers.history import Call
 from loadtests.drivers.reference_answers import Computed
 from loadtests.reports.finding import at_most, exactly, holds, none
@@ -21,12 +21,12 @@ def call(text: str, status: int = 200, of: str | None = None, outcomes: int = 1)
 
 
 def test_one_culprit_costs_two_runs_for_each_halving():
-    assert [spared.most_extra_runs(size) for size in (1, 2, 4, 32, 33)] == [0, 2, 4, 10, 12]
+    assert [bystanders.most_extra_runs(size) for size in (1, 2, 4, 32, 33)] == [0, 2, 4, 10, 12]
 
 
 def test_batch_hangs_after_ten_times_its_prediction_or_the_floor():
-    assert spared.patience(0.05, 1.0) == 1.0
-    assert spared.patience(0.2, 1.0) == 2.0
+    assert bystanders.patience(0.05, 1.0) == 1.0
+    assert bystanders.patience(0.2, 1.0) == 2.0
 
 
 def test_bounds_are_inclusive():
@@ -39,7 +39,7 @@ def test_bounds_are_inclusive():
 
 def test_culprits_fail_and_mates_do_not():
     calls = [call("one"), call("two"), call("fault:raise 1", 500)]
-    found = spared.verdicts("x", calls, REFERENCE, culprit=500)
+    found = bystanders.verdicts("x", calls, REFERENCE, culprit=500)
     assert holds(found)
     counts = {each.what: each.measured for each in found}
     assert (counts["x: good requests"], counts["x: culprits"]) == (2, 1)
@@ -55,7 +55,7 @@ def test_culprits_fail_and_mates_do_not():
     ],
 )
 def test_each_way_to_suffer_is_missed_by_its_own_line(broken: Call, missed: str):
-    found = spared.verdicts("x", [call("good"), broken], REFERENCE, culprit=500)
+    found = bystanders.verdicts("x", [call("good"), broken], REFERENCE, culprit=500)
     assert [each.what for each in found if each.ok is False] == [missed]
 
 

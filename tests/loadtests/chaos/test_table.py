@@ -7,10 +7,10 @@ import pytest
 from loadtests.chaos import controls
 from loadtests.chaos.bench import Bench, ServiceDied
 from loadtests.chaos.command import choose, passed
+from loadtests.chaos.faulty_service import LIES
 from loadtests.chaos.judge import Verdict
-from loadtests.chaos.launcher import DRILLS
-from loadtests.chaos.liar import LIES
 from loadtests.chaos.report import summary
+from loadtests.chaos.sabotage import DRILLS
 from loadtests.chaos.scenario import NotRunnable, Scenario
 from loadtests.chaos.table import TABLE
 from loadtests.servers.launch import Variant
@@ -80,7 +80,9 @@ def test_one_failure_fails_the_run() -> None:
 
 def test_a_service_that_ended_is_told_from_one_that_is_slow() -> None:
     with contextlib.closing(_Closing(Bench())) as closing:
-        closing.bench.start(Variant("honest", "loadtests.chaos.liar", ("{port}", "honest")))
+        closing.bench.start(
+            Variant("honest", "loadtests.chaos.faulty_service", ("{port}", "honest"))
+        )
         closing.bench.server.process.kill()
         closing.bench.server.process.wait()
         with pytest.raises(ServiceDied):

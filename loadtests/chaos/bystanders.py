@@ -1,4 +1,4 @@
-"""Who was spared: verdicts on the requests of one injected fault. Pure but for `judged`."""
+"""The bystanders of one injected fault: verdicts on all requests. Pure but for `judged`."""
 
 from collections.abc import Iterable, Sequence
 from math import ceil, log2

@@ -1,6 +1,7 @@
 """A small service that answers rightly until it is asked to lie: does the checker notice?
 
-`python -m loadtests.chaos.liar PORT LIE`. Requests whose text begins with `lie` set the lie off.
+`python -m loadtests.chaos.faulty_service PORT LIE`. A request whose text begins with `lie` sets the
+lie off.
 """
 
 import asyncio
@@ -34,7 +35,7 @@ EVERY = 20
 EMBED = "/embed"
 
 
-class Liar:
+class FaultyService:
     def __init__(self, lie: str) -> None:
         self._lie = lie
         self._lied = 0  # Requests that asked for it.
@@ -124,7 +125,7 @@ class Liar:
 
 
 async def main(port: int, lie: str) -> None:
-    server = await asyncio.start_server(Liar(lie).serve, "127.0.0.1", port)
+    server = await asyncio.start_server(FaultyService(lie).serve, "127.0.0.1", port)
     async with server:
         await server.serve_forever()
 

@@ -1,4 +1,4 @@
-"""The service, sabotaged from inside its own process: `... launcher DRILL [flags of the service]`.
+"""The service, sabotaged from inside its own process: `... sabotage DRILL [flags of the service]`.
 
 A drill is for faults that cannot be injected from outside: a thread that dies, a loop that blocks,
 a process without descriptors, a disk without room.

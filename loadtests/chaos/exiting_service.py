@@ -13,7 +13,7 @@ from loadtests.servers import procfs as processes
 from loadtests.servers.launch import ROOT
 
 
-class Ending(subprocess.Popen[bytes]):
+class ExitingService(subprocess.Popen[bytes]):
     """A process with its output in a file, so that nobody has to read along."""
 
     log: Path
@@ -25,14 +25,14 @@ class Ending(subprocess.Popen[bytes]):
 
 
 @contextlib.contextmanager
-def launched(settings: Mapping[str, str], *arguments: str) -> Iterator[Ending]:
+def exiting_service(settings: Mapping[str, str], *arguments: str) -> Iterator[ExitingService]:
     """`python -m service` with these settings and flags; killed at the end of the block."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("BATCHER_")}
     environment = inherited | {"PYTHONPATH": str(ROOT), "BATCHER_PORT": "0"} | dict(settings)
     with tempfile.TemporaryDirectory(prefix="loadtests-") as folder:
         log = Path(folder, "log")
         with log.open("wb") as output:
-            process = Ending(
+            process = ExitingService(
                 [sys.executable, "-m", "service", *arguments],
                 env=environment,
                 cwd=ROOT,
