@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from service.errors import WrongTask
 from service.repository.spec import EncoderSpec, ModelNotSupported
@@ -16,9 +16,6 @@ from service.tasks.custom import Predict
 from service.tasks.embed import Embed
 from service.tasks.protocol import DEFAULT_OPTIONS, ModelInput, Task
 from service.tasks.text_inputs import TextPreprocessor
-
-Normalization = Literal["model", "service", "never"]
-"""What brings vectors to length 1: the model itself, the service on request, or nothing."""
 
 AnyTask = Task[Any, Any]
 SomeTask = TypeVar("SomeTask", bound=AnyTask)
@@ -36,7 +33,7 @@ class TaskEntry:
 
 TASKS: Mapping[str, TaskEntry] = {
     "embed": TaskEntry(
-        lambda spec, text: Embed(text),
+        lambda spec, text: Embed(text, "model" if spec.normalize else "service"),
         "does not answer vectors",
         "POST /v1/embeddings or POST /embed",
     ),
@@ -58,12 +55,12 @@ class ServedModel:
     name: str
     created: int  # Unix seconds
     tasks: Mapping[str, AnyTask]
-    normalization: Normalization = "never"
     dimension: int | None = None  # None: the user's own runner knows
     max_length: int | None = None  # tokens
     pooling: str | None = None
     is_own: bool = False  # a runner of the user's own
-    is_undecided: bool = False  # it has tasks that only a class may have: see decided()
+    # More tasks, if that runner is a class: what it is its worker knows, see decided().
+    if_class: Mapping[str, AnyTask] = field(default_factory=dict)
     aliases: frozenset[str] = field(init=False)  # any of these in a request means this model
 
     def __post_init__(self) -> None:
@@ -78,9 +75,9 @@ class ServedModel:
         raise WrongTask(wrong_task(kind.name, self.tasks))
 
     def decided(self, is_function: bool) -> ServedModel:
-        """Once the runner is up, which tells: a plain function is for POST /v1/predict alone."""
-        tasks = {"predict": self.tasks["predict"]} if is_function else self.tasks
-        return replace(self, tasks=tasks, is_undecided=False)
+        """Once its worker has told. A plain function is for POST /v1/predict alone."""
+        more = {} if is_function else self.if_class
+        return replace(self, tasks={**self.tasks, **more}, if_class={})
 
     def canary(self) -> ModelInput:
         """What a replica is to run that has run nothing for long."""
@@ -99,7 +96,6 @@ def text_model(
         name,
         created,
         {spec.task: TASKS[spec.task].make(spec, preprocessor)},
-        "model" if spec.normalize else "service",
         spec.dimension,
         spec.max_length,
         spec.pooling,
@@ -113,13 +109,12 @@ def simulated_model(name: str, preprocessor: TextPreprocessor, created: int) -> 
 def own_model(name: str, task: str, preprocessor: TextPreprocessor, created: int) -> ServedModel:
     """A runner of the user's own. `task` as in BATCHER_TASK; auto: JSON in and out, and vectors as
     well where it is a class that answers some."""
-    tasks: dict[str, AnyTask] = {"predict": Predict()}
-    if task == "auto":
-        tasks["embed"] = Embed(preprocessor, no_vectors=wrong_task("embed", ["predict"]))
-    elif task == "embed":
-        tasks = {"embed": Embed(preprocessor)}
-    elif task != "predict":
+    if task == "embed":
+        return ServedModel(name, created, {"embed": Embed(preprocessor)}, is_own=True)
+    if task not in ("auto", "predict"):
         raise ModelNotSupported(
             f"BATCHER_TASK={task}: a runner of your own may be for predict, embed, or both (auto)"
         )
-    return ServedModel(name, created, tasks, is_own=True, is_undecided=task == "auto")
+    embed = Embed(preprocessor, no_vectors=wrong_task("embed", ["predict"]))
+    if_class = {"embed": embed} if task == "auto" else {}
+    return ServedModel(name, created, {"predict": Predict()}, is_own=True, if_class=if_class)

@@ -8,11 +8,11 @@ from typing import TypeVar
 
 from batcher import Client, NotReady
 from batcher.clock import Clock, MonotonicClock
-from service.catalog import ServedModel
+from service.catalog import ServedModel, SomeTask
 from service.errors import Header
 from service.http.body import BodyReader
 from service.http.exchange import Exchange
-from service.http.headers import ServerTiming, priority_of, timeout
+from service.http.headers import ServerTiming, asked_for
 from service.inference.offload import OffloadPool
 from service.inference.pipeline import Pipeline, Results
 from service.observability.gpu_readings import Telemetry
@@ -72,14 +72,22 @@ class AppState:
             raise NotReady("the model is being loaded", retry_after=1.0)
         return self.served
 
-    async def decide(self) -> None:
-        """Asks what a runner of the user's own is for; a no-op while no replica is up."""
-        replicas = (await self.client.snapshot()).replicas
-        up = next((replica for replica in replicas if replica.up), None)
-        if up is not None:
-            self.served = self.model().decided(
-                is_function=up.info.details.get("is_function") is True
-            )
+    def find(self, kind: type[SomeTask]) -> SomeTask | None:
+        """The task of that kind, if the model is known to have one; else see ask_for()."""
+        served = self.served
+        found = served.tasks.get(kind.name) if served is not None else None
+        return found if isinstance(found, kind) else None
+
+    async def ask_for(self, kind: type[SomeTask]) -> SomeTask:
+        """Raises NotReady, WrongTask. The worker of a user's own runner is asked what it is."""
+        if self.model().if_class:
+            replicas = (await self.client.snapshot()).replicas
+            up = next((replica for replica in replicas if replica.up), None)
+            if up is None:
+                raise NotReady("the model is being loaded", retry_after=1.0)
+            is_function = up.info.details.get("is_function") is True
+            self.served = self.model().decided(is_function)
+        return self.model().task(kind)
 
     async def dimension(self) -> int | None:
         """Of the vectors; None until it is known. A user's own runner tells it when it is up."""
@@ -99,15 +107,15 @@ class AppState:
     ) -> Results[Result]:
         """Pipeline.run() for an HTTP request. `priority`: the body's; None: the header's."""
         exchange.enter("waiting")
-        headers = exchange.headers
+        timeout, header_priority = asked_for(exchange.headers, self.request_timeout)
         results = await self.pipeline.run(
             task,
             inputs,
             started=exchange.started,
-            timeout=timeout(headers, self.request_timeout),
+            timeout=timeout,
             field=field,
             options=options,
-            priority=priority_of(headers) if priority is None else priority,
+            priority=header_priority if priority is None else priority,
             caller=exchange.caller,
         )
         exchange.enter("other")

@@ -62,11 +62,9 @@ ERRORS = ErrorFormat(envelope)
 
 async def embeddings(state: AppState, exchange: Exchange) -> None:
     body = fields(EmbeddingsBody, await state.bodies.read(exchange))
-    if state.model().is_undecided:
-        await state.decide()
     served = state.model()
     check_model(served, body.model)
-    task = served.task(Embed)
+    task = state.find(Embed) or await state.ask_for(Embed)
     check_dimensions(body.dimensions, served.dimension)
     inputs = parse(body.input, "input", state.input_limit)
     options = Options(body.truncate)

@@ -114,7 +114,7 @@ def describe(
         (route, protocol)
         for protocol in protocols
         for route in protocol.routes
-        if served is None or route.task is None or route.task in served.tasks
+        if served is None or route.task is None or route.task in {*served.tasks, *served.if_class}
     ]
     bodies = {route.body for route, _ in routes if route.body is not None}
     documented: list[type[BaseModel]] = [*bodies, *schemas.Shape.__subclasses__()]

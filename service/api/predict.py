@@ -48,7 +48,7 @@ async def predict(state: AppState, exchange: Exchange) -> None:
     served = state.model()
     if body.model is not None:
         openai.check_model(served, body.model)
-    task = served.task(Predict)
+    task = state.find(Predict) or await state.ask_for(Predict)
     if not body.inputs:
         raise InputError("is empty; at least one is needed", field="inputs", kind="empty")
     check_count(len(body.inputs), "inputs", state.input_limit)

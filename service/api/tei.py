@@ -82,22 +82,20 @@ _PLAIN = EmbedBody.model_validate({"inputs": None})
 
 async def embed(state: AppState, exchange: Exchange) -> None:
     body = await state.bodies.read(exchange)
-    if state.model().is_undecided:
-        await state.decide()
     text = body.get("inputs")
     if type(text) is str and len(body) == 1:  # the commonest body needs no checking
         options, given = _PLAIN, DEFAULT_OPTIONS
         inputs: list[TextInput] = [text]
-        task = state.model().task(Embed)
+        task = state.find(Embed) or await state.ask_for(Embed)
     else:
         options = fields(EmbedBody, body)
         given = Options(options.truncate is not False)
-        task = state.model().task(Embed)
-        _check_options(state.model(), options)
+        task = state.find(Embed) or await state.ask_for(Embed)
+        _check_options(state.model(), task, options)
         inputs = parse(options.inputs, "inputs", state.input_limit)
     results = await state.run(exchange, task, inputs, "inputs", given, options.priority)
     vectors = shorten(results.values, options.dimensions)
-    if options.normalize and state.model().normalization == "service":
+    if options.normalize and task.normalization == "service":
         vectors = scale(vectors)
     if len(vectors) * len(vectors[0]) > LARGE:
         answer = await write_large(vectors, _alone)
@@ -124,7 +122,7 @@ class ClassifyBody(BaseModel):
 
 async def predict(state: AppState, exchange: Exchange) -> None:
     body = fields(ClassifyBody, await state.bodies.read(exchange))
-    task = state.model().task(Classify)
+    task = state.find(Classify) or await state.ask_for(Classify)
     _check_direction(body.truncation_direction)
     inputs, is_batch = classify.parse(body.inputs, "inputs", state.input_limit)
     options = Options(body.truncate is not False)
@@ -135,12 +133,12 @@ async def predict(state: AppState, exchange: Exchange) -> None:
     await exchange.answer(answer, state.timing(exchange, results))
 
 
-def _check_options(served: ServedModel, body: EmbedBody) -> None:
+def _check_options(served: ServedModel, task: Embed, body: EmbedBody) -> None:
     check_dimensions(body.dimensions, served.dimension)
     if body.prompt_name is not None:
         raise Problem(422, "prompt_name: there are no named prompts here", param="prompt_name")
     _check_direction(body.truncation_direction)
-    if not body.normalize and served.normalization == "model":
+    if not body.normalize and task.normalization == "model":
         raise Problem(
             422, "normalize: this model's vectors always have length 1", param="normalize"
         )

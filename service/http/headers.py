@@ -25,6 +25,11 @@ _URGENCIES = {b"%d" % urgency: urgency for urgency in range(8)}
 Headers = Mapping[bytes, bytes]
 
 
+def asked_for(headers: Headers, default_timeout: float) -> tuple[float, int]:
+    """The timeout in seconds, and the priority. Raises Problem 400."""
+    return timeout(headers, default_timeout), priority_of(headers)
+
+
 def timeout(headers: Headers, default: float) -> float:
     """Seconds: the shortest that any header names, else the default. Raises Problem 400."""
     own = headers.get(b"x-request-timeout-ms")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import orjson
@@ -13,26 +13,40 @@ from numpy.typing import NDArray
 from batcher import RunnerFailed
 from service.errors import InputError, WrongTask
 from service.tasks.protocol import ModelInput, Options
-from service.tasks.text_inputs import TextInput, TextPreprocessor, are_heavy, prepare
+from service.tasks.text_inputs import TextInput, TextPreprocessor, are_heavy, prepare_ids
 
 Vector = NDArray[np.float32]
 
 LARGE = 16_384  # numbers; writing that many as text takes about half a millisecond
 
 
+Normalization = Literal["model", "service", "never"]
+"""What brings vectors to length 1: the model itself, the service on request, or nothing."""
+
+
 class Embed:
     name: ClassVar[str] = "embed"
 
-    def __init__(self, preprocessor: TextPreprocessor, no_vectors: str | None = None) -> None:
+    def __init__(
+        self,
+        preprocessor: TextPreprocessor,
+        normalization: Normalization = "never",
+        no_vectors: str | None = None,
+    ) -> None:
         """`no_vectors`: of a runner of the user's own, which may be for something else: what its
         callers are told where it answers no vector."""
         self.preprocessor = preprocessor
+        self.normalization = normalization
         self._no_vectors = no_vectors
 
     def preprocess(self, one: TextInput, options: Options) -> ModelInput:
-        return prepare(self.preprocessor, one, options)
+        if isinstance(one, str):
+            return self.preprocessor.prepare(one, truncate=options.truncate)
+        return prepare_ids(self.preprocessor, one, options)
 
     def is_heavy(self, inputs: Sequence[TextInput]) -> bool:
+        if len(inputs) == 1 and isinstance(inputs[0], str):
+            return len(inputs[0]) > self.preprocessor.long_text
         return are_heavy(self.preprocessor, inputs)
 
     def result(self, value: object) -> Vector:

@@ -16,6 +16,8 @@ SIMULATED_MAX_LENGTH = 8192
 class SimulatedTokenizer:
     """The simulated accelerator's: a word is a token, and ids are words of digits."""
 
+    long_text = LONG_WORDS
+
     def __init__(self, max_length: int = SIMULATED_MAX_LENGTH) -> None:
         self.max_length = max_length
         self.vocab_size = SIMULATED_VOCAB
@@ -35,14 +37,12 @@ class SimulatedTokenizer:
             raise TextTooLong(len(ids), self.max_length)
         return self.prepare(" ".join(map(str, ids[: self.max_length])), truncate=truncate)
 
-    def is_long(self, text: str) -> bool:
-        return len(text) > LONG_WORDS
-
 
 class TextPassthrough:
     """A user's own runner's: it is given every text as it came, of any length."""
 
     max_length: int | None = None
+    long_text = LONG_WORDS
 
     def prepare(self, text: str, *, truncate: bool) -> ModelInput:
         """Never cut: only the runner knows its limit, if it has one."""
@@ -52,6 +52,3 @@ class TextPassthrough:
     def prepare_ids(self, ids: Sequence[int], *, truncate: bool) -> ModelInput:
         """Raises IdsNotTaken: there is no tokenizer here that they could be of."""
         raise IdsNotTaken
-
-    def is_long(self, text: str) -> bool:
-        return len(text) > LONG_WORDS

@@ -28,6 +28,8 @@ SPARE_TOKENS = 8
 class TextTokenizer:
     """The model's own fast tokenizer, as it is: padding and truncation stored with it are off."""
 
+    long_text = LONG_TEXT
+
     def __init__(self, tokenizer: Tokenizer, spec: EncoderSpec) -> None:
         self.max_length = spec.max_length
         self.vocab_size = spec.vocab_size
@@ -92,9 +94,6 @@ class TextTokenizer:
         array = self.validate_ids(ids, truncate=truncate)
         return ModelInput(array, len(array))
 
-    def is_long(self, text: str) -> bool:
-        return len(text) > LONG_TEXT
-
     def encode(self, text: str, *, truncate: bool) -> Ids:
         """int32, special tokens included, never empty.
 
@@ -102,7 +101,8 @@ class TextTokenizer:
         tokens alone; a model that has none has no answer to it. Raises TextTooLong,
         TextNotEncodable.
         """
-        check_unicode(text)
+        if not text.isascii():
+            check_unicode(text)
         ids, is_whole = self._encode_enough(self._prompt + text)
         if len(ids) > self.max_length:
             if not truncate:

@@ -1,6 +1,6 @@
 """The text inputs of a request: their shapes, and how one becomes a ModelInput.
 
-The two preprocessors are TextTokenizer (text.py) for models that take token ids, and those of
+The preprocessors are TextTokenizer (text.py) for models that take token ids, and those of
 plain_text.py for runners that take texts.
 """
 
@@ -27,21 +27,20 @@ class TextPreprocessor(Protocol):
     def max_length(self) -> int | None:
         """Tokens; None: only the runner knows."""
 
+    @property
+    def long_text(self) -> int:
+        """Characters; a longer text is prepared off the event loop."""
+
     def prepare(self, text: str, *, truncate: bool) -> ModelInput:
         """The text, cut at the model's limit if `truncate`, else TextTooLong."""
 
     def prepare_ids(self, ids: Sequence[int], *, truncate: bool) -> ModelInput:
         """The caller's own token ids; each is checked: BadTokenId, or IdsNotTaken."""
 
-    def is_long(self, text: str) -> bool:
-        """Whether to prepare it off the event loop."""
 
-
-def prepare(preprocessor: TextPreprocessor, one: TextInput, options: Options) -> ModelInput:
+def prepare_ids(preprocessor: TextPreprocessor, one: list[int], options: Options) -> ModelInput:
     """Raises InputError."""
     truncate = options.truncate
-    if isinstance(one, str):
-        return preprocessor.prepare(one, truncate=truncate)
     limit = preprocessor.max_length
     if not truncate and limit is not None and len(one) > limit:  # before a look at each
         raise TextTooLong(len(one), limit, at_least=True)
@@ -61,7 +60,7 @@ def are_heavy(preprocessor: TextPreprocessor, inputs: Sequence[TextInput]) -> bo
     for one in inputs:
         if not isinstance(one, str):
             ids += len(one)
-        elif preprocessor.is_long(one):
+        elif len(one) > preprocessor.long_text:
             return True
     return ids > _MANY_IDS
 

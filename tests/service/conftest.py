@@ -19,10 +19,10 @@ from batcher.collector import Collector
 from batcher.limits import Limits
 from batcher.runner import RunnerInfo
 from service.app import create_app
-from service.catalog import Normalization, ServedModel
+from service.catalog import ServedModel
 from service.settings import Settings
 from service.state import AppState
-from service.tasks.embed import Embed
+from service.tasks.embed import Embed, Normalization
 from service.tasks.plain_text import SimulatedTokenizer
 from service.tasks.text_inputs import TextPreprocessor
 from tests.fakes import FakeClock, report
@@ -101,9 +101,9 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def served(preprocessor: TextPreprocessor, normalization: Normalization = "never") -> ServedModel:
     """An embedder."""
-    tasks = {"embed": Embed(preprocessor)}
+    tasks = {"embed": Embed(preprocessor, normalization)}
     limit = preprocessor.max_length
-    return ServedModel("tests/tiny", 1_700_000_000, tasks, normalization, 8, limit, "mean")
+    return ServedModel("tests/tiny", 1_700_000_000, tasks, 8, limit, "mean")
 
 
 def make_front(client: Any, clock: Clock | None = None, **settings: Any) -> AppState:

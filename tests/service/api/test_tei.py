@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from starlette.testclient import TestClient
 from batcher import Draining
 from batcher.runner import RunnerInfo
 from service.state import AppState
+from service.tasks.embed import Embed
 from tests.service.conftest import FakeClient, is_tei_error, vector_of
 
 
@@ -92,7 +92,7 @@ def test_normalize_is_done_here_for_a_model_that_does_not(
     http: TestClient, front: AppState
 ) -> None:
     assert front.served is not None
-    front.served = dataclasses.replace(front.served, normalization="service")
+    front.served.task(Embed).normalization = "service"
     raw, scaled = ask(http, inputs="a", normalize=False), ask(http, inputs="a")
     np.testing.assert_array_equal(np.float32(raw[0]), vector_of("a"))
     np.testing.assert_allclose(scaled, [vector_of("a") / np.linalg.norm(vector_of("a"))], rtol=1e-6)

@@ -146,6 +146,7 @@ class Watched:
         assert front.served is not None
         self._preparer: Any = front.served.task(Embed).preprocessor
         self.max_length = self._preparer.max_length
+        self.long_text = 100
         self.threads: list[str] = []
 
     def prepare(self, text: str, *, truncate: bool) -> Any:
@@ -155,9 +156,6 @@ class Watched:
     def prepare_ids(self, ids: list[int], *, truncate: bool) -> Any:
         self.threads.append(threading.current_thread().name)
         return self._preparer.prepare_ids(ids, truncate=truncate)
-
-    def is_long(self, text: str) -> bool:
-        return len(text) > 100
 
 
 @pytest.fixture
