@@ -45,6 +45,14 @@ RANKS: Mapping[str, tuple[set[str], ...]] = {
         {"arguments", "main", "plan"},
         {"__main__"},
     ),
+    "loadtests": (
+        {"drivers"},
+        {"servers"},
+        {"reports", "theory"},
+        {"baselines"},
+        {"checks", "chaos", "fuzz", "peers", "tune", "gpu", "revisions"},
+        {"locustfile", "__main__"},
+    ),
 }
 # Rooms that do not see each other although their ranks would let them.
 APART = {
