@@ -1,4 +1,4 @@
-"""The batching thread: next_batch, send, settle, for ever. One per replica, and the owner of it."""
+"""The batching thread: takes a batch, sends it to the host, settles the answer. One per replica."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ from collections.abc import Callable
 
 from batcher.collector import Collector
 from batcher.errors import BatcherError, Draining, OutOfMemory, RunnerFailed, WorkerLost
+from batcher.failures import as_outcome, explain
 from batcher.request import Batch, Payload
-from batcher.runner import Host, Reply, RunnerInfo, as_outcome, explain, run_on
+from batcher.runner import RunnerInfo
 from batcher.supervision.recovery import Step, next_step
 from batcher.supervision.restarts import WorkerRestarts
+from batcher.workers.host import Host, Reply, run_on
 
 _log = logging.getLogger(__name__)
 
 
 class BatchingThread:
-    """Starts its host, feeds it batches, starts it again when it is lost, stops it at the end.
+    """Owns the host of one replica: starts it, feeds it batches, restarts it when its runner dies,
+    stops it at the end.
 
-    `on_tried` is called once, after the first start: with the error, if it failed. `on_up` is
-    called each time the replica has come up. `on_crash` is called if the thread itself fails,
-    which is a bug: nothing would be served any more.
+    `on_first_start` is called once, with the error if the first start failed. `on_up` is called
+    each time the replica has come up. `on_crash` is called if the thread itself fails, which is a
+    bug: nothing would be served any more.
     """
 
     def __init__(
@@ -31,7 +34,7 @@ class BatchingThread:
         replica: int,
         host: Host,
         *,
-        on_tried: Callable[[BatcherError | None], None],
+        on_first_start: Callable[[BatcherError | None], None],
         on_up: Callable[[], None],
         on_crash: Callable[[BaseException], None],
     ) -> None:
@@ -40,12 +43,16 @@ class BatchingThread:
         self._replica = replica
         self._host = host
         self._canary: Payload = None
-        self._on_tried = on_tried
+        self._on_first_start = on_first_start
         self._on_up = on_up
         self._on_crash = on_crash
         self._closing = threading.Event()
+        # At the host, oldest first: that one runs. At most two.
+        self._sent = deque[Batch]()
+        # Taken too, next first. Each is sent only when nothing is at the host.
+        self._unsent = deque[Batch]()
         self._restarts = WorkerRestarts()
-        self._has_been_tried = False  # by a canary, in this life
+        self._has_passed_canary = False  # since it came up
         self._thread = threading.Thread(target=self._main, name=self.name)
 
     def start(self, canary: Payload = None) -> None:
@@ -54,10 +61,9 @@ class BatchingThread:
         self._thread.start()
 
     def stop(self, now: bool = False) -> None:
-        """Tells the thread to end, which it does when the collector has finished.
+        """Tells the thread to end once the collector has finished.
 
-        `now` kills the host: for a start that is no longer wanted, or a batch that will not come
-        back.
+        `now` kills the host: for a start that is no longer wanted, or a batch that hangs.
         """
         self._closing.set()
         if now:
@@ -76,6 +82,9 @@ class BatchingThread:
                 self._restart()
         except BaseException as error:
             _log.critical("%s has failed; nothing can be served", self.name, exc_info=True)
+            for batch in (*self._sent, *self._unsent):
+                if self._collector.is_in_flight(batch):
+                    self._collector.fail(batch, RunnerFailed(explain(error)))
             self._on_crash(error)
         finally:
             self._host.stop()
@@ -86,105 +95,107 @@ class BatchingThread:
         """Until the replica is down or everything is done."""
         while (batch := self._collector.next_batch(self._replica)) is not None:
             if batch.requests:
-                self._run(batch)
+                self._unsent.append(batch)
+                self._run()
             else:
                 self._run_canary(batch)
 
-    def _run(self, batch: Batch) -> None:
-        """With the parts that it comes to, if it fails, and with each batch that is cut while the
-        one before it runs."""
-        parts = [batch]  # still to be sent, the next one last
-        sent: deque[Batch] = deque()  # not answered yet, oldest first: that one runs
-        try:
-            while parts or sent:
-                self._step(sent, parts)
-        except BaseException as error:  # a bug, and the end; but not for these without an answer
-            for left in (*sent, *parts):
-                if self._collector.is_in_flight(left):
-                    self._collector.fail(left, RunnerFailed(explain(error)))
-            raise
+    def _run(self) -> None:
+        """Runs what was taken, the halves of what fails, and what is cut early meanwhile."""
+        while self._unsent or self._sent:
+            if not self._sent:
+                self._send(self._unsent.popleft())
+            elif isinstance(early := self._next_early(), Batch):
+                self._send(early)
+            else:
+                self._receive(until=early)
 
-    def _step(self, sent: deque[Batch], parts: list[Batch]) -> None:
-        """Sends a batch, or waits for the answer to the oldest, or until another is due."""
-        upcoming = self._upcoming(sent, parts)
-        if isinstance(upcoming, Batch):
-            sent.append(upcoming)
-            try:
-                self._host.send(upcoming.payloads, upcoming.hang_timeout)
-            except RunnerFailed as error:
-                self._recover(-1, error, sent, parts)
-            except WorkerLost as error:
-                self._recover(0, error, sent, parts)
-            return
-        try:
-            reply = self._host.receive(upcoming)
-        except (RunnerFailed, WorkerLost) as error:
-            self._recover(0, error, sent, parts)
-            return
-        if reply is not None:
-            self._restarts.went_well()
-            self._on_info(reply)
-            self._collector.settle(sent[0], reply.results, reply.seconds)
-            sent.popleft()
-
-    def _upcoming(self, sent: deque[Batch], parts: list[Batch]) -> Batch | float | None:
-        """What to send now; or the time at which to ask again; None: nothing before an answer."""
-        if not sent:
-            return parts.pop()
-        if parts or len(sent) > 1 or not self._host.holds_two:
+    def _next_early(self) -> Batch | float | None:
+        """The batch to send while another one runs. A float: none yet, ask again then. None: none
+        before the next answer."""
+        if self._unsent or len(self._sent) > 1 or not self._host.pipelines:
             return None
-        return self._collector.next_batch_early(sent[0])
+        return self._collector.next_batch_early(self._sent[0])
 
-    def _recover(
-        self, place: int, error: RunnerFailed | WorkerLost, sent: deque[Batch], parts: list[Batch]
-    ) -> None:
-        """From what happened to that one of those sent."""
-        part = sent[place]
-        if isinstance(error, WorkerLost):
-            while len(sent) > 1:  # it had not begun
-                parts.append(sent.pop())
-        match next_step(error, part.size, self._closing.is_set()):
+    def _send(self, batch: Batch) -> None:
+        self._sent.append(batch)
+        try:
+            self._host.send(batch.payloads, batch.hang_timeout)
+        except RunnerFailed as error:  # the host does not have it
+            self._recover(batch, error)
+            self._sent.pop()
+        except WorkerLost as error:
+            self._lost(error)
+
+    def _receive(self, until: float | None) -> None:
+        """The answer to the oldest batch at the host, if it comes by then."""
+        batch = self._sent[0]
+        try:
+            reply = self._host.receive(until)
+        except RunnerFailed as error:
+            self._recover(batch, error)
+        except WorkerLost as error:
+            self._lost(error)
+            return
+        else:
+            if reply is None:
+                return
+            self._restarts.went_well()
+            self._note_info(reply)
+            self._collector.settle(batch, reply.results, reply.seconds)
+        self._sent.popleft()
+
+    def _lost(self, error: WorkerLost) -> None:
+        """The worker died while the oldest batch ran: a second one had not begun."""
+        while len(self._sent) > 1:
+            self._unsent.appendleft(self._sent.pop())
+        self._recover(self._sent[0], error)
+        self._sent.clear()
+
+    def _recover(self, batch: Batch, error: RunnerFailed | WorkerLost) -> None:
+        """Ends a batch that failed, or ran on a worker that died."""
+        match next_step(error, batch.size, self._closing.is_set()):
             case Step.HALVE:
-                _log.warning("a batch of %d failed, it runs again in halves: %s", part.size, error)
-                parts += reversed(self._collector.halve(part, isinstance(error, OutOfMemory)))
+                _log.warning("a batch of %d failed, it runs again in halves: %s", batch.size, error)
+                halves = self._collector.halve(batch, isinstance(error, OutOfMemory))
+                self._unsent.extendleft(reversed(halves))
             case Step.REQUEUE:
                 _log.error(
                     "%s while running %d requests; they run again on the next worker",
                     error,
-                    part.size,
+                    batch.size,
                 )
-                while parts:  # each goes before the last, and the lost one before all
-                    self._collector.requeue(parts.pop(0), lost=False)
-                if self._collector.requeue(part, lost=True):
+                while self._unsent:  # each goes before the last, and the lost one before all
+                    self._collector.requeue(self._unsent.pop(), lost=False)
+                if self._collector.requeue(batch, lost=True):
                     self._restarts.poison_found()
             case Step.FAIL:
                 is_lost = isinstance(error, WorkerLost)
                 why = Draining("the service has shut down", 1.0) if is_lost else error
-                self._collector.fail(part, why)
-        del sent[place]
+                self._collector.fail(batch, why)
 
     def _run_canary(self, batch: Batch) -> None:
         seconds = 0.0
         try:
             reply = run_on(self._host, [self._canary], batch.hang_timeout)
-            self._on_info(reply)
+            self._note_info(reply)
             failure = as_outcome(reply.results[0])
             if failure is not None:
                 raise failure
         except WorkerLost as error:
-            _log.error("%s while it was being tried", error)
+            _log.error("%s while it ran a canary", error)
         except BatcherError as error:
-            self._host.abandon("canary")
-            _log.error("replica %d failed when it was tried: %s", self._replica, error)
+            self._host.discard("canary")
+            _log.error("replica %d failed a canary: %s", self._replica, error)
         else:
             seconds = reply.seconds
-            if self._has_been_tried:  # it has lived for a while: what it was started for is over
+            if self._has_passed_canary:  # it has lived for a while: the cause of its start is over
                 self._restarts.went_well()
-            self._has_been_tried = True
+            self._has_passed_canary = True
         finally:
             self._collector.settle(batch, (), seconds)
 
-    def _on_info(self, reply: Reply) -> None:
+    def _note_info(self, reply: Reply) -> None:
         if reply.info is not None:
             self._collector.replica_changed(self._replica, reply.info)
 
@@ -196,24 +207,24 @@ class BatchingThread:
         except BatcherError as error:
             _log.error("replica %d did not start: %s", self._replica, error)
             self._restarts.first_start_failed()
-            self._on_tried(error)
+            self._on_first_start(error)
             self._collector.replica_waits(self._replica, 0.0, str(error), False)
-        except BaseException as error:  # a bug; whoever waits for the start must hear of it too
-            self._on_tried(RunnerFailed(explain(error)))
+        except BaseException as error:  # a bug; the caller that waits for the start gets it too
+            self._on_first_start(RunnerFailed(explain(error)))
             raise
         else:
             self._up(info)
-            self._on_tried(None)
+            self._on_first_start(None)
 
     def _up(self, info: RunnerInfo) -> None:
-        self._has_been_tried = False
+        self._has_passed_canary = False
         self._collector.replica_up(self._replica, info)
-        if self._host.lost is not None:  # it has died since, and said so before it was up
-            self._collector.replica_down(self._replica, self._host.lost)
+        if self._host.death_reason is not None:  # it has died already, and said so before it was up
+            self._collector.replica_down(self._replica, self._host.death_reason)
         self._on_up()
 
     def _restart(self) -> None:
-        why = self._host.lost
+        why = self._host.death_reason
         while not self._collector.finished and not self._closing.is_set():
             is_broken, delay = self._restarts.is_broken, self._restarts.next_delay()
             if why is not None:

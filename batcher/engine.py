@@ -17,8 +17,9 @@ from batcher.collector import Collector
 from batcher.errors import BatcherError, Draining, RunnerFailed
 from batcher.limits import Limits
 from batcher.request import Answer, BatchReport, Payload
-from batcher.runner import Host, InlineHost, RunnerFactory
+from batcher.runner import RunnerFactory
 from batcher.snapshot import Snapshot
+from batcher.workers.host import Host, InlineHost
 from batcher.workers.process import ProcessHost
 
 _log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class Engine(Client):
         self._request_timeout = request_timeout
         self._drain_timeout = drain_timeout
         self._collector = Collector(limits or Limits(), self._clock, len(factories))
-        self._tried: list[Future[BatcherError | None]] = [_promise() for _ in factories]
+        self._first_starts: list[Future[BatcherError | None]] = [_promise() for _ in factories]
         self._up: Future[None] = _promise()  # the first replica of all
         self._crashed: Future[BaseException] = _promise()
         self._client: LocalClient | None = None
@@ -66,7 +67,7 @@ class Engine(Client):
                 self._collector,
                 index,
                 self._host(factory, index, isolation),
-                on_tried=self._tried[index].set_result,
+                on_first_start=self._first_starts[index].set_result,
                 on_up=self._on_up,
                 on_crash=self._on_crash,
             )
@@ -93,20 +94,20 @@ class Engine(Client):
         for thread in self._threads:
             thread.start(canary)
         up = asyncio.ensure_future(asyncio.wrap_future(self._up))
-        tried = asyncio.gather(*(asyncio.wrap_future(tried) for tried in self._tried))
+        first_starts = asyncio.gather(*map(asyncio.wrap_future, self._first_starts))
         try:
-            await asyncio.wait((up, tried), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((up, first_starts), return_when=asyncio.FIRST_COMPLETED)
             if not up.done():
-                failures = [error for error in await tried if error is not None]
-                if len(failures) == len(self._tried) and all(
+                failures = [error for error in await first_starts if error is not None]
+                if len(failures) == len(self._first_starts) and all(
                     isinstance(error, RunnerFailed) for error in failures
                 ):
                     raise failures[0]
             await up
         finally:
             up.cancel()
-            tried.add_done_callback(_seen)
-            tried.cancel()
+            first_starts.add_done_callback(_retrieve)
+            first_starts.cancel()
 
     async def drain(self, timeout: float | None = None) -> bool:
         """Refuses new work and waits for the accepted; returns whether all of it was answered."""
@@ -207,11 +208,10 @@ class Engine(Client):
             self._crashed.set_result(error)
 
 
-def _seen(tried: asyncio.Future[Any]) -> None:
-    """Else asyncio complains of what was not wanted any more: a gathering ends with an error when
-    it is cancelled."""
-    if not tried.cancelled():
-        tried.exception()
+def _retrieve(first_starts: asyncio.Future[Any]) -> None:
+    """Takes the error of a cancelled gather, which asyncio would log as never retrieved."""
+    if not first_starts.cancelled():
+        first_starts.exception()
 
 
 def _promise() -> Future[Any]:

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from batcher.errors import BatcherError, DeadlineExceeded, Draining, PoisonRequest
+from batcher.failures import as_outcome
 from batcher.ledger import Ledger
 from batcher.monitor import Outbox
 from batcher.request import ALONE, Answer, Batch, BatchReport, Outcome, Request, State
-from batcher.runner import as_outcome
 from batcher.scheduling.keys import is_array
 from batcher.scheduling.schedule import Schedule
 from batcher.scheduling.selection import Selection

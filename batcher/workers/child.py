@@ -9,13 +9,11 @@ is only ever called from one.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import multiprocessing
 import os
 import pickle
 import queue
-import signal
 import socket
 import sys
 import threading
@@ -27,40 +25,29 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from batcher.errors import RunnerFailed
-from batcher.runner import (
-    InfoChanges,
-    Launcher,
-    Reply,
-    Runner,
-    RunnerFactory,
-    RunnerInfo,
-    as_outcome,
-    explain,
-    is_device_lost,
-    is_out_of_memory,
-    one_each,
-)
-from batcher.workers.pipe import Done, Failed, NotAMessage, Pipe, Ready, pack
-
-_PR_SET_PDEATHSIG = 1
+from batcher.failures import as_outcome, explain, is_device_lost, is_out_of_memory, one_each
+from batcher.processes import die_with_parent
+from batcher.runner import InfoChanges, Launcher, Runner, RunnerFactory, RunnerInfo
+from batcher.workers.host import Reply
+from batcher.workers.pipe import BatchFailed, Done, NotAMessage, Pipe, Ready, pack
 
 
 def main(factory: RunnerFactory, channel: socket.socket, output: Connection) -> None:
-    leave_when_told()
+    die_with_parent()
     os.dup2(output.fileno(), 1)
     os.dup2(output.fileno(), 2)
     output.close()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # text streams both
     pipe = Pipe(channel)
-    threading.Thread(target=_leave_with_parent, name="parent-watch", daemon=True).start()
+    threading.Thread(target=_exit_with_parent, name="parent-watch", daemon=True).start()
     try:
         runner = factory()
         info = RunnerInfo.from_facts(runner.warm_up())
         info = replace(info, pid=info.pid or os.getpid())
     except Exception as error:
         traceback.print_exc()
-        _send(pipe, 0, Failed(explain(error)))
+        _send(pipe, 0, BatchFailed(explain(error)))
         return
     gc.collect()
     gc.freeze()  # a later collection need not walk over the model
@@ -132,7 +119,7 @@ def _raise(error: BaseException) -> Sequence[Any]:
     raise error
 
 
-def _answer(begun: _Begun, ended: float, changes: InfoChanges) -> Done | Failed:
+def _answer(begun: _Begun, ended: float, changes: InfoChanges) -> Done | BatchFailed:
     """`ended`: when the device was last free."""
     started = time.perf_counter() if begun.started is None else max(begun.started, ended)
     try:
@@ -146,35 +133,22 @@ def _answer(begun: _Begun, ended: float, changes: InfoChanges) -> Done | Failed:
         no_memory = is_out_of_memory(error)
         if not no_memory and is_device_lost(error):
             raise SystemExit("the device has failed") from None
-        return Failed(reason, no_memory)
+        return BatchFailed(reason, no_memory)
     if not hasattr(results, "dtype"):  # an array crosses faster whole than row by row
         # An exception of the model's own may pickle and yet not unpickle: it crosses as its text.
         results = [as_outcome(result) or result for result in listed]
     return Done(Reply(results, seconds, info))
 
 
-def _send(pipe: Pipe, number: int, message: Ready | Done | Failed) -> None:
+def _send(pipe: Pipe, number: int, message: Ready | Done | BatchFailed) -> None:
     try:
         data = pack(number, message)
     except Exception as error:  # a result of the user's own that does not pickle
-        data = pack(number, Failed(f"the result cannot be sent: {explain(error)}"))
+        data = pack(number, BatchFailed(f"the result cannot be sent: {explain(error)}"))
     pipe.send(data)
 
 
-def leave_when_told() -> None:
-    """For a process that its parent ends: a Ctrl-C or a SIGTERM sent to the whole group must
-    not take accepted requests with it.
-
-    It dies with the parent all the same. On Linux the kernel sees to it, even if nobody ever lets
-    go of the interpreter lock; it takes the thread that started us for the parent.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-
-def _leave_with_parent() -> None:
+def _exit_with_parent() -> None:
     """A killed parent leaves no orphan, whatever the system. Ends with the process."""
     parent = multiprocessing.parent_process()
     assert parent is not None

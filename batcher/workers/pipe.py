@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from batcher.request import Payload
-from batcher.runner import Reply, RunnerInfo
+from batcher.runner import RunnerInfo
+from batcher.workers.host import Reply
 
 HEAD = struct.Struct(">4sQQ")  # the mark, the number, how many bytes follow
 MARK = b"btch"
@@ -38,7 +39,7 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class BatchFailed:
     reason: str
     out_of_memory: bool = False
 
@@ -52,7 +53,7 @@ class NotAMessage(Exception):
     """What came is none, and nothing that comes after it can be trusted."""
 
 
-def pack(number: int, message: Run | Done | Failed | Ready) -> bytes:
+def pack(number: int, message: Run | Done | BatchFailed | Ready) -> bytes:
     """Raises whatever pickling the payloads or results of the user's own raises."""
     body = pickle.dumps(message, protocol=5)
     return HEAD.pack(MARK, number, len(body)) + body

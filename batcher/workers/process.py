@@ -1,8 +1,8 @@
-"""The worker: a process of its own for one runner. ProcessHost is the parent's side of it.
+"""ProcessHost: the parent's side of a worker, a process of its own for one runner.
 
-One socket pair joins the two, and nothing else: no lock, no queue, no shared memory. End of file on
-it means that the other side is gone. The worker's standard output and error come back over a pipe
-into the service's log, under the worker's name.
+The two share one socket pair: no lock, no queue, no memory. End of file on it means that the peer
+has exited. The worker's standard output and error come back over a pipe into the service's log,
+under the worker's name.
 """
 
 from __future__ import annotations
@@ -17,32 +17,36 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 
 from batcher.clock import Clock, MonotonicClock
 from batcher.errors import OutOfMemory, RunnerFailed, WorkerLost
+from batcher.failures import explain
+from batcher.processes import describe_exit, exit_descriptor
 from batcher.request import Payload
-from batcher.runner import Reply, RunnerFactory, RunnerInfo, explain
+from batcher.runner import RunnerFactory, RunnerInfo
 from batcher.workers.child import main
-from batcher.workers.pipe import Done, Failed, NotAMessage, Pipe, Ready, Run, pack
+from batcher.workers.host import Reply
+from batcher.workers.pipe import BatchFailed, Done, NotAMessage, Pipe, Ready, Run, pack
 from batcher.workers.watchdog import Watchdog
 
 _STOP_TIMEOUT = 5.0  # seconds that Runner.close may take
 _PIPE_BYTES = 65536  # what a pipe holds
-_LAST_WORDS = 5  # lines of output that go into the error when a worker dies
-_START_TIMEOUT = 60.0  # seconds that a start may take at the least, or so many times
-_TIMES_FIRST = 10.0  # what the first one took
+_TAIL_LINES = 5  # of its output, which go into the error when a worker dies
+# Seconds that a start may take, or this many times what the first one took, if that is longer.
+_START_TIMEOUT, _TIMES_FIRST = 60.0, 10.0
 
-# The standard library reaps whichever children have ended whenever it starts one, and of two
-# threads that reap the same child one learns nothing: so births and deaths take turns.
-_family = threading.Lock()
+# Whenever multiprocessing starts a process it reaps all that have ended, and of two threads that
+# reap the same one the second gets no exit code: so starts and joins take turns.
+_reaping = threading.Lock()
 
 
 class ProcessHost:
-    """Starts the worker, talks to it, and says at once when it has died.
+    """Starts the worker, exchanges messages with it, and reports at once when it has died.
 
     `on_death` is called from the thread that reads the worker's output, with a short reason such
-    as "signal 9" or "hang", whether or not a batch was running; before `run` raises WorkerLost
-    for it, and after `lost` says the same.
+    as "signal 9" or "hang", whether or not a batch was running: after `death_reason` is set, and
+    before `receive` raises WorkerLost.
     """
 
     def __init__(
@@ -56,51 +60,48 @@ class ProcessHost:
         self._factory = factory
         self._on_death = on_death
         self._log = logging.getLogger(f"batcher.{name}")
-        self._process: multiprocessing.process.BaseProcess | None = None
+        self._process: BaseProcess | None = None
         self._pipe: Pipe | None = None
         self._output: threading.Thread | None = None
-        self._last_words: deque[str] = deque(maxlen=_LAST_WORDS)
+        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._number = 0
-        # Number, size and patience of the batches that are not answered yet, oldest first.
+        # Number, size and hang_timeout of the batches that are not answered yet, oldest first.
         self._sent: deque[tuple[int, int, float]] = deque()
-        self.lost: str | None = None
+        self.death_reason: str | None = None
         self._stopping = False
         self._killed = False
-        self._why = ""  # we ended it ourselves, for this reason
+        self._kill_reason = ""  # why we killed it ourselves
         self._clock = clock or MonotonicClock()
         self._watchdog = Watchdog(f"{name}-watchdog", self._clock, lambda: self._end("hang"))
-        self._is_watched = False
         self._start_seconds: float | None = None  # of the first start that went well
-        self._starting = threading.Lock()  # kill() against the instant of birth, nothing else
+        self._starting = threading.Lock()  # orders kill() and the start of the process
 
     def start(self) -> RunnerInfo:
         self._reap()
-        self._last_words.clear()
-        self.lost, self._why = None, ""
-        if not self._is_watched:
-            self._is_watched = True
-            self._watchdog.start()
+        self._tail.clear()
+        self.death_reason, self._kill_reason = None, ""
+        self._watchdog.start()
         started = self._clock.now()
         try:
             self._spawn()
         except WorkerLost:
             raise
-        except Exception as error:  # a factory that does not pickle, no descriptor to be had …
+        except Exception as error:  # a factory that does not pickle, no free file descriptor …
             raise RunnerFailed(f"{self.name} cannot be started: {explain(error)}") from error
-        if self._start_seconds is not None:  # nobody knows how long the first one may take
+        if self._start_seconds is not None:  # the first one may download a model
             self._watchdog.arm(max(_START_TIMEOUT, _TIMES_FIRST * self._start_seconds))
         try:
             message = self._receive(0)
         finally:
             self._watchdog.disarm()
-        if isinstance(message, Failed):
+        if isinstance(message, BatchFailed):
             raise RunnerFailed(message.reason)
         if not isinstance(message, Ready):
             raise self._garbage(f"{type(message).__name__} when it should be ready")
         self._start_seconds = self._start_seconds or self._clock.now() - started
         return message.info
 
-    def send(self, payloads: Sequence[Payload], patience: float) -> None:
+    def send(self, payloads: Sequence[Payload], hang_timeout: float) -> None:
         if self._pipe is None:
             raise WorkerLost(f"{self.name} is not running")
         try:
@@ -110,10 +111,10 @@ class ProcessHost:
                 f"the batch cannot be sent to the worker: {explain(error)}"
             ) from error
         self._number += 1
-        self._sent.append((self._number, len(payloads), patience))
+        self._sent.append((self._number, len(payloads), hang_timeout))
         if len(self._sent) == 1:
-            self._watchdog.arm(patience)  # sending too can take for ever: a pipe holds only so much
-        # If it has gone, receive says so, after what it had answered before.
+            self._watchdog.arm(hang_timeout)  # before sending, which blocks while the pipe is full
+        # If it has died, receive raises that, after the answers that it had sent before.
         with contextlib.suppress(OSError):
             self._pipe.send(message)
 
@@ -125,22 +126,22 @@ class ProcessHost:
             reply = self._receive(number)
         finally:
             self._next_is_watched()
-        if isinstance(reply, Failed):
+        if isinstance(reply, BatchFailed):
             raise (OutOfMemory if reply.out_of_memory else RunnerFailed)(reply.reason)
         if not isinstance(reply, Done) or len(reply.reply.results) != size:
             raise self._garbage(f"no answer to {size} inputs")
         return reply.reply
 
     def _is_there(self, until: float) -> bool:
-        """Has an answer, or the worker's end, come by then?"""
+        """Is there an answer, or end of file, by then?"""
         assert self._pipe is not None
         try:
             return self._pipe.is_there(until - self._clock.now())
         except OSError:
-            return True  # receiving says what it is
+            return True  # receiving raises it
 
     def _next_is_watched(self) -> None:
-        """The oldest batch has been answered, or everything is over."""
+        """The oldest batch has been answered, or the worker has died."""
         self._watchdog.disarm()
         if self._sent:
             self._sent.popleft()
@@ -163,12 +164,12 @@ class ProcessHost:
         if process is not None:
             process.kill()
 
-    def abandon(self, why: str) -> None:
+    def discard(self, why: str) -> None:
         self._end(why)
         self._bury()
 
     def _end(self, why: str) -> None:
-        self._why = why
+        self._kill_reason = why
         if (process := self._process) is not None:
             process.kill()
             if self._pipe is not None:
@@ -189,7 +190,7 @@ class ProcessHost:
             with self._starting:
                 if self._killed:
                     raise WorkerLost(f"{self.name} was stopped before it started")
-                with _family:
+                with _reaping:
                     process.start()
                 self._process, self._pipe = process, pipe
         except BaseException:
@@ -213,7 +214,7 @@ class ProcessHost:
             except (EOFError, OSError):
                 raise self._bury() from None
             except NotAMessage as error:
-                raise self._garbage(f"what is no message: {error}") from None
+                raise self._garbage(f"a malformed message: {error}") from None
             except MemoryError:
                 raise self._garbage("an impossible length") from None
             if answered > number:
@@ -229,18 +230,18 @@ class ProcessHost:
             raise RunnerFailed(f"the result cannot be read: {explain(error)}") from error
 
     def _garbage(self, what: str) -> WorkerLost:
-        """Nothing that comes after it can be trusted: the channel goes, and the worker with it."""
+        """Kills the worker: after a malformed message nothing in its channel can be trusted."""
         self._log.error("%s sent %s", self.name, what)
         self._end("garbage")
         return self._bury()
 
     def _bury(self) -> WorkerLost:
-        """Leaves nothing of the worker, and says what it died of."""
+        """Releases everything of a dead worker; returns the error that says what it died of."""
         if self._output is not None:
             self._output.join(_STOP_TIMEOUT)  # it ends when the worker does
         self._reap()
-        last_words = "; ".join(self._last_words)
-        reason = f"{self.name} died ({self.lost})"
+        last_words = "; ".join(self._tail)
+        reason = f"{self.name} died ({self.death_reason})"
         return WorkerLost(f"{reason}: {last_words}" if last_words else reason)
 
     def _reap(self) -> None:
@@ -257,18 +258,13 @@ class ProcessHost:
         self._sent.clear()
         self._watchdog.disarm()
 
-    def _read_output(
-        self,
-        output: Connection,
-        process: multiprocessing.process.BaseProcess,
-        pipe: Pipe,
-    ) -> None:
-        """Ends when the worker has, even if a process of its own keeps everything open."""
-        death = _death_of(process)
+    def _read_output(self, output: Connection, process: BaseProcess, pipe: Pipe) -> None:
+        """Ends with the worker, even if a child of the worker keeps its output open."""
+        death = exit_descriptor(process)
         with output:
             rest, ended = b"", False
             while not ended and output in (ready := wait([output, death])):
-                # Once it has ended, its last words are what one read of a full pipe brings.
+                # After its end, one read of a full pipe brings the rest of its output.
                 ended = death in ready
                 chunk = os.read(output.fileno(), _PIPE_BYTES)
                 if not chunk:
@@ -279,42 +275,25 @@ class ProcessHost:
                 self._say(lines)
             self._say([rest])
         wait([death])
-        with _family:
+        with _reaping:
             process.join()
-            self.lost = self._why or describe_exit(process.exitcode)
-        if death != process.sentinel:
-            os.close(death)
+            self.death_reason = self._kill_reason or describe_exit(process.exitcode)
+        os.close(death)
         pipe.shut()
         if not self._stopping:
-            self._on_death(self.lost)
+            self._on_death(self.death_reason)
 
     def _say(self, lines: Sequence[bytes]) -> None:
         for line in lines:
-            # Input that an exception quotes must not steer the operator's terminal.
+            # Control characters in a quoted input must not reach the operator's terminal.
             printable = (c if c.isprintable() else " " for c in line.decode(errors="replace"))
             if text := "".join(printable).rstrip():
-                self._last_words.append(text)
+                self._tail.append(text)
                 self._log.info("%s", text)
 
     @property
-    def holds_two(self) -> bool:
+    def pipelines(self) -> bool:
         return True
 
     def __repr__(self) -> str:
         return f"<ProcessHost {self.name}, pid {self._process.pid if self._process else None}>"
-
-
-def _death_of(process: multiprocessing.process.BaseProcess) -> int:
-    """A descriptor that can be read once it has ended. The sentinel is a pipe, which a child that
-    it has forked keeps open."""
-    assert process.pid is not None
-    try:
-        return os.pidfd_open(process.pid)
-    except (AttributeError, OSError):  # no Linux, or an old one
-        return process.sentinel
-
-
-def describe_exit(code: int | None) -> str:
-    if code is None:  # somebody else's SIGCHLD handler was faster
-        return "unknown cause"
-    return f"signal {-code}" if code < 0 else f"exit code {code}"

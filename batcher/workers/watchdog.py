@@ -29,7 +29,9 @@ class Watchdog:
         self._thread = threading.Thread(target=self._main, name=name)
 
     def start(self) -> None:
-        self._thread.start()
+        """Idempotent."""
+        if self._thread.ident is None:
+            self._thread.start()
 
     def arm(self, seconds: float) -> None:
         """Late in `seconds` from now, unless disarmed or armed anew before."""

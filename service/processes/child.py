@@ -11,8 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from batcher.workers.child import leave_when_told
-from batcher.workers.process import describe_exit
+from batcher.processes import describe_exit, die_with_parent, exit_descriptor
 from service.processes.control_channel import Order, Orders
 from service.processes.terminal import log_to_stderr
 
@@ -54,7 +53,7 @@ class Child:
         assert self._process.pid is not None
         self.pid = self._process.pid
         self._orders = Orders(ours)
-        self._death = os.pidfd_open(self.pid)
+        self._death = exit_descriptor(self._process)
         self._listening = self._loop.create_task(self._listen(), name=f"listen to {name}")
         self._loop.add_reader(self._death, self._died)
 
@@ -115,7 +114,7 @@ class Child:
 def _begin(
     name: str, main: Callable[..., int], end: socket.socket, arguments: tuple[Any, ...]
 ) -> None:
-    leave_when_told()
+    die_with_parent()
     log_to_stderr(name)
     _log.info("runs as process %d", os.getpid())
     sys.exit(main(end, *arguments))

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from batcher.workers.pipe import HEAD, MARK, Failed, pack
+from batcher.workers.pipe import HEAD, MARK, BatchFailed, pack
 from tests.fakes import PATIENCE, Echo
 
 
@@ -76,9 +76,9 @@ class Obedient(Echo):
                 _write_to_channel(HEAD.pack(MARK, 1, 4096) + b"some")  # and then nothing more
                 threading.Event().wait()
             case "replay":
-                _write_to_channel(pack(1, Failed("an old answer")))
+                _write_to_channel(pack(1, BatchFailed("an old answer")))
             case "foresight":
-                _write_to_channel(pack(10**6, Failed("an answer to what was not asked")))
+                _write_to_channel(pack(10**6, BatchFailed("an answer to what was not asked")))
             case ("print", text):
                 print(text)
                 return None

@@ -16,9 +16,10 @@ from batcher.collector import Collector
 from batcher.errors import BatcherError, Draining, RunnerFailed, WorkerLost
 from batcher.limits import Limits
 from batcher.request import Request
-from batcher.runner import Reply, RunnerInfo
+from batcher.runner import RunnerInfo
 from batcher.scheduling import policy
 from batcher.supervision import restarts
+from batcher.workers.host import Reply
 from tests.fakes import PATIENCE, FakeClock, RecordingSink, Signal, join, request, until
 
 Act = Callable[[], Any]
@@ -34,24 +35,24 @@ class ScriptedHost:
         self.started = Signal("the host was not started")
         self.killed = threading.Event()
         self.stopped = 0
-        self.lost: str | None = None
-        self.holds_two = False
+        self.death_reason: str | None = None
+        self.pipelines = False
         self.sent: deque[tuple[Sequence[Any], float]] = deque()
 
     def start(self) -> RunnerInfo:
-        self.lost = None
+        self.death_reason = None
         self.sent.clear()
         self.started.give()
         self._act(self.starts)
         return LIFE
 
-    def send(self, payloads: Sequence[Any], patience: float) -> None:
-        self.sent.append((payloads, patience))
+    def send(self, payloads: Sequence[Any], hang_timeout: float) -> None:
+        self.sent.append((payloads, hang_timeout))
 
     def receive(self, until: float | None = None) -> Reply | None:
         return self.run(*self.sent.popleft())
 
-    def run(self, payloads: Sequence[Any], patience: float) -> Reply:
+    def run(self, payloads: Sequence[Any], hang_timeout: float) -> Reply:
         self._act(self.runs)
         return Reply(list(payloads), 0.001)
 
@@ -61,8 +62,8 @@ class ScriptedHost:
     def kill(self) -> None:
         self.killed.set()
 
-    def abandon(self, why: str) -> None:
-        self.lost = why
+    def discard(self, why: str) -> None:
+        self.death_reason = why
 
     @staticmethod
     def _act(acts: queue.Queue[Act]) -> None:
@@ -86,7 +87,7 @@ class Stage:
             self.collector,
             0,
             self.host,
-            on_tried=self.reports.put,
+            on_first_start=self.reports.put,
             on_up=lambda: None,
             on_crash=self.crashes.put,
         )
@@ -103,7 +104,7 @@ class Stage:
 
     def die(self) -> None:
         """As a process host does it: the collector hears of it first, then the run ends."""
-        self.host.lost = "signal 9"
+        self.host.death_reason = "signal 9"
         self.collector.replica_down(0, "signal 9")
         raise WorkerLost("worker-0 died (signal 9)")
 
@@ -163,7 +164,7 @@ def test_an_input_that_raises_fails_alone_and_its_mates_are_answered() -> None:
     stage.end()
 
 
-def picky(payloads: Sequence[Any], patience: float) -> Reply:
+def picky(payloads: Sequence[Any], hang_timeout: float) -> Reply:
     if "bad" in payloads:
         raise RunnerFailed("bad input")
     return Reply(list(payloads), 0.001)
@@ -199,7 +200,7 @@ def test_a_worker_that_dies_before_it_is_known_to_be_up_is_started_again(stage: 
     """Its death is told to the collector first, where nothing is up yet; it must not get lost."""
 
     def dies_at_once() -> None:
-        stage.host.lost = "signal 9"
+        stage.host.death_reason = "signal 9"
         stage.collector.replica_down(0, "signal 9")
 
     stage.host.starts.put(dies_at_once)
@@ -237,7 +238,7 @@ def test_a_bug_in_the_host_ends_the_thread_but_not_without_an_answer(stage: Stag
 
 def test_a_change_of_the_info_comes_with_an_answer_and_ends_with_the_life(stage: Stage) -> None:
     changed = LIFE.updated({"backend": "torch", "padding_free": True})
-    stage.host.run = lambda payloads, patience: Reply(  # type: ignore[method-assign]
+    stage.host.run = lambda payloads, hang_timeout: Reply(  # type: ignore[method-assign]
         list(payloads), 0.001, changed
     )
     stage.start()
@@ -245,14 +246,14 @@ def test_a_change_of_the_info_comes_with_an_answer_and_ends_with_the_life(stage:
     [replica] = stage.collector.snapshot().replicas
     assert replica.info is changed
     assert stage.collector._schedule.replicas[0].padding_free
-    stage.host.lost = "signal 9"
+    stage.host.death_reason = "signal 9"
     stage.collector.replica_down(0, "signal 9")
     stage.until_started(2)
     assert stage.collector.snapshot().replicas[0].info is LIFE
 
 
 def test_a_host_that_gives_the_wrong_number_of_results_leaves_nobody_waiting(stage: Stage) -> None:
-    stage.host.run = lambda payloads, patience: Reply([], 0.001)  # type: ignore[method-assign]
+    stage.host.run = lambda payloads, hang_timeout: Reply([], 0.001)  # type: ignore[method-assign]
     stage.start()
     assert isinstance(stage.ask("a"), RunnerFailed)
     assert isinstance(stage.crashes.get(timeout=PATIENCE), AssertionError)
@@ -333,7 +334,7 @@ def test_what_a_worker_left_undone_comes_first_and_in_its_order(stage: Stage) ->
     """A batch of eight raises; in its first half the worker dies; the other half has not run."""
     ran: list[list[str]] = []
 
-    def run(payloads: Sequence[Any], patience: float) -> Reply:
+    def run(payloads: Sequence[Any], hang_timeout: float) -> Reply:
         ran.append(list(payloads))
         if len(ran) == 1:
             raise RunnerFailed("bad input")
@@ -357,11 +358,11 @@ class PatientHost(ScriptedHost):
 
     def __init__(self) -> None:
         super().__init__()
-        self.holds_two = True
+        self.pipelines = True
         self.has_two = threading.Event()
 
-    def send(self, payloads: Sequence[Any], patience: float) -> None:
-        super().send(payloads, patience)
+    def send(self, payloads: Sequence[Any], hang_timeout: float) -> None:
+        super().send(payloads, hang_timeout)
         if len(self.sent) == 2:
             self.has_two.set()
 
@@ -404,7 +405,7 @@ def test_a_batch_that_fails_has_its_halves_run_behind_the_one_that_was_sent(
 ) -> None:
     ran: list[list[str]] = []
 
-    def run(payloads: Sequence[Any], patience: float) -> Reply:
+    def run(payloads: Sequence[Any], hang_timeout: float) -> Reply:
         ran.append(list(payloads))
         return picky_about("a", payloads)
 
@@ -439,11 +440,11 @@ def test_a_lost_worker_counts_against_the_batch_that_ran_and_not_the_one_behind(
 def test_a_payload_that_cannot_be_sent_spares_the_batch_that_runs(pipelined: Stage) -> None:
     host, send = pipelined.host, pipelined.host.send
 
-    def careful(payloads: Sequence[Any], patience: float) -> None:
+    def careful(payloads: Sequence[Any], hang_timeout: float) -> None:
         if "c" in payloads:
             host.has_two.set()  # type: ignore[attr-defined]
             raise RunnerFailed("the batch cannot be sent")
-        send(payloads, patience)
+        send(payloads, hang_timeout)
 
     host.send = careful  # type: ignore[method-assign]
     pipelined.start()

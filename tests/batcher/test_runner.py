@@ -1,73 +1,13 @@
-"""What a runner may return, and the host that runs it in the batching thread itself."""
+"""What a runner reports of itself, and what it can do."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import pytest
 
-from batcher.errors import Overloaded, RunnerFailed
-from batcher.runner import (
-    InfoChanges,
-    InlineHost,
-    Launcher,
-    RunnerInfo,
-    as_outcome,
-    explain,
-    one_each,
-    run_on,
-)
-from tests.batcher.runners import DoesNotLoad, Generates, NoFacts, Returns
+from batcher.runner import InfoChanges, Launcher, RunnerInfo
 from tests.fakes import Echo
-
-
-def started(factory: Callable[[], Echo]) -> InlineHost:
-    host = InlineHost(factory)
-    host.start()
-    return host
-
-
-@pytest.mark.parametrize("results", [["a", "b"], ("a", "b"), bytearray(b"ab"), range(2)])
-def test_any_sequence_of_the_right_length_is_one_result_each(results: Sequence[Any]) -> None:
-    assert one_each(results, 2) == list(results)
-
-
-def test_the_rows_of_an_array_are_one_result_each() -> None:
-    numpy = pytest.importorskip("numpy")
-    rows = one_each(numpy.array([[1, 2], [3, 4]]), 2)
-    assert [row.tolist() for row in rows] == [[1, 2], [3, 4]]
-
-
-@pytest.mark.parametrize(
-    "results",
-    [None, 7, "ab", b"ab", {"logits": 1, "hidden": 2}, {1, 2}, (each for each in "ab"), object()],
-)
-def test_what_has_no_results_in_an_order_is_refused_by_its_type(results: Any) -> None:
-    with pytest.raises(RunnerFailed, match=f"returned {type(results).__name__}, no sequence"):
-        one_each(results, 2)
-
-
-def test_too_few_or_too_many_results_are_refused_with_both_numbers() -> None:
-    with pytest.raises(RunnerFailed, match="returned 1 results for 2 inputs"):
-        one_each(["a"], 2)
-    with pytest.raises(RunnerFailed, match="returned 3 results for 2 inputs"):
-        one_each(["a", "b", "c"], 2)
-
-
-def test_an_error_is_explained_in_one_line() -> None:
-    assert explain(ValueError("no\n   such thing")) == "ValueError: no such thing"
-    assert explain(MemoryError()) == "MemoryError"
-
-
-def test_a_result_that_is_an_exception_stands_for_an_error() -> None:
-    ours = Overloaded("full", 1.0)
-    assert as_outcome(ours) is ours
-    assert str(as_outcome(KeyError("k"))) == "KeyError: 'k'"
-    assert as_outcome("a result") is None
 
 
 def test_facts_of_a_known_name_become_fields_and_all_others_details() -> None:
@@ -158,79 +98,3 @@ def test_a_runner_whose_launch_is_none_launches_nothing() -> None:
     assert not isinstance(runner, Launcher)
     runner.launch = lambda payloads: lambda: payloads
     assert isinstance(runner, Launcher)
-
-
-def test_an_inline_host_answers_and_times_the_run() -> None:
-    reply = run_on(started(Echo), ["a", "b"], 1.0)
-    assert reply.results == ["a", "b"]
-    assert 0.0 < reply.seconds < 10.0
-
-
-def test_an_inline_host_gives_the_reason_why_the_runner_does_not_load() -> None:
-    with pytest.raises(RunnerFailed, match="FileNotFoundError: no weights in /nowhere"):
-        InlineHost(DoesNotLoad).start()
-
-
-def test_facts_that_are_none_are_a_failure_to_start_and_not_of_every_snapshot() -> None:
-    with pytest.raises(RunnerFailed, match="TypeError: warm_up returned NoneType, no mapping"):
-        InlineHost(NoFacts).start()
-
-
-@pytest.mark.parametrize(
-    "error",
-    [ValueError("bad"), MemoryError("bad"), SystemExit("bad"), asyncio.CancelledError("bad")],
-)
-def test_whatever_a_runner_raises_fails_its_batch_and_not_the_thread(error: BaseException) -> None:
-    class Raises(Echo):
-        def run(self, payloads: Sequence[Any]) -> Sequence[Any]:
-            raise error
-
-    with pytest.raises(RunnerFailed, match=f"{type(error).__name__}: bad"):
-        run_on(started(Raises), ["a"], 1.0)
-
-
-def test_a_runner_that_speaks_our_errors_is_quoted_as_it_is() -> None:
-    class Raises(Echo):
-        def run(self, payloads: Sequence[Any]) -> Sequence[Any]:
-            raise RunnerFailed("not this one")
-
-    with pytest.raises(RunnerFailed, match=r"^not this one$"):
-        run_on(started(Raises), ["a"], 1.0)
-
-
-@pytest.mark.parametrize("runner", [Generates(), Returns({"logits": 1}), Returns(["a", "b"])])
-def test_an_inline_host_lets_no_odd_results_through(runner: Echo) -> None:
-    with pytest.raises(RunnerFailed, match="the runner returned"):
-        run_on(started(lambda: runner), ["a"], 1.0)
-
-
-def test_results_that_break_while_they_are_read_fail_their_batch() -> None:
-    class Lazy:
-        def __len__(self) -> int:
-            return 2
-
-        def __getitem__(self, place: int) -> str:
-            raise OSError("the file has gone")
-
-    with pytest.raises(RunnerFailed, match="OSError: the file has gone"):
-        run_on(started(lambda: Returns(Lazy())), ["a", "b"], 1.0)
-
-
-def test_a_runner_is_closed_once_and_may_fail_at_it(caplog: pytest.LogCaptureFixture) -> None:
-    class Sticky(Echo):
-        closed = 0
-
-        def warm_up(self) -> Mapping[str, object]:
-            return {}
-
-        def close(self) -> None:
-            self.closed += 1
-            raise OSError("busy")
-
-    runner = Sticky()
-    host = started(lambda: runner)
-    with caplog.at_level(logging.ERROR):
-        host.stop()
-        host.stop()
-    assert runner.closed == 1
-    assert "did not close" in caplog.text

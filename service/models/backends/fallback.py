@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from batcher.runner import explain, is_device_lost, is_out_of_memory
+from batcher.failures import explain, is_device_lost, is_out_of_memory
 from service.models.backends import Answers, Backend, Ids, Say, Types
 
 _MOST = 3  # failures in a row: a lone one may be that of one input, or of a moment

@@ -20,9 +20,10 @@ import pytest
 
 from batcher.clock import MonotonicClock
 from batcher.errors import OutOfMemory, RunnerFailed, WorkerLost
-from batcher.runner import RunnerFactory, RunnerInfo, run_on
+from batcher.runner import RunnerFactory, RunnerInfo
 from batcher.workers import process as worker
-from batcher.workers.process import ProcessHost, describe_exit
+from batcher.workers.host import run_on
+from batcher.workers.process import ProcessHost
 from tests.batcher.runners import (
     DiesLoading,
     DoesNotLoad,
@@ -248,11 +249,11 @@ def test_a_worker_that_dies_in_a_run_is_noticed_and_can_be_started_again(
     with pytest.raises(WorkerLost, match=rf"^worker-0 died \({cause}\)"):
         hosted.run("a", payload)
     assert hosted.deaths == [cause]  # told before the run ended
-    assert hosted.host.lost == cause
+    assert hosted.host.death_reason == cause
     with pytest.raises(WorkerLost, match="not running"):
         hosted.run("a")
     assert hosted.start() != first
-    assert hosted.host.lost is None
+    assert hosted.host.death_reason is None
     assert hosted.run("a") == ["a"]
 
 
@@ -275,7 +276,7 @@ def test_a_worker_killed_from_outside_in_a_run_is_noticed_at_once(
 def test_a_worker_killed_while_idle_is_noticed_at_once(hosted: Hosted) -> None:
     os.kill(hosted.run("pid")[0], signal.SIGKILL)
     assert hosted.until_dead() == "signal 9"
-    assert hosted.host.lost == "signal 9"
+    assert hosted.host.death_reason == "signal 9"
     with pytest.raises(WorkerLost, match="signal 9"):
         hosted.run("a")
     hosted.start()
@@ -330,7 +331,7 @@ def test_a_parent_killed_outright_leaves_no_orphan(payload: str) -> None:
     """Even while the runner hangs."""
     script = f"""
 import logging, sys
-from batcher.runner import run_on
+from batcher.workers.host import run_on
 from batcher.workers.process import ProcessHost
 from tests.batcher.runners import Obedient
 if __name__ == "__main__":
@@ -433,7 +434,7 @@ def test_a_stop_lets_the_runner_close_and_is_no_death(tmp_path: Path, leaves_not
     hosted.host.stop()
     hosted.host.stop()
     assert note.read_text() == "closed"
-    assert (hosted.deaths, hosted.host.lost) == ([], "exit code 0")
+    assert (hosted.deaths, hosted.host.death_reason) == ([], "exit code 0")
 
 
 def test_a_stop_does_not_wait_for_ever_for_a_runner_that_does_not_close(
@@ -444,7 +445,7 @@ def test_a_stop_does_not_wait_for_ever_for_a_runner_that_does_not_close(
     pid = hosted.start()
     os.kill(pid, signal.SIGSTOP)
     hosted.host.stop()
-    assert hosted.host.lost == "signal 9"
+    assert hosted.host.death_reason == "signal 9"
 
 
 def test_many_lives_leave_nothing_behind(leaves_nothing: None) -> None:
@@ -465,11 +466,6 @@ def test_it_introduces_itself(hosted: Hosted) -> None:
     assert repr(hosted.host) == f"<ProcessHost worker-0, pid {pid}>"
     hosted.host.stop()
     assert repr(hosted.host) == "<ProcessHost worker-0, pid None>"
-
-
-def test_an_exit_is_described_by_signal_or_code() -> None:
-    assert describe_exit(-11) == "signal 11"
-    assert describe_exit(3) == "exit code 3"
 
 
 @pytest.mark.parametrize("payload", ["garbage", "foresight", "length"])
@@ -535,9 +531,9 @@ def test_a_device_that_has_failed_takes_its_process_with_it(hosted: Hosted) -> N
     assert hosted.run("a") == ["a"]
 
 
-def test_a_runner_that_is_abandoned_dies_of_what_it_was_told(hosted: Hosted) -> None:
-    hosted.host.abandon("canary")
-    assert (hosted.deaths, hosted.host.lost) == (["canary"], "canary")
+def test_a_discarded_runner_dies_for_the_reason_given(hosted: Hosted) -> None:
+    hosted.host.discard("canary")
+    assert (hosted.deaths, hosted.host.death_reason) == (["canary"], "canary")
     hosted.start()
     assert hosted.run("a") == ["a"]
 
@@ -596,7 +592,7 @@ def test_a_wait_for_less_than_a_millisecond_is_a_wait(hosted: Hosted) -> None:
     assert now() >= until  # else whoever asks again until then keeps a core busy
 
 
-def test_the_patience_of_a_batch_begins_when_its_turn_comes(hosted: Hosted) -> None:
+def test_the_hang_timeout_of_a_batch_counts_from_when_it_is_the_oldest(hosted: Hosted) -> None:
     hosted.host.send(["a"], PATIENCE)
     hosted.host.send(["hang"], 0.05)
     assert hosted.host.receive() is not None

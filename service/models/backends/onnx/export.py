@@ -17,7 +17,7 @@ import transformers
 from numpy.typing import NDArray
 from torch import Tensor
 
-from batcher.runner import is_out_of_memory
+from batcher.failures import is_out_of_memory
 from service.cache.notes import one_line
 from service.cache.profiles import weights_of
 from service.models.backends import Answers, BackendNotAvailable, Say

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from batcher.runner import is_out_of_memory
+from batcher.failures import is_out_of_memory
 from service.models.backends import Answers, BackendNotAvailable, Ids, Place, Say, Types
 from service.models.backends.extras import check_packages
 from service.models.backends.onnx.export import (

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from batcher.runner import explain, is_device_lost, is_out_of_memory
+from batcher.failures import explain, is_device_lost, is_out_of_memory
 from service.models.backends import Say
 from service.models.backends.torch.eager import TorchBackend
 from service.repository.spec import EncoderSpec

@@ -13,7 +13,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
-from batcher.runner import is_out_of_memory
+from batcher.failures import is_out_of_memory
 from service.models.backends import Answers, Ids, Types
 from service.models.backends.torch.mixed_precision import blocks_of, dtype_of
 from service.models.heads import head_of

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import torch
 
-from batcher.runner import explain
+from batcher.failures import explain
 from service.models.backends import Backend, BackendNotAvailable, Place, Say
 from service.models.backends.torch.agreement import CLOSE, check_same
 from service.models.backends.torch.bert import Bert, why_not

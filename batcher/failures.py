@@ -1,0 +1,55 @@
+"""Failures of a model: what its exceptions and odd results mean for the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from batcher.errors import BatcherError, RunnerFailed
+
+
+def explain(error: BaseException) -> str:
+    """The type and the text of an exception, in one line."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # an exception of the user's own, whose __str__ raises
+        text = ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def one_each(results: Sequence[Any], expected: int) -> list[Any]:
+    """The results as a list. Raises RunnerFailed unless it is a sequence of one per payload."""
+    # A mapping would pass for a list of its keys, a string for one of its letters.
+    if isinstance(results, Mapping | str | bytes) or not hasattr(results, "__getitem__"):
+        raise RunnerFailed(f"the runner returned {type(results).__name__}, no sequence of results")
+    listed = list(results)
+    if len(listed) != expected:
+        raise RunnerFailed(f"the runner returned {len(listed)} results for {expected} inputs")
+    return listed
+
+
+def as_outcome(result: Any) -> BatcherError | None:
+    """The error that a result is, or None. Raises nothing, whatever the result does."""
+    try:
+        if isinstance(result, BatcherError):
+            return result
+        return RunnerFailed(explain(result)) if isinstance(result, Exception) else None
+    except Exception as error:  # its class raises where it is looked at
+        return RunnerFailed(f"a result that cannot be read: {explain(error)}")
+
+
+# Texts of torch and the libraries under it: they have no exception types that could be named here.
+_NO_MEMORY = ("out of memory", "ALLOC_FAILED", "DefaultCPUAllocator")
+_DEVICE_LOST_PREFIXES = ("CUDA error", "HIP error")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Might a smaller batch succeed?"""
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _NO_MEMORY)
+
+
+def is_device_lost(error: Exception) -> bool:
+    """After such an error, every call of this process to the device fails."""
+    return isinstance(error, RuntimeError) and str(error).startswith(_DEVICE_LOST_PREFIXES)
