@@ -1,438 +1,310 @@
-"""One client's connection: uvicorn's, made strict and bounded.
+"""One client's connection, strict and bounded: bytes in, requests to the application, bytes out.
 
-Every head arrives in time, within its limits, and can be read in one way only; else the answer is
-one of ours, and the last. What is sent must be read. A client that has gone is noticed.
-A request that comes whole and is answered at once pays next to nothing for all this.
+Every head arrives in time, within its limits, and can be read in one way only; else the response is
+one of ours, and the last. The client must read what is sent, and it is noticed if it has gone.
+A request that arrives whole and is answered at once pays next to nothing for all this.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from typing import Any
 
-import httptools
-from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from starlette.types import ASGIApp
 
+from batcher.timeouts import TimeoutQueue
 from service.edge import head
-from service.edge.connections import Connections
-from service.edge.request_cycle import EXTENSIONS, Cycle
+from service.edge.connections import Connections, TimedConnection
+from service.edge.parser import RequestParser
+from service.edge.request_cycle import CONTINUE, RequestCycle
+from service.edge.sockets import has_unread_bytes
 from service.errors import Problem, internal
 
 _log = logging.getLogger(__name__)
-_MAX_PIPELINED = 128  # requests that one connection may have waiting behind the one that runs
-_MAX_CHUNKS = 1 << 16  # of one body: a million of one byte each would be a second of our time
-_MAX_FRAMING = 1 << 20  # bytes of a chunked body that are none of it: sizes, extensions, trailers
-_LARGE = 64 << 10  # bytes
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_MAX_PIPELINED = 128  # requests that may wait behind the one that runs
+_MAX_BUFFERED = 64 << 10  # bytes of a body that the application has not taken; then reading stops
 
 
-class Outlet:
-    """The transport as an exchange sees it: head and body leave together, and closing is ours."""
+class Connection(asyncio.Protocol):
+    transport: asyncio.Transport
 
-    __slots__ = ("_head", "_write", "close", "is_closing")
+    def __init__(self, shared: Connections, app: ASGIApp, app_state: dict[str, Any]) -> None:
+        self._shared = shared
+        self.default_header_lines = shared.default_header_lines
+        self._app = app
+        self._app_state = app_state  # of the lifespan; each request gets a copy
+        self._loop = asyncio.get_running_loop()
+        self._queue: TimeoutQueue[TimedConnection] | None = None  # that it waits in
+        # The requests, oldest first: one runs, the others wait behind it.
+        self._running: RequestCycle | None = None
+        self._pipeline: deque[RequestCycle] = deque()
+        self._receiving: RequestCycle | None = None  # the newest, if its body is not all here
+        self._refusal: Problem | None = None  # to be sent after the responses to all of these
+        self._discarding = False  # what else arrives is not read
+        self._read_paused = False
+        self._half_closed: int | None = None  # the descriptor, once the client sends no more
+        self.is_write_paused = False
+        self._writable: asyncio.Event | None = None  # made only if something waits to write
+        self._unread = 0  # bytes that the client had not read when last looked at
 
-    def __init__(self, connection: Connection) -> None:
-        self._write = connection.transport.write
-        self._head = b""
-        self.is_closing = connection.transport.is_closing
-        self.close = connection.finish
+    # The life of the connection
 
-    def write(self, data: bytes) -> None:
-        if self._head:
-            if len(data) > _LARGE:  # to copy it would cost more than a second system call
-                self.flush()
-            else:
-                data = self._head + data
-                self._head = b""
-        elif data.startswith(b"HTTP/1.1 ") and data != _CONTINUE:
-            self._head = data
-            return
-        self._write(data)
-
-    def flush(self) -> None:
-        """A head that no body follows."""
-        head, self._head = self._head, b""
-        if head:
-            self._write(head)
-
-
-class Connection(HttpToolsProtocol):
-    cycle: Cycle
-
-    def __init__(self, connections: Connections, **options: Any) -> None:
-        super().__init__(**options)
-        self._all = connections
-        self.default_lines = connections.default_lines
-        self.outlet: Outlet | None = None
-        # What comes in
-        self._in_head = False  # the first byte of a head is here and its last is not
-        self._in_body = False  # the head is here and the last byte of the body is not
-        self._is_timed = False  # among those whose head is awaited
-        self._is_idle = False
-        self._special: dict[bytes, bytes] = {}
-        self._received = 0  # bytes, in the last piece
-        self._head_size = 0  # bytes, of the pieces before it that hold nothing but this head
-        self._head_begins = 0  # bytes, of the piece that it begins in, behind another request
-        self._chunks = -1  # of this body; -1: it has a length
-        self._framing = 0  # bytes of this body that are none of it, if it has chunks
-        self._is_deaf = False  # what else comes is dropped
-        self._watched: int | None = None  # the descriptor; the client sends nothing more
-        # What goes out
-        self._running: Cycle | None = None  # whose answer is due
-        self._unanswered = 0  # requests: the running one and those behind it
-        self._refusal: Problem | None = None  # to be said after the answers to all of these
-        self._is_leaving = False  # all is said, and the client may still be sending
-        self._unread = 0  # bytes, when last looked
-
-    @property
-    def is_silent(self) -> bool:
-        """No request has begun."""
-        return not (self._in_head or self._unanswered or self._is_deaf)
-
-    # From its start to its end
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        transport.set_write_buffer_limits(high=0)  # all that the kernel does not take is unread
-        self.outlet = Outlet(self)
-        if len(self.connections) > self._all.bound and not self._all.make_room():
-            self.refuse(Problem(503, "there are too many connections", retry_after=1.0))
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # what a TCP server makes
+        shared = self._shared
+        self.transport = transport
+        transport.set_write_buffer_limits(high=0)  # whatever the kernel does not take is unread
+        scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "scheme": "http",
+            "root_path": "",
+            "client": _address(transport, "peername"),
+            "server": _address(transport, "sockname"),
+        }
+        self._parser = RequestParser(self, scope)
+        shared.state.connections.add(self)
+        if len(shared.state.connections) > shared.max_connections and not shared.evict_idle():
+            self._refuse(Problem(503, "there are too many connections", retry_after=1.0))
         else:
-            self._await_head()
+            self._wait_in(shared.awaiting_head)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._watched is not None:
-            self._all.hangups.forget(self._watched)
-        self._all.forget(self)
-        self._all.stalled.remove(self)
-        self.pipeline.clear()
-        _tell_gone(self._running)  # uvicorn tells only the last
-        self.outlet = None
-        super().connection_lost(exc)
-        # Each knows the connection, which would keep them, and the last body, until a collection.
-        self._running = None
-        del self.cycle, self.parser
+        if self._half_closed is not None:
+            self._shared.hangups.remove(self._half_closed)
+        self._shared.state.connections.discard(self)
+        self._shared.stalled.remove(self)
+        self._wait_in(None)
+        if self._running is not None:
+            self._running.disconnect()
+        self.resume_writing()
+        # A request that still runs holds the connection; so nothing here may hold the request.
+        self._running = self._receiving = None
+        self._pipeline.clear()
+        self._parser.close()
+        del self._parser
 
-    def eof_received(self) -> bool | None:  # type: ignore[override]
-        """True keeps the connection open for what is still to be sent."""
-        if not self._unanswered:
-            return None
-        self._watched = self.transport.get_extra_info("socket").fileno()
-        self._all.hangups.watch(self._watched, self.transport.abort)
-        if self._in_body:
-            self.refuse(head.malformed("the connection ended in mid-body"))
-        elif not self.flow.write_paused and self.scope["http_version"] == "1.1":
-            # Has it closed, or only said all it had to? A client that listens skips this
+    def eof_received(self) -> bool:
+        """True keeps the connection open, for responses that are still due."""
+        running = self._running
+        if running is None:
+            return False
+        self._half_closed = self.transport.get_extra_info("socket").fileno()
+        self._shared.hangups.add(self._half_closed, self.transport.abort)
+        if self._receiving is not None:
+            self._refuse(head.malformed("the connection ended in mid-body"))
+        elif not self.is_write_paused and running.scope["http_version"] == "1.1":
+            # Has it closed, or only ended its sending? A client that still reads skips this
             # (RFC 9110, section 15.2); the kernel of one that does not resets the connection.
-            self.transport.write(_CONTINUE)
+            self.transport.write(CONTINUE)
         return True
 
-    def finish(self) -> None:
-        """After the last answer. Who may still be sending is let finish: closed under him, the
-        connection would be reset, and the answer lost with it."""
-        if self.transport.is_closing() or self._is_leaving:
-            return
-        assert self.outlet is not None
-        self.outlet.flush()
-        may_send = self._in_body or self._is_deaf or self.pipeline
-        self._unanswered = 0
-        self.pipeline.clear()
-        self._all.forget(self)
-        if self._watched is not None or not may_send or not self._all.may_linger():
-            self.transport.close()
-            return
-        self._is_leaving = self._is_deaf = True
-        self._all.leaving.add(self)
-        self.transport.write_eof()
-        self.flow.resume_reading()
-
     def shutdown(self) -> None:
-        """The server ends: no request after this one."""
+        """The server ends: no request after this one. Called by uvicorn."""
         if self._running is not None:
             self._running.keep_alive = False
-        elif not self._is_leaving:
+        elif self._queue is not self._shared.lingering:
             self.transport.close()
 
-    # What comes in
+    def _finish(self) -> None:
+        """After the last response. A client that may still be sending is read from until it closes
+        (lingering close): else the kernel would reset the connection, and the response be lost."""
+        if self.transport.is_closing() or self._queue is self._shared.lingering:
+            return
+        may_send = self._receiving is not None or self._discarding or self._pipeline
+        self._running = None
+        self._pipeline.clear()
+        self._discarding = True
+        if self._half_closed is not None or not may_send or not self._shared.may_linger():
+            self._wait_in(None)
+            self.transport.close()
+            return
+        self._wait_in(self._shared.lingering)
+        self.transport.write_eof()
+        self.resume_reading()
+
+    def _wait_in(self, queue: TimeoutQueue[TimedConnection] | None) -> None:
+        if self._queue is not None:
+            self._queue.remove(self)
+        self._queue = queue
+        if queue is not None:
+            queue.add(self)
+
+    # What arrives
 
     def data_received(self, data: bytes) -> None:
-        if self._is_deaf:
+        if self._discarding:
             return
-        self._received = len(data)
-        rest = None
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            rest = data[upgrade.args[0] :]
-        except httptools.HttpParserError as error:
-            self.refuse(_problem(error))
-        else:
-            if self._in_head:
-                self._await_rest_of_head()
-            elif self._chunks >= 0:
-                self._framing += len(data)
-                if self._framing > _MAX_FRAMING:
-                    self.refuse(head.malformed("too much of the body is framing"))
-        if rest is not None:
-            self._go_on_without_upgrade(rest)
+        problem = self._parser.feed(data)
+        if problem is not None:
+            self._refuse(problem)
+        elif self._parser.in_head and self._queue is not self._shared.awaiting_head:
+            self._wait_in(self._shared.awaiting_head)
 
-    def on_message_begin(self) -> None:
-        self.url = b""
-        self.headers = []
-        self.expect_100_continue = False
-        self._special = {}
-        self._in_head = True
-        self._chunks = -1
-        if self._is_idle:
-            self._is_idle = False
-            self._all.idle.remove(self)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._in_head:
-            return  # a trailer: the request runs already, with the headers that it had
-        name = name.lower()
-        if name in head.SPECIAL:
-            if name in self._special:
-                raise head.twice(name)
-            self._special[name] = value
-            self.expect_100_continue |= name == b"expect"
-        self.headers.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        """uvicorn's own, less what is not for us: websockets, root path, its bound of requests."""
-        parser, url, headers, special = self.parser, self.url, self.headers, self._special
-        version = parser.get_http_version()
-        if self._head_begins + self._head_size + self._received > head.MAX_HEAD:
-            head.check_size(url, headers)
-        head.check(version, url, headers, special)
-        if len(self.pipeline) >= _MAX_PIPELINED:
+    def on_request(self, scope: dict[str, Any], keep_alive: bool, expects_continue: bool) -> None:
+        if len(self._pipeline) >= _MAX_PIPELINED:
             raise Problem(429, "too many requests wait on this connection", retry_after=1.0)
-        path, raw_path, query = head.target(url)
-        self.scope = {
-            "type": "http",
-            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
-            "http_version": version,
-            "method": parser.get_method().decode("ascii"),
-            "scheme": "http",
-            "path": path,
-            "raw_path": raw_path,
-            "query_string": query,
-            "root_path": "",
-            "headers": headers,
-            "client": self.client,
-            "server": self.server,
-            "state": self.app_state.copy(),
-            "extensions": EXTENSIONS,
-        }
-        before = self.cycle
-        keep_alive = version != "1.0" and parser.should_keep_alive()
-        self.cycle = cycle = Cycle(self, self.scope, keep_alive)
-        if self.expect_100_continue and version == "1.1":
-            cycle.waiting_for_100_continue = True
-        self._unanswered += 1
-        self._in_head = False
-        self._in_body = True
-        if self._is_timed:
-            self._is_timed = False
-            self._all.heads.remove(self)
-        if b"transfer-encoding" in special:
-            self._chunks = self._framing = 0
-        if before is None or before.response_complete:
-            self._start_asgi_task(cycle, self.app)
+        scope["state"] = self._app_state.copy()
+        self._receiving = cycle = RequestCycle(self, scope, keep_alive, expects_continue)
+        if self._queue is not None:
+            self._wait_in(None)
+        if self._running is None:
+            self._start(cycle)
         else:
-            self.flow.pause_reading()
-            self.pipeline.appendleft((cycle, self.app))
-
-    def on_chunk_header(self) -> None:
-        self._chunks += 1
-        if self._chunks > _MAX_CHUNKS:
-            raise Problem(413, f"the body has more than {_MAX_CHUNKS} chunks")
+            self._pipeline.append(cycle)
+            self._pause_reading()
 
     def on_body(self, body: bytes) -> None:
-        self._framing -= len(body)
-        cycle = self.cycle
+        cycle = self._receiving
+        assert cycle is not None, "a body without a request: this is a bug"
         if not cycle.response_complete:
-            cycle.take(body)
-            if len(cycle.body) > HIGH_WATER_LIMIT:
-                self.flow.pause_reading()
+            cycle.add_body(body)
+            if len(cycle.body) > _MAX_BUFFERED:
+                self._pause_reading()
 
-    def on_message_complete(self) -> None:
-        self._in_body = False
-        cycle = self.cycle
-        if not cycle.response_complete:
-            cycle.more_body = False
-            cycle.message_event.set()
-        elif not self._is_leaving:
-            self._all.rests.remove(self)
-            self._becomes_idle()
-
-    def _go_on_without_upgrade(self, rest: bytes) -> None:
-        """Java's HttpClient asks for HTTP/2 with every first request, and curl can: it is not to be
-        had here. The parser then takes the body for something else; another one reads it."""
-        if self.scope["method"] == "CONNECT":
-            self._is_deaf = True
-            self.cycle.keep_alive = False
-            return
-        headers = dict(self.headers)
-        framing = b""
-        for name in (b"content-length", b"transfer-encoding"):
-            if name in headers:
-                framing = b"%s: %s\r\n" % (name, headers[name])
-        self._in_body = self.cycle.more_body = True
-        self.parser = httptools.HttpRequestParser(_Again(self))
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
-        self.parser.feed_data(b"POST / HTTP/1.1\r\n%s\r\n" % framing)
-        if rest:
-            self.data_received(rest)
-
-    def _await_head(self) -> None:
-        self._is_timed = True
-        self._head_size = 0
-        self._head_begins = self._received
-        self._all.heads.add(self)
-
-    def _await_rest_of_head(self) -> None:
-        if not self._is_timed:
-            self._await_head()
-            return
-        self._head_size += self._received
-        if self._head_size > head.MAX_HEAD:
-            self.refuse(head.too_large())
-
-    def _becomes_idle(self) -> None:
-        self._is_idle = True
-        self._all.idle.add(self)
-
-    def head_is_late(self) -> None:
-        self._is_timed = False
-        if self._in_head:
-            self.refuse(head.too_late(self._all.heads.seconds))
-        else:
-            self.transport.close()  # it never said a word
-
-    # What goes out
-
-    def _start_asgi_task(self, cycle: Any, app: ASGI3Application) -> None:  # a Cycle
-        self._running = cycle
-        cycle.start(app, self.loop)
-
-    def on_response_complete(self) -> None:
-        self.server_state.total_requests += 1
-        self._running = None
-        assert self.outlet is not None
-        self.outlet.flush()
-        if self._is_leaving or self.transport.is_closing():
-            return
-        self._unanswered -= 1
-        self.flow.resume_reading()
-        if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
-        elif self._refusal is not None:
-            self._say(self._refusal)
-        elif self._watched is not None or self._is_deaf:
-            self.finish()
-        elif self._in_body:
-            self._all.rests.add(self)
-        elif not self._in_head:
-            self._becomes_idle()
-
-    def refuse(self, problem: Problem) -> None:
-        """The last answer here, after those to all requests before."""
-        _log.debug("%s: %d %s", self.client, problem.status, problem.message)
-        self._is_deaf = True
-        self._all.forget(self)
-        if self._in_body and self._gives_up_the_last():
-            return
-        self._refusal = problem
-        if not self._unanswered:
-            self._say(problem)
-
-    def _gives_up_the_last(self) -> bool:
-        """The request in whose body the fault is. Whether there is nothing left to be said."""
-        cycle = self.cycle
+    def on_body_end(self) -> None:
+        cycle, self._receiving = self._receiving, None
+        assert cycle is not None, "a body without a request: this is a bug"
         if cycle.response_complete:
-            self.finish()
-        elif cycle.response_started:
-            self.transport.abort()
-        elif cycle is self._running:
-            _tell_gone(cycle)
-            self._running = None
-            self._unanswered -= 1
+            self._wait_in(self._shared.idle)
         else:
-            self.pipeline.popleft()  # it has not begun
-            self._unanswered -= 1
-        return cycle.response_started
+            cycle.end_body()
 
-    def _say(self, problem: Problem) -> None:
-        headers, body = self._all.refusal(problem)
-        lines = [
-            b"%s: %s\r\n" % header for header in (*self.server_state.default_headers, *headers)
-        ]
-        self.transport.write(b"".join([STATUS_LINE[problem.status], *lines, b"\r\n", body]))
-        self.finish()
+    def on_tunnel(self) -> None:
+        assert self._receiving is not None, "a tunnel without a request: this is a bug"
+        self._receiving.keep_alive = False
+        self.on_body_end()
+        self._discarding = True
+
+    def _pause_reading(self) -> None:
+        if not self._read_paused:
+            self._read_paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._read_paused:
+            self._read_paused = False
+            self.transport.resume_reading()
+
+    # What leaves
+
+    def _start(self, cycle: RequestCycle) -> None:
+        self._running = cycle
+        cycle.task = self._loop.create_task(cycle.run(self._app))
+        self._shared.state.tasks.add(cycle.task)
+
+    def on_response_complete(self, keep_alive: bool) -> None:
+        self._running = None
+        if self.transport.is_closing():
+            return
+        if not keep_alive:
+            self._finish()
+            return
+        self.resume_reading()
+        if self._pipeline:
+            self._start(self._pipeline.popleft())
+        elif self._refusal is not None:
+            self._send_refusal(self._refusal)
+        elif self._half_closed is not None or self._discarding:
+            self._finish()
+        elif self._receiving is not None:
+            self._wait_in(self._shared.draining_body)
+        elif not self._parser.in_head:
+            self._wait_in(self._shared.idle)
+
+    def on_application_end(self, cycle: RequestCycle) -> None:
+        self._shared.state.tasks.discard(cycle.task)
+        if cycle.response_complete or cycle.disconnected:
+            return
+        if cycle.response_started:
+            self._finish()  # cut short, which the client can see
+        else:
+            self._send_refusal(internal())
+
+    def _refuse(self, problem: Problem) -> None:
+        """The last response of this connection, after those to all requests before."""
+        _log.debug("%s: %d %s", self.transport, problem.status, problem.message)
+        self._discarding = True
+        self._wait_in(None)
+        faulty, self._receiving = self._receiving, None  # the fault is in the body of this one
+        if faulty is not None and faulty.response_complete:
+            self._finish()
+            return
+        if faulty is not None and faulty.response_started:
+            self.transport.abort()
+            return
+        if faulty is self._running:
+            self._running = None
+        elif faulty is not None:
+            self._pipeline.pop()
+        if faulty is not None:
+            faulty.disconnect()
+        if self._running is None:
+            self._send_refusal(problem)
+        else:
+            self._refusal = problem
+
+    def _send_refusal(self, problem: Problem) -> None:
+        self.transport.write(self._shared.refusal(problem))
+        self._finish()
 
     def pause_writing(self) -> None:
-        super().pause_writing()
+        self.is_write_paused = True
         self._unread = self.transport.get_write_buffer_size()
-        self._all.stalled.add(self)
+        self._shared.stalled.add(self)
 
     def resume_writing(self) -> None:
-        super().resume_writing()
-        self._all.stalled.remove(self)
+        self.is_write_paused = False
+        self._shared.stalled.remove(self)
+        if self._writable is not None:
+            self._writable.set()
 
-    def reading_is_due(self) -> None:
+    async def drain(self) -> None:
+        if self._writable is None:
+            self._writable = asyncio.Event()
+        while self.is_write_paused:
+            self._writable.clear()
+            await self._writable.wait()
+
+    # What does not happen in time
+
+    def close_if_silent(self) -> bool:
+        if has_unread_bytes(self.transport):
+            return False
+        self._wait_in(None)
+        self.transport.close()
+        return True
+
+    def on_head_timeout(self) -> None:
+        if self._parser.in_head:
+            self._refuse(head.too_late(self._shared.awaiting_head.seconds))
+        else:
+            self.transport.close()  # it never sent a byte
+
+    def on_body_timeout(self) -> None:
+        self.transport.abort()
+
+    def on_idle_timeout(self) -> None:
+        if not self.close_if_silent():
+            self._wait_in(self._shared.idle)
+
+    def on_lingering_timeout(self) -> None:
+        if self.transport.get_write_buffer_size():
+            self._wait_in(self._shared.lingering)  # it still reads; `stalled` says for how long
+        else:
+            self.transport.abort()
+
+    def on_reading_timeout(self) -> None:
         unread = self.transport.get_write_buffer_size()
         if unread >= self._unread:
-            _log.debug("%s: reads nothing of its answer", self.client)
+            _log.debug("%s: reads nothing of its response", self.transport)
             self.transport.abort()
         else:
             self._unread = unread
-            self._all.stalled.add(self)
+            self._shared.stalled.add(self)
 
 
-class _Again:
-    """The connection, for a parser that gets a head which the connection knows already."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._knows_head = True
-        self._connection = connection
-        self.on_chunk_header = connection.on_chunk_header
-        self.on_body = connection.on_body
-        self.on_message_complete = connection.on_message_complete
-
-    def on_message_begin(self) -> None:
-        if not self._knows_head:
-            self._connection.on_message_begin()
-
-    def on_url(self, url: bytes) -> None:
-        if not self._knows_head:
-            self._connection.on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._knows_head:
-            self._connection.on_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        if not self._knows_head:
-            self._connection.on_headers_complete()
-        self._knows_head = False
-
-
-def _problem(error: httptools.HttpParserError) -> Problem:
-    cause = error.__context__
-    if isinstance(cause, Problem):
-        # Without its frames: they know the connection, which keeps it, and all the bytes that came.
-        return cause.with_traceback(None)
-    if cause is not None and not isinstance(cause, httptools.HttpParserError):
-        _log.error("a connection failed", exc_info=cause)
-        return internal()
-    return head.malformed(str(cause or error)[:200])
-
-
-def _tell_gone(cycle: Cycle | None) -> None:
-    if cycle is not None and not cycle.response_complete:
-        cycle.disconnected = True
-        cycle.message_event.set()
+def _address(transport: asyncio.Transport, name: str) -> tuple[str, int] | None:
+    address = transport.get_extra_info(name)
+    return (address[0], address[1]) if isinstance(address, tuple) else None

@@ -1,103 +1,128 @@
-"""All connections of one HTTP process: what each waits for and how long it may, and how many there
-may be."""
+"""All connections of one HTTP process: how many there may be, and how long each may take."""
 
 from __future__ import annotations
 
+import asyncio
 import os
-import socket
+import select
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import orjson
 
 from batcher.timeouts import TimeoutQueue
-from service.api import tei
-from service.edge.hangups import Hangups
-from service.errors import Problem, outcome_of
+from service.edge.request_cycle import STATUS_LINES
+from service.errors import Envelope, Header, Problem, outcome_of
 from service.http.exchange import RECEIPT_TIMEOUT
-from service.observability.prometheus import Tally
 
-if TYPE_CHECKING:
-    from service.edge.connection import Connection
-
-_SILENT = 1.0  # seconds; who connects and says nothing for so long may have to go for another
-_MAX_LEAVING = 64
-_LOOKS = 8  # idle connections that are looked at, at most
+_SILENT_AFTER = 1.0  # seconds; a connection without a first byte for so long may be evicted
+_MAX_LINGERING = 64
+_MAX_TRIES = 8  # idle connections that are looked at to evict one
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """Seconds that a connection may take over each step."""
+class ConnectionTimeouts:
+    """In seconds."""
 
-    receipt: float = RECEIPT_TIMEOUT  # of a head; and of what is left of a body, once answered
-    reading: float = 10.0  # of the client reading nothing at all of its answer
-    idle: float = 75.0  # between requests; longer than the idle time of usual load balancers
-    leaving: float = 2.0  # for the client to close, once we have
+    receipt: float = RECEIPT_TIMEOUT  # of a head; of the rest of a body that nobody reads
+    reading: float = 10.0  # without the client reading any of its response
+    idle: float = 75.0  # between requests; longer than the idle timeout of usual load balancers
+    lingering: float = 2.0  # for the client to close, once the server has
+
+
+class TimedConnection(Protocol):
+    """A connection, as its timeouts see it."""
+
+    def close_if_silent(self) -> bool:
+        """Returns False if bytes have arrived on it: it stays open for them."""
+
+    def on_head_timeout(self) -> None: ...
+
+    def on_body_timeout(self) -> None: ...
+
+    def on_idle_timeout(self) -> None: ...
+
+    def on_lingering_timeout(self) -> None: ...
+
+    def on_reading_timeout(self) -> None: ...
+
+
+class ServerState(Protocol):
+    """What we use of uvicorn's, which all connections of a server share."""
+
+    connections: set[Any]  # ours; uvicorn calls `shutdown` of each as it ends, and waits for them
+    tasks: set[asyncio.Task[None]]  # that uvicorn waits for after that
+    default_headers: list[Header]  # replaced once a second, for the date
 
 
 class Connections:
-    """While its request runs a connection is in none of these, else in one; `stalled` is aside."""
+    """A connection is in one of the queues, or in none while its request runs; `stalled` apart."""
 
-    def __init__(self, tally: Tally, bound: int, patience: Patience | None = None) -> None:
-        patience = patience or Patience()
-        self.bound = bound
-        self.heads: TimeoutQueue[Connection] = TimeoutQueue(patience.receipt, _end_of_head)
-        self.rests: TimeoutQueue[Connection] = TimeoutQueue(patience.receipt, _abort)
-        self.idle: TimeoutQueue[Connection] = TimeoutQueue(patience.idle, self._end_of_idle)
-        self.leaving: TimeoutQueue[Connection] = TimeoutQueue(
-            patience.leaving, self._end_of_leaving
-        )
-        self.stalled: TimeoutQueue[Connection] = TimeoutQueue(patience.reading, _end_of_reading)
-        self.hangups = Hangups()
-        self._tally = tally
-        self._default_headers: list[tuple[bytes, bytes]] = []
+    def __init__(
+        self,
+        max_connections: int,
+        timeouts: ConnectionTimeouts,
+        envelope_of: Callable[[str], Envelope],
+        observe: Callable[[str, str, float], object],
+        state: ServerState,
+    ) -> None:
+        """`observe(route, outcome, seconds)` counts an answer that is given here."""
+        queue = TimeoutQueue[TimedConnection]
+        self.awaiting_head = queue(timeouts.receipt, lambda each: each.on_head_timeout())
+        self.draining_body = queue(timeouts.receipt, lambda each: each.on_body_timeout())
+        self.idle = queue(timeouts.idle, lambda each: each.on_idle_timeout())
+        self.lingering = queue(timeouts.lingering, lambda each: each.on_lingering_timeout())
+        self.stalled = queue(timeouts.reading, lambda each: each.on_reading_timeout())
+        self.hangups = HangupWatch()
+        self.state = state
+        self.max_connections = max_connections
+        self._envelope = envelope_of("")  # what cannot be parsed has no path
+        self._observe = observe
+        self._default_headers: list[Header] = []
         self._default_lines = b""  # the same, as they are written
 
-    def make_room(self) -> bool:
-        """For one more: who has been idle for longest leaves. False: nobody can. O(1)."""
-        for _ in range(_LOOKS):
-            found = self.idle.oldest()
-            if found is None:
+    def evict_idle(self) -> bool:
+        """Closes the connection that has been idle for longest. False: none is. O(1)."""
+        for _ in range(_MAX_TRIES):
+            oldest = self.idle.oldest()
+            if oldest is None:
                 break
-            if self._dismiss(found):
+            if oldest.close_if_silent():
                 return True
-            self.idle.remove(found)
-            self.idle.add(found)
-        silent = self.heads.oldest(at_least=_SILENT)
-        return silent is not None and self._dismiss(silent)
+            self.idle.remove(oldest)
+            self.idle.add(oldest)
+        silent = self.awaiting_head.oldest(at_least=_SILENT_AFTER)
+        return silent is not None and silent.close_if_silent()
 
     def may_linger(self) -> bool:
-        """Those that were refused for want of room must not take it."""
-        return len(self.leaving) < min(_MAX_LEAVING, self.bound // 4)
+        """Bounded, so that refused connections do not take the room that they were refused."""
+        return len(self.lingering) < min(_MAX_LINGERING, self.max_connections // 4)
 
     def close_idle(self) -> None:
-        """All that are between two requests, but for those whose next one is here already; and all
-        that have never sent one though they had the time."""
+        """Those between two requests, and those that have not begun their first in time. Not those
+        whose next request has arrived already."""
         for connection in self.idle.all():
-            self._dismiss(connection)
-        while (silent := self.heads.oldest(at_least=_SILENT)) and self._dismiss(silent):
+            connection.close_if_silent()
+        while (silent := self.awaiting_head.oldest(_SILENT_AFTER)) and silent.close_if_silent():
             pass
 
-    def newcomers_wait(self) -> float:
-        """Seconds, if there are any whose request is still to come."""
-        return _SILENT if len(self.heads) else 0.0
+    def grace(self) -> float:
+        """Seconds in which new connections may still send their first request."""
+        return _SILENT_AFTER if len(self.awaiting_head) else 0.0
 
-    def forget(self, connection: Connection) -> None:
-        for state in (self.heads, self.rests, self.idle, self.leaving):
-            state.remove(connection)
-
-    def default_lines(self, headers: list[tuple[bytes, bytes]]) -> bytes:
-        """The head's lines for them. uvicorn makes a new list once a second, for the date."""
+    def default_header_lines(self) -> bytes:
+        headers = self.state.default_headers
         if headers is not self._default_headers:
             self._default_headers = headers
             self._default_lines = b"".join([b"%s: %s\r\n" % header for header in headers])
         return self._default_lines
 
-    def refusal(self, problem: Problem) -> tuple[list[tuple[bytes, bytes]], bytes]:
-        """Headers and body of an answer to what is no request, so that no route has it."""
+    def refusal(self, problem: Problem) -> bytes:
+        """The whole response to bytes that reach no route. The last one of its connection."""
         request_id = os.urandom(8).hex()
-        self._tally.observe("", outcome_of(problem.status), 0.0)
-        body = orjson.dumps(tei.envelope(problem, request_id))
+        self._observe("", outcome_of(problem.status), 0.0)
+        body = orjson.dumps(self._envelope(problem, request_id))
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
@@ -105,43 +130,45 @@ class Connections:
             (b"x-request-id", request_id.encode()),
             *problem.headers(),
         ]
-        return headers, body
-
-    def _dismiss(self, connection: Connection) -> bool:
-        if _has_sent(connection):
-            return False
-        self.forget(connection)
-        connection.transport.close()
-        return True
-
-    def _end_of_idle(self, connection: Connection) -> None:
-        if not self._dismiss(connection):
-            self.idle.add(connection)
-
-    def _end_of_leaving(self, connection: Connection) -> None:
-        if connection.transport.get_write_buffer_size():
-            self.leaving.add(connection)  # still reading: how long it may is for `stalled` to say
-        else:
-            connection.transport.abort()
+        lines = [b"%s: %s\r\n" % header for header in headers]
+        start = STATUS_LINES[problem.status]
+        return b"".join([start, self.default_header_lines(), *lines, b"\r\n", body])
 
 
-def _has_sent(connection: Connection) -> bool:
-    """Whether there are bytes of it that the event loop has not come to yet."""
-    peer = connection.transport.get_extra_info("socket")
-    try:
-        with socket.socket(fileno=os.dup(peer.fileno())) as plain:
-            return bool(plain.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-    except OSError:  # nothing, or nobody, or no descriptor to look with
-        return False
+class HangupWatch:
+    """Notices that a client which has sent its last byte has also stopped reading.
 
+    A client that has closed and one that has only ended its sending look the same until something
+    is sent. The kernel of a closed one then resets the connection, but an event loop that expects
+    no more bytes does not look.
+    """
 
-def _end_of_head(connection: Connection) -> None:
-    connection.head_is_late()
+    def __init__(self) -> None:
+        self._epoll: select.epoll | None = None  # opened at first use, on the loop that runs then
+        self._on_hangup: dict[int, Callable[[], None]] = {}
 
+    def add(self, descriptor: int, on_hangup: Callable[[], None]) -> None:
+        """Calls `on_hangup` once, if the peer resets the connection."""
+        if self._epoll is None:
+            self._epoll = select.epoll()
+            asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._on_events)
+        self._on_hangup[descriptor] = on_hangup
+        # No event is asked for: errors and hang-ups are always reported, and here only once.
+        self._epoll.register(descriptor, select.EPOLLONESHOT)
 
-def _end_of_reading(connection: Connection) -> None:
-    connection.reading_is_due()
+    def remove(self, descriptor: int) -> None:
+        """Before the descriptor is closed: its number will be another connection's."""
+        if self._epoll is not None and self._on_hangup.pop(descriptor, None) is not None:
+            self._epoll.unregister(descriptor)
 
+    def close(self) -> None:
+        if self._epoll is not None:
+            asyncio.get_running_loop().remove_reader(self._epoll.fileno())
+            self._epoll.close()
+            self._epoll = None
 
-def _abort(connection: Connection) -> None:
-    connection.transport.abort()
+    def _on_events(self) -> None:
+        assert self._epoll is not None, "watched without an epoll: this is a bug"
+        for descriptor, _ in self._epoll.poll(0):
+            if descriptor in self._on_hangup:
+                self._on_hangup[descriptor]()

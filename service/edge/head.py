@@ -70,7 +70,7 @@ def _is_host(value: bytes) -> bool:
     return _HOST.fullmatch(value) is not None
 
 
-def twice(name: bytes) -> Problem:
+def duplicate(name: bytes) -> Problem:
     return malformed(f"the header {name.decode()} is there twice")
 
 

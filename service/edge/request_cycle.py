@@ -1,141 +1,191 @@
-"""One request on its connection, and the answer to it: uvicorn's, with a short way for most.
+"""One request and its response, as the ASGI application sees them: receive and send.
 
-A body that came whole is handed on without a copy, and a whole answer (WHOLE) leaves in one piece.
-All else goes uvicorn's own way, which looks at every header with two regular expressions.
+https://asgi.readthedocs.io/en/latest/specs/www.html. The head of a response is held back until the
+first piece of its body, and both leave in one write: a second one costs as much as the first.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import http
+import logging
+from collections.abc import Iterable
+from typing import Any, Protocol
 
-from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+from starlette.types import ASGIApp, Message
 
 from service.errors import Header
-from service.http.exchange import TASK, WHOLE
 
-if TYPE_CHECKING:
-    from service.edge.connection import Connection
+_log = logging.getLogger(__name__)
+_LARGE = 64 << 10  # bytes; to copy that many costs more than a second write
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_PHRASES = {status.value: status.phrase.encode() for status in http.HTTPStatus}
+STATUS_LINES = {
+    status: b"HTTP/1.1 %d %s\r\n" % (status, _PHRASES.get(status, b""))
+    for status in range(100, 600)
+}
 
-EXTENSIONS: dict[str, dict[object, object]] = {WHOLE: {}}
-"""For the scope: what this server can do beyond ASGI."""
 
-_LARGE = 64 << 10  # bytes; to copy them would cost more than a second system call
-_CLOSE = (b"connection", b"close")
+class Wire(Protocol):
+    """The connection, as a request sees it."""
+
+    transport: asyncio.Transport
+    is_write_paused: bool
+
+    def default_header_lines(self) -> bytes: ...
+
+    def resume_reading(self) -> None: ...
+
+    async def drain(self) -> None:
+        """Returns once the client has read what was written, or has gone."""
+
+    def on_response_complete(self, keep_alive: bool) -> None: ...
+
+    def on_application_end(self, cycle: RequestCycle) -> None:
+        """Whether or not there is a whole response."""
 
 
-class Cycle(RequestResponseCycle):
+class RequestCycle:
     # On the class: what most requests never change costs them nothing.
-    access_log = False
+    task: asyncio.Task[None]
     disconnected = False
-    waiting_for_100_continue = False
-    body: bytes | bytearray = b""  # type: ignore[assignment]  # it becomes one when more comes
-    more_body = True
-    response_started = False
+    response_started = False  # bytes of it have been written
     response_complete = False
-    chunked_encoding = None
-    expected_content_length = 0
+    body: bytes | bytearray = b""  # received, and not taken by the application yet
+    _more_body = True
+    _has_message = False  # for the application to receive
+    _message_event: asyncio.Event | None = None  # made only if the application has to wait
+    _head = b""  # of the response, held back
+    _is_chunked = False
+    _unsent: int | None = None  # bytes of the announced content-length; None: nothing was announced
 
-    def __init__(self, connection: Connection, scope: Any, keep_alive: bool) -> None:
+    def __init__(
+        self, wire: Wire, scope: dict[str, Any], keep_alive: bool, expects_continue: bool
+    ) -> None:
+        self._wire = wire
         self.scope = scope
-        self.transport = connection.outlet  # type: ignore[assignment]  # it has all that is used
-        self.flow = connection.flow
-        self.logger = connection.logger
-        self.default_headers = connection.server_state.default_headers
-        self.message_event = Arrival()  # type: ignore[assignment]  # it has all that is used
-        self.on_response = connection.on_response_complete
-        self._write = connection.transport.write
-        self._default_lines = connection.default_lines
         self.keep_alive = keep_alive
-        self._tasks = connection.tasks
+        self._expects_continue = expects_continue
 
-    def start(self, app: ASGI3Application, loop: asyncio.AbstractEventLoop) -> None:
-        self._task = loop.create_task(self._run(app))
-        self.scope[TASK] = self._task  # type: ignore[literal-required]  # ours, beyond ASGI
-        self._tasks.add(self._task)
-
-    async def _run(self, app: ASGI3Application) -> None:
+    async def run(self, app: ASGIApp) -> None:
         try:
-            await self.run_asgi(app)
+            await app(self.scope, self.receive, self.send)
+        except (Exception, asyncio.CancelledError):  # cancelled: the server waits no longer for it
+            _log.exception("the application failed")
         finally:
-            # A callback of the task would be one more turn of the event loop for each request.
-            self._tasks.discard(self._task)
+            # Not a callback of the task: that takes one more turn of the event loop.
+            self._wire.on_application_end(self)
 
-    def take(self, body: bytes) -> None:
-        """One more piece of the body."""
+    # What the connection tells
+
+    def add_body(self, body: bytes) -> None:
         if not self.body:
             self.body = body
         else:
             if type(self.body) is bytes:
                 self.body = bytearray(self.body)
             self.body += body
-        self.message_event.set()
+        self._has_message = True
+        if self._message_event is not None:
+            self._message_event.set()
 
-    async def receive(self) -> Any:
-        is_over = self.disconnected or self.response_complete
-        if not self.body or self.more_body or self.waiting_for_100_continue or is_over:
-            return await super().receive()
-        body, self.body = bytes(self.body), b""
-        self.message_event.clear()
-        self.flow.resume_reading()
-        return {"type": "http.request", "body": body, "more_body": False}
+    def end_body(self) -> None:
+        self._more_body = False
+        self._has_message = True
+        if self._message_event is not None:
+            self._message_event.set()
 
-    async def send(self, message: Any) -> None:
-        if message["type"] != WHOLE:
-            await super().send(message)
-        elif self.response_started or self.flow.write_paused or self.scope["method"] == "HEAD":
-            start: Any = {**message, "type": "http.response.start"}
-            await super().send(start)
-            await super().send({"type": "http.response.body", "body": message["body"]})
-        elif not self.disconnected:
-            self._answer(message["status"], message["headers"], message["body"])
+    def disconnect(self) -> None:
+        self.disconnected = True
+        self._end_messages()
 
-    def _answer(self, status: int, headers: Sequence[Header], body: bytes) -> None:
-        ours = b"".join([b"%s: %s\r\n" % header for header in headers])
-        if not ours.count(b"\r") == ours.count(b"\n") == len(headers):
-            raise RuntimeError("a header holds the end of a line: this is a bug")
-        closes = _CLOSE in headers
-        if closes:
+    def _end_messages(self) -> None:
+        """From now on all that there is to receive is the disconnect."""
+        self._has_message = True
+        if self._message_event is not None:
+            self._message_event.set()
+
+    # ASGI
+
+    async def receive(self) -> Message:
+        wire = self._wire
+        if self._expects_continue and not wire.transport.is_closing():
+            self._expects_continue = False
+            wire.transport.write(CONTINUE)
+        if not (self.disconnected or self.response_complete):
+            wire.resume_reading()
+        while not self._has_message:
+            if self._message_event is None:
+                self._message_event = asyncio.Event()
+            self._message_event.clear()
+            await self._message_event.wait()
+        if self.disconnected or self.response_complete:
+            return {"type": "http.disconnect"}
+        self._has_message = False
+        body, self.body = bytes(self.body), b""  # bytes of bytes: no copy
+        return {"type": "http.request", "body": body, "more_body": self._more_body}
+
+    async def send(self, message: Message) -> None:
+        """Returns once the client is ready to read more. Does nothing once it has gone."""
+        kind = message["type"]
+        has_begun = self.response_started or self._head
+        if kind == "http.response.start" and not has_begun:
+            self._head = self._make_head(message["status"], message.get("headers", ()))
+            return
+        if kind != "http.response.body" or not has_begun or self.response_complete:
+            raise RuntimeError(f"ASGI message {kind!r} is out of turn")
+        wire = self._wire
+        if wire.is_write_paused and not self.disconnected:
+            await wire.drain()
+        if self.disconnected:
+            return
+        more_body = message.get("more_body", False)
+        data = self._framed(message.get("body", b""), more_body)
+        if self._head:
+            if len(data) > _LARGE:
+                wire.transport.write(self._head)
+            else:
+                data = self._head + data
+            self._head = b""
+            self.response_started = True
+        if data:
+            wire.transport.write(data)
+        if not more_body:
+            self.response_complete = True
+            self._end_messages()
+            wire.on_response_complete(self.keep_alive)
+
+    def _make_head(self, status: int, headers: Iterable[Header]) -> bytes:
+        if type(headers) is not list:
+            headers = list(headers)
+        lines = [b": ".join(header) for header in headers]
+        named = dict(headers)
+        self._expects_continue = False
+        if (length := named.get(b"content-length")) is not None:
+            self._unsent = int(length)
+        elif status in (204, 304) or self.scope["method"] == "HEAD":
+            self._unsent = 0
+        elif self.scope["http_version"] == "1.1":
+            self._is_chunked = True
+            lines.append(b"transfer-encoding: chunked")
+        if b"close" in named.get(b"connection", b""):
             self.keep_alive = False
         elif not self.keep_alive:
-            ours += b"connection: close\r\n"
-        self.response_started = True
-        self.waiting_for_100_continue = False
-        head = b"".join(
-            [STATUS_LINE[status], self._default_lines(self.default_headers), ours, b"\r\n"]
-        )
-        if len(body) > _LARGE:
-            self._write(head)
-            self._write(body)
-        else:
-            self._write(head + body)
-        self.response_complete = True
-        self.message_event.set()
-        if not self.keep_alive:
-            self.transport.close()
-        self.on_response()
+            lines.append(b"connection: close")
+        lines += (b"", b"")
+        block = b"\r\n".join(lines)
+        if not block.count(b"\r") == block.count(b"\n") == len(lines) - 1:
+            raise RuntimeError("a header contains the end of a line: this is a bug")
+        return b"".join((STATUS_LINES[status], self._wire.default_header_lines(), block))
 
-
-class Arrival:
-    """What asyncio.Event is to one task that waits, at a fraction of the cost of making one."""
-
-    _has_come = False
-    _waiter: asyncio.Future[None] | None = None
-
-    def set(self) -> None:
-        self._has_come = True
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def clear(self) -> None:
-        self._has_come = False
-
-    async def wait(self) -> None:
-        if not self._has_come:
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
+    def _framed(self, body: bytes, more_body: bool) -> bytes:
+        if self.scope["method"] == "HEAD":
+            return b""
+        if self._is_chunked:
+            chunk = b"%x\r\n%s\r\n" % (len(body), body) if body else b""
+            return chunk if more_body else chunk + b"0\r\n\r\n"
+        if self._unsent is not None:
+            self._unsent -= len(body)
+            if self._unsent < 0 or (self._unsent and not more_body):
+                raise RuntimeError("the body has another length than content-length says")
+        return body

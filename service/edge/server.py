@@ -1,4 +1,9 @@
-"""The HTTP server of one process: uvicorn, with our connections and our end."""
+"""The HTTP server of one process: uvicorn with our connections, and an end that loses none.
+
+server = Server(app, max_connections, envelope_of, observe)
+await server.run_on(listener)           # until `should_exit`
+await server.refuse_connections()       # before that: no new ones
+"""
 
 from __future__ import annotations
 
@@ -7,31 +12,37 @@ import contextlib
 import functools
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp
 
-from service.app import create_app
 from service.edge.connection import Connection
-from service.edge.connections import Connections, Patience
+from service.edge.connections import Connections, ConnectionTimeouts
 from service.edge.sockets import BACKLOG
-from service.state import AppState
+from service.errors import Envelope
 
-_WRITE_TIMEOUT = 5  # seconds that a client may take to read its answer once all are given
+_WRITE_TIMEOUT = 5  # seconds that clients get to read their responses once all are given
 
 
 class Server(uvicorn.Server):
-    """uvicorn with our connections, and without its signal handlers: ours drain before it stops."""
+    """Without uvicorn's signal handlers: ours drain before it stops."""
 
-    def __init__(self, front: AppState, bound: int, patience: Patience | None = None) -> None:
-        self.ours = Connections(front.tally, bound, patience)
-        protocol: Any = functools.partial(Connection, self.ours)  # called as the class would be
+    def __init__(
+        self,
+        app: ASGIApp,
+        max_connections: int,
+        envelope_of: Callable[[str], Envelope],
+        observe: Callable[[str, str, float], object],
+        timeouts: ConnectionTimeouts | None = None,
+    ) -> None:
+        """`observe(route, outcome, seconds)` counts what is answered before it reaches the app."""
         super().__init__(
             uvicorn.Config(
-                create_app(front),
+                app,
                 loop="uvloop",
-                http=protocol,
+                http=self.make_connection,  # type: ignore[arg-type]  # called as the class would be
                 ws="none",
                 lifespan="on",
                 backlog=BACKLOG,
@@ -42,6 +53,21 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=_WRITE_TIMEOUT,
             )
         )
+        self.connections = Connections(
+            max_connections,
+            timeouts or ConnectionTimeouts(),
+            envelope_of,
+            observe,
+            self.server_state,
+        )
+
+    def make_connection(
+        self, *, config: uvicorn.Config, app_state: dict[str, Any], **_unused: object
+    ) -> Connection:
+        """uvicorn's contract with a protocol class: called with its configuration, the state of the
+        lifespan, its own state (connections.ServerState) and a loop. It takes the protocol's
+        `shutdown`, and nothing else."""
+        return Connection(self.connections, config.loaded_app, app_state)
 
     async def run_on(self, listener: socket.socket) -> None:
         """Until `should_exit`. Raises RuntimeError where the application does not start."""
@@ -49,6 +75,8 @@ class Server(uvicorn.Server):
             await self.serve([listener])
         except SystemExit as error:  # uvicorn's own way to say so
             raise RuntimeError(f"the HTTP server did not start (exit {error.code})") from None
+        finally:
+            self.connections.hangups.close()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -61,28 +89,24 @@ class Server(uvicorn.Server):
             for listener in self.servers:
                 with _copy(listener) as waiting:
                     listener.close()
-                    await self._take_all(waiting)
-        self.ours.close_idle()
-        return self.ours.newcomers_wait()
+                    await self._accept_all(waiting)
+        self.connections.close_idle()
+        return self.connections.grace()
 
-    async def _take_all(self, waiting: socket.socket) -> None:
-        """Those that the kernel has taken already: with the last listener it would reset them."""
-        config, loop = self.config, asyncio.get_running_loop()
-        protocol: Any = config.http_protocol_class
+    async def _accept_all(self, waiting: socket.socket) -> None:
+        """Those in the backlog: the kernel would reset them with the last listener."""
+        loop = asyncio.get_running_loop()
         make = functools.partial(
-            protocol,
-            config=config,
-            server_state=self.server_state,
-            app_state=self.lifespan.state,
+            self.make_connection, config=self.config, app_state=self.lifespan.state
         )
         with contextlib.suppress(BlockingIOError):  # there is none left
             while True:
                 try:
-                    taken, _ = waiting.accept()
+                    accepted, _ = waiting.accept()
                 except ConnectionAbortedError:  # it has gone again
                     continue
-                taken.setblocking(False)
-                await loop.connect_accepted_socket(make, taken)
+                accepted.setblocking(False)
+                await loop.connect_accepted_socket(make, accepted)
 
 
 def _copy(listener: asyncio.base_events.Server) -> socket.socket:

@@ -1,12 +1,16 @@
-"""The listening socket: there from the first moment, before any model is loaded."""
+"""The listening socket, there before any model is loaded, and how many connections there may be."""
 
 from __future__ import annotations
 
+import asyncio
+import os
+import resource
 import socket
 
 from service.settings import BadSetting, Settings
 
 BACKLOG = 2048  # connections that may wait to be accepted
+_RESERVE = 128  # descriptors for workers, logs, models and whatever a library opens
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -30,3 +34,28 @@ def listen(settings: Settings) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def raise_fd_limit(connections: int) -> int:
+    """So that there may be as many connections, if the system allows it. Returns how many may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit, wanted = soft, connections + _RESERVE
+    if resource.RLIM_INFINITY != soft < wanted:
+        # No further than needed: with a limit of a billion, programs that close every
+        # descriptor there could be before they start another take minutes.
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if limit != soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    if limit == resource.RLIM_INFINITY:
+        return connections
+    return max(1, min(connections, limit - min(_RESERVE, limit // 2)))
+
+
+def has_unread_bytes(transport: asyncio.Transport) -> bool:
+    """Whether bytes have arrived that the event loop has not read yet."""
+    connection = transport.get_extra_info("socket")
+    try:
+        with socket.socket(fileno=os.dup(connection.fileno())) as plain:
+            return bool(plain.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except OSError:  # nothing has, or it is closed, or there is no descriptor to look with
+        return False

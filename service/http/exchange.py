@@ -1,36 +1,30 @@
-"""One HTTP request and its answer, as endpoints and the middleware share it.
+"""One HTTP request and its response, as endpoints and the middleware share it.
 
-An exchange that takes longer than PATIENCE is looked after: its body must arrive within the receipt
-deadline, and its client must still be there while its inputs wait. The others pay nothing for that.
+Requests that take longer than SLOW_AFTER are supervised: the body must arrive within the receipt
+timeout, and inputs are withdrawn from the engine once their client has gone. Others pay nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Coroutine
 from typing import Literal, Protocol
 
 from starlette.types import Receive, Scope, Send
 
 from batcher import Draining
+from batcher.timeouts import TimeoutQueue
 from service.errors import Header, Problem
 
-PATIENCE = 0.1  # seconds
+SLOW_AFTER = 0.1  # seconds
 RECEIPT_TIMEOUT = 10.0  # seconds, for the whole body
 
-WHOLE = "http.response.whole"
-"""A message, and the extension by which a server says that it takes it: status, headers and body at
-once. Head and body by themselves cost a server of Python twice as much."""
-TASK = "service.task"
-"""The key in the scope, if the server says it, of the task that this runs in. To ask for that takes
-a microsecond."""
+Phase = Literal["receiving", "waiting", "other"]
+"""The body arrives; the inputs wait for the engine or run; all else."""
 
 _OWN_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _JSON = b"application/json"
-
-
-Phase = Literal["receiving", "waiting", "other"]
-"""The body comes in; the inputs wait for the engine or run; all else."""
 
 
 class Stopping(Protocol):
@@ -45,12 +39,12 @@ class Disconnected(Exception):
 
 class Exchange:
     # On the class: what most exchanges never change costs them nothing.
-    status = 0  # 0: no answer has begun
+    status = 0  # 0: no response has begun
     phase: Phase = "other"
     is_slow = False
-    ended = False
-    _why: Exception | None = None  # the task was cancelled, if we did it
-    _looking: asyncio.TimerHandle | asyncio.Task[None] | None = None
+    task: asyncio.Task[None] | None = None  # that answers it
+    _interruption: Exception | None = None  # why its task was cancelled, if it was cancelled here
+    _supervision: asyncio.Task[None] | None = None  # of the phase, once it is slow
 
     def __init__(
         self,
@@ -73,13 +67,11 @@ class Exchange:
         self.query: bytes = scope.get("query_string", b"")
         self._send = send
         self._front = front
-        self._takes_whole = WHOLE in scope.get("extensions", ())
-        self._task: asyncio.Task[None] | None = scope.get(TASK) or asyncio.current_task()
 
     def enter(self, phase: Phase) -> None:
         self.phase = phase
         if self.is_slow:
-            self._look_after()
+            self._supervise()
 
     # Answering
 
@@ -89,9 +81,6 @@ class Exchange:
         self.status = status
         size = (b"content-length", b"%d" % len(body))
         all_ = [(b"content-type", media), size, *self._own_headers(), *headers]
-        if self._takes_whole:
-            await self._send({"type": WHOLE, "status": status, "headers": all_, "body": body})
-            return
         await self._send({"type": "http.response.start", "status": status, "headers": all_})
         await self._send({"type": "http.response.body", "body": body})
 
@@ -102,49 +91,74 @@ class Exchange:
 
     # Being slow
 
-    def became_slow(self) -> None:
+    def become_slow(self) -> None:
         self.is_slow = True
-        self._look_after()
+        self._supervise()
 
     def interruption(self) -> Exception | None:
         """Why the task was cancelled, if we know; the cancelling is then taken back."""
-        if self._why is None and self._front.stopping:  # the server's patience has ended
-            self._why = Draining("the service is shutting down", retry_after=1.0)
-        if self._why is None or self._task is None or self._task.uncancel():
+        if self._interruption is None and self._front.stopping:  # the drain timeout has passed
+            self._interruption = Draining("the service is shutting down", retry_after=1.0)
+        if self._interruption is None or self.task is None or self.task.uncancel():
             return None
-        return self._why
+        return self._interruption
 
     def end(self) -> None:
-        self.ended = True
         if self.is_slow:
             self.enter("other")
 
-    def _look_after(self) -> None:
-        """Exactly what the phase asks for, and nothing of the phase before."""
-        if self._looking is not None:
-            self._looking.cancel()
-            self._looking = None
-        loop = asyncio.get_running_loop()
+    def _supervise(self) -> None:
+        """What the phase asks for, instead of what the phase before did."""
+        if self._supervision is not None:
+            self._supervision.cancel()
+            self._supervision = None
         if self.phase == "receiving":
-            rest = RECEIPT_TIMEOUT - PATIENCE
-            self._looking = loop.call_later(rest, self._interrupt, _too_slow())
+            self._start_supervision(self._limit_receipt())
         elif self.phase == "waiting":
-            self._looking = loop.create_task(self._watch_client())
+            self._start_supervision(self._watch_client())
+
+    def _start_supervision(self, supervision: Coroutine[object, object, None]) -> None:
+        self._supervision = asyncio.get_running_loop().create_task(supervision)
+
+    async def _limit_receipt(self) -> None:
+        await asyncio.sleep(RECEIPT_TIMEOUT - SLOW_AFTER)
+        self._interrupt(
+            Problem(
+                408,
+                f"the body did not arrive within {RECEIPT_TIMEOUT:g} s",
+                headers={"connection": "close"},
+            )
+        )
 
     async def _watch_client(self) -> None:
         while (await self.receive())["type"] != "http.disconnect":
             pass  # the body has been read: nothing else comes
         self._interrupt(Disconnected())
 
-    def _interrupt(self, why: Exception) -> None:
-        self._why = why
-        if self._task is not None:
-            self._task.cancel()
+    def _interrupt(self, reason: Exception) -> None:
+        self._interruption = reason
+        if self.task is not None:
+            self.task.cancel()
 
 
-def _too_slow() -> Problem:
-    return Problem(
-        408,
-        f"the body did not arrive within {RECEIPT_TIMEOUT:g} s",
-        headers={"connection": "close"},
-    )
+class SlowRequests:
+    """Makes each request slow that does not end within SLOW_AFTER. Of one event loop at a time."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._quick: TimeoutQueue[Exchange] = TimeoutQueue(SLOW_AFTER, Exchange.become_slow)
+
+    def begin(self, exchange: Exchange) -> None:
+        """From the task that will be interrupted."""
+        # To ask for the running loop is a system call, in Python 3.11 with every request.
+        exchange.task = asyncio.current_task(self._loop) or self._find_task()
+        self._quick.add(exchange)
+
+    def end(self, exchange: Exchange) -> None:
+        self._quick.remove(exchange)
+        exchange.end()
+
+    def _find_task(self) -> asyncio.Task[None] | None:
+        self._loop = asyncio.get_running_loop()
+        self._quick = TimeoutQueue(SLOW_AFTER, Exchange.become_slow, self._loop)
+        return asyncio.current_task(self._loop)

@@ -23,8 +23,7 @@ from service.errors import (
     problem_of,
 )
 from service.http.auth import check_key
-from service.http.exchange import Disconnected, Exchange
-from service.http.patience import Patience
+from service.http.exchange import Disconnected, Exchange, SlowRequests
 
 _log = logging.getLogger(__name__)
 
@@ -65,7 +64,7 @@ class ExchangeMiddleware:
         self._now = now
         self._counts = counts
         self._keys = keys
-        self._patience = Patience(now)
+        self._slow_requests = SlowRequests()
         # Unique without asking the kernel for randomness with every request.
         prefix = os.urandom(6).hex().encode()
         self._ids = (b"%s-%x" % (prefix, number) for number in itertools.count(1))
@@ -76,7 +75,7 @@ class ExchangeMiddleware:
             return
         exchange = Exchange(scope, receive, send, self._now(), next(self._ids), self._service)
         path = exchange.path
-        self._patience.watch(exchange)
+        self._slow_requests.begin(exchange)
         outcome = None
         try:
             if self._keys and path not in self._open_paths:
@@ -96,10 +95,9 @@ class ExchangeMiddleware:
                 raise
             outcome = await self._answer_error(exchange, why)
         finally:
-            scope.pop(
-                EXCHANGE, None
-            )  # it refers to the server's request, which refers to the scope
-            self._patience.ended(exchange)
+            # It refers to the server's request, which refers to the scope.
+            scope.pop(EXCHANGE, None)
+            self._slow_requests.end(exchange)
             seconds = self._now() - exchange.started
             if outcome is None:
                 outcome = "ok" if exchange.status == 200 else outcome_of(exchange.status)

@@ -13,8 +13,9 @@ import uvloop
 from batcher.clock import MonotonicClock
 from batcher.remote.client import RemoteClient
 from batcher.remote.messages import Json
-from service.edge.descriptors import room_for
+from service.app import create_app, envelope_of
 from service.edge.server import Server
+from service.edge.sockets import raise_fd_limit
 from service.observability.http_counts import told
 from service.observability.whole_service import Elsewhere
 from service.processes.build import find_served
@@ -51,7 +52,12 @@ class _FrontProcess:
             settings, self._client, clock, frontends=fronts, whole_service=Elsewhere(self._client)
         )
         share = math.ceil(settings.max_connections / fronts)
-        self._server = Server(self._front, room_for(share))
+        self._server = Server(
+            create_app(self._front),
+            raise_fd_limit(share),
+            envelope_of,
+            self._front.tally.observe,
+        )
         self._orders = Orders(end)
         self._way: int | None = None  # to the engine, by the number that the supervisor gave it
 
@@ -77,7 +83,6 @@ class _FrontProcess:
             await asyncio.wait((serving, obeying, loading))
             await self._client.close()
             self._front.close()
-            self._server.ours.hangups.close()
             self._listener.close()
             self._orders.close()
 

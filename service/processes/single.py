@@ -15,8 +15,9 @@ import uvloop
 
 from batcher import Engine
 from batcher.clock import MonotonicClock
-from service.edge.descriptors import room_for
+from service.app import create_app, envelope_of
 from service.edge.server import Server
+from service.edge.sockets import raise_fd_limit
 from service.placement.layout import Layout
 from service.processes.banner import banner
 from service.processes.build import find_served, make_engine
@@ -43,7 +44,12 @@ class Alone:
         self._listener = listener
         self._engine: Engine = make_engine(settings, layout, clock)
         self._front = AppState(settings, self._engine, clock)
-        self._server = Server(self._front, room_for(settings.max_connections))
+        self._server = Server(
+            create_app(self._front),
+            raise_fd_limit(settings.max_connections),
+            envelope_of,
+            self._front.tally.observe,
+        )
 
     async def run(self) -> int:
         try:
@@ -54,7 +60,6 @@ class Alone:
         finally:  # whatever happened: a thread or a worker that is left would keep the process
             await self._engine.close()
             self._front.close()
-            self._server.ours.hangups.close()
             self._listener.close()
 
     async def _live(self) -> int:

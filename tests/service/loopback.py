@@ -14,8 +14,9 @@ import uvloop
 
 from batcher import Answer
 from batcher.clock import Clock, MonotonicClock
+from service.app import create_app, envelope_of
 from service.edge.connection import Connection
-from service.edge.connections import Connections, Patience
+from service.edge.connections import Connections, ConnectionTimeouts
 from service.edge.server import Server
 from service.state import AppState
 from tests.service.conftest import FakeClient, make_front
@@ -98,11 +99,11 @@ class Site:
     front: AppState
     server: Server
     port: int
-    ours: Connections = field(init=False)
     clients: list[Client] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        self.ours = self.server.ours
+    @property
+    def connections(self) -> Connections:
+        return self.server.connections
 
     async def connect(self, buffer: int | None = None) -> Client:
         """`buffer`: bytes that the kernel keeps for it while it does not read."""
@@ -145,12 +146,19 @@ class Site:
         return (await self.ask(POST)).status == 200
 
 
+def server_of(
+    front: AppState, max_connections: int = 100, timeouts: ConnectionTimeouts | None = None
+) -> Server:
+    app = create_app(front)
+    return Server(app, max_connections, envelope_of, front.tally.observe, timeouts)
+
+
 @contextlib.asynccontextmanager
 async def serving(
     client: FakeClient | None = None,
     *,
-    bound: int = 100,
-    patience: Patience | None = None,
+    max_connections: int = 100,
+    timeouts: ConnectionTimeouts | None = None,
     clock: Clock | None = None,
     buffer: int | None = None,  # bytes that the kernel keeps for a client who does not read
     **settings: Any,
@@ -159,9 +167,9 @@ async def serving(
     listener = socket.create_server(("127.0.0.1", 0))
     if buffer is not None:  # connections inherit it
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
-    server = Server(front, bound, patience)
+    server = server_of(front, max_connections, timeouts)
     server.config.timeout_graceful_shutdown = 1
-    running = asyncio.create_task(server.serve([listener]))
+    running = asyncio.create_task(server.run_on(listener))
     site = Site(front, server, listener.getsockname()[1])
     try:
         yield site

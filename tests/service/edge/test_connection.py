@@ -13,7 +13,7 @@ from batcher.clock import MonotonicClock
 from service.api import openapi as docs
 from service.app import PROTOCOLS
 from service.edge import head
-from service.edge.connections import Patience
+from service.edge.connections import ConnectionTimeouts
 from tests.service.conftest import is_tei_error
 from tests.service.loopback import CHUNKED, POST, HeldClient, Reply, post, run, serving
 
@@ -222,13 +222,11 @@ def test_a_head_within_the_bounds_is_served() -> None:
 
 # What does not come
 
-QUICK = Patience(receipt=SOON, reading=SOON, idle=SOON, leaving=SOON)
-
 
 @pytest.mark.parametrize("begun", [b"G", GET, GET + b"X: y"])
 def test_a_head_that_does_not_end_is_a_408(begun: bytes) -> None:
     async def test() -> None:
-        async with serving(patience=Patience(receipt=SOON)) as site:
+        async with serving(timeouts=ConnectionTimeouts(receipt=SOON)) as site:
             client = await site.connect()
             client.send(begun)
             reply = await client.reply()
@@ -246,7 +244,7 @@ def test_a_head_that_does_not_end_is_a_408(begun: bytes) -> None:
 
 def test_a_head_that_comes_by_and_by_gets_no_more_time() -> None:
     async def test() -> None:
-        async with serving(patience=Patience(receipt=SOON)) as site:
+        async with serving(timeouts=ConnectionTimeouts(receipt=SOON)) as site:
             client = await site.connect()
             client.send(GET)
             answer = asyncio.create_task(client.reply())
@@ -260,7 +258,7 @@ def test_a_head_that_comes_by_and_by_gets_no_more_time() -> None:
 
 def test_who_says_nothing_is_told_nothing() -> None:
     async def test() -> None:
-        async with serving(patience=Patience(receipt=SOON)) as site:
+        async with serving(timeouts=ConnectionTimeouts(receipt=SOON)) as site:
             assert await (await site.connect()).rest() == b""
 
     run(test())
@@ -268,12 +266,12 @@ def test_who_says_nothing_is_told_nothing() -> None:
 
 def test_an_idle_connection_has_a_time_of_its_own_and_blank_lines_do_not_add_to_it() -> None:
     async def test() -> None:
-        async with serving(patience=Patience(idle=SOON)) as site:
+        async with serving(timeouts=ConnectionTimeouts(idle=SOON)) as site:
             client = await site.connect()
             client.send(POST + b"\r\n\r\n")
             await client.reply()
             assert await client.rest() == b""
-        async with serving(patience=Patience(receipt=SOON, idle=60)) as site:
+        async with serving(timeouts=ConnectionTimeouts(receipt=SOON, idle=60)) as site:
             client = await site.connect()
             client.send(POST)
             await client.reply()
@@ -307,14 +305,14 @@ def test_a_body_that_nobody_waits_for_must_end_too() -> None:
     """Answered before it has come: the rest is dropped, for a while."""
 
     async def test() -> None:
-        async with serving(patience=Patience(receipt=SOON)) as site:
+        async with serving(timeouts=ConnectionTimeouts(receipt=SOON)) as site:
             client = await site.connect()
             client.send(b"GET /health/live HTTP/1.1\r\nHost: a\r\nContent-Length: 99999\r\n\r\nabc")
             assert (await client.reply()).status == 200
             while not client.writer.transport.is_closing():  # goes on sending
                 client.send(b"x")
                 await asyncio.sleep(SOON / 20)
-        async with serving(patience=Patience(receipt=SOON)) as site:
+        async with serving(timeouts=ConnectionTimeouts(receipt=SOON)) as site:
             client = await site.connect()
             client.send(b"GET /health/live HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n")
             assert (await client.reply()).status == 200
@@ -349,7 +347,7 @@ LARGE = json.dumps({"inputs": ["a"] * 4000}).encode()  # its answer is half a me
 @pytest.mark.parametrize("headers", [(), (b"Connection: close",)])
 def test_who_reads_nothing_of_an_answer_is_cut_off(headers: tuple[bytes, ...]) -> None:
     async def test() -> None:
-        options = {"patience": Patience(reading=SOON), "buffer": 4096}
+        options = {"timeouts": ConnectionTimeouts(reading=SOON), "buffer": 4096}
         async with serving(max_client_batch_size=4000, **options) as site:
             client = await site.connect()
             client.stop_reading()
@@ -363,7 +361,7 @@ def test_who_reads_nothing_of_an_answer_is_cut_off(headers: tuple[bytes, ...]) -
 
 def test_a_little_that_is_left_unread_after_the_last_answer_is_given_up_too() -> None:
     async def test() -> None:
-        async with serving(patience=Patience(reading=SOON), buffer=4096) as site:
+        async with serving(timeouts=ConnectionTimeouts(reading=SOON), buffer=4096) as site:
             client = await site.connect(buffer=4096)
             client.stop_reading()
             body = json.dumps({"inputs": ["a"] * 250}).encode()  # an answer of some 30 kB
@@ -390,12 +388,12 @@ def test_who_reads_slowly_is_not_cut_off_and_holds_no_more_than_one_answer() -> 
             client.writer.transport.resume_reading()  # type: ignore[attr-defined]
             await client.reader.readexactly(200_000)
             client.stop_reading()
-            connection.reading_is_due()  # some was read
+            connection.on_reading_timeout()  # some was read
             assert not connection.transport.is_closing()
             for _ in range(20):
                 assert await site.is_well()  # until it takes no more
-            connection.reading_is_due()
-            connection.reading_is_due()
+            connection.on_reading_timeout()
+            connection.on_reading_timeout()
             assert connection.transport.is_closing()
 
     run(test())
@@ -449,7 +447,7 @@ def test_a_head_on_a_connection_in_use_has_the_same_limit() -> None:
             assert (await client.reply()).status == 200
             connection = await site.connection()
             client.send(GET + b"X: " + b"y" * 62_000)
-            await site.until(lambda: connection._in_head)
+            await site.until(lambda: connection._parser.in_head)
             client.send(b"y" * 62_000 + b"\r\n\r\n")
             assert (await client.reply()).status == 431
 
@@ -485,6 +483,25 @@ def test_the_answer_to_a_malformed_request_comes_after_those_before_it() -> None
             client = await site.connect()
             client.send(POST + MALFORMED["chunk longer than said"])
             assert [(await client.reply()).status for _ in range(2)] == [200, 400]
+            assert await client.rest() == b""
+
+    run(test())
+
+
+def test_a_client_that_ends_after_a_malformed_body_still_gets_what_is_due() -> None:
+    """The end of its sending is not taken for a fault in one more of its requests."""
+    engine = HeldClient()
+
+    async def test() -> None:
+        async with serving(engine) as site:
+            client = await site.connect()
+            client.send(POST + POST + MALFORMED["chunk longer than said"])
+            await engine.submitted_one.wait()
+            client.writer.write_eof()
+            connection = await site.connection()
+            await site.until(lambda: connection._half_closed is not None)
+            engine.go.set()
+            assert [(await client.reply()).status for _ in range(3)] == [200, 200, 400]
             assert await client.rest() == b""
 
     run(test())
@@ -575,7 +592,7 @@ def test_who_has_closed_is_noticed_and_the_inputs_are_withdrawn(pipelined: int) 
 
 def test_the_connection_that_was_idle_for_longest_makes_room() -> None:
     async def test() -> None:
-        async with serving(bound=3) as site:
+        async with serving(max_connections=3) as site:
             clients = [await site.connect() for _ in range(3)]
             for client in (clients[1], clients[0], clients[2]):
                 client.send(POST)
@@ -596,7 +613,7 @@ def test_a_new_one_is_refused_only_where_all_are_at_work() -> None:
     engine = HeldClient()
 
     async def test() -> None:
-        async with serving(engine, bound=2) as site:
+        async with serving(engine, max_connections=2) as site:
             clients = [await site.connect() for _ in range(2)]
             for client in clients:
                 client.send(POST)

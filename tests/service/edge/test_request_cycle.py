@@ -1,137 +1,278 @@
-"""The short way says to the byte what uvicorn's own way says."""
+"""What a request receives and what its response looks like on the wire."""
 
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
 
-from service.edge.request_cycle import _LARGE, Arrival, Cycle
+from service.edge.request_cycle import _LARGE, CONTINUE, RequestCycle
 from service.errors import Header
-from service.http.exchange import WHOLE
 
 BODY = b"[1, 2]"
-HEADERS = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(BODY))]
-CLOSES = (b"connection", b"close")
+LENGTH = (b"content-length", b"%d" % len(BODY))
+CLOSE = (b"connection", b"close")
+START = b"HTTP/1.1 200 OK\r\ndate: today\r\n"
 
 
-class Wire:
-    """A transport, and a flow that never pauses."""
+class FakeWire:
+    """A connection that never has to wait for its client. It is its own transport."""
 
-    write_paused = False
-    closed = False
+    is_write_paused = False
 
     def __init__(self) -> None:
-        self.written = b""
+        self.transport: Any = self
+        self.writes: list[bytes] = []
+        self.completed: list[bool] = []  # whether the connection stays open
+        self.ended = 0
+
+    @property
+    def written(self) -> bytes:
+        return b"".join(self.writes)
 
     def write(self, data: bytes) -> None:
-        self.written += data
-
-    def close(self) -> None:
-        self.closed = True
+        self.writes.append(data)
 
     def is_closing(self) -> bool:
-        return self.closed
+        return False
 
-    def resume_reading(self) -> None:
-        """It was never paused."""
+    def default_header_lines(self) -> bytes:
+        return b"date: today\r\n"
 
+    def resume_reading(self) -> None: ...
 
-def cycle_on(wire: Wire, keep_alive: bool = True, method: str = "POST") -> Cycle:
-    connection: Any = SimpleNamespace(
-        outlet=wire,
-        transport=wire,
-        flow=wire,
-        logger=None,
-        server_state=SimpleNamespace(default_headers=[(b"date", b"today")]),
-        on_response_complete=lambda: None,
-        tasks=set(),
-        default_lines=lambda headers: b"".join(b"%s: %s\r\n" % header for header in headers),
-    )
-    return Cycle(connection, {"method": method}, keep_alive)
+    async def drain(self) -> None:
+        raise AssertionError("nothing is paused")
+
+    def on_response_complete(self, keep_alive: bool) -> None:
+        self.completed.append(keep_alive)
+
+    def on_application_end(self, cycle: RequestCycle) -> None:
+        self.ended += 1
 
 
-def said(headers: list[Header], body: bytes, in_one: bool, **options: Any) -> tuple[bytes, bool]:
-    """What is written, and whether the connection is closed after it."""
-    wire = Wire()
-    cycle = cycle_on(wire, **options)
-
-    async def answer() -> None:
-        start: Any = {"status": 200, "headers": headers}
-        if in_one:
-            await cycle.send({**start, "type": WHOLE, "body": body})
-        else:
-            await cycle.send({**start, "type": "http.response.start"})
-            await cycle.send({"type": "http.response.body", "body": body})
-
-    asyncio.run(answer())
-    assert cycle.response_complete
-    return wire.written, wire.closed
+def cycle_on(
+    wire: FakeWire,
+    method: str = "POST",
+    version: str = "1.1",
+    keep_alive: bool = True,
+    expects_continue: bool = False,
+) -> RequestCycle:
+    scope = {"method": method, "http_version": version}
+    return RequestCycle(wire, scope, keep_alive, expects_continue)
 
 
-@pytest.mark.parametrize("method", ["POST", "HEAD"])
-@pytest.mark.parametrize("keep_alive", [True, False])
-@pytest.mark.parametrize("headers", [HEADERS, [*HEADERS, CLOSES]])
-def test_both_ways_write_the_same(headers: list[Header], keep_alive: bool, method: str) -> None:
-    options = {"keep_alive": keep_alive, "method": method}
-    assert said(headers, BODY, True, **options) == said(headers, BODY, False, **options)
+async def respond(
+    cycle: RequestCycle,
+    headers: Sequence[Header] = (),
+    pieces: Sequence[bytes] = (BODY,),
+    status: int = 200,
+) -> None:
+    await cycle.send({"type": "http.response.start", "status": status, "headers": headers})
+    for piece in pieces[:-1]:
+        await cycle.send({"type": "http.response.body", "body": piece, "more_body": True})
+    await cycle.send({"type": "http.response.body", "body": pieces[-1]})
 
 
-def test_a_large_body_is_whole_too() -> None:
+def response(headers: Sequence[Header], pieces: Sequence[bytes] = (BODY,), **how: Any) -> FakeWire:
+    wire = FakeWire()
+    asyncio.run(respond(cycle_on(wire, **how), headers, pieces))
+    return wire
+
+
+def test_head_and_body_leave_in_one_write() -> None:
+    wire = response([LENGTH])
+    assert wire.writes == [START + b"content-length: 6\r\n\r\n[1, 2]"]
+    assert wire.completed == [True]
+
+
+def test_a_large_body_is_not_copied_to_its_head() -> None:
     body = b"7" * (_LARGE + 1)
-    headers = [(b"content-length", b"%d" % len(body))]
-    assert said(headers, body, True) == said(headers, body, False)
+    wire = response([(b"content-length", b"%d" % len(body))], [body])
+    assert [len(data) for data in wire.writes] == [len(wire.written) - len(body), len(body)]
+
+
+def test_nothing_leaves_before_the_first_piece_of_the_body() -> None:
+    async def test() -> None:
+        wire = FakeWire()
+        cycle = cycle_on(wire)
+        await cycle.send({"type": "http.response.start", "status": 200, "headers": [LENGTH]})
+        assert (wire.writes, cycle.response_started) == ([], False)
+        await cycle.send({"type": "http.response.body", "body": BODY, "more_body": False})
+        assert cycle.response_started
+
+    asyncio.run(test())
+
+
+def test_a_response_of_unknown_length_is_chunked() -> None:
+    wire = response([], [b"", b"abc", b"0123456789abcdef", b""])
+    assert wire.written == (
+        START + b"transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n10\r\n0123456789abcdef\r\n0\r\n\r\n"
+    )
+    assert wire.completed == [True]
+
+
+def test_to_http_1_0_it_ends_with_the_connection() -> None:
+    wire = response([], [b"abc", b"def"], version="1.0", keep_alive=False)
+    assert wire.written == START + b"connection: close\r\n\r\nabcdef"
+    assert wire.completed == [False]
+
+
+@pytest.mark.parametrize("headers", [[LENGTH], []])
+def test_a_response_to_head_has_no_body(headers: list[Header]) -> None:
+    lines = b"".join(b"%s: %s\r\n" % header for header in headers)
+    assert response(headers, method="HEAD").written == START + lines + b"\r\n"
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_a_status_without_a_body_gets_none(status: int) -> None:
+    wire = FakeWire()
+    asyncio.run(respond(cycle_on(wire), [], [b""], status))
+    assert wire.written.endswith(b"date: today\r\n\r\n")
+    assert b"chunked" not in wire.written
+
+
+@pytest.mark.parametrize(
+    ("headers", "keep_alive", "stays"),
+    [([], True, True), ([], False, False), ([CLOSE], True, False), ([CLOSE], False, False)],
+)
+def test_that_the_connection_closes_is_said_once(
+    headers: list[Header], keep_alive: bool, stays: bool
+) -> None:
+    wire = response([LENGTH, *headers], keep_alive=keep_alive)
+    assert wire.written.count(b"connection: close\r\n") == (not stays)
+    assert wire.completed == [stays]
 
 
 @pytest.mark.parametrize("value", [b"a\r\nb: c", b"a\nb", b"a\rb"])
 def test_a_header_that_would_be_two_is_never_written(value: bytes) -> None:
-    wire = Wire()
-    message = {"type": WHOLE, "status": 200, "headers": [(b"x", value)], "body": b""}
+    wire = FakeWire()
     with pytest.raises(RuntimeError, match="end of a line"):
-        asyncio.run(cycle_on(wire).send(message))
+        asyncio.run(respond(cycle_on(wire), [LENGTH, (b"x", value)]))
     assert wire.written == b""
 
 
-def test_an_answer_after_the_answer_is_an_error() -> None:
-    cycle = cycle_on(Wire())
-    message = {"type": WHOLE, "status": 200, "headers": HEADERS, "body": BODY}
-
-    async def twice() -> None:
-        await cycle.send(message)
-        await cycle.send(message)
-
-    with pytest.raises(RuntimeError, match="already completed"):
-        asyncio.run(twice())
+@pytest.mark.parametrize("pieces", [[b"12345"], [b"1234567"], [b"123", b"12"], [b"1234", b"1234"]])
+def test_a_body_of_another_length_than_announced_is_an_error(pieces: list[bytes]) -> None:
+    with pytest.raises(RuntimeError, match="content-length"):
+        asyncio.run(respond(cycle_on(FakeWire()), [LENGTH], pieces))
 
 
-@pytest.mark.parametrize("pieces", [[b"abc"], [b"a", b"b", b"c"], [b"", b"abc", b""]])
-def test_a_body_is_the_sum_of_its_pieces(pieces: list[bytes]) -> None:
-    cycle = cycle_on(Wire())
-    for piece in pieces:
-        cycle.take(piece)
-    cycle.more_body = False
-    message: Any = asyncio.run(cycle.receive())
-    assert message == {"type": "http.request", "body": b"abc", "more_body": False}
+BODY_MESSAGE = {"type": "http.response.body", "body": BODY}
+START_MESSAGE = {"type": "http.response.start", "status": 200, "headers": [LENGTH]}
 
 
-def test_who_waits_for_more_of_a_body_is_woken_by_it() -> None:
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [BODY_MESSAGE],
+        [START_MESSAGE, START_MESSAGE],
+        [START_MESSAGE, BODY_MESSAGE, BODY_MESSAGE],
+        [START_MESSAGE, BODY_MESSAGE, START_MESSAGE],
+        [{"type": "http.response.whole"}],
+    ],
+)
+def test_a_message_out_of_turn_is_an_error(messages: list[dict[str, Any]]) -> None:
+    async def send_all() -> None:
+        cycle = cycle_on(FakeWire())
+        for message in messages:
+            await cycle.send(message)
+
+    with pytest.raises(RuntimeError, match="out of turn"):
+        asyncio.run(send_all())
+
+
+def test_nothing_is_written_to_a_client_that_has_gone() -> None:
     async def test() -> None:
-        arrival = Arrival()
-        waiting = asyncio.create_task(arrival.wait())
-        await asyncio.sleep(0)
-        assert not waiting.done()
-        arrival.set()
-        arrival.set()  # another piece, before the first was looked at
-        await waiting
-        await arrival.wait()  # what has come is there until it is cleared
-        arrival.clear()
-        waiting = asyncio.create_task(arrival.wait())
-        await asyncio.sleep(0)
-        assert not waiting.done()
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
-        arrival.set()  # nobody waits any more
+        wire = FakeWire()
+        cycle = cycle_on(wire)
+        cycle.disconnect()
+        await respond(cycle, [LENGTH])
+        assert (wire.writes, wire.completed) == ([], [])
 
     asyncio.run(test())
+
+
+@pytest.mark.parametrize("pieces", [[b"abc"], [b"a", b"b", b"c"], [b"", b"abc", b""], []])
+def test_a_body_that_has_arrived_is_received_at_once(pieces: list[bytes]) -> None:
+    cycle = cycle_on(FakeWire())
+    for piece in pieces:
+        cycle.add_body(piece)
+    cycle.end_body()
+    message = asyncio.run(cycle.receive())
+    assert message == {"type": "http.request", "body": b"".join(pieces), "more_body": False}
+    assert type(message["body"]) is bytes
+
+
+async def waits_then(receiving: Callable[[], Awaitable[Any]], event: Callable[[], None]) -> Any:
+    waiting = asyncio.ensure_future(receiving())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    event()
+    return await waiting
+
+
+def test_a_body_is_received_as_it_arrives() -> None:
+    async def test() -> None:
+        cycle = cycle_on(FakeWire())
+        first = await waits_then(cycle.receive, lambda: cycle.add_body(b"a"))
+        assert first == {"type": "http.request", "body": b"a", "more_body": True}
+        last = await waits_then(cycle.receive, cycle.end_body)
+        assert last == {"type": "http.request", "body": b"", "more_body": False}
+
+    asyncio.run(test())
+
+
+def test_after_the_body_all_who_receive_wait_for_the_end() -> None:
+    async def test() -> None:
+        for event in ("the client goes", "the response is complete"):
+            cycle = cycle_on(FakeWire())
+            cycle.end_body()
+            await cycle.receive()
+            waiting = [asyncio.ensure_future(cycle.receive()) for _ in range(2)]
+            await asyncio.sleep(0)
+            if event == "the client goes":
+                cycle.disconnect()
+            else:
+                await respond(cycle, [LENGTH])
+            assert await asyncio.gather(*waiting) == [{"type": "http.disconnect"}] * 2
+            assert await cycle.receive() == {"type": "http.disconnect"}
+
+    asyncio.run(test())
+
+
+def test_a_client_that_expects_continue_gets_it_once_the_body_is_asked_for() -> None:
+    async def test() -> None:
+        wire = FakeWire()
+        cycle = cycle_on(wire, expects_continue=True)
+        assert wire.writes == []
+        await waits_then(cycle.receive, cycle.end_body)
+        assert wire.writes == [CONTINUE]
+
+    asyncio.run(test())
+
+
+def test_a_client_that_expects_continue_may_be_answered_without_it() -> None:
+    async def test() -> None:
+        wire = FakeWire()
+        cycle = cycle_on(wire, expects_continue=True)
+        await respond(cycle, [LENGTH])
+        await cycle.receive()
+        assert CONTINUE not in wire.written
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("error", [ValueError("of the application"), asyncio.CancelledError()])
+def test_an_application_that_fails_is_logged_and_ends(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(*_: object) -> None:
+        raise error
+
+    wire = FakeWire()
+    asyncio.run(cycle_on(wire).run(app))
+    assert wire.ended == 1
+    assert [record.message for record in caplog.records] == ["the application failed"]

@@ -95,8 +95,7 @@ def test_the_limit_itself_is_allowed(small: AppState, size: int, status: int) ->
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch, engine: FakeClient) -> AppState:
-    monkeypatch.setattr("service.http.patience.PATIENCE", 0.01)
-    monkeypatch.setattr("service.http.exchange.PATIENCE", 0.01)
+    monkeypatch.setattr("service.http.exchange.SLOW_AFTER", 0.01)
     monkeypatch.setattr("service.http.exchange.RECEIPT_TIMEOUT", 0.05)
     return make_front(engine, MonotonicClock())
 
@@ -144,14 +143,14 @@ def test_a_slow_request_is_answered_all_the_same(
     impatient: AppState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = asyncio.Event()
-    became_slow = Exchange.became_slow
+    become_slow = Exchange.become_slow
 
     def watch(exchange: Exchange) -> None:
-        became_slow(exchange)
+        become_slow(exchange)
         # Behind all that this may have set going: the receipt of a body ends before it.
         asyncio.get_running_loop().call_later(0.05, gate.set)
 
-    monkeypatch.setattr(Exchange, "became_slow", watch)
+    monkeypatch.setattr(Exchange, "become_slow", watch)
 
     class Slow(FakeClient):
         async def submit_all(self, *arguments: Any, **options: Any) -> Any:

@@ -15,8 +15,7 @@ from loadtests.drivers.raw_http import exchange
 from loadtests.drivers.target import Target
 from loadtests.fuzz import attacks
 from loadtests.fuzz.inprocess import Application
-from service.edge.server import Server
-from tests.service.loopback import POST, HeldClient, run, serving
+from tests.service.loopback import POST, HeldClient, run, server_of, serving
 
 GOOD = attacks.Attack("", "good", lambda: [attacks.post(b'{"inputs":"a"}')], frozenset({200}))
 NAMES = [
@@ -37,8 +36,8 @@ async def garbage_of(attack: attacks.Attack, count: int) -> int:
     listener.bind(("127.0.0.1", 0))
     target = Target("127.0.0.1", listener.getsockname()[1])
     listener.listen(16)
-    server = Server(Application().front, 100)
-    serving = asyncio.create_task(server.serve([listener]))
+    server = server_of(Application().front)
+    serving = asyncio.create_task(server.run_on(listener))
     reply = await exchange(target, attack.chunks())
     assert set(reply.statuses) <= attack.answers
     gc.collect()

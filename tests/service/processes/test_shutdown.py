@@ -184,7 +184,7 @@ def test_a_request_that_races_the_closing_of_its_idle_connection_is_answered() -
             plain = racing.writer.get_extra_info("socket")
             with socket.socket(fileno=socket.dup(plain.fileno())) as now:
                 now.send(POST)  # with the kernel only: the event loop has not come to it yet
-            site.ours.close_idle()
+            site.connections.close_idle()
             assert (await racing.reply()).status == 200
 
     run(test())

@@ -4,7 +4,7 @@ import resource
 
 import pytest
 
-from service.edge import descriptors
+from service.edge.sockets import raise_fd_limit
 
 INFINITE = resource.RLIM_INFINITY
 
@@ -27,5 +27,5 @@ def test_there_is_room_for_as_many_connections_as_files_may_be_open(
     done: list[tuple[int, int]] = []
     monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: done.append(limits))
-    assert descriptors.room_for(4096) == room
+    assert raise_fd_limit(4096) == room
     assert done == ([] if set_to is None else [(set_to, hard)])
