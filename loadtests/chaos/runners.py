@@ -55,7 +55,7 @@ class Drilled:
             time.sleep((SLOWER - 1) * self._inner.duration(payloads))
         for name in drills.intersection(MESSAGES):
             self._messages.ask(name)
-        return _spoilt(self._inner.run(payloads), drills)
+        return _spoilt(self._inner.run(payloads), payloads, drills)
 
     def close(self) -> None:
         self._inner.close()
@@ -96,7 +96,7 @@ class SpoiltMessages:
             self._next = name
 
 
-def _spoilt(results: Sequence[Any], drills: set[str]) -> Sequence[Any]:
+def _spoilt(results: Sequence[Any], payloads: Sequence[str], drills: set[str]) -> Sequence[Any]:
     for name in drills.intersection(RESULTS):
         acknowledge(name)
     if "short" in drills:
@@ -104,7 +104,12 @@ def _spoilt(results: Sequence[Any], drills: set[str]) -> Sequence[Any]:
     if "long" in drills:
         return [*results, results[0]]
     if "shape" in drills:
-        return [[[1.0], [2.0, 3.0]] for _ in results]
+        # Only its own: nobody could tell that a right number of answers are wrong.
+        ragged = [[1.0], [2.0, 3.0]]
+        return [
+            ragged if drill_of(text) == "shape" else result
+            for text, result in zip(payloads, results, strict=True)
+        ]
     if "text" in drills:
         return "a text, no sequence of results"
     return results

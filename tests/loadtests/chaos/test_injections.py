@@ -6,6 +6,7 @@ import socket
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from batcher.workers.pipe import NotAMessage, Pipe, Run, pack
@@ -14,11 +15,13 @@ from loadtests.chaos.bench import Bench
 from loadtests.chaos.command import variant
 from loadtests.chaos.injections import FOLDER, Injections, acknowledge, starts_are_blocked
 from loadtests.chaos.proxy import Toxics, proxy
-from loadtests.chaos.runners import SpoiltMessages
+from loadtests.chaos.runners import Drilled, SpoiltMessages
 from loadtests.chaos.scenario import REQUESTS, Scenario
 from loadtests.chaos.table import TABLE
 from loadtests.chaos.worker import DRILLED
 from loadtests.drivers.target import Target
+from service.models import RunnerConfig
+from service.models.simulated import answers
 
 
 def test_service_that_was_spared_its_fault_has_not_survived_it():
@@ -121,6 +124,14 @@ def test_each_message_comes_twice_for_a_while(ends, tmp_path: Path, monkeypatch)
     worker.send(pack(9, Run([])))
     assert [parent.receive()[0] for _ in range(2)] == [8, 9]
     assert acknowledged(tmp_path) == {"twice": 1}
+
+
+def test_ragged_answer_is_the_culprits_alone(monkeypatch):
+    monkeypatch.setattr(Pipe, "send", Pipe.send)  # Which the runner replaces.
+    runner = Drilled(RunnerConfig("simulated", sim_fixed_ms=0))
+    mine, ragged = runner.run(["a text", "fault:shape"])
+    assert np.array_equal(mine, answers(["a text"])[0])
+    assert ragged == [[1.0], [2.0, 3.0]]
 
 
 def test_drill_reaches_the_channel_of_a_real_worker():
