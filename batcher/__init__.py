@@ -3,27 +3,28 @@
     async with Engine(MyRunner) as engine:
         vector = await engine.submit("text")
 
-The walk of one request, which is also the order to read the files in:
+The path of one request, which is also the order in which to read the files:
 
-1. `client`     submit: a payload becomes a `request`, with a cost, a deadline, a priority and a
-                future; its `equality` says which others have the same input.
-2. `collector`  under the one lock: who asks for what runs already shares its row, or gets the
-                answer from memory (`sharing`, `answers`). The others ask the `schedule`: its
-                `admission` refuses who would be too late, and the rest wait (`pending`).
-3. `batching`   the thread of a free replica asks for the next batch; `policy` says when it is due
-                and what goes in it: within the `limits`, of like `lengths`, perhaps a moment later
-                if callers come straight back (`regroup`), as fast as the `device` is by its `cost`.
-4. `worker`     the batch crosses to the worker process (`pipe`), while the one before it may still
-                run; there `hosting` has the `runner` run it, under the eyes of the `watchdog`. If
-                that fails, `recovery` says what becomes of it: it is run again in halves (and kept
-                under the `ceiling` of the device's memory), or goes back to the front of the queue;
-                what kills again and again is put in `quarantine`.
-5. `collector`  settles the batch: each request gets its outcome, once; the schedule and `stats`
-                learn how long it took.
-6. `futures`    carries the outcomes to the caller's event loop, in one wake-up.
+1. `client`      submit: a payload becomes a `request`, with a cost, a deadline, a priority and a
+                 future.
+2. `collector`   under the one lock. An input that runs already shares its row, and one answered
+                 lately gets that answer (`scheduling/sharing`, `answer_cache`). The others go to
+                 `scheduling/schedule`: `admission` refuses those that would be late, the rest wait
+                 in `pending`.
+3. `batching`    the thread of a free replica takes the next batch. `scheduling/policy` says when it
+                 is due, `selection` which requests are in it, within the `limits`, by what the
+                 `replica_model` predicts.
+4. `workers/`    `process` sends the batch over a `pipe` to the worker process, perhaps while the
+                 batch before it still runs; there `child` runs it on the `runner`. A `watchdog`
+                 kills a worker that hangs. What a failure means says `failures`, what follows from
+                 it `supervision/recovery`: the batch runs again in halves, or goes back to the
+                 front of the queue; an input that kills worker after worker is quarantined.
+5. `settlement`  ends the batch: each request gets its outcome, once; the `ledger` counts it, and
+                 the schedule learns how long the batch took.
+6. `futures`     carries the outcomes to the caller's event loop, in one wake-up.
 
-`engine` builds and ends it all; `simulate` runs the same schedule in virtual time. Nothing in here
-knows of HTTP or of torch.
+`engine` starts and stops all of it; `remote/` is the same client from another process;
+`scheduling/simulate` runs the same schedule in virtual time. Nothing here knows HTTP or torch.
 """
 
 from batcher.client import Client

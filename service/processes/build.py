@@ -7,14 +7,16 @@ import functools
 import logging
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 
-from batcher import Engine, Runner
+from batcher import Engine, Runner, Snapshot
 from batcher.clock import Clock
 from service.catalog import ServedModel, own_model, simulated_model, text_model
 from service.models.config import RunnerConfig
 from service.models.placed import create_placed
 from service.placement.layout import Layout
+from service.processes.freezing import freeze
 from service.repository.locate import find_model
 from service.repository.spec import ModelNotSupported, read_spec
 from service.settings import Settings
@@ -66,6 +68,25 @@ def make_engine(settings: Settings, layout: Layout, clock: Clock) -> Engine:
         drain_timeout=settings.drain_timeout_ms / 1e3,
         clock=clock,
     )
+
+
+async def start_engine(
+    engine: Engine, settings: Settings, on_found: Callable[[ServedModel], None]
+) -> tuple[ServedModel, Snapshot]:
+    """Finds the model and starts the engine with it; returns once a replica is up.
+
+    `on_found` gets the model as soon as it is known, while the workers still load it. Raises what
+    the search raises, and what Engine.start does.
+    """
+    started = time.monotonic()
+    served = await find_served(settings)
+    on_found(served)
+    canary = served.canary()
+    await engine.start(canary=canary.payload, canary_interval=settings.canary_interval)
+    snapshot = await engine.snapshot()
+    freeze()
+    _log.info("ready after %.1f s", time.monotonic() - started)
+    return served, snapshot
 
 
 def runner_factories(settings: Settings, layout: Layout) -> list[functools.partial[Runner]]:

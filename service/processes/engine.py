@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import time
 
 import uvloop
 
@@ -13,11 +12,10 @@ from batcher.clock import MonotonicClock
 from service.observability.whole_service import Fronts
 from service.placement.layout import Layout
 from service.processes.banner import banner
-from service.processes.build import find_served, make_engine
+from service.processes.build import make_engine, start_engine
 from service.processes.child import next_order
 from service.processes.control_channel import LONGEST_TEXT, Orders
 from service.processes.exit_codes import CRASHED, NO_MODEL, OK
-from service.processes.freezing import freeze
 from service.processes.terminal import in_one_line
 from service.settings import Settings
 
@@ -88,11 +86,6 @@ class _EngineProcess:
                 return
 
     async def _load(self) -> None:
-        settings, started = self._settings, time.monotonic()
-        served = await find_served(settings)
-        canary = served.canary()
-        await self._engine.start(canary=canary.payload, canary_interval=settings.canary_interval)
-        snapshot = await self._engine.snapshot()
-        freeze()
-        _log.info("ready after %.1f s", time.monotonic() - started)
+        settings = self._settings
+        served, snapshot = await start_engine(self._engine, settings, lambda served: None)
         self._orders.say("up", banner(settings, served, snapshot, self._port, self._count))

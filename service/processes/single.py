@@ -9,20 +9,19 @@ import asyncio
 import logging
 import multiprocessing
 import socket
-import time
 
 import uvloop
 
 from batcher import Engine
 from batcher.clock import MonotonicClock
 from service.app import create_app, envelope_of
+from service.catalog import ServedModel
 from service.edge.server import Server
 from service.edge.sockets import raise_fd_limit
 from service.placement.layout import Layout
 from service.processes.banner import banner
-from service.processes.build import find_served, make_engine
+from service.processes.build import make_engine, start_engine
 from service.processes.exit_codes import CRASHED, NO_MODEL, OK, UNANSWERED
-from service.processes.freezing import freeze
 from service.processes.signals import Signals
 from service.processes.terminal import complain, in_one_line, say
 from service.settings import Settings
@@ -99,18 +98,13 @@ class Alone:
         return OK if drained else UNANSWERED
 
     async def _load(self) -> None:
-        started = time.monotonic()
-        self._front.served = await find_served(self._settings)
-        canary = self._front.model().canary()
-        await self._engine.start(
-            canary=canary.payload, canary_interval=self._settings.canary_interval
-        )
+        served, snapshot = await start_engine(self._engine, self._settings, self._found)
         self._front.client = self._engine.client  # the engine's own submit_all only forwards
-        snapshot = await self._engine.snapshot()
-        freeze()
         port = self._listener.getsockname()[1]
-        say(banner(self._settings, self._front.model(), snapshot, port))
-        _log.info("ready after %.1f s", time.monotonic() - started)
+        say(banner(self._settings, served, snapshot, port))
+
+    def _found(self, served: ServedModel) -> None:
+        self._front.served = served
 
     def _on_signal(self) -> None:
         self._front.stopping = True
