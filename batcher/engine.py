@@ -111,8 +111,8 @@ class Engine(Client):
 
     async def drain(self, timeout: float | None = None) -> bool:
         """Refuses new work and waits for the accepted; returns whether all of it was answered."""
-        patience = self._drain_timeout if timeout is None else timeout
-        return await asyncio.to_thread(self._collector.drain, self._clock.now() + patience)
+        seconds = self._drain_timeout if timeout is None else timeout
+        return await asyncio.to_thread(self._collector.drain, self._clock.now() + seconds)
 
     async def close(self) -> None:
         """Ends every thread and worker. What was not answered by then gets Draining."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from batcher.collector import Collector
 from batcher.request import BatchReport, CloseReason, Outcome, Request
+from batcher.scheduling.pending import Pending
 
 PATIENCE = 30.0  # seconds; a wait that takes this long has failed
 
@@ -212,6 +213,17 @@ def request(
 ) -> Request:
     to = sink or RecordingSink()
     return Request(payload, cost, arrival, deadline, to, reply_to, priority, caller, key)
+
+
+def queue(*requests: Request) -> Pending:
+    pending = Pending()
+    for each in requests:
+        pending.add(each)
+    return pending
+
+
+def of_costs(*costs: int) -> Pending:
+    return queue(*(request(cost=cost) for cost in costs))
 
 
 def report(

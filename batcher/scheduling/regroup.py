@@ -1,26 +1,26 @@
 """Regroup: do callers come straight back after a batch, and how long is it worth waiting for them?
 
-Callers that send their next request when they have their answer split into two groups under
-take-all: one runs while the other waits, and every batch is half of what it could be. Waiting a
-moment after a batch for those it has released puts them into one. Nobody else waits: whether they
-come back is seen by counting arrivals after the end of each batch, waited for or not, in excess of
-what comes at any other time. Pure: no clock, no lock.
+Callers that send their next request when they have their answer split into two groups: one runs
+while the other waits, and every batch is half of what it could be. Waiting a moment after a batch
+for the callers it has answered puts them into one. Whether they come back is learned by counting
+the arrivals after the end of each batch, waited for or not, in excess of the usual rate. Pure: no
+lock, no clock.
 """
 
 from __future__ import annotations
 
 import math
 
-_CAP = 0.1  # of the time of the next batch: never wait longer
-_ENOUGH = 0.5  # of those released come back: then it pays
-_LEARNING = 0.2  # the weight of the last batch
+_MAX_WAIT = 0.1  # of the time of the next batch
+_WORTHWHILE = 0.5  # share of the callers that must come straight back
+_LEARNING_RATE = 0.2  # the weight of the last batch
 _NEARLY_ALL = 0.9
 _SPARE = 1.5  # times the delay of nearly all
 
 
 class Regroup:
     def __init__(self) -> None:
-        self._share = 1.0  # of those released, who came straight back; optimistic at first
+        self._share = 1.0  # of the callers answered that came straight back; optimistic at first
         self._delay: float | None = None  # seconds in which nearly all of them did
         self._between = (0.0, 0.0)  # arrivals and seconds outside the windows, decaying
         # The window after the last batch
@@ -44,14 +44,14 @@ class Regroup:
             self._seen_delay = now - self._began
 
     def released(self, replica: int, now: float, count: int, next_batch: float) -> None:
-        """A batch has ended and so many have their answers; the next takes `next_batch` seconds."""
+        """A batch has answered so many; the next one is predicted to take `next_batch` seconds."""
         self._learn(now)
-        self._replica, self._began, self._ends = replica, now, now + _CAP * next_batch
+        self._replica, self._began, self._ends = replica, now, now + _MAX_WAIT * next_batch
         self._released, self._returned, self._later = count, 0, 0
         self._seen_delay = None
 
     def until(self, replica: int) -> float:
-        """The time until which that replica waits for company; -inf: it does not."""
+        """The time until which that replica waits for callers to come back; -inf: it does not."""
         if replica != self._replica or not self.pays or self._returned >= self._released:
             return -math.inf
         if self._delay is None:
@@ -61,29 +61,29 @@ class Regroup:
     @property
     def pays(self) -> bool:
         """Do callers come straight back?"""
-        return self._share > _ENOUGH
+        return self._share > _WORTHWHILE
 
     def has_waited(self, replica: int, now: float) -> bool:
         """Is a batch cut at this moment one that was, or could have been, held back?"""
         return replica == self._replica and self.pays and self._began < now <= self._ends
 
     def _learn(self, now: float) -> None:
-        """From the window that another batch has now closed."""
+        """From the window of the batch before."""
         if self._replica is None or not self._released:
             return
         window = self._ends - self._began
-        if now < self._ends:  # cut short: it says nothing of the rest
+        if now < self._ends:  # cut short: the rest is not known
             return
         arrivals, seconds = self._between
-        keep = 1.0 - _LEARNING
+        keep = 1.0 - _LEARNING_RATE
         arrivals, seconds = keep * arrivals + self._later, keep * seconds + now - self._ends
         self._between = (arrivals, seconds)
         usual = window * arrivals / seconds if seconds > 0.0 else 0.0
         share = min(1.0, max(0.0, (self._returned - usual) / self._released))
-        self._share += _LEARNING * (share - self._share)
+        self._share += _LEARNING_RATE * (share - self._share)
         delay = window if self._seen_delay is None else self._seen_delay
         self._delay = (
-            delay if self._delay is None else self._delay + _LEARNING * (delay - self._delay)
+            delay if self._delay is None else self._delay + _LEARNING_RATE * (delay - self._delay)
         )
 
     def __repr__(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batcher.supervision.restarts import Restarts
+from batcher.supervision.restarts import Restarts, WorkerRestarts
 
 
 def test_one_that_was_up_is_started_again_at_once() -> None:
@@ -37,3 +37,35 @@ def test_starts_in_vain_count_in_a_row_only() -> None:
     for _ in range(5):
         assert restarts.died(0.0) is not None
     assert restarts.died(0.0) is None
+
+
+def test_a_worker_is_started_again_at_once_twice_then_later_and_later_but_never_given_up() -> None:
+    restarts = WorkerRestarts()
+    assert [restarts.next_delay() for _ in range(4)] == [0.0, 0.0, 0.5, 1.0]
+    assert [restarts.next_delay() for _ in range(100)][-1] == 30.0
+    restarts.went_well()
+    assert restarts.next_delay() == 0.0
+
+
+def test_a_worker_is_broken_from_the_third_start_in_a_row_on() -> None:
+    restarts, broken = WorkerRestarts(), []
+    for _ in range(4):
+        broken.append(restarts.is_broken)
+        restarts.next_delay()
+    assert broken == [False, False, False, True]
+
+
+def test_the_workers_that_an_input_has_killed_count_for_nothing_once_it_is_known() -> None:
+    restarts = WorkerRestarts()
+    for _ in range(4):
+        restarts.next_delay()
+    restarts.poison_found()
+    assert restarts.attempts == 1
+    restarts.poison_found()
+    assert restarts.attempts == 0
+
+
+def test_a_worker_that_did_not_start_at_first_is_given_a_moment() -> None:
+    restarts = WorkerRestarts()
+    restarts.first_start_failed()
+    assert restarts.next_delay() == 0.5
