@@ -18,14 +18,14 @@ from starlette.responses import Response
 
 from loadtests.baselines import model as baseline
 from loadtests.baselines.endpoint import answer, application, text_of
-from service.models import RunnerConfig
+from service.models.config import SimulatedConfig
 from service.models.simulated import SimulatedRunner
 
 
 class Simulated:
     """The service's own simulated accelerator."""
 
-    def __init__(self, config: RunnerConfig) -> None:
+    def __init__(self, config: SimulatedConfig) -> None:
         self._runner = SimulatedRunner(config)
 
     def embed(self, texts: Sequence[str]) -> Iterable[Any]:
@@ -88,12 +88,7 @@ def embedder(args: argparse.Namespace) -> baseline.Embedder:
     if args.sim_fixed_ms is None:
         return baseline.load(args)
     return Simulated(
-        RunnerConfig(
-            model="",
-            sim_fixed_ms=args.sim_fixed_ms,
-            sim_per_item_ms=args.sim_per_item_ms,
-            sim_per_token_us=args.sim_per_token_us,
-        )
+        SimulatedConfig(args.sim_fixed_ms, args.sim_per_item_ms, args.sim_per_token_us)
     )
 
 

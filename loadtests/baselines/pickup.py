@@ -22,7 +22,7 @@ from starlette.responses import Response
 
 from loadtests.baselines.endpoint import answer, application, text_of
 from loadtests.baselines.model import serve
-from service.models import RunnerConfig
+from service.models.config import SimulatedConfig
 from service.models.simulated import SimulatedRunner
 
 Vector = NDArray[np.float32]
@@ -87,9 +87,6 @@ if __name__ == "__main__":
     parser.add_argument("--fixed-ms", type=float, default=50.0)
     parser.add_argument("--each-ms", type=float, default=5.0)
     arguments = parser.parse_args()
-    config = RunnerConfig(
-        model="", sim_fixed_ms=arguments.fixed_ms, sim_per_item_ms=arguments.each_ms
-    )
-    device = SimulatedRunner(config)
+    device = SimulatedRunner(SimulatedConfig(arguments.fixed_ms, arguments.each_ms))
     looping = PickUp(device, arguments.max_batch, arguments.max_wait_ms / 1e3)
     serve(create_app(looping), arguments.port)

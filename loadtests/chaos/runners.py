@@ -27,7 +27,7 @@ class Drilled:
     out of memory at any batch size. Each is acknowledged when it happens."""
 
     def __init__(self, config: RunnerConfig) -> None:
-        self._inner = SimulatedRunner(config)
+        self._inner = SimulatedRunner(config.simulated)
         self._slow_until = 0.0
         self._sticky = False
         self._messages = SpoiltMessages()

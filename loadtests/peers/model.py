@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from loadtests.baselines.model import SentenceModel, default_folder
 from loadtests.peers.options import Options
-from service.models import RunnerConfig
+from service.models.config import SimulatedConfig
 from service.models.simulated import SimulatedRunner
 
 Matrix = NDArray[np.float32]
@@ -28,11 +28,7 @@ class Simulated:
 
     def __init__(self, options: Options) -> None:
         self._runner = SimulatedRunner(
-            RunnerConfig(
-                model="",
-                sim_fixed_ms=options.sim_fixed_ms,
-                sim_per_item_ms=options.sim_per_item_ms,
-            )
+            SimulatedConfig(options.sim_fixed_ms, options.sim_per_item_ms)
         )
         self._warm = threading.local()
 

@@ -10,11 +10,11 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-from service.cache.saving import replacing
 
 NOTES = "notes"  # in the cache folder
 _FORMAT = 1
@@ -38,7 +38,7 @@ def load_note(cache_dir: str, kind: str, key: Key) -> tuple[Note | None, str]:
     except FileNotFoundError:
         return None, ""
     except (OSError, ValueError) as error:
-        return None, no_use(path, error)
+        return None, unusable(path, error)
     return value, ""
 
 
@@ -61,7 +61,9 @@ def notes_of(cache_dir: str, kind: str) -> Iterator[tuple[Note, Note]]:
 
 
 @contextlib.contextmanager
-def by_one(cache_dir: str, kind: str, key: Key, say: Callable[[str], None]) -> Iterator[None]:
+def single_writer(
+    cache_dir: str, kind: str, key: Key, say: Callable[[str], None]
+) -> Iterator[None]:
     """One process after the other finds out what is noted under this key. All at once where it is
     noted already, without a cache folder, or where that cannot be written."""
     with contextlib.ExitStack() as held:
@@ -79,7 +81,7 @@ def locked(path: Path, what: str, say: Callable[[str], None]) -> Iterator[None]:
         try:  # given back as it is closed, or the process ends
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"another process is at it ({what}); waiting for what it finds out …")
+            say(f"another process makes the same ({what}); waiting for it …")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -88,11 +90,24 @@ def write(path: Path, content: Mapping[str, object]) -> str:
     """Whole or not at all. Returns one line that says why it was not; empty: it was."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(content, indent=1) + "\n")
     except OSError as error:
         return f"{path} is not saved, the next start finds it out again: {one_line(error)}"
     return ""
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """A new file beside it, which takes its place once it is whole."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:40]}-", suffix=".tmp")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def note_path(cache_dir: str, kind: str, key: Key) -> Path:
@@ -109,7 +124,7 @@ def as_json(key: Key) -> Any:
     return json.loads(json.dumps(dict(key)))
 
 
-def no_use(what: object, error: Exception) -> str:
+def unusable(what: object, error: Exception) -> str:
     return f"{what} is of no use: {one_line(error)}"
 
 

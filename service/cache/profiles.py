@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from service.cache.notes import by_one, load_note, no_use, notes_of, save_note
+from service.cache.notes import load_note, notes_of, save_note, single_writer, unusable
 
 FORMAT = 3
 _CONTENT = ("config.json", "modules.json", "*.safetensors", "*.bin", "*/config.json")
@@ -83,7 +83,7 @@ def load_profile(cache_dir: str, key: ProfileKey) -> tuple[list[Point] | None, s
     try:
         return _points(found), ""
     except ValueError as error:
-        return None, no_use("the profile", error)
+        return None, unusable("the profile", error)
 
 
 def save_profile(cache_dir: str, key: ProfileKey, points: Sequence[Point]) -> str:
@@ -96,7 +96,7 @@ def measuring(
     cache_dir: str, key: ProfileKey, say: Callable[[str], None]
 ) -> AbstractContextManager[None]:
     """While one process measures, the others wait for what it saves."""
-    return by_one(cache_dir, _kind(key.model), _noted(key), say)
+    return single_writer(cache_dir, _kind(key.model), _noted(key), say)
 
 
 def latest_profile(

@@ -2,30 +2,74 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from service.placement.replica_count import Placement
 
 
 @dataclass(frozen=True, slots=True)
-class RunnerConfig:
-    """What a runner is told. `model` may be a hub id or a folder; `threads` 0 means auto."""
+class ModelConfig:
+    """The model, and how its forward pass is to run."""
 
-    model: str
+    model: str  # hub id or folder
     task: str = "auto"
-    device: str = "auto"  # cpu, or cuda:1
     dtype: str = "auto"
     backend: str = "torch"  # auto (the service's default), torch, onnx, openvino
     compile: bool = False  # torch only
     max_batch_size: int = 64  # what to prepare for; a larger batch must run, too
     min_cosine: float | None = None  # to float32, of a reduced precision; None: by the dtype
-    float32_blocks: tuple[str, ...] = ()  # of a reduced precision; the guard fills this in
-    threads: int = 0
-    cores: tuple[int, ...] = ()  # the only ones to run on; empty: any
-    replica: int = 0  # its number, for a runner of the user's own
-    replicas: int = 1
-    sim_fixed_ms: float = 2.0
-    sim_per_item_ms: float = 0.02
-    sim_per_token_us: float = 0.0
+    float32_blocks: tuple[str, ...] = ()  # of a reduced precision; accuracy.py fills this in
     profile: bool = False  # measure how long batches take, before the first one
     cache_dir: str = ""  # for what was measured; empty: nothing is saved
-    memory_note: str = ""  # the file for what a replica needs; empty: that is not noted
-    gpu_uuid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedConfig:
+    """How long a batch takes on the simulated accelerator."""
+
+    fixed_ms: float = 2.0
+    per_item_ms: float = 0.02
+    per_token_us: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerConfig:
+    """What the constructor of a runner is given. One of the user's own may rely on the properties
+    and on `replica` and `replicas`; the rest is for those that come with the service."""
+
+    settings: ModelConfig
+    placement: Placement = field(default_factory=lambda: Placement("auto"))
+    replica: int = 0  # its number
+    replicas: int = 1
+    simulated: SimulatedConfig = field(default_factory=SimulatedConfig)
+
+    @property
+    def model(self) -> str:
+        return self.settings.model
+
+    @property
+    def task(self) -> str:
+        return self.settings.task
+
+    @property
+    def device(self) -> str:
+        """cpu, or cuda:1; auto: that is up to the runner."""
+        return self.placement.device
+
+    @property
+    def dtype(self) -> str:
+        return self.settings.dtype
+
+    @property
+    def threads(self) -> int:
+        """0: that is up to the runner."""
+        return self.placement.threads
+
+    @property
+    def cores(self) -> tuple[int, ...]:
+        """The only ones that it runs on; empty: any."""
+        return self.placement.cores
+
+    @property
+    def max_batch_size(self) -> int:
+        return self.settings.max_batch_size

@@ -49,7 +49,7 @@ def create_runner(runner: str, config: RunnerConfig) -> Runner:
     if runner == "simulated":
         from service.models.simulated import SimulatedRunner
 
-        return SimulatedRunner(config)
+        return SimulatedRunner(config.simulated)
     return _users_own(runner, config)
 
 

@@ -23,11 +23,11 @@ from service.cache.profiles import (
 )
 from service.models.backends import Backend, Ids, Launch, Place, Types
 from service.models.backends.choose import open_backend
-from service.models.backends.fallback import ReplaceableBackend
+from service.models.backends.fallback import FallbackBackend
 from service.models.backends.torch.eager import TorchBackend, load
 from service.models.config import RunnerConfig
 from service.models.heads import HEADS, head_of
-from service.models.outputs import only_finite
+from service.models.outputs import check_finite
 from service.models.precision import choose_device, full_name, has_native_bf16
 from service.models.profiling import measure
 from service.placement.cores import available_cores, default_threads
@@ -54,7 +54,8 @@ class EncoderRunner:
     def __init__(self, config: RunnerConfig) -> None:
         if config.task not in TASKS:
             raise ValueError(f"task {config.task!r} is not one of {', '.join(TASKS)}")
-        self._config = config
+        self._config = config.settings
+        self._placement, self._replicas = config.placement, config.replicas
         # What has changed of the facts since warm_up. None: nothing.
         self.news: Mapping[str, object] | None = None
         # Queues a batch and returns what waits for it, see Launch. None: the backend cannot.
@@ -73,7 +74,7 @@ class EncoderRunner:
         self._backend: Backend = opened.backend
         queue: Launch | None = getattr(self._backend, "launch", None)
         if queue is None and type(self._backend) is not TorchBackend:
-            self._backend = ReplaceableBackend(self._backend, self._plain(place), _say)
+            self._backend = FallbackBackend(self._backend, self._plain(place), _say)
         self.launch = queue and functools.partial(self._launch, queue)
         self._failed = dict(opened.facts.get("backend_failed") or {})  # type: ignore[call-overload]  # reasons by name
         self._about = {**opened.facts, **self._of_backend()}
@@ -108,7 +109,7 @@ class EncoderRunner:
             gone = self._about.keys() - _OF_THE_CHOICE
             self._about = self._of_backend()
             self.news = {**dict.fromkeys(gone), **self._about}
-        return only_finite(answers)
+        return check_finite(answers)
 
     def close(self) -> None:
         self._backend.close()
@@ -126,13 +127,12 @@ class EncoderRunner:
         return lambda: TorchBackend(load(self._spec, device, torch.float32), self._spec, device)
 
     def _place(self) -> Place:
-        config = self._config
-        device = choose_device(config.device, torch.cuda.device_count())
+        device = choose_device(self._placement.device, torch.cuda.device_count())
         if device.type == "cuda":
             torch.cuda.set_device(device)  # else pinned memory opens a context on device 0 as well
         # torch's own count knows physical cores, ours the container's quota.
         cores = min(torch.get_num_threads(), available_cores())
-        torch.set_num_threads(config.threads or default_threads(cores, config.replicas))
+        torch.set_num_threads(self._placement.threads or default_threads(cores, self._replicas))
         return Place(
             str(device), full_name(device), torch.get_num_threads(), has_native_bf16(device)
         )
@@ -141,7 +141,7 @@ class EncoderRunner:
         if not payloads:
             return list
         collect = queue(*self._inputs(payloads))
-        return lambda: only_finite(collect())
+        return lambda: check_finite(collect())
 
     def _inputs(self, payloads: Sequence[Payload]) -> tuple[list[Ids], Types]:
         """Raises ValueError for token types where the task has none."""

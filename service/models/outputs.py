@@ -13,7 +13,7 @@ class NotFinite(ValueError):
     """The model's answer to this input holds a NaN or an infinity."""
 
 
-def only_finite(vectors: NDArray[np.float32]) -> Sequence[Any]:
+def check_finite(vectors: NDArray[np.float32]) -> Sequence[Any]:
     """The matrix itself, or a list of its rows in which each bad one is a NotFinite."""
     good: NDArray[np.bool_] = np.all(np.isfinite(vectors), axis=1)
     if np.all(good):

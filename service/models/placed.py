@@ -16,9 +16,10 @@ from service.models.config import RunnerConfig
 from service.models.create import create_runner
 from service.placement import memory
 from service.placement.cores import ranges
+from service.placement.replica_count import Placement
 
 
-def create_placed(runner: str, config: RunnerConfig) -> Runner:
+def create_pinned(runner: str, config: RunnerConfig) -> Runner:
     """See create_runner()."""
     if config.cores:
         try:
@@ -26,13 +27,13 @@ def create_placed(runner: str, config: RunnerConfig) -> Runner:
             os.sched_setaffinity(0, config.cores)
         except OSError as error:  # the machine has changed; any core is better than none
             print(f"not bound to cores {ranges(config.cores)}: {error}", flush=True)
-    return Placed(create_runner(runner, config), config)
+    return PinnedRunner(create_runner(runner, config), config.placement)
 
 
-class Placed:
-    def __init__(self, runner: Runner, config: RunnerConfig) -> None:
+class PinnedRunner:
+    def __init__(self, runner: Runner, placement: Placement) -> None:
         self._runner = runner
-        self._config = config
+        self._placement = placement
         self._informing: Informing | None = None
         self.launch: Callable[[Sequence[Any]], Callable[[], Sequence[Any]]] | None = None
 
@@ -41,26 +42,26 @@ class Placed:
         # Not before: only its backend says whether it can, see EncoderRunner.
         self._informing = self._runner if isinstance(self._runner, Informing) else None
         self.launch = self._runner.launch if isinstance(self._runner, Launcher) else None
-        config = self._config
+        place = self._placement
         info = replace(
             info,
-            placed_on=config.device if config.device != "auto" else info.placed_on,
-            cores=ranges(config.cores) or info.cores,
-            gpu_uuid=config.gpu_uuid or info.gpu_uuid,
+            placed_on=place.device if place.device != "auto" else info.placed_on,
+            cores=ranges(place.cores) or info.cores,
+            gpu_uuid=place.gpu_uuid or info.gpu_uuid,
         )
         measured, host = memory.measure_host(), 0
-        if config.device.startswith("cuda"):
+        if place.device.startswith("cuda"):
             host = measured[1] if measured is not None else 0
-            measured = memory.measure_cuda(config.device) if "torch" in sys.modules else None
+            measured = memory.measure_cuda(place.device) if "torch" in sys.modules else None
         if measured is not None:
             least, most = measured
             info = replace(info, memory_bytes=most)
             # With a profile from the cache, no large batch has run yet.
             has_run_all = info.profile_source == "measured"
             if (
-                config.memory_note
+                place.memory_note
                 and has_run_all
-                and (why := memory.note(config.memory_note, least, most, host))
+                and (why := memory.note(place.memory_note, least, most, host))
             ):
                 print(why, flush=True)
         return info
@@ -79,8 +80,8 @@ class Placed:
     def _note_more(self) -> None:
         """Where real batches took more than those of the profile, as after a start on a busy
         machine. Not on a GPU: there a batch that did not fit has taken all there was."""
-        path = self._config.memory_note
-        known = memory.noted(path) if path and not self._config.device.startswith("cuda") else None
+        path, on_gpu = self._placement.memory_note, self._placement.device.startswith("cuda")
+        known = memory.noted(path) if path and not on_gpu else None
         measured = memory.measure_host() if known is not None else None
         if known is not None and measured is not None and measured[1] > known.most:
             memory.note(path, known.least, measured[1])

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.models.config import RunnerConfig
-from service.models.outputs import as_rows, only_finite
+from service.models.config import SimulatedConfig
+from service.models.outputs import as_rows, check_finite
 from service.models.profiling import LENGTHS, grid
 
 DIMENSION = 8
@@ -32,10 +32,10 @@ class SimulatedFault(RuntimeError):
 class SimulatedRunner:
     """A batch of n inputs, t = n times the most words, takes fixed + per_item·n + per_token·t."""
 
-    def __init__(self, config: RunnerConfig) -> None:
-        self._fixed = config.sim_fixed_ms / 1e3
-        self._per_item = config.sim_per_item_ms / 1e3
-        self._per_token = config.sim_per_token_us / 1e6
+    def __init__(self, config: SimulatedConfig) -> None:
+        self._fixed = config.fixed_ms / 1e3
+        self._per_item = config.per_item_ms / 1e3
+        self._per_token = config.per_token_us / 1e6
         self._free_at = 0.0  # when the last batch ends, on time.perf_counter
 
     def warm_up(self) -> Mapping[str, object]:
@@ -72,7 +72,7 @@ class SimulatedRunner:
                 time.sleep(rest)  # the interpreter lock is free meanwhile
             if "nan" in drills:
                 vectors[[drill == "nan" for drill in drills], 0] = np.nan
-                return only_finite(vectors)
+                return check_finite(vectors)
             return as_rows(vectors)
 
         return finish

@@ -13,8 +13,8 @@ from concurrent.futures import Future
 from batcher import Engine, Runner, Snapshot
 from batcher.clock import Clock
 from service.catalog import ServedModel, own_model, simulated_model, text_model
-from service.models.config import RunnerConfig
-from service.models.placed import create_placed
+from service.models.config import ModelConfig, RunnerConfig, SimulatedConfig
+from service.models.placed import create_pinned
 from service.placement.layout import Layout
 from service.processes.freezing import freeze
 from service.repository.locate import find_model
@@ -90,31 +90,26 @@ async def start_engine(
 
 
 def runner_factories(settings: Settings, layout: Layout) -> list[functools.partial[Runner]]:
+    of_model = ModelConfig(
+        model=settings.model,
+        task=settings.task,
+        dtype=settings.dtype,
+        backend=settings.backend,
+        compile=settings.compile == "on",
+        max_batch_size=settings.max_batch_size,
+        min_cosine=settings.min_cosine,
+        profile=True,
+        cache_dir=settings.cache_folder,
+    )
+    simulated = SimulatedConfig(
+        settings.sim_fixed_ms, settings.sim_per_item_ms, settings.sim_per_token_us
+    )
+    replicas = len(layout.placements)
     return [
         functools.partial(
-            create_placed,
+            create_pinned,
             settings.runner,
-            RunnerConfig(
-                model=settings.model,
-                task=settings.task,
-                device=place.device,
-                dtype=settings.dtype,
-                backend=settings.backend,
-                compile=settings.compile == "on",
-                min_cosine=settings.min_cosine,
-                max_batch_size=settings.max_batch_size,
-                threads=place.threads,
-                cores=place.cores,
-                replica=replica,
-                replicas=len(layout.placements),
-                sim_fixed_ms=settings.sim_fixed_ms,
-                sim_per_item_ms=settings.sim_per_item_ms,
-                sim_per_token_us=settings.sim_per_token_us,
-                profile=True,
-                cache_dir=settings.cache_folder,
-                memory_note=place.memory_note,
-                gpu_uuid=place.gpu_uuid,
-            ),
+            RunnerConfig(of_model, place, replica, replicas, simulated),
         )
         for replica, place in enumerate(layout.placements)
     ]

@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from service.models.config import RunnerConfig
+from service.models.config import ModelConfig
 from service.models.measures import Answers as Answers
 from service.repository.spec import EncoderSpec
 
@@ -74,5 +74,5 @@ class BackendNotAvailable(ValueError):
     """The backend that BATCHER_BACKEND names cannot be had here. The text says what to do."""
 
 
-Open = Callable[[RunnerConfig, EncoderSpec, Place, Say], Backend]
+Open = Callable[[ModelConfig, EncoderSpec, Place, Say], Backend]
 """Loads the model. Raises BackendNotAvailable, ModelNotSupported, or what the library raises."""

@@ -19,7 +19,7 @@ from service.cache.profiles import weights_of
 from service.models.backends import Answers, Backend, Ids, Open, Place, Say, Types
 from service.models.backends.reference_texts import with_pairs
 from service.models.backends.torch.eager import TorchBackend, load
-from service.models.config import RunnerConfig
+from service.models.config import ModelConfig
 from service.models.heads import head_of
 from service.repository.spec import EncoderSpec
 
@@ -36,7 +36,7 @@ class Opened(NamedTuple):
 
 
 def open_guarded(
-    opens: Open, config: RunnerConfig, spec: EncoderSpec, place: Place, say: Say
+    opens: Open, config: ModelConfig, spec: EncoderSpec, place: Place, say: Say
 ) -> Opened:
     """In float32: as it is. Raises TooInaccurate, and what `opens` raises."""
     backend = opens(config, spec, place, say)
@@ -111,7 +111,7 @@ def judge(
 def _compare(
     opens: Open,
     backend: Backend,
-    config: RunnerConfig,
+    config: ModelConfig,
     spec: EncoderSpec,
     place: Place,
     say: Say,
@@ -149,7 +149,7 @@ def _answers(backend: Backend, texts: Sequence[Ids], types: Types) -> Answers:
     )
 
 
-def _keeping(config: RunnerConfig, kept: tuple[str, ...]) -> RunnerConfig:
+def _keeping(config: ModelConfig, kept: tuple[str, ...]) -> ModelConfig:
     return dataclasses.replace(config, float32_blocks=kept)
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from service.cache.notes import by_one, load_note, one_line, save_note
+from service.cache.notes import load_note, one_line, save_note, single_writer
 from service.cache.profiles import content_of
 from service.models.backends import Backend, BackendNotAvailable, Open, Place, Say
 from service.models.backends.accuracy import Opened, TooInaccurate, open_guarded
@@ -28,7 +28,7 @@ from service.models.backends.race import (
     from_note,
 )
 from service.models.backends.torch.open import open_torch
-from service.models.config import RunnerConfig
+from service.models.config import ModelConfig
 from service.models.precision import choose_dtype, name_of
 from service.repository.spec import EncoderSpec
 
@@ -53,7 +53,7 @@ class _Found(NamedTuple):
     failed: Mapping[str, str]
 
 
-def open_backend(config: RunnerConfig, spec: EncoderSpec, place: Place, say: Say) -> Opened:
+def open_backend(config: ModelConfig, spec: EncoderSpec, place: Place, say: Say) -> Opened:
     """Raises BackendNotAvailable, TooInaccurate, and what the backend raises as it loads."""
     if config.backend not in BACKENDS:
         raise ValueError(f"backend {config.backend!r} is not one of {', '.join(BACKENDS)}")
@@ -105,7 +105,7 @@ def _fastest(entrants: Mapping[str, str], opener: _Opener) -> Opened:
         "backends": {name: _versions(name) for name in entrants},
     }
     # Replicas that start together would race beside each other: one does, and leaves a note.
-    with by_one(config.cache_dir, "backends", key, say):
+    with single_writer(config.cache_dir, "backends", key, say):
         found, source = _remembered(config.cache_dir, key, say), "remembered"
         if found is None:
             found, source = _measure(entrants, opener), "measured"
@@ -146,7 +146,7 @@ class _Opener:
     """Backends as they are asked for, each opened once. What fails is logged and remembered, but
     for torch: without that there is nothing to fall back to."""
 
-    def __init__(self, config: RunnerConfig, spec: EncoderSpec, place: Place, say: Say) -> None:
+    def __init__(self, config: ModelConfig, spec: EncoderSpec, place: Place, say: Say) -> None:
         self.config, self.spec, self.place, self.say = config, spec, place, say
         self.opened: dict[str, Opened] = {}
         self.failed: dict[str, str] = {}

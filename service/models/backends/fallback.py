@@ -16,7 +16,7 @@ _MOST = 3  # failures in a row: a lone one may be that of one input, or of a mom
 _PATIENCE = 2.0
 
 
-class ReplaceableBackend:
+class FallbackBackend:
     """What neither of the two can answer is the input's own fault, and changes nothing.
 
     `plain` is opened in a thread of its own when it is first needed, and kept.

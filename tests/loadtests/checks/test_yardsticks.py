@@ -20,7 +20,7 @@ from loadtests.drivers.outcomes import Outcome
 from loadtests.reports.finding import Finding, Measured
 from loadtests.reports.record import Record
 from loadtests.theory.queueing import take_all, usual_loop
-from service.models import RunnerConfig
+from service.models.config import SimulatedConfig
 from service.models.simulated import SimulatedRunner
 
 OVERHEAD = 0.002
@@ -147,7 +147,7 @@ def test_folder_without_traces_is_refused(tmp_path: Path):
 
 
 def test_usual_loop_takes_what_waits_even_when_its_time_is_over():
-    loop = PickUp(SimulatedRunner(RunnerConfig(model="")), max_batch=3, max_wait=0.0)
+    loop = PickUp(SimulatedRunner(SimulatedConfig()), max_batch=3, max_wait=0.0)
 
     async def collect() -> list[list[str]]:
         for text in "0123":

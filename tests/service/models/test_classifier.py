@@ -15,10 +15,12 @@ pytest.importorskip("transformers")
 import torch
 import transformers
 
-from service.models import RunnerConfig
 from service.models.backends.torch.eager import TorchBackend
 from service.models.backends.torch.packed import PackedBackend
 from service.models.encoder import EncoderRunner
+from service.repository.spec import read_spec
+from service.tasks.text import TextTokenizer
+from tests.service.configs import runner_config
 from tests.service.tiny import make_classifier
 
 TEXTS: list[Any] = ["one", "two three four", "one two five four three two one four"]
@@ -46,7 +48,7 @@ def named_arrays(folder: Path) -> list[dict[str, NDArray[np.int32]]]:
 
 def started(folder: Path, **config: Any) -> EncoderRunner:
     given = {"dtype": "float32", "backend": "torch", "threads": 1} | config
-    runner = EncoderRunner(RunnerConfig(str(folder), device="cpu", **given))
+    runner = EncoderRunner(runner_config(str(folder), device="cpu", **given))
     runner.info = runner.warm_up()  # type: ignore[attr-defined]  # for the test to look at
     return runner
 
@@ -94,6 +96,19 @@ def test_the_second_text_of_a_pair_is_of_another_type(tmp_path: Path) -> None:
     assert set(pair["token_type_ids"]) == {0, 1}
     with_types, without = runner.run([pair, {"input_ids": pair["input_ids"]}])
     assert np.abs(with_types - without).max() > 1e-3
+
+
+def test_a_pair_as_a_frontend_prepares_it_gets_the_logits_of_transformers(tmp_path: Path) -> None:
+    folder = make_classifier(tmp_path, "bert")
+    tokenizer = TextTokenizer.load(read_spec(folder))
+    inputs = [
+        tokenizer.prepare(one, truncate=True)
+        if isinstance(one, str)
+        else tokenizer.prepare_pair(*one, truncate=True)
+        for one in INPUTS
+    ]
+    logits = np.asarray(started(folder).run([one.payload for one in inputs]))
+    np.testing.assert_allclose(logits, expected(folder), atol=1e-5)
 
 
 def test_ids_alone_are_one_text(tmp_path: Path) -> None:

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.models import RunnerConfig, encoder, profiling
+from service.models import encoder, profiling
 from service.models.backends import BackendNotAvailable
 from service.models.create import create_runner
 from service.models.outputs import NotFinite
 from service.repository.locate import find_model
 from service.repository.spec import ModelNotSupported, read_spec
 from service.tasks.text import TextTokenizer
+from tests.service.configs import runner_config
 from tests.service.tiny import TINY_TEXTS, make_tiny
 
 pytest.importorskip("torch")
@@ -57,7 +58,7 @@ def reference() -> Vectors:
 
 @pytest.fixture(scope="module")
 def minilm() -> EncoderRunner:
-    runner = EncoderRunner(RunnerConfig(MINILM, device="cpu", dtype="float32"))
+    runner = EncoderRunner(runner_config(MINILM, device="cpu", dtype="float32"))
     runner.warm_up()
     return runner
 
@@ -131,7 +132,7 @@ def test_what_no_way_of_running_the_model_can_answer_stays_what_it_is(
 
 
 def test_bfloat16_points_the_same_way_as_the_reference(reference: Vectors) -> None:
-    runner = EncoderRunner(RunnerConfig(MINILM, device="cpu", dtype="bfloat16"))
+    runner = EncoderRunner(runner_config(MINILM, device="cpu", dtype="bfloat16"))
     assert runner.warm_up()["dtype"] == "bfloat16"
     vectors = np.asarray(runner.run(ids_of(TEXTS[:6])))
     assert vectors.dtype == np.float32
@@ -173,7 +174,7 @@ def test_every_pooling_equals_the_reference_alone_and_batched(
     expected = sentence_transformers.SentenceTransformer(str(folder), device="cpu").encode(
         TINY_TEXTS, show_progress_bar=False
     )
-    runner = EncoderRunner(RunnerConfig(str(folder), device="cpu", dtype="float32"))
+    runner = EncoderRunner(runner_config(str(folder), device="cpu", dtype="float32"))
     facts = runner.warm_up()
     assert facts["normalize"] is normalize
     assert facts["dimension"] == 32
@@ -186,7 +187,7 @@ def test_roberta_is_run_up_to_its_last_position_and_no_further(tmp_path: Path) -
     folder = make_tiny(tmp_path, "roberta", "mean", normalize=True)
     spec = read_spec(folder)
     assert spec.max_length == 15  # 16 positions, and the first stands for padding
-    runner = EncoderRunner(RunnerConfig(str(folder), device="cpu", dtype="float32"))
+    runner = EncoderRunner(runner_config(str(folder), device="cpu", dtype="float32"))
     runner.warm_up()
     [ids] = ids_of(["one two " * 50], folder)
     assert len(ids) == 15
@@ -197,7 +198,7 @@ def test_missing_weights_are_an_error_and_not_random_numbers(tmp_path: Path) -> 
     folder = make_tiny(tmp_path, "bert", "mean", normalize=True)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
-    runner = EncoderRunner(RunnerConfig(str(folder), device="cpu"))
+    runner = EncoderRunner(runner_config(str(folder), device="cpu"))
     with pytest.raises(ModelNotSupported, match="weights are missing"):
         runner.warm_up()
 
@@ -259,14 +260,14 @@ def test_native_bfloat16_is_read_from_the_processor_flags(line: str, native: boo
     ],
 )
 def test_a_backend_that_cannot_be_had_is_named(asked: dict[str, Any], reason: str) -> None:
-    runner = EncoderRunner(RunnerConfig(MINILM, device="cpu", **asked))
+    runner = EncoderRunner(runner_config(MINILM, device="cpu", **asked))
     with pytest.raises(BackendNotAvailable, match=reason):
         runner.warm_up()
 
 
 def test_an_unknown_task_is_refused() -> None:
     with pytest.raises(ValueError, match="task 'summarize' is not one of auto, embed"):
-        create_runner("transformers", RunnerConfig(MINILM, task="summarize"))
+        create_runner("transformers", runner_config(MINILM, task="summarize"))
 
 
 def test_the_front_imports_neither_torch_nor_transformers() -> None:
@@ -286,7 +287,7 @@ def test_the_profile_is_measured_once_and_then_read(
     monkeypatch.setattr(profiling, "SIZES", (1, 2))
     monkeypatch.setattr(profiling, "LENGTHS", (8,))
     monkeypatch.setattr(profiling, "_LONGEST", 100.0)  # however busy this machine is
-    config = RunnerConfig(
+    config = runner_config(
         MINILM, device="cpu", dtype="float32", profile=True, cache_dir=str(tmp_path)
     )
     first = EncoderRunner(config).warm_up()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from service.models import RunnerConfig
 from service.models.create import create_runner
 from service.models.profiling import MOST_TOKENS, grid, measure
+from tests.service.configs import runner_config
 
 Lines = list[str]
 
@@ -87,7 +87,7 @@ def test_slow_runs_are_not_believed_where_one_was_quicker() -> None:
 
 
 def test_the_simulated_accelerator_knows_its_profile() -> None:
-    config = RunnerConfig("m", sim_fixed_ms=50, sim_per_item_ms=5, sim_per_token_us=10)
+    config = runner_config("m", sim_fixed_ms=50, sim_per_item_ms=5, sim_per_token_us=10)
     facts = create_runner("simulated", config).warm_up()
     assert facts["profile_source"] == "analytic"
     profile = facts["profile"]
@@ -97,5 +97,5 @@ def test_the_simulated_accelerator_knows_its_profile() -> None:
 
 
 def test_a_simulated_accelerator_that_takes_no_time_has_no_profile() -> None:
-    config = RunnerConfig("m", sim_fixed_ms=0, sim_per_item_ms=0)
+    config = runner_config("m", sim_fixed_ms=0, sim_per_item_ms=0)
     assert create_runner("simulated", config).warm_up()["profile"] == []

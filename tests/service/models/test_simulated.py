@@ -13,17 +13,15 @@ import pytest
 
 from batcher.runner import Runner
 from service.models import RunnerConfig
+from service.models.config import SimulatedConfig
 from service.models.create import CallableRunner, RunnerNotFound, create_runner
 from service.models.outputs import NotFinite
 from service.models.simulated import SimulatedFault, SimulatedRunner, answers
+from tests.service.configs import runner_config
 
 
 def simulated(fixed: float = 0, per_item: float = 0, per_token: float = 0) -> SimulatedRunner:
-    runner = SimulatedRunner(
-        RunnerConfig(
-            "simulated", sim_fixed_ms=fixed, sim_per_item_ms=per_item, sim_per_token_us=per_token
-        )
-    )
+    runner = SimulatedRunner(SimulatedConfig(fixed, per_item, per_token))
     runner.warm_up()
     return runner
 
@@ -117,9 +115,9 @@ def test_an_unknown_drill_is_an_ordinary_text() -> None:
 
 def drill(text: str) -> subprocess.Popen[bytes]:
     program = (
-        "from service.models import RunnerConfig\n"
+        "from service.models.config import ModelConfig, RunnerConfig\n"
         "from service.models.create import create_runner\n"
-        "runner = create_runner('simulated', RunnerConfig('simulated'))\n"
+        "runner = create_runner('simulated', RunnerConfig(ModelConfig('m')))\n"
         f"print('running', flush=True); runner.run(['fine', {text!r}]); print('answered')"
     )
     return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
@@ -185,15 +183,15 @@ class OptionsOnly(Upper):
 
 
 def test_a_users_function_becomes_a_runner() -> None:
-    runner = create_runner(f"{__name__}:shout", RunnerConfig("any"))
+    runner = create_runner(f"{__name__}:shout", runner_config("any"))
     assert isinstance(runner, CallableRunner)
-    assert runner.warm_up() == {"model": f"{__name__}:shout"}
+    assert runner.warm_up() == {"model": f"{__name__}:shout", "is_function": True}
     assert runner.run(("a", "b")) == ["A", "B"]
     runner.close()
 
 
 def test_a_users_class_is_given_the_config() -> None:
-    config = RunnerConfig("any", replica=1)
+    config = runner_config("any", replica=1)
     runner = create_runner(f"{__name__}:Own", config)
     assert isinstance(runner, Own)
     assert runner.config is config
@@ -201,12 +199,12 @@ def test_a_users_class_is_given_the_config() -> None:
 
 @pytest.mark.parametrize("kind", [Upper, Derived, OptionsOnly])
 def test_a_users_class_that_takes_no_argument_is_given_none(kind: type) -> None:
-    runner = create_runner(f"{__name__}:{kind.__name__}", RunnerConfig("any"))
+    runner = create_runner(f"{__name__}:{kind.__name__}", runner_config("any"))
     assert type(runner) is kind
 
 
 def test_the_readmes_class_runs_by_its_name() -> None:
-    runner = create_runner(f"{__name__}:Upper", RunnerConfig("any"))
+    runner = create_runner(f"{__name__}:Upper", runner_config("any"))
     assert runner.warm_up() == {"model": "upper"}
     assert runner.run(["a", "b"]) == ["A", "B"]
     runner.close()
@@ -224,10 +222,10 @@ def test_the_readmes_class_runs_by_its_name() -> None:
 )
 def test_a_runner_that_is_none_says_why_in_one_line(name: str, reason: str) -> None:
     with pytest.raises(RunnerNotFound, match=reason) as caught:
-        create_runner(name, RunnerConfig("any"))
+        create_runner(name, runner_config("any"))
     assert "\n" not in str(caught.value)
 
 
 def test_the_factory_crosses_to_the_worker() -> None:
-    factory = pickle.loads(pickle.dumps(partial(create_runner, "simulated", RunnerConfig("m"))))
+    factory = pickle.loads(pickle.dumps(partial(create_runner, "simulated", runner_config("m"))))
     assert isinstance(factory(), SimulatedRunner)

@@ -10,10 +10,10 @@ from starlette.testclient import TestClient
 
 from batcher import Engine, Snapshot
 from service.app import create_app
-from service.models import RunnerConfig
 from service.models.create import create_runner
 from service.observability import prometheus as metrics
 from service.state import AppState
+from tests.service.configs import runner_config
 from tests.service.conftest import FakeClient, make_front
 
 NAMES = {
@@ -102,7 +102,7 @@ def test_a_real_engine_adds_up(route: str) -> None:
     """accepted = ok + failed + expired + cancelled + waiting + running, and the sums agree."""
 
     def factory() -> Any:
-        config = RunnerConfig("simulated", sim_fixed_ms=0, sim_per_item_ms=0)
+        config = runner_config("simulated", sim_fixed_ms=0, sim_per_item_ms=0)
         return create_runner("simulated", config)
 
     engine = Engine(factory, isolation="thread")

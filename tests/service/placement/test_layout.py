@@ -24,6 +24,7 @@ from service.placement.memory import MIB, Need
 from service.placement.replica_count import Placement, Refused
 from service.processes.build import runner_factories
 from service.settings import Settings
+from tests.service.configs import runner_config
 
 
 @pytest.fixture(autouse=True)
@@ -192,8 +193,8 @@ def test_a_worker_is_bound_before_its_runner_is_made_and_notes_what_it_needs(
     monkeypatch.setattr(os, "sched_setaffinity", lambda *bound: steps.append(bound))
     monkeypatch.setattr(placed, "create_runner", make)
     monkeypatch.setattr(memory, "measure_host", lambda: (10, 30))
-    config = RunnerConfig("m", device="cpu", cores=(1, 2, 5), memory_note=note)
-    runner = placed.create_placed("transformers", config)
+    config = runner_config("m", device="cpu", cores=(1, 2, 5), memory_note=note)
+    runner = placed.create_pinned("transformers", config)
     assert steps == [(0, (1, 2, 5)), "transformers"]
     assert runner.run(["a"]) == ["a"]
     assert runner.warm_up() == RunnerInfo(
@@ -211,7 +212,7 @@ def test_a_worker_on_a_gpu_notes_what_it_took_of_the_host_too(
     monkeypatch.setattr(memory, "measure_host", lambda: (10, 30))
     monkeypatch.setattr(memory, "measure_cuda", lambda device: (500, 700))
     monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))  # asked for only where it is
-    runner = placed.create_placed("x", RunnerConfig("m", device="cuda:0", memory_note=note))
+    runner = placed.create_pinned("x", runner_config("m", device="cuda:0", memory_note=note))
     assert RunnerInfo.from_facts(runner.warm_up()).memory_bytes == 700
     assert memory.noted(note) == Need(500, 700, note, host=30)
 
@@ -225,7 +226,7 @@ def test_a_profile_that_was_only_read_is_no_measure_of_the_need(
 
     monkeypatch.setattr(placed, "create_runner", lambda name, config: Read())
     note = str(tmp_path / "need.json")
-    placed.create_placed("transformers", RunnerConfig("m", memory_note=note)).warm_up()
+    placed.create_pinned("transformers", runner_config("m", memory_note=note)).warm_up()
     assert not Path(note).exists()
 
 
@@ -234,7 +235,7 @@ def test_what_real_batches_took_beyond_the_profile_is_noted_at_the_end(
 ) -> None:
     monkeypatch.setattr(placed, "create_runner", lambda name, config: Warm())
     note = str(tmp_path / "need.json")
-    runner = placed.create_placed("x", RunnerConfig("m", device="cpu", memory_note=note))
+    runner = placed.create_pinned("x", runner_config("m", device="cpu", memory_note=note))
     runner.close()
     assert not Path(note).exists()  # nothing has been measured
     for most, noted in ((50, 50), (40, 50), (70, 70)):
@@ -256,7 +257,7 @@ def test_a_runner_that_can_launch_once_it_is_warm_launches_in_its_place(
             return super().warm_up()
 
     monkeypatch.setattr(placed, "create_runner", lambda name, config: Launching())
-    made: Any = placed.create_placed("x", RunnerConfig("m"))
+    made: Any = placed.create_pinned("x", runner_config("m"))
     made.warm_up()
     assert made.launch(["a"])() == ["a"]
 

@@ -21,7 +21,7 @@ from service.models.backends.onnx.export import (
     torch_versions,
 )
 from service.models.backends.onnx.store import graph
-from service.models.config import RunnerConfig
+from service.models.config import ModelConfig
 from service.models.padding import Padded, pad
 from service.models.precision import choose_dtype, name_of
 from service.repository.spec import EncoderSpec
@@ -64,7 +64,7 @@ class OpenVinoBackend:
 
 
 def open_openvino(
-    config: RunnerConfig, spec: EncoderSpec, place: Place, say: Say
+    config: ModelConfig, spec: EncoderSpec, place: Place, say: Say
 ) -> OpenVinoBackend:
     """Raises BackendNotAvailable (ExportFailed is one), ModelNotSupported."""
     check_packages("openvino")

@@ -29,7 +29,7 @@ from service.models.backends.onnx.export import (
 from service.models.backends.onnx.int8 import SMOOTHING, blocks_of, calibrate, quantise, weight_bits
 from service.models.backends.onnx.store import graph
 from service.models.backends.reference_texts import tokenised
-from service.models.config import RunnerConfig
+from service.models.config import ModelConfig
 from service.models.padding import Padded, pad
 from service.models.precision import CPUINFO
 from service.repository.spec import EncoderSpec
@@ -87,7 +87,7 @@ class OnnxBackend:
         self._session = None
 
 
-def open_onnx(config: RunnerConfig, spec: EncoderSpec, place: Place, say: Say) -> OnnxBackend:
+def open_onnx(config: ModelConfig, spec: EncoderSpec, place: Place, say: Say) -> OnnxBackend:
     """Raises BackendNotAvailable (ExportFailed is one), ModelNotSupported."""
     check_packages("onnx")
     dtype = choose_onnx_dtype(config.dtype, place)
@@ -138,7 +138,7 @@ def run(session: InferenceSession, inputs: Sequence[str], batch: Padded) -> Answ
     return np.asarray(answers, dtype=np.float32)
 
 
-def providers(config: RunnerConfig, spec: EncoderSpec, place: Place, dtype: str) -> list[Provider]:
+def providers(config: ModelConfig, spec: EncoderSpec, place: Place, dtype: str) -> list[Provider]:
     """Best first. TensorRT where its package is installed. Not yet verified on a GPU."""
     import onnxruntime
 

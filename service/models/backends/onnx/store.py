@@ -13,8 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from service.cache.notes import Key, as_json, digest, locked, one_line
-from service.cache.saving import replacing
+from service.cache.notes import Key, as_json, atomic_write, digest, locked, one_line
 from service.models.backends import Say
 
 FOLDER = "onnx"  # in the cache folder
@@ -58,9 +57,9 @@ def _saved(path: Path, seal: Path, key: Key, make: Callable[[Path], None], say: 
     if why:
         say(f"{path} is of no use: {why}; making it again …")
     seal.unlink(missing_ok=True)  # until the new one is whole there is none
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         make(temporary)
-    with replacing(seal) as temporary:
+    with atomic_write(seal) as temporary:
         content = {"key": as_json(key), "blake2b": _hash(path)}
         temporary.write_text(json.dumps(content, indent=1) + "\n")
     return path

@@ -12,7 +12,7 @@ from service.repository.spec import EncoderSpec
 CLOSE = {"float32": 1e-4, "float16": 0.01, "bfloat16": 0.05}
 
 
-def check_same(one: Backend, other: Backend, spec: EncoderSpec) -> None:
+def check_agrees(one: Backend, other: Backend, spec: EncoderSpec) -> None:
     """Raises ValueError unless both make the same of a few sequences, but for rounding."""
     draw = np.random.default_rng(0)
     lengths = [min(length, spec.max_length) for length in (1, 7, 7, 20)]

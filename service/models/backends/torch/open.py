@@ -8,7 +8,7 @@ import torch
 
 from batcher.failures import explain
 from service.models.backends import Backend, BackendNotAvailable, Place, Say
-from service.models.backends.torch.agreement import CLOSE, check_same
+from service.models.backends.torch.agreement import CLOSE, check_agrees
 from service.models.backends.torch.bert import Bert, why_not
 from service.models.backends.torch.compiled import compile_backend
 from service.models.backends.torch.cuda import CudaBackend
@@ -17,13 +17,13 @@ from service.models.backends.torch.eager import TorchBackend, load
 from service.models.backends.torch.mixed_precision import to_half
 from service.models.backends.torch.packed import PackedBackend
 from service.models.backends.torch.padded import padded
-from service.models.config import RunnerConfig
+from service.models.config import ModelConfig
 from service.models.heads import head_of
 from service.models.precision import choose_dtype
 from service.repository.spec import EncoderSpec
 
 
-def open_torch(config: RunnerConfig, spec: EncoderSpec, place: Place, say: Say) -> Backend:
+def open_torch(config: ModelConfig, spec: EncoderSpec, place: Place, say: Say) -> Backend:
     """Raises BackendNotAvailable for what torch does not run, ModelNotSupported."""
     device = torch.device(place.device)
     if config.dtype == "int8":
@@ -55,7 +55,7 @@ def open_torch(config: RunnerConfig, spec: EncoderSpec, place: Place, say: Say) 
 def _packed(eager: TorchBackend, spec: EncoderSpec) -> Backend:
     """Never slower where it was measured, and up to 5 times faster on mixed lengths."""
     packed = PackedBackend(Bert(eager.model), spec, eager)
-    check_same(packed, eager, spec)
+    check_agrees(packed, eager, spec)
     return packed
 
 
@@ -65,10 +65,10 @@ def _queued(
     finish, streams = head_of(spec).finish(eager.model, spec), cuda_streams(device)
     encode = padded(Bert(eager.model), spec, finish)
     queued = CudaBackend(encode, spec, streams, eager)
-    check_same(queued, eager, spec)
+    check_agrees(queued, eager, spec)
     try:
         capture_graphs(queued, encode, streams, spec.max_length, most_inputs, say)
-        check_same(queued, eager, spec)
+        check_agrees(queued, eager, spec)
     except Exception as error:
         queued.graphs.clear()
         say(f"no CUDA graphs: {explain(error)}")

@@ -11,7 +11,6 @@ import pytest
 
 pytest.importorskip("torch")
 
-from service.models import RunnerConfig
 from service.models.backends import (
     Answers,
     BackendNotAvailable,
@@ -23,6 +22,7 @@ from service.models.backends import (
 )
 from service.models.backends.choose import candidates, open_backend
 from service.models.backends.race import ALONE, SHORT
+from service.models.config import ModelConfig
 from service.repository.spec import EncoderSpec
 
 PLAIN = Place("cpu", "cpu (Chip)", 2)
@@ -68,10 +68,10 @@ class Machine:
 
     def open(self, place: Place, **config: Any) -> accuracy.Opened:
         spec = EncoderSpec(Path(), "mean", True, 512, 1, 99, 0, False, "")
-        return open_backend(RunnerConfig("m", backend="auto", **config), spec, place, print)
+        return open_backend(ModelConfig("m", backend="auto", **config), spec, place, print)
 
     def _opens(self, name: str) -> Any:
-        def open_it(config: RunnerConfig, *_: Any) -> Fake:
+        def open_it(config: ModelConfig, *_: Any) -> Fake:
             self.opened.append(Fake(name, config.dtype))
             return self.opened[-1]
 

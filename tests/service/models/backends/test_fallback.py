@@ -18,9 +18,10 @@ from batcher.runner import RunnerInfo
 from service.models import RunnerConfig
 from service.models.backends import Answers, Ids, Types
 from service.models.backends import fallback as replaceable
-from service.models.backends.fallback import ReplaceableBackend
+from service.models.backends.fallback import FallbackBackend
 from service.models.backends.torch.packed import PackedBackend
 from service.models.encoder import EncoderRunner
+from tests.service.configs import runner_config
 from tests.service.runners import BreaksInService
 from tests.service.tiny import make_tiny
 
@@ -55,7 +56,7 @@ class Stage:
         self.graph, self.plain = Fake("onnx"), Fake("torch", 2.0)
         self.opened = 0
         self.said: list[str] = []
-        self.backend = ReplaceableBackend(self.graph, self._open, self.said.append)
+        self.backend = FallbackBackend(self.graph, self._open, self.said.append)
 
     def _open(self) -> Fake:
         self.opened += 1
@@ -119,7 +120,7 @@ def test_a_batch_does_not_wait_for_long_until_the_other_is_loaded(
         assert loaded.wait(10)
         return stage.plain
 
-    backend = ReplaceableBackend(stage.graph, slowly, stage.said.append)
+    backend = FallbackBackend(stage.graph, slowly, stage.said.append)
     stage.graph.error = RuntimeError("the graph's own")
     with pytest.raises(RuntimeError, match="the graph's own"):
         backend.forward([GOOD])
@@ -160,7 +161,7 @@ def test_without_torch_to_fall_back_to_the_failure_stays_what_it_is(stage: Stage
     def breaks() -> Fake:
         raise OSError("the weights are gone")
 
-    backend = ReplaceableBackend(stage.graph, breaks, stage.said.append)
+    backend = FallbackBackend(stage.graph, breaks, stage.said.append)
     stage.graph.error = RuntimeError("the graph's own")
     for _ in range(2):
         with pytest.raises(RuntimeError, match="the graph's own"):
@@ -172,7 +173,7 @@ def test_our_own_forward_pass_of_it_is_replaced_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = make_tiny(tmp_path, "bert", "mean", normalize=True)
-    runner = EncoderRunner(RunnerConfig(str(folder), device="cpu", dtype="float32", threads=1))
+    runner = EncoderRunner(runner_config(str(folder), device="cpu", dtype="float32", threads=1))
     assert runner.warm_up()["padding_free"] is True
     ids = np.array([2, 4, 5, 3], np.int32)
     before = np.asarray(runner.run([ids]))
@@ -194,7 +195,7 @@ def test_in_a_worker_nobody_notices_but_the_log_and_the_info(tmp_path: Path) -> 
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
     folder = make_tiny(tmp_path, "bert", "mean", normalize=True)
-    config = RunnerConfig(str(folder), device="cpu", dtype="float32", backend="onnx", threads=1)
+    config = runner_config(str(folder), device="cpu", dtype="float32", backend="onnx", threads=1)
     before, answers, after = asyncio.run(_serve(config))
     assert (before.backend, before.backend_failed) == ("onnx", {})
     assert all(np.array_equal(answers[0], each) for each in answers)

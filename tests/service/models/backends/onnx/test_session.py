@@ -15,8 +15,9 @@ import pytest
 from numpy.typing import NDArray
 
 from service.cache.profiles import content_of
-from service.models import RunnerConfig
 from service.models.backends import Backend, BackendNotAvailable, Place
+from service.models.config import ModelConfig, RunnerConfig
+from service.placement.replica_count import Placement
 from service.repository.spec import EncoderSpec, read_spec
 from tests.service.tiny import TINY_TEXTS, make_tiny
 
@@ -56,9 +57,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("graphs")
 
 
-def asked(folder: Path, cache: Path | str = "", **config: Any) -> RunnerConfig:
-    given = {"dtype": "float32", "backend": "onnx", "threads": 1} | config
-    return RunnerConfig(str(folder), device="cpu", cache_dir=str(cache), **given)
+def asked(folder: Path, cache: Path | str = "", **config: Any) -> ModelConfig:
+    given = {"dtype": "float32", "backend": "onnx"} | config
+    return ModelConfig(str(folder), cache_dir=str(cache), **given)
 
 
 def batch(*lengths: int) -> list[NDArray[np.int32]]:
@@ -93,7 +94,7 @@ def test_the_graph_answers_as_torch_does_in_every_shape(
 
 
 def test_the_runner_serves_through_onnx_and_says_so(tiny: Path, cache: Path) -> None:
-    runner = EncoderRunner(asked(tiny, cache))
+    runner = EncoderRunner(RunnerConfig(asked(tiny, cache), Placement("cpu", threads=1)))
     facts = runner.warm_up()
     assert (facts["backend"], facts["dtype"]) == ("onnx", "float32")
     assert facts["provider"] == "CPUExecutionProvider"
@@ -366,7 +367,7 @@ def test_of_two_that_start_together_one_races_and_the_other_reads_its_note(
     waits = threading.Event()
 
     def say(line: str) -> None:
-        if "another process is at it (backends)" in line:
+        if "another process makes the same (backends)" in line:
             waits.set()
 
     def gated(*_: Any) -> dict[str, dict[str, float]]:

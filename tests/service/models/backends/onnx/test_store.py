@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.cache.notes import by_one, load_note, save_note
+from service.cache.notes import load_note, save_note, single_writer
 from service.models.backends.onnx.store import FOLDER, graph
 
 KEY = {"content": "abc", "kept": ("x",)}
@@ -140,12 +140,12 @@ def test_one_at_a_time_finds_out_what_is_noted_under_a_key(tmp_path: Path) -> No
     waits, entered = threading.Event(), threading.Event()
 
     def second() -> None:
-        with by_one(str(tmp_path), "kind", KEY, lambda _: waits.set()):
+        with single_writer(str(tmp_path), "kind", KEY, lambda _: waits.set()):
             entered.set()
 
     waiting = threading.Thread(target=second, name="second")
-    with by_one(str(tmp_path), "kind", KEY, print):
-        with by_one(str(tmp_path), "kind", {**KEY, "content": "else"}, print):
+    with single_writer(str(tmp_path), "kind", KEY, print):
+        with single_writer(str(tmp_path), "kind", {**KEY, "content": "else"}, print):
             waiting.start()
         assert waits.wait(10)
         assert not entered.is_set()
@@ -157,5 +157,5 @@ def test_one_at_a_time_finds_out_what_is_noted_under_a_key(tmp_path: Path) -> No
 def test_where_nothing_can_be_noted_nobody_waits(tmp_path: Path, cache: str) -> None:
     (tmp_path / "file").touch()
     folder = cache.format(tmp_path=tmp_path)
-    with by_one(folder, "kind", KEY, print), by_one(folder, "kind", KEY, print):
+    with single_writer(folder, "kind", KEY, print), single_writer(folder, "kind", KEY, print):
         assert load_note(folder, "kind", KEY)[0] is None

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.models import RunnerConfig
 from service.models.backends import Backend, Place
+from service.models.config import ModelConfig
 from service.repository.spec import EncoderSpec, read_spec
 from tests.service.tiny import make_tiny
 
@@ -20,8 +20,8 @@ pytest.importorskip("transformers")
 import torch
 
 from service.models.backends.torch import packed as torch_packed
+from service.models.backends.torch.bert import Linear
 from service.models.backends.torch.eager import TorchBackend, load
-from service.models.backends.torch.linear import Linear
 from service.models.backends.torch.open import open_torch
 from service.models.backends.torch.packed import PackedBackend
 
@@ -30,7 +30,7 @@ CPU = Place("cpu", "cpu (Chip)", 1)
 
 def opened(folder: Path, said: list[str], **config: Any) -> tuple[Backend, EncoderSpec]:
     spec = read_spec(folder)
-    asked = RunnerConfig(str(folder), **({"dtype": "float32"} | config))
+    asked = ModelConfig(str(folder), **({"dtype": "float32"} | config))
     return open_torch(asked, spec, CPU, said.append), spec
 
 
@@ -89,10 +89,10 @@ def test_packing_that_does_not_work_here_is_not_used(
 def test_a_linear_layer_is_the_same_packed_and_not(
     monkeypatch: pytest.MonkeyPatch, packs: bool
 ) -> None:
-    from service.models.backends.torch import linear as torch_linear
+    from service.models.backends.torch import bert
 
     if not packs:
-        monkeypatch.setattr(torch_linear, "can_pack", lambda _: False)
+        monkeypatch.setattr(bert, "can_pack", lambda _: False)
     torch.manual_seed(0)
     weight, bias = torch.randn(24, 16) / 4, torch.randn(24)
     x, to = torch.randn(5, 16), torch.randn(5, 24)

@@ -15,11 +15,11 @@ pytest.importorskip("transformers")
 
 import torch
 
-from service.models import RunnerConfig
 from service.models.backends import Place
 from service.models.backends.torch import open as torch_choice
 from service.models.backends.torch.compiled import Compiled, compile_backend
 from service.models.backends.torch.eager import TorchBackend, load
+from service.models.config import ModelConfig
 from service.repository.spec import EncoderSpec, read_spec
 from tests.service.tiny import make_tiny
 
@@ -107,7 +107,7 @@ def test_a_model_that_cannot_be_compiled_runs_as_if_nothing_had_been_asked_for(
 
     monkeypatch.setattr(torch, "compile", no_compiler)
     said: list[str] = []
-    config = RunnerConfig(str(folder), dtype="float32", compile=True, cache_dir=str(tmp_path))
+    config = ModelConfig(str(folder), dtype="float32", compile=True, cache_dir=str(tmp_path))
     place = Place("cpu", "cpu (Chip)", 1)
     backend = torch_choice.open_torch(config, read_spec(folder), place, said.append)
     assert backend.name == "torch"

@@ -15,7 +15,6 @@ pytest.importorskip("torch")
 
 import torch
 
-from service.models import RunnerConfig
 from service.models.backends.accuracy import Opened
 from service.models.backends.torch.bert import Bert
 from service.models.backends.torch.cuda import CudaBackend
@@ -26,6 +25,7 @@ from service.models.backends.torch.transfer import SLOTS, Pool, Streams, lay_out
 from service.models.encoder import EncoderRunner
 from service.models.heads import head_of
 from service.repository.spec import EncoderSpec, read_spec
+from tests.service.configs import runner_config
 from tests.service.tiny import TINY_TEXTS, make_tiny
 
 Ids = NDArray[np.int32]
@@ -223,7 +223,7 @@ def test_the_runner_launches_where_its_backend_can(
 
     folder = make_tiny(tmp_path, "bert", "mean", normalize=True)
     backend, _, _ = queued(folder)
-    runner = EncoderRunner(RunnerConfig(str(folder), device="cpu", dtype="float32"))
+    runner = EncoderRunner(runner_config(str(folder), device="cpu", dtype="float32"))
     runner.warm_up()
     assert runner.launch is None  # a CPU does one thing at a time
     expected = runner.run(TINY_TEXTS)

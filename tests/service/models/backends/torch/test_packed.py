@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.models.backends.torch.packing import Group, pack, positions_after
+pytest.importorskip("torch")
+
+from service.models.backends.torch.packed import Group, pack, positions_after
 
 
 def sequences(*lengths: int) -> list[np.ndarray[tuple[int], np.dtype[np.int32]]]:
@@ -47,3 +50,10 @@ def test_robertas_positions_start_behind_the_padding_id_and_pass_over_it() -> No
     places = positions_after(packed.ids, packed.groups, pad_id=1)
     assert packed.ids.tolist() == [7, 8, 5, 1, 6]
     assert places.tolist() == [2, 3, 2, 1, 3]
+
+
+def test_token_types_go_where_their_tokens_go() -> None:
+    packed = pack(sequences(3, 1), [np.array([0, 1, 2], np.int32), np.array([7], np.int32)])
+    assert packed.types is not None
+    assert packed.types.tolist() == [7, 0, 1, 2]
+    assert pack(sequences(3, 1)).types is None
