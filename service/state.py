@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from random import random
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from batcher import Client, NotReady
 from batcher.clock import Clock, MonotonicClock
@@ -96,7 +96,7 @@ class AppState:
         snapshot = await self.client.snapshot()
         return snapshot.replicas[0].info.dimension if snapshot.replicas else None
 
-    async def run(
+    def run(
         self,
         exchange: Exchange,
         task: Task[Raw, Result],
@@ -104,11 +104,11 @@ class AppState:
         field: str = "inputs",
         options: Options = DEFAULT_OPTIONS,
         priority: int | None = None,
-    ) -> Results[Result]:
+    ) -> Coroutine[Any, Any, Results[Result]]:
         """Pipeline.run() for an HTTP request. `priority`: the body's; None: the header's."""
-        exchange.enter("waiting")
+        exchange.enter("waiting")  # until it is answered
         timeout, header_priority = asked_for(exchange.headers, self.request_timeout)
-        results = await self.pipeline.run(
+        return self.pipeline.run(
             task,
             inputs,
             started=exchange.started,
@@ -118,8 +118,6 @@ class AppState:
             priority=header_priority if priority is None else priority,
             caller=exchange.caller,
         )
-        exchange.enter("other")
-        return results
 
     def timing(self, exchange: Exchange, results: Results[Result]) -> Header:
         """For the answer. Call it last: it says what time it is."""

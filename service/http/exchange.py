@@ -79,6 +79,7 @@ class Exchange:
         self, body: bytes, *headers: Header, status: int = 200, media: bytes = _JSON
     ) -> None:
         self.status = status
+        self.enter("other")
         size = (b"content-length", b"%d" % len(body))
         all_ = [(b"content-type", media), size, *self._own_headers(), *headers]
         await self._send({"type": "http.response.start", "status": status, "headers": all_})

@@ -17,7 +17,7 @@ Raw = TypeVar("Raw")
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Results(Generic[Result]):
     """Of one call, in the order of its inputs."""
 
