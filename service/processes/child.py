@@ -12,33 +12,33 @@ from collections.abc import Callable
 from typing import Any
 
 from batcher.processes import describe_exit, die_with_parent, exit_descriptor
-from service.processes.control_channel import Order, Orders
+from service.processes.control_channel import ControlChannel, ControlMessage
 from service.processes.terminal import log_to_stderr
 
 _log = logging.getLogger("service")
 
 
 class Child:
-    """Of the running event loop, which calls `on_word` with each word it says that nobody waits
-    for, and then `on_death` with what it died of, once."""
+    """Of the running event loop, which calls `on_message` with each message of its that nobody
+    waits for, and then `on_death` with what it died of, once."""
 
     def __init__(
         self,
         name: str,
         main: Callable[..., int],
         arguments: tuple[Any, ...],
-        on_word: Callable[[Child, Order], None],
+        on_message: Callable[[Child, ControlMessage], None],
         on_death: Callable[[Child, str], None],
     ) -> None:
-        """Returns once it has been born. `main` is called in it with its end of the orders and the
-        arguments, and returns the exit code."""
+        """Returns once it has been born. `main` is called in it with its end of the control
+        channel and the arguments, and returns the exit code."""
         self.name = name
-        self._on_word = on_word
+        self._on_message = on_message
         self._on_death = on_death
         self._loop = asyncio.get_running_loop()
         self._awaited: dict[str, asyncio.Future[Any]] = {}
         self.gone = self._loop.create_future()  # what it died of
-        ours, theirs = Orders.line()
+        ours, theirs = ControlChannel.pair()
         # Not daemonic: the engine has children of its own.
         self._process = multiprocessing.get_context("spawn").Process(
             target=_begin, args=(name, main, theirs, arguments), name=name
@@ -52,28 +52,28 @@ class Child:
             theirs.close()
         assert self._process.pid is not None
         self.pid = self._process.pid
-        self._orders = Orders(ours)
+        self._control = ControlChannel(ours)
         self._death = exit_descriptor(self._process)
         self._listening = self._loop.create_task(self._listen(), name=f"listen to {name}")
         self._loop.add_reader(self._death, self._died)
 
-    def say(self, word: str, value: Any = None, end: socket.socket | None = None) -> None:
+    def send(self, kind: str, value: Any = None, attached: socket.socket | None = None) -> None:
         if not self.gone.done():
-            self._orders.say(word, value, end)
+            self._control.send(kind, value, attached)
 
-    async def ask(self, word: str, reply: str, patience: float) -> Any:
-        """What it says when it has done so; None: it has died instead, or says nothing for so many
-        seconds."""
+    async def request(self, kind: str, reply: str, timeout: float) -> Any:
+        """The value of its reply, a message of that kind; None: it died before, or sent none within
+        `timeout` seconds."""
         if self.gone.done():
             return None
         future = self._awaited[reply] = self._loop.create_future()
-        self.say(word)
+        self.send(kind)
         either = (future, self.gone)
-        await asyncio.wait(either, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         if future.done():
             return future.result()
         if not self.gone.done():
-            _log.warning("%s has not %s within %g s", self.name, reply, patience)
+            _log.warning("%s has not %s within %g s", self.name, reply, timeout)
         return None
 
     def kill(self) -> None:
@@ -81,15 +81,15 @@ class Child:
             self._process.kill()
 
     async def _listen(self) -> None:
-        """To the last word, which may come after its death."""
-        while (order := await self._orders.next()) is not None:
-            if order.end is not None:
-                order.end.close()  # nobody has asked for one
-            future = self._awaited.pop(order.word, None)
+        """To the last message, which may come after its death."""
+        while (message := await self._control.receive()) is not None:
+            if message.socket is not None:
+                message.socket.close()  # no process sends one
+            future = self._awaited.pop(message.kind, None)
             if future is None:
-                self._on_word(self, order)
+                self._on_message(self, message)
             else:
-                future.set_result(order.value)
+                future.set_result(message.value)
 
     def _died(self) -> None:
         self._loop.remove_reader(self._death)
@@ -100,7 +100,7 @@ class Child:
         self._listening.add_done_callback(lambda _: self._bury(why))
 
     def _bury(self, why: str) -> None:
-        self._orders.close()
+        self._control.close()
         self.gone.set_result(why)
         self._on_death(self, why)
 
@@ -120,12 +120,12 @@ def _begin(
     sys.exit(main(end, *arguments))
 
 
-async def next_order(orders: Orders) -> Order:
-    """For the child's own loop, which answers the roll call by coming here: without a supervisor
-    there is nothing left to do."""
-    while (order := await orders.next()) is not None:
-        if order.word != "call":
-            return order
-        orders.say("here")
-    _log.error("the supervisor has gone: ending")
+async def next_message(control: ControlChannel) -> ControlMessage:
+    """For the process's own loop, which answers pings by coming here. Without a supervisor the
+    process exits."""
+    while (message := await control.receive()) is not None:
+        if message.kind != "ping":
+            return message
+        control.send("pong")
+    _log.error("the supervisor has exited: exiting")
     os._exit(1)

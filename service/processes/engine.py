@@ -13,8 +13,8 @@ from service.observability.whole_service import Fronts
 from service.placement.layout import Layout
 from service.processes.banner import banner
 from service.processes.build import make_engine, start_engine
-from service.processes.child import next_order
-from service.processes.control_channel import LONGEST_TEXT, Orders
+from service.processes.child import next_message
+from service.processes.control_channel import LONGEST_TEXT, ControlChannel
 from service.processes.exit_codes import CRASHED, NO_MODEL, OK
 from service.processes.terminal import in_one_line
 from service.settings import Settings
@@ -42,25 +42,25 @@ class _EngineProcess:
         self._count = fronts
         self._engine = make_engine(settings, layout, MonotonicClock())
         self._fronts = Fronts(self._engine.collector, fronts)
-        self._orders = Orders(end)
+        self._control = ControlChannel(end)
         self._is_closing = False
 
     async def run(self) -> int:
         """It takes calls from the first moment, and says that the model is loading."""
-        obeying = asyncio.create_task(self._obey(), name="orders")
+        controlling = asyncio.create_task(self._serve_control(), name="control")
         loading = asyncio.create_task(self._load(), name="load")
         crashing = asyncio.create_task(self._engine.crashed(), name="crash")
-        tasks = (obeying, loading, crashing)
+        tasks = (controlling, loading, crashing)
         try:
-            await asyncio.wait((obeying, loading), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((controlling, loading), return_when=asyncio.FIRST_COMPLETED)
             if loading.done() and not self._is_closing and (problem := loading.exception()):
-                self._orders.say("failed", in_one_line(problem)[:LONGEST_TEXT])
+                self._control.send("failed", in_one_line(problem)[:LONGEST_TEXT])
                 return NO_MODEL
-            await asyncio.wait((obeying, crashing), return_when=asyncio.FIRST_COMPLETED)
-            if not obeying.done():
+            await asyncio.wait((controlling, crashing), return_when=asyncio.FIRST_COMPLETED)
+            if not controlling.done():
                 _log.critical("a batching thread has failed", exc_info=crashing.result())
                 return CRASHED
-            obeying.result()
+            controlling.result()
             return OK
         finally:
             for task in tasks:
@@ -68,24 +68,24 @@ class _EngineProcess:
             await asyncio.wait(tasks)
             await self._engine.close()
             await self._fronts.close()
-            self._orders.close()
+            self._control.close()
 
-    async def _obey(self) -> None:
+    async def _serve_control(self) -> None:
         while True:
-            word, value, end = await next_order(self._orders)
-            if word == "front":
+            kind, value, end = await next_message(self._control)
+            if kind == "front":
                 assert end is not None
                 await self._fronts.join(value, end)
-            elif word == "drain":
-                self._orders.say("drained", await self._engine.drain())
-            elif word == "close":
+            elif kind == "drain":
+                self._control.send("drained", await self._engine.drain())
+            elif kind == "close":
                 self._is_closing = True  # a model that is being loaded is no longer waited for
                 await self._engine.close()
-                self._orders.say("closed")
-            elif word == "end":
+                self._control.send("closed")
+            elif kind == "end":
                 return
 
     async def _load(self) -> None:
         settings = self._settings
         served, snapshot = await start_engine(self._engine, settings, lambda served: None)
-        self._orders.say("up", banner(settings, served, snapshot, self._port, self._count))
+        self._control.send("up", banner(settings, served, snapshot, self._port, self._count))

@@ -19,8 +19,8 @@ from service.edge.sockets import raise_fd_limit
 from service.observability.http_counts import told
 from service.observability.whole_service import Elsewhere
 from service.processes.build import find_served
-from service.processes.child import next_order
-from service.processes.control_channel import LONGEST_TEXT, Orders
+from service.processes.child import next_message
+from service.processes.control_channel import LONGEST_TEXT, ControlChannel
 from service.processes.exit_codes import CRASHED, NO_MODEL, OK
 from service.processes.freezing import freeze
 from service.processes.terminal import in_one_line
@@ -58,19 +58,19 @@ class _FrontProcess:
             envelope_of,
             self._front.tally.observe,
         )
-        self._orders = Orders(end)
+        self._control = ControlChannel(end)
         self._way: int | None = None  # to the engine, by the number that the supervisor gave it
 
     async def run(self) -> int:
         serving = asyncio.create_task(self._server.run_on(self._listener), name="http")
-        obeying = asyncio.create_task(self._obey(), name="orders")
+        controlling = asyncio.create_task(self._serve_control(), name="control")
         loading = asyncio.create_task(self._load(), name="load")
         try:
-            await asyncio.wait((serving, obeying, loading), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((serving, controlling, loading), return_when=asyncio.FIRST_COMPLETED)
             if loading.done() and (problem := loading.exception()) is not None:
-                self._orders.say("failed", in_one_line(problem)[:LONGEST_TEXT])
+                self._control.send("failed", in_one_line(problem)[:LONGEST_TEXT])
                 return NO_MODEL
-            await asyncio.wait((serving, obeying), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((serving, controlling), return_when=asyncio.FIRST_COMPLETED)
             ended_by_itself = serving.done()
             self._server.should_exit = True
             [problem] = await asyncio.gather(serving, return_exceptions=True)
@@ -78,33 +78,33 @@ class _FrontProcess:
                 _log.error("the HTTP server failed", exc_info=problem)
             return CRASHED if ended_by_itself else OK
         finally:
-            for task in (serving, obeying, loading):
+            for task in (serving, controlling, loading):
                 task.cancel()
-            await asyncio.wait((serving, obeying, loading))
+            await asyncio.wait((serving, controlling, loading))
             await self._client.close()
             self._front.close()
             self._listener.close()
-            self._orders.close()
+            self._control.close()
 
-    async def _obey(self) -> None:
+    async def _serve_control(self) -> None:
         while True:
-            word, value, end = await next_order(self._orders)
-            if word == "engine":
+            kind, value, end = await next_message(self._control)
+            if kind == "engine":
                 assert end is not None
                 await self._client.close()  # and whatever that loses goes by the number before
                 self._way = value
                 await self._client.attach(end)
-            elif word == "stopping":
+            elif kind == "stopping":
                 self._front.stopping = True
-            elif word == "refuse":
-                self._orders.say("refused", await self._server.refuse_connections())
-            elif word == "end":
+            elif kind == "refuse":
+                self._control.send("refused", await self._server.refuse_connections())
+            elif kind == "end":
                 return
 
     async def _load(self) -> None:
         self._front.served = await find_served(self._settings)
         freeze()
-        self._orders.say("up")
+        self._control.send("up")
 
     async def _asked(self, subject: str) -> Json:
         assert subject == "tally", f"asked for {subject}: this is a bug"
@@ -114,4 +114,4 @@ class _FrontProcess:
         # The engine knew what the fronts before this one had counted. A sum that begins anew is
         # understood; one that falls by their share would be taken for as many new requests.
         self._front.tally.clear()
-        self._orders.say("lost", self._way)  # the engine may well live
+        self._control.send("lost", self._way)  # the engine may well live

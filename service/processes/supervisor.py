@@ -18,7 +18,7 @@ from service.processes import engine as engine_process
 from service.processes import frontend as front_process
 from service.processes import liveness as rollcall
 from service.processes.child import Child
-from service.processes.control_channel import Order
+from service.processes.control_channel import ControlMessage
 from service.processes.exit_codes import CRASHED, NO_MODEL, OK, UNANSWERED
 from service.processes.liveness import RollCall
 from service.processes.signals import Signals
@@ -109,23 +109,27 @@ class Supervisor:
         self._listener.close()  # the last front to close it answers those in its queue
         fronts = [each for name, each in self._children.items() if name != _ENGINE]
         engine = self._children.get(_ENGINE)
-        said = await asyncio.gather(*(front.ask("refuse", "refused", _WORD) for front in fronts))
+        said = await asyncio.gather(
+            *(front.request("refuse", "refused", _WORD) for front in fronts)
+        )
         if engine is not None:
             if _ENGINE in self._up:
                 grace = asyncio.sleep(max((each for each in said if each), default=0.0))
                 patience = self._settings.drain_timeout_ms / 1e3 + _LAST_WORDS
-                drained, _ = await asyncio.gather(engine.ask("drain", "drained", patience), grace)
+                drained, _ = await asyncio.gather(
+                    engine.request("drain", "drained", patience), grace
+                )
                 all_answered = bool(drained)
                 if not drained:
                     _log.error("not all accepted requests were answered within the drain timeout")
                 if drained is None:  # who still waits for it is told so at once
                     engine.kill()
-            await engine.ask("close", "closed", _LAST_WORDS)
+            await engine.request("close", "closed", _LAST_WORDS)
         for front in fronts:
-            front.say("end")
+            front.send("end")
         all_answered &= await self._gone(fronts, _LAST_WORDS)
         if engine is not None:
-            engine.say("end")
+            engine.send("end")
             await self._gone([engine], _LAST_WORDS)
         return all_answered
 
@@ -153,9 +157,9 @@ class Supervisor:
         if name == _ENGINE:
             main, shared = engine_process.main, (self._layout, self._listener.getsockname()[1])
         arguments = (self._settings, shared, self._count)
-        self._children[name] = Child(name, main, arguments, self._on_word, self._on_death)
+        self._children[name] = Child(name, main, arguments, self._on_message, self._on_death)
         if self._is_stopping and name != _ENGINE:
-            self._children[name].say("stopping")
+            self._children[name].send("stopping")
         for front in self._numbers if name == _ENGINE else [name]:
             self._join(front)
 
@@ -166,8 +170,8 @@ class Supervisor:
         one, other = socket.socketpair()
         with one, other:
             way = self._way[name] = next(self._ways)
-            engine.say("front", self._numbers[name], one)
-            front.say("engine", way, other)
+            engine.send("front", self._numbers[name], one)
+            front.send("engine", way, other)
 
     def _join_again(self, name: str, lost: int) -> None:
         """If both live: else they are joined when who has died is there again."""
@@ -191,26 +195,26 @@ class Supervisor:
             self._up.discard(name)  # it is told once
             self._roll.heard(name)
         for name in asked:
-            self._children[name].say("call")
+            self._children[name].send("ping")
         self._loop.call_later(rollcall.INTERVAL, self._call_the_roll)
 
-    def _on_word(self, child: Child, order: Order) -> None:
-        if order.word == "up":
+    def _on_message(self, child: Child, message: ControlMessage) -> None:
+        if message.kind == "up":
             self._up.add(child.name)
             self._restarts[child.name].came_up(self._clock.now())
-            self._banner = self._banner or order.value or ""
+            self._banner = self._banner or message.value or ""
             if self._is_announced:
                 _log.info("%s is up again", child.name)
             elif len(self._up) == len(self._restarts):
                 self._is_announced = True
                 say(self._banner)
                 _log.info("the engine and %d fronts are up", self._count)
-        elif order.word == "here":
+        elif message.kind == "pong":
             self._roll.heard(child.name)
-        elif order.word == "lost":
-            self._loop.call_later(_REJOIN, self._join_again, child.name, order.value)
-        elif order.word == "failed" and child.name not in self._up:
-            problem = f"the model cannot be loaded: {order.value}"
+        elif message.kind == "lost":
+            self._loop.call_later(_REJOIN, self._join_again, child.name, message.value)
+        elif message.kind == "failed" and child.name not in self._up:
+            problem = f"the model cannot be loaded: {message.value}"
             if self._banner:  # it could be, before
                 _log.error("%s: %s", child.name, problem)
             else:
@@ -252,7 +256,7 @@ class Supervisor:
         self._is_stopping = True
         for name, child in self._children.items():
             if name != _ENGINE:
-                child.say("stopping")
+                child.send("stopping")
 
     def _kill_all(self) -> None:
         for child in self._children.values():

@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batcher import errors
+from batcher.collector import Collector
 from batcher.errors import BatcherError, NotReady, Overloaded, Refused, RunnerFailed
+from batcher.limits import Limits
 from batcher.remote import codec, messages
 from batcher.remote.codec import FrameReader, encode
 from batcher.remote.messages import (
@@ -26,11 +28,14 @@ from batcher.remote.messages import (
     Submit,
     Withdraw,
     batches_from,
+    snapshot_from,
 )
 from batcher.remote.values import Unsendable, pack, rows_of, unpack
 from batcher.request import Answer, BatchReport
+from batcher.runner import RunnerInfo
 from tests.batcher.conftest import examples
 from tests.batcher.remote.plain_values import is_same, plain_values
+from tests.fakes import FakeClock
 
 REPORT = BatchReport(3, 2, 5, 64, 50, "lengths", 12.5, 0.25, 0.0078125, 0.015625)
 
@@ -149,6 +154,27 @@ def test_every_field_of_a_report_travels() -> None:
     [told] = read(encode(Reply.of(1, [REPORT, REPORT])))
     assert isinstance(told, Reply)
     assert batches_from(told.value()) == [REPORT, REPORT]
+
+
+def test_a_snapshot_arrives_as_it_was_with_all_that_a_runner_reports() -> None:
+    info = RunnerInfo.from_facts(
+        {
+            "model": "m",
+            "dimension": 8,
+            "profile": [(1, 2, 0.5), (8, 16, 0.25)],
+            "backend_failed": {"onnx": "why €"},
+            "padding_free": True,
+            "memory_bytes": 2**40,
+            "own": [1, None, "x"],
+        }
+    )
+    collector = Collector(Limits(), FakeClock(), 2)
+    collector.replica_up(0, info)
+    ours = collector.snapshot()
+    assert ours.replicas[0].info.profile
+    [got] = read(encode(Reply.of(1, ours)))
+    assert isinstance(got, Reply)
+    assert snapshot_from(got.value()) == ours
 
 
 def all_errors(kind: type[BatcherError] = BatcherError) -> list[type[BatcherError]]:

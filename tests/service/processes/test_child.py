@@ -17,10 +17,10 @@ def keeps_silent(end: socket.socket) -> int:
 def test_one_that_does_not_answer_is_not_waited_for_without_end() -> None:
     async def test() -> None:
         child = Child("silent", keeps_silent, (), lambda *_: None, lambda *_: None)
-        assert await child.ask("drain", "drained", 0.01) is None
+        assert await child.request("drain", "drained", 0.01) is None
         assert not child.gone.done()
         child.kill()
-        assert await child.ask("drain", "drained", 600.0) is None
+        assert await child.request("drain", "drained", 600.0) is None
         assert await child.gone == "signal 9"
 
     run_async(test())
