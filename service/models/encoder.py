@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from batcher.runner import RunnerInfo
 from service.cache.profiles import (
     Point,
     ProfileKey,
@@ -21,7 +22,7 @@ from service.cache.profiles import (
     measuring,
     save_profile,
 )
-from service.models.backends import Backend, Ids, Launch, Place, Types
+from service.models.backends import Backend, Ids, Launch, LaunchingBackend, Place, Types
 from service.models.backends.choose import open_backend
 from service.models.backends.fallback import FallbackBackend
 from service.models.backends.torch.eager import TorchBackend, load
@@ -72,11 +73,12 @@ class EncoderRunner:
         _say(f"loading {config.model} from {self._spec.folder} on {place.device} …")
         opened = open_backend(config, self._spec, place, _say)
         self._backend: Backend = opened.backend
-        queue: Launch | None = getattr(self._backend, "launch", None)
+        backend = self._backend
+        queue: Launch | None = backend.launch if isinstance(backend, LaunchingBackend) else None
         if queue is None and type(self._backend) is not TorchBackend:
             self._backend = FallbackBackend(self._backend, self._plain(place), _say)
         self.launch = queue and functools.partial(self._launch, queue)
-        self._failed = dict(opened.facts.get("backend_failed") or {})  # type: ignore[call-overload]  # reasons by name
+        self._failed = dict(RunnerInfo.from_facts(opened.facts).backend_failed)
         self._about = {**opened.facts, **self._of_backend()}
         self._known = self._backend.name, self._backend.versions
         loaded = time.perf_counter()
@@ -117,7 +119,7 @@ class EncoderRunner:
     def _of_backend(self) -> dict[str, object]:
         """What the facts say of the one that runs."""
         facts = dict(self._backend.facts())
-        failed = self._failed | facts.get("backend_failed", {})
+        failed = {**self._failed, **RunnerInfo.from_facts(facts).backend_failed}
         about = {"backend": self._backend.name, "dtype": self._backend.dtype}
         return {**about, **facts, **({"backend_failed": failed} if failed else {})}
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ Say = Callable[[str], None]  # one line for the log
 class Backend(Protocol):
     """The encoder, loaded: from token ids to the answers of its task's head, see heads.py.
 
-    It may also have `launch`, a Launch; it is None, or not there at all, in one that cannot.
+    It may also be a LaunchingBackend, or have BlocksInFloat32.
     """
 
     @property
@@ -58,6 +58,23 @@ class Backend(Protocol):
 Launch = Callable[[Sequence[Ids], Types], Callable[[], Answers]]
 """Queues one forward pass on the device and returns at once; what it returned waits for the result
 and may raise what forward does. At most two outstanding, waited for in order, by another thread."""
+
+
+@runtime_checkable
+class LaunchingBackend(Protocol):
+    """A backend for a device that computes while the process goes on."""
+
+    def launch(self, sequences: Sequence[Ids], types: Types = None) -> Callable[[], Answers]:
+        """See Launch."""
+
+
+@runtime_checkable
+class BlocksInFloat32(Protocol):
+    """A backend of a reduced precision, parts of which can run in float32."""
+
+    @property
+    def blocks(self) -> Sequence[str]:
+        """The names that RunnerConfig.float32_blocks may hold."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import torch
 
 from service.cache.notes import load_note, save_note
 from service.cache.profiles import weights_of
-from service.models.backends import Answers, Backend, Ids, Open, Place, Say, Types
+from service.models.backends import Answers, Backend, BlocksInFloat32, Ids, Open, Place, Say, Types
 from service.models.backends.reference_texts import with_pairs
 from service.models.backends.torch.eager import TorchBackend, load
 from service.models.config import ModelConfig
@@ -135,7 +135,8 @@ def _compare(
         say(f"{', '.join(kept)} in float32: {measure.name} {agreement:.5f}")
         return agreement
 
-    verdict = judge(agreement_with, getattr(backend, "blocks", ()), floor)
+    blocks = backend.blocks if isinstance(backend, BlocksInFloat32) else ()
+    verdict = judge(agreement_with, blocks, floor)
     said = f"{backend.dtype} by {backend.name} against float32: {measure.name} "
     said += f"{verdict.agreement:.5f} at the worst of {len(texts)} inputs, {floor:g} is asked for"
     say(f"{said}; back in float32: {', '.join(verdict.kept)}" if verdict.kept else said)
