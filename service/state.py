@@ -16,7 +16,7 @@ from service.http.headers import ServerTiming, asked_for
 from service.inference.offload import OffloadPool
 from service.inference.pipeline import Pipeline, Results
 from service.observability.gpu_readings import Telemetry
-from service.observability.prometheus import Tally
+from service.observability.http_counts import HttpDurations
 from service.observability.whole_service import Alone, Census
 from service.settings import Settings
 from service.tasks.protocol import DEFAULT_OPTIONS, Options, Task
@@ -43,7 +43,7 @@ class AppState:
         self.jitter: Callable[[], float] = random  # numbers from 0 to 1, for Retry-After
         self.stopping = False  # a signal has come: answers say `connection: close`
         self.frontends = frontends
-        self.tally = Tally()
+        self.tally = HttpDurations()
         self.census: Census = whole_service or Alone(self)
         self.gpus = Telemetry()
         self.request_timeout = settings.deadline  # seconds

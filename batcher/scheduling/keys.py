@@ -15,14 +15,17 @@ if TYPE_CHECKING:
 def dedup_key(payload: Payload) -> Hashable | None:
     """The same for payloads that are equal to the last bit. None: this payload is never shared.
 
-    Texts, bytes and arrays of numbers have a key. A type of the user's own has none, even one
-    derived from these, because it may define equality in its own way.
+    Texts, bytes and arrays of numbers have a key, and dicts of such arrays by name. A type of the
+    user's own has none, even one derived from these: it may define equality in its own way.
     """
     kind = type(payload)
     if kind is str or kind is bytes:
         return payload  # type: ignore[no-any-return]  # it is one of the two
     if is_array(payload) and payload.dtype.kind in "biufc":
         return (payload.dtype.str, payload.shape, payload.tobytes())
+    if kind is dict and all(type(name) is str and is_array(payload[name]) for name in payload):
+        keys = [dedup_key(array) for array in payload.values()]
+        return None if None in keys or not keys else (*payload, *keys)
     return None
 
 

@@ -1,4 +1,5 @@
-"""What several fronts have counted, as one. Pure data, and as JSON between processes."""
+"""HTTP requests by route and outcome: as one process counts them, and as the sum of several. As
+JSON between processes."""
 
 from __future__ import annotations
 
@@ -6,9 +7,44 @@ from collections.abc import Mapping
 from typing import Any
 
 from batcher import HistogramSnapshot
+from batcher.snapshot import SECONDS, Histogram
 
 Counts = Mapping[tuple[str, str], HistogramSnapshot]
 """How long HTTP requests took, by route and outcome."""
+
+
+class HttpDurations:
+    """HTTP requests by route and outcome. Used from the event loop only."""
+
+    def __init__(self) -> None:
+        self.routes: tuple[str, ...] = ()  # the paths and templates that get a label of their own
+        self.durations: dict[tuple[str, str], Histogram] = {}
+
+    def observe(self, path: str, outcome: str, seconds: float) -> None:
+        durations = self.durations.get((path, outcome))
+        if durations is None:
+            # All other paths under one label: a caller must not be able to make labels.
+            key = (self._route_of(path), outcome)
+            durations = self.durations.setdefault(key, Histogram(SECONDS))
+        durations.observe(seconds)
+
+    def clear(self) -> None:
+        self.durations.clear()
+
+    def _route_of(self, path: str) -> str:
+        if path in self.routes:
+            return path
+        for route in self.routes:
+            fixed, is_template, _ = route.partition("{")
+            if is_template and path.startswith(fixed):
+                return route
+        return "other"
+
+    def snapshot(self) -> dict[tuple[str, str], HistogramSnapshot]:
+        return {key: one.snapshot() for key, one in self.durations.items()}
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        return {key: one.snapshot().count for key, one in self.durations.items()}
 
 
 def added(one: Counts, other: Counts) -> Counts:

@@ -16,44 +16,9 @@ from prometheus_client.core import (
 )
 
 from batcher import HistogramSnapshot, Snapshot
-from batcher.snapshot import SECONDS, Histogram
 from service.observability.http_counts import Counts
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-
-
-class Tally:
-    """HTTP requests by route and outcome. Used from the event loop only."""
-
-    def __init__(self) -> None:
-        self.routes: tuple[str, ...] = ()  # the paths and templates that get a label of their own
-        self.durations: dict[tuple[str, str], Histogram] = {}
-
-    def observe(self, path: str, outcome: str, seconds: float) -> None:
-        durations = self.durations.get((path, outcome))
-        if durations is None:
-            # All other paths under one label: a caller must not be able to make labels.
-            key = (self._route_of(path), outcome)
-            durations = self.durations.setdefault(key, Histogram(SECONDS))
-        durations.observe(seconds)
-
-    def clear(self) -> None:
-        self.durations.clear()
-
-    def _route_of(self, path: str) -> str:
-        if path in self.routes:
-            return path
-        for route in self.routes:
-            fixed, is_template, _ = route.partition("{")
-            if is_template and path.startswith(fixed):
-                return route
-        return "other"
-
-    def snapshot(self) -> dict[tuple[str, str], HistogramSnapshot]:
-        return {key: one.snapshot() for key, one in self.durations.items()}
-
-    def counts(self) -> dict[tuple[str, str], int]:
-        return {key: one.snapshot().count for key, one in self.durations.items()}
 
 
 def exposition(

@@ -16,8 +16,7 @@ from batcher.collector import Collector
 from batcher.remote.client import RemoteClient
 from batcher.remote.messages import snapshot_from
 from batcher.remote.server import FrontendSession
-from service.observability.http_counts import Counts, added, counts_from, told
-from service.observability.prometheus import Tally
+from service.observability.http_counts import Counts, HttpDurations, added, counts_from, told
 
 _PATIENCE = 0.5  # seconds for a front to say what it has counted
 
@@ -39,7 +38,7 @@ class _Frontend(Protocol):
     @property
     def client(self) -> Client: ...
     @property
-    def tally(self) -> Tally: ...
+    def tally(self) -> HttpDurations: ...
 
 
 class Alone:

@@ -32,6 +32,7 @@ def array(*values: Any, dtype: str = "f4") -> np.ndarray[Any, Any]:
         (np.ones((2, 3)), np.asfortranarray(np.ones((2, 3)))),
         (array(float("nan")), array(float("nan"))),
         (array(True, dtype="?"), array(True, dtype="?")),
+        ({"ids": array(1), "types": array(0)}, {"ids": array(1), "types": array(0)}),
     ],
 )
 def test_the_same_input_has_the_same_key(one: Any, other: Any) -> None:
@@ -55,6 +56,9 @@ def test_the_same_input_has_the_same_key(one: Any, other: Any) -> None:
         (np.zeros(6), np.zeros((1, 6))),
         (array(0.0), array(-0.0)),
         (array(0.0), array(0.0).tobytes()),
+        ({"ids": array(1)}, array(1)),
+        ({"ids": array(1)}, {"types": array(1)}),
+        ({"ids": array(1), "types": array(0)}, {"ids": array(1), "types": array(1)}),
     ],
 )
 def test_what_differs_in_any_bit_differs_in_its_key(one: Any, other: Any) -> None:
@@ -70,6 +74,10 @@ def test_what_differs_in_any_bit_differs_in_its_key(one: Any, other: Any) -> Non
         ["text"],
         ("question", "passage"),
         {"text": 1},
+        {},
+        {"ids": array(1), "text": "text"},
+        {1: array(1)},
+        {"texts": np.array(["text"])},
         bytearray(b"bytes"),
         Text("text"),
         np.zeros(3).view(Rows),

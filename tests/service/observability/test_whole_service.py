@@ -12,8 +12,7 @@ from batcher.limits import Limits
 from batcher.remote.client import RemoteClient
 from batcher.remote.messages import Json
 from service.observability import whole_service as census
-from service.observability.http_counts import told
-from service.observability.prometheus import Tally
+from service.observability.http_counts import HttpDurations, told
 from service.observability.whole_service import Elsewhere, Fronts, Whole
 from tests.fakes import run_async
 
@@ -22,7 +21,7 @@ class Counting:
     """A front, as far as the census knows it."""
 
     def __init__(self) -> None:
-        self.tally = Tally()
+        self.tally = HttpDurations()
         self.tally.routes = ("/embed",)
         self.client = RemoteClient(MonotonicClock(), 60.0, self._asked)
         self.answers = asyncio.Event()
