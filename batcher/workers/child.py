@@ -1,9 +1,8 @@
-"""The worker's own side: it reads batches, runs them, and answers, until the channel ends.
+"""The worker process: reads batches, runs them and answers, until end of file.
 
-Two threads. `inbox` reads the next batch while one runs, so that the runner never waits for it; a
-runner that can `launch` has it queued on its device behind the one that runs. The main thread runs
-the batches, or waits for those launched, in order, and answers: a model that has threads of its own
-is only ever called from one.
+Two threads. `inbox` reads the next batch while one runs, so that the runner never waits for it, and
+launches it on the device if the runner is a Launcher. The main thread runs the batches, or waits
+for those launched, in order, and answers: a model's `run` is only ever called from one thread.
 """
 
 from __future__ import annotations
@@ -74,7 +73,7 @@ class _Begun:
 
 
 class _Inbox:
-    """The thread that reads. It ends with the channel, or with the process."""
+    """The thread that reads. It ends at end of file, or with the process."""
 
     def __init__(self, pipe: Pipe, runner: Runner) -> None:
         self._pipe = pipe
@@ -86,7 +85,7 @@ class _Inbox:
         threading.Thread(target=self._main, name="inbox", daemon=True).start()
 
     def get(self) -> _Begun | None:
-        """The next batch, once there is one. None: there will be none."""
+        """Blocks for the next batch. None: there will be no more."""
         return self._begun.get()
 
     def _main(self) -> None:

@@ -1,9 +1,8 @@
 """Pipe: one end of the socket pair between a worker and its parent, and the messages on it.
 
-Each message comes behind a mark, a number and its length. The number is its epoch: that of the
-batch which it brings or answers, 0 for the start; it is never used again, whatever becomes of the
-worker. One system call for most messages: each is a chance for another thread to keep the
-interpreter's lock.
+A message is preceded by a mark, a number and its length. The number is the epoch of the batch that
+it carries or answers, 0 for the start; it is never used twice, also not after a restart. Most
+messages take one system call: in each, another thread can take the interpreter lock.
 """
 
 from __future__ import annotations
@@ -50,11 +49,11 @@ class Ready:
 
 
 class NotAMessage(Exception):
-    """What came is none, and nothing that comes after it can be trusted."""
+    """The bytes received are no message, and none of those after them can be trusted."""
 
 
 def pack(number: int, message: Run | Done | BatchFailed | Ready) -> bytes:
-    """Raises whatever pickling the payloads or results of the user's own raises."""
+    """Raises what pickling the user's payloads or results raises."""
     body = pickle.dumps(message, protocol=5)
     return HEAD.pack(MARK, number, len(body)) + body
 
@@ -64,7 +63,7 @@ class Pipe:
 
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
-        self._rest = b""  # of what was read: the beginning of the next message
+        self._rest = b""  # read already: the beginning of the next message
         self._arrivals = select.poll()
         self._arrivals.register(end, select.POLLIN)
 
@@ -93,7 +92,7 @@ class Pipe:
         return number, memoryview(data)[HEAD.size : end]
 
     def is_there(self, seconds: float) -> bool:
-        """Has anything come by then, be it the end? Never says no before."""
+        """Is there anything to receive, end of file included, within so many seconds?"""
         if self._rest:
             return True
         seconds = max(0.0, seconds)
@@ -102,7 +101,7 @@ class Pipe:
         return bool(self._arrivals.poll(math.ceil(seconds * 1e3)))
 
     def shut(self) -> None:
-        """Whoever sends or receives here comes back; what has arrived can still be read."""
+        """Wakes a blocked send or receive; what has arrived can still be received."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
