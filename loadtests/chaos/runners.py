@@ -11,7 +11,7 @@ from typing import Any
 from batcher.workers.pipe import Pipe
 from loadtests.chaos.injections import acknowledge, starts_are_blocked
 from service.models import RunnerConfig
-from service.models.simulated import SimulatedRunner, drill_of
+from service.models.simulated import SimulatedRunner, fault_of
 
 SLOW_SECONDS = 3.0
 SLOWER = 10.0
@@ -40,7 +40,7 @@ class Drilled:
         return self._inner.warm_up()
 
     def run(self, payloads: Sequence[str]) -> Sequence[Any]:
-        drills = {drill_of(text) for text in payloads}
+        drills = {fault_of(text) for text in payloads}
         if "sticky" in drills or self._sticky:
             self._sticky = True
             acknowledge("sticky")
@@ -107,7 +107,7 @@ def _spoilt(results: Sequence[Any], payloads: Sequence[str], drills: set[str]) -
         # Only its own: nobody could tell that a right number of answers are wrong.
         ragged = [[1.0], [2.0, 3.0]]
         return [
-            ragged if drill_of(text) == "shape" else result
+            ragged if fault_of(text) == "shape" else result
             for text, result in zip(payloads, results, strict=True)
         ]
     if "text" in drills:

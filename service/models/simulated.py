@@ -59,7 +59,7 @@ class SimulatedRunner:
     def launch(self, payloads: Sequence[str]) -> Callable[[], Sequence[Any]]:
         """As on a device with a queue of its own: it begins with a batch when the one before it
         has ended, whatever the process does meanwhile. Drills happen when the batch is due."""
-        drills = [drill_of(text) for text in payloads]
+        drills = [fault_of(text) for text in payloads]
         ends = max(self._free_at, time.perf_counter()) + self.duration(payloads)
         if not any(drills):
             self._free_at = ends
@@ -67,7 +67,7 @@ class SimulatedRunner:
 
         def finish() -> Sequence[Any]:
             if any(drills):
-                _suffer(set(drills), len(payloads))
+                _inject_faults(set(drills), len(payloads))
             if (rest := ends - time.perf_counter()) > 0:
                 time.sleep(rest)  # the interpreter lock is free meanwhile
             if "nan" in drills:
@@ -109,12 +109,12 @@ def answers(texts: Sequence[str]) -> NDArray[np.float32]:
     return (numbers / 2.0**31 - 1.0).astype(np.float32)
 
 
-def drill_of(text: str) -> str:
+def fault_of(text: str) -> str:
     """`raise` for `fault:raise whatever`; empty for an ordinary text."""
     return text[6:].partition(" ")[0] if text.startswith("fault:") else ""
 
 
-def _suffer(drills: set[str], inputs: int) -> None:
+def _inject_faults(drills: set[str], inputs: int) -> None:
     if "exit" in drills:
         os._exit(1)  # no clean-up: as a crash would
     while "hang" in drills:

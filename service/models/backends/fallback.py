@@ -10,10 +10,10 @@ import numpy as np
 from batcher.failures import explain, is_device_lost, is_out_of_memory
 from service.models.backends import Answers, Backend, Ids, Say, Types
 
-_MOST = 3  # failures in a row: a lone one may be that of one input, or of a moment
+_MOST_FAILURES = 3  # failures in a row: a lone one may be that of one input, or of a moment
 # Seconds that a batch which has failed waits for the other one to load. Not longer: the watchdog
 # would take the worker to hang (BATCHER_HANG_AFTER_MS), and the next worker had it all before it.
-_PATIENCE = 2.0
+_LOAD_TIMEOUT = 2.0
 
 
 class FallbackBackend:
@@ -61,7 +61,7 @@ class FallbackBackend:
         else:
             self._failures = 0
             return answers
-        return self._instead(sequences, types, failure)
+        return self._fall_back(sequences, types, failure)
 
     def close(self) -> None:
         self._runs.close()
@@ -72,11 +72,11 @@ class FallbackBackend:
         if (unused := plain.result()) is not self._runs:
             unused.close()
 
-    def _instead(self, sequences: Sequence[Ids], types: Types, failure: Exception) -> Answers:
+    def _fall_back(self, sequences: Sequence[Ids], types: Types, failure: Exception) -> Answers:
         if self._plain is None:
             self._plain = self._thread.submit(self._open)
         try:
-            plain = self._plain.result(_PATIENCE)
+            plain = self._plain.result(_LOAD_TIMEOUT)
             answers = plain.forward(sequences, types)
         except Exception as error:  # too late for this batch, or the input's own fault
             if is_device_lost(error):
@@ -85,7 +85,7 @@ class FallbackBackend:
         if not np.all(np.isfinite(answers)):
             raise failure
         self._failures += 1
-        if self._failures >= _MOST:
+        if self._failures >= _MOST_FAILURES:
             self._replace(plain, explain(failure))
         return answers
 

@@ -28,6 +28,7 @@ from service.models.simulated import answers
 from service.repository.locate import find_model
 from service.repository.spec import read_spec
 from service.tasks.text import TextTokenizer
+from tests.service.tiny import make_classifier
 
 ROOT = Path(__file__).parents[3]
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -471,6 +472,19 @@ def test_what_cannot_start_says_why_in_one_line(flags: list[str], code: int, say
     [line] = [line for line in ended.stderr.splitlines() if line.startswith("batcher: ")]
     assert says in line
     assert ended.stderr.splitlines()[-1] == line
+
+
+def test_a_model_of_no_certain_task_is_refused_with_the_setting_that_decides(
+    tmp_path: Path,
+) -> None:
+    folder = make_classifier(tmp_path, "bert")
+    config = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(config.replace("ForSequence", "ForToken"))
+    ended = run("--model", str(folder))
+    assert ended.returncode == 3
+    last = ended.stderr.splitlines()[-1]
+    assert "config.json: BertForTokenClassification: " in last
+    assert "BATCHER_TASK=embed" in last
 
 
 def test_a_port_in_use_is_told_in_one_line(server: Server) -> None:

@@ -35,7 +35,7 @@ class Compiled:
         self._stance = "default"
         self.failed = ""  # why it is not used any more
 
-    def seal(self) -> None:
+    def freeze_shapes(self) -> None:
         """From here on nothing is compiled any more."""
         self._stance = "eager_on_recompile"
 
@@ -77,5 +77,5 @@ def compile_backend(
         backend.forward(ids)
         if spec.pairs_have_types:
             backend.forward(ids, [np.zeros(n, dtype=np.int32) for n in within])
-    compiled.seal()
+    compiled.freeze_shapes()
     return not compiled.failed

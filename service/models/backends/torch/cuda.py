@@ -15,7 +15,13 @@ from service.models.backends import Answers, Ids, Types
 from service.models.backends.torch.eager import TorchBackend, within_memory
 from service.models.backends.torch.graph_shapes import Shape, fit
 from service.models.backends.torch.padded import Encode
-from service.models.backends.torch.transfer import Compute, Pool, Streams, longest, taken_apart
+from service.models.backends.torch.transfer import (
+    Compute,
+    Streams,
+    TransferBuffers,
+    longest,
+    taken_apart,
+)
 from service.models.heads import head_of
 from service.repository.spec import EncoderSpec
 
@@ -30,7 +36,7 @@ class CudaBackend:
     ) -> None:
         self._encode: Encode | None = encode
         self._spec = spec
-        self._pool: Pool | None = Pool(streams, head_of(spec).width(spec))
+        self._pool: TransferBuffers | None = TransferBuffers(streams, head_of(spec).width(spec))
         self.dtype, self.versions = eager.dtype, f"{eager.versions}, queued"
         self._facts = eager.facts()
         self.graphs: dict[Shape, Compute] = {}  # as far as they pay; the rest runs without

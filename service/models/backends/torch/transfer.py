@@ -21,7 +21,7 @@ from torch import Tensor
 from service.models.backends import Answers, Ids
 from service.models.backends.torch.graph_shapes import Shape
 
-SLOTS = 3  # one copied in, one running, one copied out: at most two are outstanding
+BUFFERS = 3  # one copied in, one running, one copied out: at most two are outstanding
 
 Compute = Callable[[Tensor, Shape], Tensor]
 """From lengths and ids, end to end on the device, to (at least n, width) float32. It only
@@ -42,7 +42,7 @@ class Streams:
     is_pinned: bool  # main memory that the device reads without the processor's help
 
 
-class Slot:
+class TransferBuffer:
     """Grows to the largest batch that was ever in it; allocating pinned memory is slow."""
 
     def __init__(self, streams: Streams, width: int) -> None:
@@ -88,17 +88,17 @@ class Slot:
         return self._answers.numpy()[:size].copy()
 
 
-class Pool:
+class TransferBuffers:
     """A few slots, each of one batch at a time. Two threads: one launches, one collects."""
 
     def __init__(self, streams: Streams, width: int) -> None:
         self._streams = streams
-        self._free = deque(Slot(streams, width) for _ in range(SLOTS))
+        self._free = deque(TransferBuffer(streams, width) for _ in range(BUFFERS))
 
     def launch(
         self, sequences: Sequence[Ids], shape: Shape, pad_id: int, compute: Compute
     ) -> Callable[[], Answers]:
-        assert self._free, f"more than {SLOTS} batches outstanding: this is a bug"
+        assert self._free, f"more than {BUFFERS} batches outstanding: this is a bug"
         slot = self._free.popleft()
         try:
             slot.launch(sequences, shape, pad_id, compute)

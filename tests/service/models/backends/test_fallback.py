@@ -113,7 +113,7 @@ def test_a_batch_does_not_wait_for_long_until_the_other_is_loaded(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or the watchdog would take the worker to hang, and the next one would do the same."""
-    monkeypatch.setattr(replaceable, "_PATIENCE", 0.01)
+    monkeypatch.setattr(replaceable, "_LOAD_TIMEOUT", 0.01)
     loaded = threading.Event()
 
     def slowly() -> Fake:
@@ -125,7 +125,7 @@ def test_a_batch_does_not_wait_for_long_until_the_other_is_loaded(
     with pytest.raises(RuntimeError, match="the graph's own"):
         backend.forward([GOOD])
     loaded.set()
-    monkeypatch.setattr(replaceable, "_PATIENCE", 10.0)
+    monkeypatch.setattr(replaceable, "_LOAD_TIMEOUT", 10.0)
     assert backend.forward([GOOD])[0, 0] == 2.0
     backend.close()
 

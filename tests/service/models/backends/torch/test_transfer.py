@@ -21,7 +21,13 @@ from service.models.backends.torch.cuda import CudaBackend
 from service.models.backends.torch.eager import TorchBackend, load
 from service.models.backends.torch.graph_shapes import Shape
 from service.models.backends.torch.padded import padded
-from service.models.backends.torch.transfer import SLOTS, Pool, Streams, lay_out, taken_apart
+from service.models.backends.torch.transfer import (
+    BUFFERS,
+    Streams,
+    TransferBuffers,
+    lay_out,
+    taken_apart,
+)
 from service.models.encoder import EncoderRunner
 from service.models.heads import head_of
 from service.repository.spec import EncoderSpec, read_spec
@@ -87,14 +93,14 @@ def sums(numbers: torch.Tensor, shape: Shape) -> torch.Tensor:
     return torch.stack([lengths.float(), ids.sum(1).float()], dim=1)
 
 
-def launch(pool: Pool, *sequences: Ids, shape: Shape | None = None) -> Callable[[], Any]:
+def launch(pool: TransferBuffers, *sequences: Ids, shape: Shape | None = None) -> Callable[[], Any]:
     least = Shape(len(sequences), max(len(ids) for ids in sequences))
     return pool.launch(list(sequences), shape or least, 0, sums)
 
 
 def test_a_batch_is_queued_in_order_and_waits_once_at_the_end() -> None:
     noted = Noted()
-    pool = Pool(noted.streams(), 2)
+    pool = TransferBuffers(noted.streams(), 2)
     noted.log.clear()
     collect = launch(pool, sequence(1, 2), sequence(5))
     assert noted.log == [
@@ -108,13 +114,13 @@ def test_a_batch_is_queued_in_order_and_waits_once_at_the_end() -> None:
 
 def test_rows_of_a_larger_shape_are_no_answers() -> None:
     noted = Noted()
-    collect = launch(Pool(noted.streams(), 2), sequence(4, 5), shape=Shape(3, 8))
+    collect = launch(TransferBuffers(noted.streams(), 2), sequence(4, 5), shape=Shape(3, 8))
     assert collect().tolist() == [[2, 9]]
 
 
 def test_a_batch_that_is_larger_than_any_before_fits() -> None:
     noted = Noted()
-    pool = Pool(noted.streams(), 2)
+    pool = TransferBuffers(noted.streams(), 2)
     noted.log.clear()
     many = [sequence(*range(number + 1)) for number in range(60)]
     collect = launch(pool, *many)
@@ -124,7 +130,7 @@ def test_a_batch_that_is_larger_than_any_before_fits() -> None:
 
 
 def test_batches_in_flight_do_not_touch_each_other() -> None:
-    pool = Pool(Noted().streams(), 2)
+    pool = TransferBuffers(Noted().streams(), 2)
     first, second = launch(pool, sequence(1)), launch(pool, sequence(2))
     answers = first()
     third = launch(pool, sequence(3))  # while the second is still out
@@ -132,14 +138,14 @@ def test_batches_in_flight_do_not_touch_each_other() -> None:
 
 
 def test_an_answer_stays_what_it_is_when_its_slot_is_used_again() -> None:
-    pool = Pool(Noted().streams(), 2)
-    answers = [launch(pool, sequence(number))() for number in range(3 * SLOTS)]
-    assert [int(answer[0, 1]) for answer in answers] == list(range(3 * SLOTS))
+    pool = TransferBuffers(Noted().streams(), 2)
+    answers = [launch(pool, sequence(number))() for number in range(3 * BUFFERS)]
+    assert [int(answer[0, 1]) for answer in answers] == list(range(3 * BUFFERS))
 
 
 def test_a_slot_is_not_used_again_before_it_is_collected() -> None:
-    pool = Pool(Noted().streams(), 2)
-    for number in range(SLOTS):
+    pool = TransferBuffers(Noted().streams(), 2)
+    for number in range(BUFFERS):
         launch(pool, sequence(number))
     with pytest.raises(AssertionError, match="this is a bug"):
         launch(pool, sequence(9))
@@ -147,12 +153,12 @@ def test_a_slot_is_not_used_again_before_it_is_collected() -> None:
 
 def test_a_batch_that_fails_gives_its_slot_back_once_the_device_is_done() -> None:
     noted = Noted()
-    pool = Pool(noted.streams(), 2)
+    pool = TransferBuffers(noted.streams(), 2)
 
     def fails(*_: Any) -> torch.Tensor:
         raise RuntimeError("no such kernel")
 
-    for _ in range(2 * SLOTS):
+    for _ in range(2 * BUFFERS):
         with pytest.raises(RuntimeError, match="no such kernel"):
             pool.launch([sequence(1)], Shape(1, 1), 0, fails)
         assert noted.log[-1] == "wait for all"
