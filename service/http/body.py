@@ -49,7 +49,7 @@ class BodyReader:
         declared = headers.get(b"content-length")
         if declared is not None and declared.isdigit() and int(declared) > limit:
             raise _too_large(limit)  # before a byte of it is read
-        exchange.enter("receiving")
+        exchange.phase = "receiving"  # until its inputs wait, or it is answered
         message = await exchange.receive()
         if message["type"] == "http.request" and not message.get("more_body"):
             data: bytes = message["body"]
@@ -60,10 +60,7 @@ class BodyReader:
         if len(data) > LARGE:
             exchange.enter("waiting")
             deadline = exchange.started + timeout(headers, self._timeout)
-            body = await self.offload.run(deadline, _parse, data, caller=exchange.caller)
-            exchange.enter("other")
-            return body
-        exchange.enter("other")
+            return await self.offload.run(deadline, _parse, data, caller=exchange.caller)
         return _parse(data)
 
     async def _read_on(self, message: Any, exchange: Exchange) -> bytes:

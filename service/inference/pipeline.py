@@ -9,9 +9,10 @@ from typing import Any, Generic, TypeVar
 
 from batcher import Answer, BatchReport, Client
 from batcher.clock import Clock
+from batcher.request import Payload
 from service.errors import InputError
 from service.inference.offload import OffloadPool
-from service.tasks.protocol import DEFAULT_OPTIONS, ModelInput, Options, Task
+from service.tasks.protocol import DEFAULT_OPTIONS, Options, Task
 
 Raw = TypeVar("Raw")
 Result = TypeVar("Result")
@@ -52,35 +53,35 @@ class Pipeline:
         deadline = started + self.lag.subtract_from(timeout)
         begun = self._now()
         if task.is_heavy(inputs):
-            prepared = await self.offload.run(
+            payloads, costs = await self.offload.run(
                 deadline, preprocess, task, inputs, options, field, caller=caller
             )
         else:
-            prepared = preprocess(task, inputs, options, field)
+            payloads, costs = preprocess(task, inputs, options, field)
         preprocessing = self._now() - begun
-        costs = [one.cost for one in prepared]
         answers = await self.client.submit_all(
-            [one.payload for one in prepared],
-            costs=costs,
-            deadline=deadline,
-            priority=priority,
-            caller=caller,
+            payloads, costs=costs, deadline=deadline, priority=priority, caller=caller
         )
-        values = [task.result(answer.value) for answer in answers]
+        values: list[Result] = []
+        for answer in answers:  # a comprehension would be one more call for each request
+            values.append(task.result(answer.value))  # noqa: PERF401
         return Results(values, answers, sum(costs), preprocessing)
 
 
 def preprocess(
     task: Task[Raw, Any], inputs: Sequence[Raw], options: Options, field: str
-) -> list[ModelInput]:
-    """Raises InputError, which names the input that is at fault."""
-    prepared: list[ModelInput] = []
+) -> tuple[list[Payload], list[int]]:
+    """The payloads and their costs. Raises InputError, which names the input that is at fault."""
+    payloads: list[Payload] = []
+    costs: list[int] = []
     try:
         for one in inputs:
-            prepared.append(task.preprocess(one, options))  # noqa: PERF401  # its length is used
+            payload, cost = task.preprocess(one, options)
+            payloads.append(payload)
+            costs.append(cost)
     except InputError as error:
-        raise error.at(f"{field}[{len(prepared)}]" if len(inputs) > 1 else field) from None
-    return prepared
+        raise error.at(f"{field}[{len(costs)}]" if len(inputs) > 1 else field) from None
+    return payloads, costs
 
 
 _FORGETTING = 0.99  # with each answer: about the most of the last hundred counts
