@@ -56,6 +56,7 @@ class RequestCycle:
     _has_message = False  # for the application to receive
     _message_event: asyncio.Event | None = None  # made only if the application has to wait
     _head = b""  # of the response, held back
+    _has_body = True  # the response; to HEAD it has none
     _is_chunked = False
     _unsent: int | None = None  # bytes of the announced content-length; None: nothing was announced
 
@@ -97,10 +98,6 @@ class RequestCycle:
 
     def disconnect(self) -> None:
         self.disconnected = True
-        self._end_messages()
-
-    def _end_messages(self) -> None:
-        """From now on all that there is to receive is the disconnect."""
         self._has_message = True
         if self._message_event is not None:
             self._message_event.set()
@@ -140,7 +137,9 @@ class RequestCycle:
         if self.disconnected:
             return
         more_body = message.get("more_body", False)
-        data = self._framed(message.get("body", b""), more_body)
+        data = message.get("body", b"")
+        if more_body or self._unsent != len(data):  # else it is the whole body, as announced
+            data = self._framed(data, more_body)
         if self._head:
             if len(data) > _LARGE:
                 wire.transport.write(self._head)
@@ -152,7 +151,9 @@ class RequestCycle:
             wire.transport.write(data)
         if not more_body:
             self.response_complete = True
-            self._end_messages()
+            self._has_message = True  # that is, the disconnect
+            if self._message_event is not None:
+                self._message_event.set()
             wire.on_response_complete(self.keep_alive)
 
     def _make_head(self, status: int, headers: Iterable[Header]) -> bytes:
@@ -161,9 +162,11 @@ class RequestCycle:
         lines = [b": ".join(header) for header in headers]
         named = dict(headers)
         self._expects_continue = False
-        if (length := named.get(b"content-length")) is not None:
+        if self.scope["method"] == "HEAD":
+            self._has_body = False
+        elif (length := named.get(b"content-length")) is not None:
             self._unsent = int(length)
-        elif status in (204, 304) or self.scope["method"] == "HEAD":
+        elif status in (204, 304):
             self._unsent = 0
         elif self.scope["http_version"] == "1.1":
             self._is_chunked = True
@@ -179,7 +182,7 @@ class RequestCycle:
         return b"".join((STATUS_LINES[status], self._wire.default_header_lines(), block))
 
     def _framed(self, body: bytes, more_body: bool) -> bytes:
-        if self.scope["method"] == "HEAD":
+        if not self._has_body:
             return b""
         if self._is_chunked:
             chunk = b"%x\r\n%s\r\n" % (len(body), body) if body else b""
