@@ -2,7 +2,6 @@
 
 Every head arrives in time, within its limits, and can be read in one way only; else the response is
 one of ours, and the last. The client must read what is sent, and it is noticed if it has gone.
-A request that arrives whole and is answered at once pays next to nothing for all this.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from service.edge import head
 from service.edge.connections import Connections, TimedConnection
 from service.edge.parser import RequestParser
 from service.edge.request_cycle import CONTINUE, RequestCycle
-from service.edge.sockets import has_unread_bytes
+from service.edge.sockets import address_of, has_unread_bytes
 from service.errors import Problem, internal
 
 _log = logging.getLogger(__name__)
@@ -49,8 +48,6 @@ class Connection(asyncio.Protocol):
         self._writable: asyncio.Event | None = None  # made only if something waits to write
         self._unread = 0  # bytes that the client had not read when last looked at
 
-    # The life of the connection
-
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # what a TCP server makes
         shared = self._shared
         self.transport = transport
@@ -60,8 +57,8 @@ class Connection(asyncio.Protocol):
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "scheme": "http",
             "root_path": "",
-            "client": _address(transport, "peername"),
-            "server": _address(transport, "sockname"),
+            "client": address_of(transport, "peername"),
+            "server": address_of(transport, "sockname"),
         }
         self._parser = RequestParser(self, scope)
         shared.state.connections.add(self)
@@ -147,8 +144,7 @@ class Connection(asyncio.Protocol):
             raise Problem(429, "too many requests wait on this connection", retry_after=1.0)
         scope["state"] = self._app_state.copy()
         self._receiving = cycle = RequestCycle(self, scope, keep_alive, expects_continue)
-        if self._queue is not None:
-            self._wait_in(None)
+        self._wait_in(None)
         if self._running is None:
             self._start(cycle)
         else:
@@ -224,7 +220,7 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, problem: Problem) -> None:
         """The last response of this connection, after those to all requests before."""
-        _log.debug("%s: %d %s", self.transport, problem.status, problem.message)
+        _log.debug("refused: %d %s", problem.status, problem.message)
         self._discarding = True
         self._wait_in(None)
         faulty, self._receiving = self._receiving, None  # the fault is in the body of this one
@@ -298,13 +294,7 @@ class Connection(asyncio.Protocol):
     def on_reading_timeout(self) -> None:
         unread = self.transport.get_write_buffer_size()
         if unread >= self._unread:
-            _log.debug("%s: reads nothing of its response", self.transport)
             self.transport.abort()
         else:
             self._unread = unread
             self._shared.stalled.add(self)
-
-
-def _address(transport: asyncio.Transport, name: str) -> tuple[str, int] | None:
-    address = transport.get_extra_info(name)
-    return (address[0], address[1]) if isinstance(address, tuple) else None

@@ -59,3 +59,9 @@ def has_unread_bytes(transport: asyncio.Transport) -> bool:
             return bool(plain.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
     except OSError:  # nothing has, or it is closed, or there is no descriptor to look with
         return False
+
+
+def address_of(transport: asyncio.Transport, name: str) -> tuple[str, int] | None:
+    """`name`: peername or sockname."""
+    address = transport.get_extra_info(name)
+    return (address[0], address[1]) if isinstance(address, tuple) else None
