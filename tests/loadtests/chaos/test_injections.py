@@ -20,7 +20,7 @@ from loadtests.chaos.scenario import REQUESTS, Scenario
 from loadtests.chaos.table import TABLE
 from loadtests.chaos.worker import DRILLED
 from loadtests.drivers.target import Target
-from service.models import RunnerConfig
+from service.models.config import ModelConfig, RunnerConfig, SimulatedConfig
 from service.models.simulated import answers
 
 
@@ -128,7 +128,7 @@ def test_each_message_comes_twice_for_a_while(ends, tmp_path: Path, monkeypatch)
 
 def test_ragged_answer_is_the_culprits_alone(monkeypatch):
     monkeypatch.setattr(Pipe, "send", Pipe.send)  # Which the runner replaces.
-    runner = Drilled(RunnerConfig("simulated", sim_fixed_ms=0))
+    runner = Drilled(RunnerConfig(ModelConfig("simulated"), simulated=SimulatedConfig(fixed_ms=0)))
     mine, ragged = runner.run(["a text", "fault:shape"])
     assert np.array_equal(mine, answers(["a text"])[0])
     assert ragged == [[1.0], [2.0, 3.0]]
