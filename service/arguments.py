@@ -7,10 +7,9 @@ import re
 from typing import NoReturn
 
 from service import settings as table
+from service.processes.exit_codes import BAD_SETTING
 from service.settings import Settings
 from service.version import version
-
-BAD_SETTING = 2  # the exit code
 
 
 def _names_only(found: re.Match[str]) -> str:

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from batcher.limits import Limits
 from batcher.scheduling.replica_model import MOST_TOKENS, ReplicaModel
 from service import settings as table
-from service.arguments import BAD_SETTING
 from service.plan import plot as figure
 from service.plan import report
 from service.plan.batch_time import Device, Measured, NoSpeed, find_device
 from service.plan.flags import Asked, BadFlag, ask
 from service.plan.search import SLICE, CannotBeKept, Goal, Planner
 from service.plan.traffic import Lengths, Traffic
+from service.processes.exit_codes import BAD_SETTING
 
 OK, NOT_KEPT = 0, 1
 SIZES = (1, 4, 16, 32, 64, 128, 256)
