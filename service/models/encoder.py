@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,9 +22,9 @@ from service.cache.profiles import (
     measuring,
     save_profile,
 )
-from service.models.backends import Backend, Ids, Launch, LaunchingBackend, Place, Types
+from service.models.backends import Answers, Backend, Ids, Launch, LaunchingBackend, Place, Types
 from service.models.backends.choose import open_backend
-from service.models.backends.fallback import FallbackBackend
+from service.models.backends.fallback import Fallback
 from service.models.backends.torch.eager import TorchBackend, load
 from service.models.config import RunnerConfig
 from service.models.heads import HEADS, head_of
@@ -75,12 +75,12 @@ class EncoderRunner:
         self._backend: Backend = opened.backend
         backend = self._backend
         queue: Launch | None = backend.launch if isinstance(backend, LaunchingBackend) else None
-        if queue is None and type(self._backend) is not TorchBackend:
-            self._backend = FallbackBackend(self._backend, self._plain(place), _say)
+        self._fallback: Fallback | None = None
+        if queue is None and type(backend) is not TorchBackend:
+            self._fallback = Fallback(backend, self._plain(place), _say)
         self.launch = queue and functools.partial(self._launch, queue)
         self._failed = dict(RunnerInfo.from_facts(opened.facts).backend_failed)
         self._about = {**opened.facts, **self._of_backend()}
-        self._known = self._backend.name, self._backend.versions
         loaded = time.perf_counter()
         how = f"{self._backend.name} in {self._backend.dtype}"
         _say(f"loaded in {loaded - started:.1f} s: {how}; warming up …")
@@ -104,24 +104,39 @@ class EncoderRunner:
         """A float32 matrix (n, width), or a list with a NotFinite for each bad row."""
         if not payloads:
             return []
-        answers = self._backend.forward(*self._inputs(payloads))
-        running = self._backend.name, self._backend.versions
-        if running != self._known:  # the one that was has failed, and another runs in its place
-            self._known = running
-            gone = self._about.keys() - _OF_THE_CHOICE
-            self._about = self._of_backend()
-            self.news = {**dict.fromkeys(gone), **self._about}
+        sequences, types = self._inputs(payloads)
+        try:
+            answers = self._backend.forward(sequences, types)
+        except Exception as error:
+            answers = self._fall_back(sequences, types, error)
+        else:
+            if self._fallback is not None:
+                self._fallback.failures = 0
+        if np.isfinite(answers).all():
+            return cast(Sequence[Any], answers)
         return check_finite(answers)
 
     def close(self) -> None:
-        self._backend.close()
+        (self._fallback or self._backend).close()
+
+    def _fall_back(self, sequences: list[Ids], types: Types, failure: Exception) -> Answers:
+        """What the backend has failed at, answered by PyTorch as it comes. Raises the failure."""
+        if self._fallback is None:
+            raise failure
+        answers = self._fallback.answer(sequences, types, failure)
+        if self._backend is not self._fallback.running:  # it has failed too often
+            self._backend = self._fallback.running
+            self._failed |= self._fallback.failed
+            gone = self._about.keys() - _OF_THE_CHOICE
+            self._about = self._of_backend()
+            self.news = {**dict.fromkeys(gone), **self._about}
+        return answers
 
     def _of_backend(self) -> dict[str, object]:
         """What the facts say of the one that runs."""
-        facts = dict(self._backend.facts())
-        failed = {**self._failed, **RunnerInfo.from_facts(facts).backend_failed}
         about = {"backend": self._backend.name, "dtype": self._backend.dtype}
-        return {**about, **facts, **({"backend_failed": failed} if failed else {})}
+        failed = {"backend_failed": dict(self._failed)} if self._failed else {}
+        return {**about, **self._backend.facts(), **failed}
 
     def _plain(self, place: Place) -> Callable[[], Backend]:
         """PyTorch as it comes, in float32: whatever fails, this has the least that could."""

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 Matrix = NDArray[np.int64]
 Allocate = Callable[[tuple[int, int]], Matrix]
 
+IDS, MASK, TYPES = "input_ids", "attention_mask", "token_type_ids"  # as transformers names them
+
 
 class Padded(NamedTuple):
     """All of shape (inputs, longest), int64; the mask is 1 where there is a token."""
@@ -19,6 +21,13 @@ class Padded(NamedTuple):
     mask: Matrix
     is_full: bool  # every input is as long as the longest: nothing is masked
     types: Matrix | None = None  # of the tokens; None: 0 all through
+
+    def named(self, inputs: Sequence[str]) -> dict[str, Matrix]:
+        """What a graph with these inputs is given."""
+        given = {IDS: self.ids, MASK: self.mask}
+        if TYPES in inputs:
+            given[TYPES] = np.zeros_like(self.ids) if self.types is None else self.types
+        return given
 
 
 def plain(shape: tuple[int, int]) -> Matrix:

@@ -35,12 +35,14 @@ class PinnedRunner:
         self._runner = runner
         self._placement = placement
         self._informing: Informing | None = None
+        self.run = runner.run
         self.launch: Callable[[Sequence[Any]], Callable[[], Sequence[Any]]] | None = None
 
     def warm_up(self) -> RunnerInfo:
         info = RunnerInfo.from_facts(self._runner.warm_up())
         # Not before: only its backend says whether it can, see EncoderRunner.
         self._informing = self._runner if isinstance(self._runner, Informing) else None
+        self.run = self._runner.run
         self.launch = self._runner.launch if isinstance(self._runner, Launcher) else None
         place = self._placement
         info = replace(
@@ -65,9 +67,6 @@ class PinnedRunner:
             ):
                 print(why, flush=True)
         return info
-
-    def run(self, payloads: Sequence[Any]) -> Sequence[Any]:
-        return self._runner.run(payloads)
 
     @property
     def news(self) -> Mapping[str, object] | None:

@@ -23,11 +23,11 @@ from service.cache.profiles import weights_of
 from service.models.backends import Answers, BackendNotAvailable, Say
 from service.models.backends.torch.eager import load
 from service.models.heads import head_of
-from service.models.padding import Matrix, Padded, pad
+from service.models.padding import IDS, MASK, TYPES, Padded, pad
 from service.repository.spec import EncoderSpec
 
 OPSET = 17
-IDS, MASK, TYPES, ANSWERS = "input_ids", "attention_mask", "token_type_ids", "answers"
+ANSWERS = "answers"  # the name of the graph's output
 FORMAT = 2  # of what this file writes; part of what a saved graph is known by
 # The exporter writes a larger model's weights into files of their own, which it names after the
 # weights alone: in one folder two models would share them.
@@ -73,14 +73,6 @@ class _Whole(torch.nn.Module):
 def inputs_of(spec: EncoderSpec) -> list[str]:
     """The names of the graph's inputs, in order."""
     return [IDS, MASK, *([TYPES] if spec.pairs_have_types else [])]
-
-
-def feed(inputs: Sequence[str], batch: Padded) -> dict[str, Matrix]:
-    """What a graph with these inputs is given."""
-    given = {IDS: batch.ids, MASK: batch.mask}
-    if TYPES in inputs:
-        given[TYPES] = np.zeros_like(batch.ids) if batch.types is None else batch.types
-    return given
 
 
 def exporter(spec: EncoderSpec, run_graph: RunGraph, say: Say) -> Callable[[Path], None]:
@@ -148,7 +140,7 @@ def _batch(spec: EncoderSpec, *lengths: int) -> Padded:
 
 
 def _tensors(names: Sequence[str], batch: Padded) -> list[Tensor]:
-    return [torch.from_numpy(matrix) for matrix in feed(names, batch).values()]
+    return [torch.from_numpy(matrix) for matrix in batch.named(names).values()]
 
 
 def _rows(spec: EncoderSpec, *lengths: int) -> list[NDArray[np.int32]]:

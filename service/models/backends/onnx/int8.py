@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from service.models.backends.onnx.export import feed
 from service.models.padding import Padded
 
 VNNI = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"})  # the last is Arm's
@@ -106,7 +105,7 @@ def calibrate(source: Path, batches: Iterable[Padded], folder: Path, threads: in
     session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
     sizes = dict.fromkeys(given, np.zeros(1, dtype=np.float32))
     for batch in batches:
-        found = session.run(given, feed([one.name for one in session.get_inputs()], batch))
+        found = session.run(given, batch.named([one.name for one in session.get_inputs()]))
         for name, values in zip(given, found, strict=True):
             columns = np.abs(values).reshape(-1, values.shape[-1]).max(axis=0)
             sizes[name] = np.maximum(sizes[name], columns)

@@ -15,14 +15,13 @@ from service.models.backends.extras import check_packages
 from service.models.backends.onnx.export import (
     RunGraph,
     exporter,
-    feed,
     graph_key,
     inputs_of,
     torch_versions,
 )
 from service.models.backends.onnx.store import graph
 from service.models.config import ModelConfig
-from service.models.padding import Padded, pad
+from service.models.padding import Matrix, Padded, pad
 from service.models.precision import choose_dtype, name_of
 from service.repository.spec import EncoderSpec
 
@@ -52,7 +51,7 @@ class OpenVinoBackend:
     def forward(self, sequences: Sequence[Ids], types: Types = None) -> Answers:
         try:
             batch = pad(sequences, self._pad_id, types=types)
-            return _run(self._request, self._inputs, batch)
+            return _run(self._request, batch.named(self._inputs))
         except RuntimeError as error:
             if not (is_out_of_memory(error) or "bad_alloc" in str(error)):
                 raise
@@ -90,7 +89,7 @@ def versions() -> str:
 def _on_cpu(spec: EncoderSpec) -> RunGraph:
     def load(path: Path) -> Callable[[Padded], Answers]:
         request = _request(path, torch.get_num_threads(), "float32")
-        return lambda batch: _run(request, inputs_of(spec), batch)
+        return lambda batch: _run(request, batch.named(inputs_of(spec)))
 
     return load
 
@@ -111,6 +110,6 @@ def _request(path: Path, threads: int, dtype: str) -> Any:
     return core.compile_model(model, "CPU", options).create_infer_request()
 
 
-def _run(request: Any, inputs: Sequence[str], batch: Padded) -> Answers:
-    answers = request.infer(feed(inputs, batch), share_inputs=True)
+def _run(request: Any, inputs: Mapping[str, Matrix]) -> Answers:
+    answers = request.infer(inputs, share_inputs=True)
     return np.array(answers[0], dtype=np.float32)  # a copy: the next batch writes over these

@@ -21,7 +21,6 @@ from service.models.backends.onnx.export import (
     ANSWERS,
     RunGraph,
     exporter,
-    feed,
     graph_key,
     inputs_of,
     torch_versions,
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
 
 Provider = tuple[str, dict[str, Any]]
 CPU: Provider = ("CPUExecutionProvider", {})
+_OUTPUTS = [ANSWERS]
 DTYPES = {"cpu": ("float32", "int8"), "cuda": ("float32", "float16")}  # the first is auto's on cpu
 
 
@@ -75,8 +75,8 @@ class OnnxBackend:
     def forward(self, sequences: Sequence[Ids], types: Types = None) -> Answers:
         assert self._session is not None, "forward after close: this is a bug"
         try:
-            batch = pad(sequences, self._pad_id, types=types)
-            return run(self._session, self._inputs, batch)
+            batch = pad(sequences, self._pad_id, types=types).named(self._inputs)
+            return np.asarray(self._session.run(_OUTPUTS, batch)[0], dtype=np.float32)
         except Exception as error:  # ONNX Runtime's own types; what they say is all there is
             if not (is_out_of_memory(error) or "Failed to allocate memory" in str(error)):
                 raise
@@ -128,14 +128,10 @@ def versions() -> str:
 def on_cpu(spec: EncoderSpec) -> RunGraph:
     def load(path: Path) -> Callable[[Padded], Answers]:
         session = _session(path, torch.get_num_threads(), [CPU])
-        return lambda batch: run(session, inputs_of(spec), batch)
+        inputs = inputs_of(spec)
+        return lambda batch: np.asarray(session.run(_OUTPUTS, batch.named(inputs))[0])
 
     return load
-
-
-def run(session: InferenceSession, inputs: Sequence[str], batch: Padded) -> Answers:
-    [answers] = session.run([ANSWERS], feed(inputs, batch))
-    return np.asarray(answers, dtype=np.float32)
 
 
 def providers(config: ModelConfig, spec: EncoderSpec, place: Place, dtype: str) -> list[Provider]:

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -16,9 +16,8 @@ pytest.importorskip("torch")
 from batcher import Engine
 from batcher.runner import RunnerInfo
 from service.models import RunnerConfig
-from service.models.backends import Answers, Ids, Types
-from service.models.backends import fallback as replaceable
-from service.models.backends.fallback import FallbackBackend
+from service.models.backends import Answers, Ids, Types, fallback
+from service.models.backends.fallback import Fallback
 from service.models.backends.torch.packed import PackedBackend
 from service.models.encoder import EncoderRunner
 from tests.service.configs import runner_config
@@ -56,7 +55,16 @@ class Stage:
         self.graph, self.plain = Fake("onnx"), Fake("torch", 2.0)
         self.opened = 0
         self.said: list[str] = []
-        self.backend = FallbackBackend(self.graph, self._open, self.said.append)
+        self.fallback = Fallback(self.graph, self._open, self.said.append)
+
+    def forward(self, *sequences: Ids) -> Answers:
+        """As EncoderRunner.run does."""
+        try:
+            answers = self.fallback.running.forward(sequences)
+        except Exception as error:
+            return self.fallback.answer(sequences, None, error)
+        self.fallback.failures = 0
+        return answers
 
     def _open(self) -> Fake:
         self.opened += 1
@@ -69,34 +77,32 @@ def stage() -> Stage:
 
 
 def test_as_long_as_nothing_fails_nothing_else_is_opened(stage: Stage) -> None:
-    assert stage.backend.forward([GOOD])[0, 0] == 1.0
-    assert (stage.backend.name, stage.opened) == ("onnx", 0)
-    assert stage.backend.facts() == {"device": "cpu", "made_by": "onnx"}
+    assert stage.forward(GOOD)[0, 0] == 1.0
+    assert (stage.fallback.running.name, stage.opened) == ("onnx", 0)
+    assert stage.fallback.failed == {}
 
 
 def test_what_fails_where_torch_does_not_is_replaced_for_good(stage: Stage) -> None:
     stage.graph.error = RuntimeError("Non-zero status code")
-    assert [stage.backend.forward([GOOD])[0, 0] for _ in range(4)] == [2.0] * 4
+    assert [stage.forward(GOOD)[0, 0] for _ in range(4)] == [2.0] * 4
     assert (stage.graph.runs, stage.graph.closed, stage.opened) == (3, 1, 1)
-    assert stage.backend.name == "torch"
-    failed = {"onnx": "RuntimeError: Non-zero status code"}
-    facts = {"device": "cpu", "made_by": "torch", "backend_failed": failed}
-    assert stage.backend.facts() == facts
+    assert stage.fallback.running.name == "torch"
+    assert stage.fallback.failed == {"onnx": "RuntimeError: Non-zero status code"}
     assert stage.said == [
         "backend onnx fails, the model runs as it comes from now on:"
         " RuntimeError: Non-zero status code"
     ]
-    stage.backend.close()
+    stage.fallback.close()
     assert (stage.graph.closed, stage.plain.closed) == (1, 1)
 
 
 def test_an_input_that_torch_cannot_answer_either_changes_nothing(stage: Stage) -> None:
     for _ in range(2):
         with pytest.raises(IndexError, match="no such token"):
-            stage.backend.forward([GOOD, BAD])
-    assert stage.backend.forward([GOOD])[0, 0] == 1.0
-    assert (stage.backend.name, stage.opened, stage.said) == ("onnx", 1, [])
-    stage.backend.close()
+            stage.forward(GOOD, BAD)
+    assert stage.forward(GOOD)[0, 0] == 1.0
+    assert (stage.fallback.running.name, stage.opened, stage.said) == ("onnx", 1, [])
+    stage.fallback.close()
     assert (stage.graph.closed, stage.plain.closed) == (1, 1)
 
 
@@ -104,45 +110,45 @@ def test_a_failure_now_and_then_is_answered_and_changes_nothing(stage: Stage) ->
     for _ in range(4):
         for error, value in ((RuntimeError("for a moment"), 2.0), (None, 1.0)):
             stage.graph.error = error
-            assert stage.backend.forward([GOOD])[0, 0] == value
-    assert (stage.backend.name, stage.opened, stage.said) == ("onnx", 1, [])
-    stage.backend.close()
+            assert stage.forward(GOOD)[0, 0] == value
+    assert (stage.fallback.running.name, stage.opened, stage.said) == ("onnx", 1, [])
+    stage.fallback.close()
 
 
 def test_a_batch_does_not_wait_for_long_until_the_other_is_loaded(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or the watchdog would take the worker to hang, and the next one would do the same."""
-    monkeypatch.setattr(replaceable, "_LOAD_TIMEOUT", 0.01)
+    monkeypatch.setattr(fallback, "_LOAD_TIMEOUT", 0.01)
     loaded = threading.Event()
 
     def slowly() -> Fake:
         assert loaded.wait(10)
         return stage.plain
 
-    backend = FallbackBackend(stage.graph, slowly, stage.said.append)
+    stage.fallback = Fallback(stage.graph, slowly, stage.said.append)
     stage.graph.error = RuntimeError("the graph's own")
     with pytest.raises(RuntimeError, match="the graph's own"):
-        backend.forward([GOOD])
+        stage.forward(GOOD)
     loaded.set()
-    monkeypatch.setattr(replaceable, "_LOAD_TIMEOUT", 10.0)
-    assert backend.forward([GOOD])[0, 0] == 2.0
-    backend.close()
+    monkeypatch.setattr(fallback, "_LOAD_TIMEOUT", 10.0)
+    assert stage.forward(GOOD)[0, 0] == 2.0
+    stage.fallback.close()
 
 
 def test_a_device_that_the_other_finds_lost_is_lost(stage: Stage) -> None:
     stage.graph.error = ValueError("CUDA failure 700")
     stage.plain.error = RuntimeError("CUDA error: an illegal memory access was encountered")
     with pytest.raises(RuntimeError, match="illegal memory access"):
-        stage.backend.forward([GOOD])
-    stage.backend.close()
+        stage.forward(GOOD)
+    stage.fallback.close()
 
 
 def test_an_answer_that_is_no_number_is_none(stage: Stage) -> None:
     stage.graph.error, stage.plain.value = ValueError("the graph's own"), float("nan")
     with pytest.raises(ValueError, match="the graph's own"):
-        stage.backend.forward([GOOD])
-    assert stage.backend.name == "onnx"
+        stage.forward(GOOD)
+    assert stage.fallback.running.name == "onnx"
 
 
 @pytest.mark.parametrize(
@@ -153,7 +159,7 @@ def test_a_lack_of_room_and_a_lost_device_are_not_the_backends_failure(
 ) -> None:
     stage.graph.error = error
     with pytest.raises(type(error), match=str(error)):
-        stage.backend.forward([GOOD])
+        stage.forward(GOOD)
     assert stage.opened == 0
 
 
@@ -161,12 +167,12 @@ def test_without_torch_to_fall_back_to_the_failure_stays_what_it_is(stage: Stage
     def breaks() -> Fake:
         raise OSError("the weights are gone")
 
-    backend = FallbackBackend(stage.graph, breaks, stage.said.append)
+    stage.fallback = Fallback(stage.graph, breaks, stage.said.append)
     stage.graph.error = RuntimeError("the graph's own")
     for _ in range(2):
         with pytest.raises(RuntimeError, match="the graph's own"):
-            backend.forward([GOOD])
-    backend.close()
+            stage.forward(GOOD)
+    stage.fallback.close()
 
 
 def test_our_own_forward_pass_of_it_is_replaced_too(
@@ -188,6 +194,28 @@ def test_our_own_forward_pass_of_it_is_replaced_too(
     assert runner.news is not None
     assert (runner.news["backend"], runner.news["padding_free"]) == ("torch", None)
     assert runner.news["backend_failed"] == {"torch": "RuntimeError: no such operator"}
+
+
+def test_a_batch_that_goes_well_ends_the_row_of_failures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_tiny(tmp_path, "bert", "mean", normalize=True)
+    runner = EncoderRunner(runner_config(str(folder), device="cpu", dtype="float32", threads=1))
+    runner.warm_up()
+    ids = np.array([2, 4, 5, 3], np.int32)
+    forward = PackedBackend._forward
+    failing = iter((True, True, False, True, True, False))
+
+    def sometimes(*given: Any) -> Any:
+        if next(failing):
+            raise RuntimeError("for a moment")
+        return forward(*given)
+
+    monkeypatch.setattr(PackedBackend, "_forward", sometimes)
+    for _ in range(6):
+        runner.run([ids])
+    assert runner.news is None
+    runner.close()
 
 
 def test_in_a_worker_nobody_notices_but_the_log_and_the_info(tmp_path: Path) -> None:
