@@ -59,8 +59,8 @@ class ServedModel:
     max_length: int | None = None  # tokens
     pooling: str | None = None
     is_own: bool = False  # a runner of the user's own
-    # More tasks, if that runner is a class: what it is its worker knows, see decided().
-    if_class: Mapping[str, AnyTask] = field(default_factory=dict)
+    # More tasks, if that runner is a class, by the dimension that it states: see decided().
+    if_class: Mapping[str, Callable[[int | None], AnyTask]] = field(default_factory=dict)
     aliases: frozenset[str] = field(init=False)  # any of these in a request means this model
 
     def __post_init__(self) -> None:
@@ -74,9 +74,11 @@ class ServedModel:
             return found
         raise WrongTask(wrong_task(kind.name, self.tasks))
 
-    def decided(self, is_function: bool) -> ServedModel:
-        """Once its worker has told. A plain function is for POST /v1/predict alone."""
-        more = {} if is_function else self.if_class
+    def decided(self, *, is_function: bool, dimension: int | None = None) -> ServedModel:
+        """Once its worker is up and has reported both. A plain function is for POST /v1/predict
+        alone."""
+        makers = {} if is_function else self.if_class
+        more = {name: make(dimension) for name, make in makers.items()}
         return replace(self, tasks={**self.tasks, **more}, if_class={})
 
     def canary(self) -> ModelInput:
@@ -110,11 +112,16 @@ def own_model(name: str, task: str, preprocessor: TextPreprocessor, created: int
     """A runner of the user's own. `task` as in BATCHER_TASK; auto: JSON in and out, and vectors as
     well where it is a class that answers some."""
     if task == "embed":
-        return ServedModel(name, created, {"embed": Embed(preprocessor)}, is_own=True)
+        return ServedModel(name, created, {"embed": Embed(preprocessor, checks=True)}, is_own=True)
     if task not in ("auto", "predict"):
         raise ModelNotSupported(
             f"BATCHER_TASK={task}: a runner of your own may be for predict, embed, or both (auto)"
         )
-    embed = Embed(preprocessor, no_vectors=wrong_task("embed", ["predict"]))
+
+    def embed(dimension: int | None) -> AnyTask:
+        # One that states a dimension is for vectors: another answer of it is a failure.
+        not_for_it = wrong_task("embed", ["predict"]) if dimension is None else None
+        return Embed(preprocessor, checks=True, dimension=dimension, wrong_task=not_for_it)
+
     if_class = {"embed": embed} if task == "auto" else {}
     return ServedModel(name, created, {"predict": Predict()}, is_own=True, if_class=if_class)

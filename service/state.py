@@ -85,8 +85,10 @@ class AppState:
             up = next((replica for replica in replicas if replica.up), None)
             if up is None:
                 raise NotReady("the model is being loaded", retry_after=1.0)
-            is_function = up.info.details.get("is_function") is True
-            self.served = self.model().decided(is_function)
+            self.served = self.model().decided(
+                is_function=up.info.details.get("is_function") is True,
+                dimension=up.info.dimension,
+            )
         return self.model().task(kind)
 
     async def dimension(self) -> int | None:

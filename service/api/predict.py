@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -58,13 +59,40 @@ async def predict(state: AppState, exchange: Exchange) -> None:
 
 def write(outputs: Sequence[object]) -> bytes:
     """Arrays as lists, numpy's numbers as numbers. Raises RunnerFailed for what JSON cannot say."""
-    answer = {"outputs": outputs}
+    written = _dumps({"outputs": outputs})
+    if b"null" in written:  # orjson writes NaN and infinity so
+        for place, each in enumerate(outputs):
+            if not _is_finite(each):
+                raise RunnerFailed(
+                    f"the model's answer cannot be written as JSON: outputs[{place}] holds NaN or"
+                    " infinity"
+                )
+    return written
+
+
+def _dumps(answer: object) -> bytes:
+    """Raises RunnerFailed."""
     with contextlib.suppress(orjson.JSONEncodeError):  # most answers need no second look
         return orjson.dumps(answer, option=_AS_IT_IS)
     try:
         return orjson.dumps(_plain(answer), option=_AS_IT_IS)
     except (orjson.JSONEncodeError, RecursionError) as error:
         raise RunnerFailed(f"the model's answer cannot be written as JSON: {error}") from None
+
+
+def _is_finite(value: object) -> bool:
+    """Every number in it. Of what orjson has written: nested no deeper than that goes."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, np.ndarray | np.generic):
+        if value.dtype.kind == "O":
+            return _is_finite(value.tolist())
+        return value.dtype.kind != "f" or bool(np.isfinite(value).all())
+    if isinstance(value, dict):
+        return all(map(_is_finite, value)) and all(map(_is_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_is_finite, value))
+    return True
 
 
 def _plain(value: object) -> object:

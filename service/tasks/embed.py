@@ -31,13 +31,19 @@ class Embed:
         self,
         preprocessor: TextPreprocessor,
         normalization: Normalization = "never",
-        no_vectors: str | None = None,
+        *,
+        checks: bool = False,
+        dimension: int | None = None,
+        wrong_task: str | None = None,
     ) -> None:
-        """`no_vectors`: of a runner of the user's own, which may be for something else: what its
-        callers are told where it answers no vector."""
+        """The rest is for a runner of the user's own. `checks`: nothing has looked at its vectors
+        yet. `dimension`: the length that it stated. `wrong_task`: it may be for something else; the
+        text for callers where it answers no vector."""
         self.preprocessor = preprocessor
         self.normalization = normalization
-        self._no_vectors = no_vectors
+        self._checks = checks
+        self._dimension = dimension
+        self._wrong_task = wrong_task
 
     def preprocess(self, one: TextInput, options: Options) -> ModelInput:
         if isinstance(one, str):
@@ -50,25 +56,38 @@ class Embed:
         return are_heavy(self.preprocessor, inputs)
 
     def result(self, value: object) -> Vector:
-        if type(value) is np.ndarray and value.dtype == np.float32 and value.ndim == 1:
+        if (
+            type(value) is np.ndarray
+            and value.dtype == np.float32
+            and value.ndim == 1
+            and not self._checks
+        ):
             return value
-        try:
-            return vector_of(value)
-        except RunnerFailed:
-            if self._no_vectors is None:
-                raise
-            raise WrongTask(self._no_vectors) from None
+        vector = _vector_of(value)
+        if vector is None:
+            if self._wrong_task is not None:
+                raise WrongTask(self._wrong_task)
+            raise RunnerFailed(f"the runner answered {type(value).__name__}, which is no vector")
+        if self._dimension not in (None, len(vector)):
+            raise RunnerFailed(
+                f"the runner answered a vector of {len(vector)} numbers; it stated"
+                f" {self._dimension} as it started"
+            )
+        if not np.isfinite(vector).all():
+            raise RunnerFailed("the runner answered a vector that is not finite (NaN or infinity)")
+        return vector
 
 
-def vector_of(value: object) -> Vector:
-    """A runner's answer, if it is one. Raises RunnerFailed."""
+def _vector_of(value: object) -> Vector | None:
+    """None: it is not a list of numbers, or it is empty."""
     try:
-        vector = np.asarray(value, dtype=np.float32)
-    except (TypeError, ValueError):
-        vector = np.empty((0, 0), np.float32)
-    if vector.ndim != 1:
-        raise RunnerFailed(f"the runner answered {type(value).__name__}, which is no vector")
-    return vector
+        array = np.asarray(value)
+    except ValueError:  # of lists of several lengths
+        return None
+    if array.ndim != 1 or not array.size or array.dtype.kind not in "fiu":
+        return None
+    with np.errstate(over="ignore"):  # infinite, then
+        return array.astype(np.float32, copy=False)
 
 
 def check_dimensions(wanted: int | None, known: int | None) -> None:

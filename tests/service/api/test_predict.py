@@ -144,6 +144,29 @@ def test_bad_input_is_named(
     assert engine.submitted == []
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        float("nan"),
+        {"scores": [0.5, (float("-inf"), None)]},
+        {float("nan"): 1},
+        np.float32("nan"),
+        np.array([[1.0, np.inf]], np.float16),
+        np.array([[1.0, 2.0], [np.nan, 3.0]]).T,
+        np.array([float("nan")], object),
+    ],
+    ids=repr,
+)
+def test_an_answer_that_is_not_a_number_fails_its_call_and_is_not_written_as_null(
+    http: TestClient, engine: FakeClient, answer: object
+) -> None:
+    engine.answer = lambda payload: answer if payload == "bad" else payload
+    refused = ask(http, 500, inputs=[None, "bad"])
+    assert refused["error"]["code"] == "model_failed"
+    assert "outputs[1] holds NaN or infinity" in refused["error"]["message"]
+    assert ask(http, inputs=[None, "null"]) == {"outputs": [None, "null"]}
+
+
 def test_ids_deadlines_priorities_and_timings_are_as_on_other_routes(
     http: TestClient, engine: FakeClient
 ) -> None:
@@ -184,6 +207,53 @@ def test_a_class_that_answers_vectors_serves_both(http: TestClient, engine: Fake
     engine.answer = lambda payload: [1.0, 2.0]
     assert http.post("/embed", json={"inputs": "a"}).json() == [[1.0, 2.0]]
     assert ask(http, inputs=["a"]) == {"outputs": [[1.0, 2.0]]}
+
+
+BROKEN_VECTORS = [
+    [1.0, float("nan")],
+    np.array([1.0, np.inf], np.float32),
+    [1.0, 1e300],  # more than float32 holds
+    [1.0, 2.0, 3.0],
+    [[1.0, 2.0]],
+    [1.0, None],
+    ["1", "2"],
+    [],
+    "text",
+    None,
+]
+
+
+@pytest.mark.parametrize("answer", BROKEN_VECTORS, ids=repr)
+def test_a_class_that_states_a_dimension_is_at_fault_for_any_other_answer(
+    engine: FakeClient, answer: object
+) -> None:
+    engine.up = False
+    engine.collector = Collector(Limits(), FakeClock())
+    engine.collector.replica_up(0, RunnerInfo(dimension=2))
+    engine.answer = lambda payload: answer if payload == "bad" else [1.0, 2.0]
+    with serving(engine) as http:
+        assert http.post("/embed", json={"inputs": "good"}).json() == [[1.0, 2.0]]
+        for path, body in (
+            ("/embed", {"inputs": "bad"}),
+            ("/v1/embeddings", {"input": "bad", "model": "my.module:Runner"}),
+            (
+                "/v1/embeddings",
+                {"input": "bad", "model": "my.module:Runner", "encoding_format": "base64"},
+            ),
+        ):
+            answered = http.post(path, json=body)
+            assert answered.status_code == 500, answered.text
+            assert "model_failed" in answered.text
+
+
+@pytest.mark.parametrize("task", ["auto", "embed"])
+@pytest.mark.parametrize("answer", [[1.0, float("nan")], np.array([np.inf], np.float32)], ids=repr)
+def test_a_vector_that_is_not_finite_is_a_failure_whatever_was_stated(
+    engine: FakeClient, task: str, answer: object
+) -> None:
+    engine.answer = lambda payload: answer
+    with serving(engine, task) as http:
+        assert http.post("/embed", json={"inputs": "a"}).status_code == 500
 
 
 def of_a_function(engine: FakeClient) -> FakeClient:
