@@ -76,7 +76,7 @@ class TextTokenizer:
         check_unicode(first)
         check_unicode(second)
         tokenizer = self._cutting if truncate else self._tokenizer
-        texts = self._beginning(first)[0], self._beginning(second)[0]
+        texts = self._beginnings(first, second)
         if max(map(len, texts)) <= LONG_TEXT:
             encoding = tokenizer.encode(*texts)
         else:
@@ -154,6 +154,15 @@ class TextTokenizer:
                 return text[:end], ids
             characters *= 4  # all prefixes together cost a third of the text at most
         return text, None
+
+    def _beginnings(self, first: str, second: str) -> tuple[str, str]:
+        """Parts of a pair that are cut where all of it would be cut."""
+        parts = [self._beginning(text) for text in (first, second)]
+        if all(ids is None for _, ids in parts):
+            return first, second
+        counts = [len(self._encode(part) if ids is None else ids) for part, ids in parts]
+        # If both are too long, an odd token goes to the longer: only all of them say which that is.
+        return (parts[0][0], parts[1][0]) if min(counts) < self.max_length else (first, second)
 
     def _encode(self, text: str) -> list[int]:
         if len(text) <= LONG_TEXT:

