@@ -8,6 +8,7 @@ and what is to blame for a lost worker; `sharing` runs equal inputs once; `ledge
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,9 +16,10 @@ from batcher.clock import Clock
 from batcher.errors import BatcherError
 from batcher.ledger import Ledger
 from batcher.limits import Limits
-from batcher.monitor import Monitor, Outbox, deliver
-from batcher.request import Batch, BatchReport, Request
+from batcher.monitor import Monitor
+from batcher.request import Batch, BatchReport, Outbox, Request
 from batcher.runner import RunnerInfo
+from batcher.scheduling import dispatch
 from batcher.scheduling.schedule import Schedule
 from batcher.scheduling.sharing import Sharing
 from batcher.settlement import Settlement, inspect, shutting_down
@@ -29,7 +31,7 @@ class Collector:
     def __init__(self, limits: Limits, clock: Clock, replicas: int = 1) -> None:
         self.limits = limits
         self.clock = clock
-        self._monitor = Monitor(clock, replicas, self._wake_if_finished)
+        self._monitor = Monitor(clock, replicas, self._is_finished)
         self._lock = self._monitor.lock
         self._schedule = Schedule(limits, replicas)
         self._supervision = Supervision(self._schedule.replicas, limits.hang_after)
@@ -44,28 +46,32 @@ class Collector:
 
     def submit(self, requests: Sequence[Request]) -> None:
         """Accepts all, or raises Refused or PoisonRequest and accepts none. Returns at once."""
-        fingerprints = self._supervision.fingerprints(requests)
-        outcomes: Outbox | None = None
+        supervision, sharing = self._supervision, self._sharing
+        # Safe without the lock: at worst it misses what is quarantined at this very moment.
+        suspects = supervision.fingerprints(requests) if supervision.quarantine.until else ()
         with self._lock:
             now = self.clock.now()
-            split = self._sharing.split(requests)
-            refused = (
-                (None if self._phase == "open" else shutting_down())
-                or self._supervision.refusal(fingerprints, now)
-                or (self._schedule.admit(split.new, now) if split.new else None)
-            )
+            split = sharing.split(requests) if sharing.rows or sharing.cache else None
+            new = requests if split is None else split.new
+            refused: BatcherError | None = None
+            if self._phase != "open":
+                refused = shutting_down()
+            elif suspects or not supervision.may_recover:
+                refused = supervision.refusal(suspects, now)
+            if refused is None and new:
+                refused = self._schedule.admit(new, now)
             if refused is not None:
-                self._ledger.refused(refused, len(requests))
+                self._ledger.counters.refused[type(refused).__name__] += len(requests)
                 try:
                     raise refused
                 finally:
                     del refused  # its traceback refers to this frame: no reference cycle
-            self._ledger.accepted(len(requests))
-            if split.cached or split.coalesced:
-                outcomes = self._settlement.share(split, now)
-            self._wake_one()
+            self._ledger.counters.accepted += len(requests)
+            outcomes = None if split is None else self._settlement.share(split, now)
+            if self._monitor.free:
+                self._wake_one()
         if outcomes:
-            deliver(outcomes)
+            self._monitor.deliver(outcomes)
 
     def withdraw(self, requests: Sequence[Request], why: BatcherError) -> None:
         """What waits never runs, what runs loses its result."""
@@ -78,8 +84,11 @@ class Collector:
         """Blocks until a batch is due and takes it; one without requests asks for a canary. None:
         this replica is down, or all is done."""
         while True:
-            with self._monitor as outcomes:
+            outcomes: Outbox = defaultdict(list)
+            with self._lock:
                 batch = self._wait_for_batch(replica, outcomes)
+            if outcomes:
+                self._monitor.deliver(outcomes)
             if batch is not None or not outcomes:  # else the queue held only late requests
                 return batch
 
@@ -90,23 +99,28 @@ class Collector:
         replica = running.replica
         if self._schedule.is_too_short(replica, running.predicted):
             return None  # most short batches have none, and need not contend for the lock
-        with self._monitor as outcomes:
+        outcomes: Outbox = defaultdict(list)
+        with self._lock:
             # After a loss each batch runs alone, so that the next loss has one cause.
-            if self._phase == "closed" or running.requests[0].workers_lost:
+            if running.requests[0].workers_lost or not self._schedule.replicas[replica].is_up:
                 return None
             now, draining = self.clock.now(), self._phase == "draining"
-            # A canary is not put off by a stream of batches that all fail.
-            if not self._supervision.is_up(replica) or self._canary_due(replica) <= now:
-                return None
             due = self._schedule.early_at(replica, now, draining)
             if due > now:
                 return due if due < math.inf else None
-            return self._cut(replica, now, draining, outcomes, is_early=True)
+            # A canary is not put off by a stream of batches that all fail.
+            if self._supervision.canary_due(replica) <= now:
+                return None
+            batch = self._settlement.cut(replica, now, draining, outcomes, True)
+            self._wake_one()
+        if outcomes:
+            self._monitor.deliver(outcomes)
+        return batch
 
     def settle(self, batch: Batch, results: Sequence[Any], seconds: float = 0.0) -> None:
         """Gives each request its outcome: one result per row, in order. A result that is an
         Exception fails the requests of its own row. `seconds` in the runner; 0: it failed."""
-        assert len(results) == batch.size, "not one result per row: this is a bug"
+        assert len(results) == len(batch.requests), "not one result per row: this is a bug"
         results, errors = inspect(results)
         with self._monitor as outcomes:
             self._settlement.settle(batch, results, errors, seconds, self.clock.now(), outcomes)
@@ -129,7 +143,7 @@ class Collector:
 
     def is_in_flight(self, batch: Batch) -> bool:
         with self._lock:
-            return self._settlement.is_in_flight(batch)
+            return batch in self._settlement.in_flight
 
     # What becomes of a replica
 
@@ -184,8 +198,7 @@ class Collector:
             self._monitor.wake_all()
 
     def set_canary_interval(self, seconds: float) -> None:
-        """From now on a canary is the first run of each worker, and is due on each replica that has
-        run nothing well for so long."""
+        """A canary is the first run of each worker, and is due after so long without a good run."""
         with self._lock:
             self._supervision.set_canary_interval(seconds)
             self._monitor.wake_all()
@@ -193,7 +206,7 @@ class Collector:
     def snapshot(self) -> Snapshot:
         with self._lock:
             now = self.clock.now()
-            replicas = self._supervision.snapshot(now)
+            replicas = tuple(each.snapshot(now) for each in self._supervision.replicas)
             return self._ledger.snapshot(self._phase, self._schedule, replicas, now)
 
     def recent_batches(self) -> list[BatchReport]:
@@ -208,42 +221,29 @@ class Collector:
 
     def _wait_for_batch(self, replica: int, outcomes: Outbox) -> Batch | None:
         while True:
-            if not self._supervision.is_up(replica) or self._is_finished():
+            if not self._schedule.replicas[replica].is_up or self._is_finished():
                 self._wake_one()  # its wake-up may have come when this one was down already
                 return None
             now, draining = self.clock.now(), self._phase == "draining"
-            canary_due = self._canary_due(replica)
+            canary_due = self._supervision.canary_due(replica)
             if canary_due <= now:
                 self._wake_one()  # another replica may be free for what waits
                 return self._settlement.begin_canary(replica, now)
             due = self._schedule.due(replica, now, draining)
             if due <= now:
-                return self._cut(replica, now, draining, outcomes)
+                batch = self._settlement.cut(replica, now, draining, outcomes, False)
+                self._wake_one()  # what is left is for the next free replica
+                return batch
             self._monitor.wait_for_work(replica, min(due, canary_due))
-
-    def _canary_due(self, replica: int) -> float:
-        is_slow = len(self._schedule.replicas) > 1 and self._schedule.is_slow(replica)
-        return self._supervision.canary_due(replica, is_slow)
-
-    def _cut(
-        self, replica: int, now: float, draining: bool, outcomes: Outbox, is_early: bool = False
-    ) -> Batch | None:
-        batch = self._settlement.cut(replica, now, draining, outcomes, is_early)
-        if batch is not None:
-            self._wake_one()  # what is left is for the next free replica
-        return batch
 
     def _wake_one(self) -> None:
         """If there is work: the replica that does it first. It wakes the next, if it leaves any."""
-        if self._monitor.free and self._schedule.has_waiting:
-            self._monitor.wake(self._schedule.soonest(self._monitor.free))
-
-    def _wake_if_finished(self) -> None:
-        if self._phase != "open" and self._is_finished():
-            self._monitor.wake_all()
+        free = self._monitor.free
+        if free and self._schedule.pending.rows:
+            self._monitor.wakeups[dispatch.soonest(free, self._schedule.replicas)].notify()
 
     def _is_finished(self) -> bool:
         return self._phase == "closed" or (self._phase == "draining" and self._is_settled())
 
     def _is_settled(self) -> bool:
-        return not (self._schedule.has_waiting or self._ledger.running)
+        return not (self._schedule.pending.rows or self._ledger.running)

@@ -3,74 +3,157 @@ change of its state. Guarded by the collector's lock."""
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import bisect_left
+from collections import Counter, deque
 from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
 
-from batcher.errors import BatcherError, Cancelled, DeadlineExceeded
-from batcher.request import Answer, Batch, BatchReport, Outcome, Request, State
+from batcher.errors import Cancelled, DeadlineExceeded
+from batcher.request import Answer, Batch, BatchReport, Outbox, Outcome, Request, State
 from batcher.scheduling.schedule import Schedule
-from batcher.snapshot import RECENT, EngineCounters, ReplicaSnapshot, Snapshot
+from batcher.snapshot import RECENT, HistogramSnapshot, ReplicaSnapshot, Snapshot
+
+
+def _geometric(first: float, ratio: float, count: int) -> tuple[float, ...]:
+    return tuple(float(f"{first * ratio**power:.3g}") for power in range(count))
+
+
+SECONDS = _geometric(0.0005, 1.6, 24)  # 0.5 ms to about 25 s
+SIZES = tuple(float(2**power) for power in range(11))  # 1 to 1,024
+TOKENS = tuple(float(2**power) for power in range(2, 18))  # 4 to 131,072
+RATIOS = tuple(step / 20 for step in range(20))
+ERRORS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0)
+
+
+class Histogram:
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = tuple(bounds)
+        self._counts = [0] * (len(self._bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def snapshot(self) -> HistogramSnapshot:
+        return HistogramSnapshot(self._bounds, tuple(self._counts), self._sum)
+
+
+@dataclass(slots=True)
+class EngineCounters:
+    """Each field is one of Snapshot, by the same name: to add a counter, add it to both."""
+
+    accepted: int = 0
+    ok: int = 0
+    failed: int = 0
+    expired: int = 0
+    cancelled: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    retried: int = 0
+    poison: int = 0
+    shared: int = 0
+    cached: int = 0
+    batches: Counter[str] = field(default_factory=Counter)
+    queue_wait: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+    inference: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+    batch_size: Histogram = field(default_factory=lambda: Histogram(SIZES))
+    batch_tokens: Histogram = field(default_factory=lambda: Histogram(TOKENS))
+    batch_padding: Histogram = field(default_factory=lambda: Histogram(RATIOS))
+    batch_oldest_wait: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+    batch_predicted: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+    batch_prediction_error: Histogram = field(default_factory=lambda: Histogram(ERRORS))
+
+    def frozen(self) -> dict[str, Any]:  # Any: a test checks names and types against Snapshot
+        """The fields of a Snapshot that count."""
+        return {each.name: _frozen(getattr(self, each.name)) for each in fields(self)}
+
+
+def _frozen(value: int | Counter[str] | Histogram) -> int | dict[str, int] | HistogramSnapshot:
+    if isinstance(value, Histogram):
+        return value.snapshot()
+    return dict(value) if isinstance(value, Counter) else value
 
 
 class Ledger:
     def __init__(self) -> None:
-        self._counters = EngineCounters()
+        self.counters = EngineCounters()
         self._recent: deque[BatchReport] = deque(maxlen=RECENT)
         self.running = 0  # requests that are RUNNING
-
-    def refused(self, error: BatcherError, count: int) -> None:
-        self._counters.refused[type(error).__name__] += count
-
-    def accepted(self, count: int) -> None:
-        self._counters.accepted += count
-
-    def cached(self, count: int) -> None:
-        self._counters.cached += count
 
     def coalesced(self, request: Request) -> None:
         """It has joined a row in flight."""
         request.state = State.RUNNING
         self.running += 1
-        self._counters.shared += 1
-        self._counters.queue_wait.observe(0.0)
+        self.counters.shared += 1
+        self.counters.queue_wait.observe(0.0)
 
     def began(self, batch: Batch, now: float) -> None:
         """All of a batch that was cut from the queue. O(batch)."""
-        observe = self._counters.queue_wait.observe
-        for place in range(batch.size):
-            for request in batch.row(place) if batch.duplicates else (batch.requests[place],):
-                request.state = State.RUNNING
-                self.running += 1
-                observe(now - request.arrival)
-        self._counters.shared += sum(map(len, batch.duplicates.values()))
+        observe = self.counters.queue_wait.observe
+        requests = batch.requests
+        if batch.duplicates:
+            shared = [each for others in batch.duplicates.values() for each in others]
+            self.counters.shared += len(shared)
+            requests = [*requests, *shared]
+        for request in requests:
+            request.state = State.RUNNING
+            observe(now - request.arrival)
+        self.running += len(requests)
 
     def put_back(self, requests: Sequence[Request]) -> None:
         """From a batch to the queue."""
         for request in requests:
             request.state = State.WAITING
         self.running -= len(requests)
-        self._counters.retried += len(requests)
+        self.counters.retried += len(requests)
 
-    def finished(self, request: Request, outcome: Outcome) -> None:
+    def finish(self, request: Request, outcome: Outcome, outcomes: Outbox) -> None:
         """The one step to DONE. A request that was WAITING is off the queue already."""
+        outcomes[request.sink].append((request, outcome))
         if request.state is State.RUNNING:
             self.running -= 1
         request.state = State.DONE
         if isinstance(outcome, Answer):
-            self._counters.ok += 1
+            self.counters.ok += 1
         elif isinstance(outcome, DeadlineExceeded):
-            self._counters.expired += 1
+            self.counters.expired += 1
         elif isinstance(outcome, Cancelled):
-            self._counters.cancelled += 1
+            self.counters.cancelled += 1
         else:
-            self._counters.failed += 1
+            self.counters.failed += 1
 
-    def poisoned(self, count: int) -> None:
-        self._counters.poison += count
-
-    def ended(self, report: BatchReport) -> None:
+    def ended(self, batch: Batch, seconds: float) -> BatchReport:
+        """`seconds` in the runner; 0: it failed. O(batch)."""
+        requests = batch.requests
+        oldest = min([request.arrival for request in requests], default=batch.closed)
+        report = BatchReport(
+            replica=batch.replica,
+            size=len(requests),
+            requests=len(requests) + sum(map(len, batch.duplicates.values())),
+            tokens=batch.tokens,
+            useful_tokens=batch.useful_tokens,
+            reason=batch.reason,
+            closed=batch.closed,
+            oldest_wait=batch.closed - oldest,
+            predicted=batch.predicted,
+            inference=seconds,
+        )
+        if not requests:  # canaries are not counted
+            return report
+        counters = self.counters
         self._recent.append(report)
-        self._counters.observe(report)
+        counters.batches[report.reason] += 1
+        if report.inference > 0.0:  # else it failed
+            counters.inference.observe(report.inference)
+            error = abs(report.predicted - report.inference) / report.inference
+            counters.batch_prediction_error.observe(error)
+        counters.batch_size.observe(report.size)
+        counters.batch_tokens.observe(report.tokens)
+        counters.batch_padding.observe(1.0 - report.useful_tokens / report.tokens)
+        counters.batch_oldest_wait.observe(report.oldest_wait)
+        counters.batch_predicted.observe(report.predicted)
+        return report
 
     def recent(self) -> list[BatchReport]:
         """The last batches, newest last."""
@@ -90,7 +173,7 @@ class Ledger:
             predicted_batch=schedule.next_batch_seconds(),
             handoff=schedule.handoff,
             replicas=replicas,
-            **self._counters.frozen(),
+            **self.counters.frozen(),
         )
 
     def __repr__(self) -> str:

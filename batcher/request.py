@@ -17,22 +17,9 @@ Payload = Any
 """What the runner takes: the engine never looks inside."""
 
 LEVELS = 8  # of priority; 0 is the most urgent
-FIRST_BULK = 4
-ALONE, LOSSES_OF_A_CULPRIT = 2, 3  # workers lost with a request aboard
-
-
-def is_bulk(priority: int) -> bool:
-    """The lane: bulk work fills what interactive work leaves."""
-    return priority >= FIRST_BULK
-
-
-def runs_alone(workers_lost: int) -> bool:
-    """Must a request that has lost so many workers run in a batch of its own?"""
-    return workers_lost >= ALONE
-
-
-def is_poison(workers_lost: int) -> bool:
-    return workers_lost >= LOSSES_OF_A_CULPRIT
+FIRST_BULK = 4  # from here on: bulk work, which fills what interactive work leaves
+# So many workers lost with a request aboard: it runs in a batch of its own; it is poison.
+ALONE, LOSSES_OF_A_CULPRIT = 2, 3
 
 
 class State:
@@ -103,6 +90,10 @@ class Sink(Protocol):
         """Called from any thread, outside every lock, once per batch. Must not block or raise."""
 
 
+Outbox = dict[Sink, list[tuple["Request", Outcome]]]
+"""Outcomes that are decided and not delivered yet, by sink."""
+
+
 @dataclass(slots=True, eq=False)
 class Request:
     """One unit that a caller waits for. `cost` is in tokens; times are absolute, on the clock."""
@@ -153,22 +144,6 @@ class Batch:
     @property
     def payloads(self) -> list[Payload]:
         return [request.payload for request in self.requests]
-
-    def report(self, seconds: float) -> BatchReport:
-        """`seconds` in the runner; 0: it failed."""
-        oldest = min([request.arrival for request in self.requests], default=self.closed)
-        return BatchReport(
-            replica=self.replica,
-            size=self.size,
-            requests=self.size + sum(map(len, self.duplicates.values())),
-            tokens=self.tokens,
-            useful_tokens=self.useful_tokens,
-            reason=self.reason,
-            closed=self.closed,
-            oldest_wait=self.closed - oldest,
-            predicted=self.predicted,
-            inference=seconds,
-        )
 
     def __repr__(self) -> str:
         return f"<Batch of {self.size}, {self.tokens} tokens, {self.reason}>"

@@ -15,8 +15,7 @@ from typing import Any
 from batcher.errors import BatcherError, DeadlineExceeded, Draining, PoisonRequest
 from batcher.failures import as_outcome
 from batcher.ledger import Ledger
-from batcher.monitor import Outbox
-from batcher.request import ALONE, Answer, Batch, BatchReport, Outcome, Request, State
+from batcher.request import ALONE, Answer, Batch, BatchReport, Outbox, Request, State
 from batcher.scheduling.keys import is_array
 from batcher.scheduling.schedule import Schedule
 from batcher.scheduling.selection import Selection
@@ -24,6 +23,7 @@ from batcher.scheduling.sharing import Sharing, Split
 from batcher.supervision.supervision import Supervision
 
 _FROM_CACHE = BatchReport(-1, 0, 0, 0, 0, "cache", 0.0, 0.0, 0.0, 0.0)
+_NO_ROW = (None, 0)
 _RETRY_ELSEWHERE_SECONDS = 1.0  # for callers of a service that shuts down
 
 
@@ -35,26 +35,22 @@ class Settlement:
         self._supervision = supervision
         self._sharing = sharing
         self._ledger = ledger
-        self._in_flight = set[Batch]()  # none of these has ended
+        self.in_flight = set[Batch]()  # none of these has ended
         self._has_shut_down = False  # then nothing runs again
 
     # Requests
-
-    def finish(self, request: Request, outcome: Outcome, outcomes: Outbox) -> None:
-        self._ledger.finished(request, outcome)
-        outcomes[request.sink].append((request, outcome))
 
     def withdraw(self, requests: Sequence[Request], why: BatcherError, outcomes: Outbox) -> None:
         for request in requests:
             if request.state is State.WAITING:
                 self._schedule.pending.remove(request)
             if request.state is not State.DONE:
-                self.finish(request, why, outcomes)
+                self._ledger.finish(request, why, outcomes)
 
     def fail_waiting(self, why: BatcherError, outcomes: Outbox) -> None:
         """Empties the queue."""
         for request in self._schedule.pending.clear():
-            self.finish(request, copy.copy(why), outcomes)
+            self._ledger.finish(request, copy.copy(why), outcomes)
 
     def shut_down(self, why: BatcherError, outcomes: Outbox) -> None:
         self._has_shut_down = True
@@ -63,9 +59,9 @@ class Settlement:
     def share(self, split: Split, now: float) -> Outbox:
         """Answers the cached requests; the coalesced ones join their rows."""
         outcomes: Outbox = defaultdict(list)
-        self._ledger.cached(len(split.cached))
+        self._ledger.counters.cached += len(split.cached)
         for request, value in split.cached:
-            self.finish(request, Answer(value, 0.0, _FROM_CACHE), outcomes)
+            self._ledger.finish(request, Answer(value, 0.0, _FROM_CACHE), outcomes)
         for request, batch, row in split.coalesced:
             batch.duplicates.setdefault(row, []).append(request)
             self._ledger.coalesced(request)
@@ -80,7 +76,7 @@ class Settlement:
         """A batch from the queue. None: all that waited were late."""
         selection = self._schedule.cut(replica, now, draining)
         for request in selection.late:
-            self.finish(request, _late(request, now), outcomes)
+            self._ledger.finish(request, _late(request, now), outcomes)
         if not selection.taken:
             return None
         batch = self._begin(selection, replica, now, is_early)
@@ -88,7 +84,7 @@ class Settlement:
         return batch
 
     def begin_canary(self, replica: int, now: float) -> Batch:
-        self._supervision.canary_began(replica, now)
+        self._supervision.replicas[replica].canary_began(now)
         return self._begin(self._schedule.rerun(replica, (), now), replica, now)
 
     def _begin(
@@ -103,17 +99,16 @@ class Settlement:
             selection.reason,
             closed=now,
             predicted=selection.predicted,
-            hang_timeout=self._supervision.hang_timeout(replica, size, tokens),
+            hang_timeout=self._supervision.hang_timeout(replica, size, tokens, selection.predicted),
             tokens=tokens,
             useful_tokens=sum([request.cost for request in selection.taken]),
             is_early=is_early,
         )
-        self._in_flight.add(batch)
-        self._sharing.began(batch)
+        self.in_flight.add(batch)
+        for row, request in enumerate(batch.requests if self._sharing.shares else ()):
+            if request.key is not None:
+                self._sharing.rows[request.key] = (batch, row)
         return batch
-
-    def is_in_flight(self, batch: Batch) -> bool:
-        return batch in self._in_flight
 
     def settle(
         self,
@@ -127,15 +122,16 @@ class Settlement:
         """`errors`: by row, None where `results` has the row's result; `seconds`: in the runner."""
         report = self._end(batch, seconds)
         answered = 0
+        is_kept = self._sharing.cache is not None
         for row, (result, error) in enumerate(zip(results, errors, strict=True)):
             for request in batch.row(row) if batch.duplicates else (batch.requests[row],):
                 if request.state is State.RUNNING:  # else its caller has gone
                     wait = max(0.0, batch.closed - request.arrival)
                     # A copy for each caller: raising an exception changes it.
                     outcome = copy.copy(error) if error else Answer(result, wait, report)
-                    self.finish(request, outcome, outcomes)
+                    self._ledger.finish(request, outcome, outcomes)
                     answered += 1
-            if error is None:
+            if is_kept and error is None:
                 self._sharing.keep(batch.requests[row], result)
         self._learn(batch, report, answered, now)
         if seconds > 0.0:
@@ -146,7 +142,7 @@ class Settlement:
     ) -> Sequence[Batch]:
         self._learn(batch, self._end(batch), 0, now)
         if out_of_memory:
-            self._schedule.ran_out_of_memory(batch.replica, batch.size, batch.tokens, now)
+            self._schedule.ran_out_of_memory(batch.replica, len(batch.requests), batch.tokens, now)
         rows = self._still_wanted(batch, now, outcomes)
         middle = (len(rows) + 1) // 2
         return [
@@ -158,7 +154,7 @@ class Settlement:
     def requeue(self, batch: Batch, lost: bool, now: float, outcomes: Outbox) -> int:
         self._learn(batch, self._end(batch), 0, now)
         if lost:
-            self._supervision.worker_lost(batch.replica, batch.size)
+            self._supervision.worker_lost(batch.replica, len(batch.requests))
         back: list[Request] = []
         poisoned = 0
         for row in self._still_wanted(batch, now, outcomes):
@@ -174,10 +170,13 @@ class Settlement:
         return poisoned
 
     def _end(self, batch: Batch, seconds: float = 0.0) -> BatchReport:
-        assert batch in self._in_flight, "ended twice: this is a bug"
-        self._in_flight.remove(batch)
-        self._sharing.ended(batch)
-        return batch.report(seconds)
+        assert batch in self.in_flight, "ended twice: this is a bug"
+        self.in_flight.remove(batch)
+        rows, requests = self._sharing.rows, batch.requests
+        for request in requests if rows else ():
+            if rows.get(request.key, _NO_ROW)[0] is batch:
+                del rows[request.key]
+        return self._ledger.ended(batch, seconds)
 
     def _learn(self, batch: Batch, report: BatchReport, answered: int, now: float) -> None:
         self._schedule.ended(
@@ -185,29 +184,27 @@ class Settlement:
             now,
             # A half has waited for the other half, an early batch for the one before it.
             began=None if batch.reason == "split" or batch.is_early else batch.closed,
-            size=batch.size,
+            size=len(batch.requests),
             tokens=batch.tokens,
             useful_tokens=batch.useful_tokens,
             seconds=report.inference,
             released=answered,
         )
-        if batch.requests:  # canaries are not counted
-            self._ledger.ended(report)
 
     def _still_wanted(self, batch: Batch, now: float, outcomes: Outbox) -> list[list[Request]]:
         """By row, the requests that can still be in time; finishes the others."""
         rows = []
-        for place in range(batch.size):
+        for place in range(len(batch.requests)):
             wanted = []
             for request in batch.row(place):
                 if request.state is not State.RUNNING:  # its caller has gone
                     continue
                 if request.deadline <= now:
                     late = DeadlineExceeded("the deadline passed while the request ran again")
-                    self.finish(request, late, outcomes)
+                    self._ledger.finish(request, late, outcomes)
                 elif self._has_shut_down:
                     why = Draining("the service has shut down", _RETRY_ELSEWHERE_SECONDS)
-                    self.finish(request, why, outcomes)
+                    self._ledger.finish(request, why, outcomes)
                 else:
                     wanted.append(request)
             if wanted:
@@ -222,12 +219,12 @@ class Settlement:
             pending.remove(request)
         for request in (*row, *equal):
             why = PoisonRequest("this input has killed several workers, the last one alone")
-            self.finish(request, why, outcomes)
-        self._ledger.poisoned(len(row) + len(equal))
+            self._ledger.finish(request, why, outcomes)
+        self._ledger.counters.poison += len(row) + len(equal)
         return len(row) + len(equal)
 
     def __repr__(self) -> str:
-        return f"<Settlement {len(self._in_flight)} batches in flight>"
+        return f"<Settlement {len(self.in_flight)} batches in flight>"
 
 
 def inspect(results: Sequence[Any]) -> tuple[Sequence[Any], Sequence[BatcherError | None]]:

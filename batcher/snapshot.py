@@ -1,26 +1,13 @@
-"""Counters and histograms of the engine, and a Snapshot of them: a frozen value."""
+"""Snapshot: the engine at one instant, as frozen values."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
-from batcher.request import BatchReport
 from batcher.runner import RunnerInfo
 
-
-def _geometric(first: float, ratio: float, count: int) -> tuple[float, ...]:
-    return tuple(float(f"{first * ratio**power:.3g}") for power in range(count))
-
-
-SECONDS = _geometric(0.0005, 1.6, 24)  # 0.5 ms to about 25 s
-SIZES = tuple(float(2**power) for power in range(11))  # 1 to 1,024
-TOKENS = tuple(float(2**power) for power in range(2, 18))  # 4 to 131,072
-RATIOS = tuple(step / 20 for step in range(20))
-ERRORS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0)
 RECENT = 4096  # batches that are kept to be looked at
 
 
@@ -37,20 +24,6 @@ class HistogramSnapshot:
     @property
     def mean(self) -> float:
         return self.sum / self.count if self.count else 0.0
-
-
-class Histogram:
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self._bounds = tuple(bounds)
-        self._counts = [0] * (len(self._bounds) + 1)
-        self._sum = 0.0
-
-    def observe(self, value: float) -> None:
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._sum += value
-
-    def snapshot(self) -> HistogramSnapshot:
-        return HistogramSnapshot(self._bounds, tuple(self._counts), self._sum)
 
 
 ReplicaState = Literal["starting", "up", "restarting", "broken"]
@@ -123,50 +96,3 @@ class Snapshot:
     @property
     def ready(self) -> bool:
         return self.phase == "open" and any(replica.ready for replica in self.replicas)
-
-
-@dataclass(slots=True)
-class EngineCounters:
-    """Each field is one of Snapshot, by the same name: to add a counter, add it to both."""
-
-    accepted: int = 0
-    ok: int = 0
-    failed: int = 0
-    expired: int = 0
-    cancelled: int = 0
-    refused: Counter[str] = field(default_factory=Counter)
-    retried: int = 0
-    poison: int = 0
-    shared: int = 0
-    cached: int = 0
-    batches: Counter[str] = field(default_factory=Counter)
-    queue_wait: Histogram = field(default_factory=lambda: Histogram(SECONDS))
-    inference: Histogram = field(default_factory=lambda: Histogram(SECONDS))
-    batch_size: Histogram = field(default_factory=lambda: Histogram(SIZES))
-    batch_tokens: Histogram = field(default_factory=lambda: Histogram(TOKENS))
-    batch_padding: Histogram = field(default_factory=lambda: Histogram(RATIOS))
-    batch_oldest_wait: Histogram = field(default_factory=lambda: Histogram(SECONDS))
-    batch_predicted: Histogram = field(default_factory=lambda: Histogram(SECONDS))
-    batch_prediction_error: Histogram = field(default_factory=lambda: Histogram(ERRORS))
-
-    def observe(self, report: BatchReport) -> None:
-        self.batches[report.reason] += 1
-        if report.inference > 0.0:  # else it failed
-            self.inference.observe(report.inference)
-            error = abs(report.predicted - report.inference) / report.inference
-            self.batch_prediction_error.observe(error)
-        self.batch_size.observe(report.size)
-        self.batch_tokens.observe(report.tokens)
-        self.batch_padding.observe(report.padding_ratio)
-        self.batch_oldest_wait.observe(report.oldest_wait)
-        self.batch_predicted.observe(report.predicted)
-
-    def frozen(self) -> dict[str, Any]:  # Any: a test checks names and types against Snapshot
-        """The fields of a Snapshot that count."""
-        return {each.name: _frozen(getattr(self, each.name)) for each in fields(self)}
-
-
-def _frozen(value: int | Counter[str] | Histogram) -> int | dict[str, int] | HistogramSnapshot:
-    if isinstance(value, Histogram):
-        return value.snapshot()
-    return dict(value) if isinstance(value, Counter) else value

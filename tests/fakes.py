@@ -259,7 +259,7 @@ def until(collector: Collector, reached: Callable[[Collector], object]) -> None:
 
     Not while others submit: a submission wakes one thread, which must not be this one.
     """
-    with (wakeup := collector._monitor._wakeups[0]):
+    with (wakeup := collector._monitor.wakeups[0]):
         assert wakeup.wait_for(lambda: reached(collector), PATIENCE), repr(collector)
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from batcher.errors import Overloaded
 from batcher.limits import Limits
-from batcher.request import FIRST_BULK, Request, is_bulk
+from batcher.request import FIRST_BULK, Request
 from batcher.scheduling.pending import Pending
-from batcher.scheduling.replica_model import SLOW, ReplicaModel
+from batcher.scheduling.replica_model import ReplicaModel
 
 # One caller may hold this many times the places that are still free: 8/9 of the queue if alone,
 # about 1/k each if k are greedy, and a new caller finds room (Choudhury and Hahne, "Dynamic queue
@@ -69,7 +69,7 @@ def refusal(
         or _is_early(pending, first, asked, replicas, now)
     ):
         return None
-    if not pending and any(replica.may_test_prediction(now) for replica in replicas):
+    if not pending.rows and any(replica.may_test_prediction(now) for replica in replicas):
         return None  # only a run can correct the prediction
     ahead = pending.place_of(first, tokens)
     finish = overhead + seconds_until(ahead + asked, replicas, now, arrivals, first.priority)
@@ -80,16 +80,6 @@ def refusal(
     return Overloaded(why, finish)
 
 
-def dependable(replicas: Sequence[ReplicaModel]) -> Sequence[ReplicaModel]:
-    """Those that are up, without the far slower ones: no promise is made on what these may do."""
-    up = [replica for replica in replicas if replica.is_up]
-    if len(up) > 1:
-        known = [replica.pace.full_batch for replica in up if replica.pace.full_batch]
-        longest = SLOW * min(known, default=math.inf)
-        up = [replica for replica in up if replica.pace.full_batch <= longest]
-    return up
-
-
 def _is_early(
     pending: Pending, first: Request, asked: int, replicas: Sequence[ReplicaModel], now: float
 ) -> bool:
@@ -98,7 +88,7 @@ def _is_early(
     if first.priority >= FIRST_BULK:
         return False
     pace = replicas[0].pace
-    batches = (len(pending) + asked) // pace.size + 2
+    batches = (len(pending.line) + asked) // pace.size + 2
     latest = replicas[0].free_at if len(replicas) == 1 else max([each.free_at for each in replicas])
     start = latest if latest > now else now
     return start + _PESSIMISM * batches * pace.full_batch < first.deadline
@@ -108,7 +98,7 @@ def _no_room(
     pending: Pending, first: Request, asked: int, tokens: int, limits: Limits
 ) -> str | None:
     """Which bound has no room. (A call may bring more tokens than allowed to an empty queue.)"""
-    waiting = len(pending)
+    waiting = len(pending.line)
     free = limits.max_queue_size - waiting
     if asked > free:
         return f"{waiting} requests wait and at most {limits.max_queue_size} may"
@@ -142,7 +132,7 @@ def seconds_until(
     smaller. 0 while nothing is known."""
     if not rows or not replicas:
         return 0.0
-    bulk = is_bulk(priority)
+    bulk = priority >= FIRST_BULK
     if len(replicas) == 1:
         replica = replicas[0]
         pace = replica.pace

@@ -34,10 +34,10 @@ class Pending:
     def __init__(self, shares: bool = True) -> None:
         """`shares`: equal requests are one row."""
         self._shares = shares
-        self._line: list[Request] = []  # by order_key, which is the order of service
+        self.line: list[Request] = []  # by order_key, which is the order of service
         # An OrderedDict and not a dict: taking the first of a dict that is emptied from the
         # front walks over the holes it left.
-        self._by_age: OrderedDict[Request, None] = OrderedDict()
+        self.by_age: OrderedDict[Request, None] = OrderedDict()  # oldest first
         self._held: dict[str, int] = {}  # requests by caller; never 0
         self._flows: dict[tuple[int, str | None], _Flow] = {}
         self._virtual = [0.0] * LEVELS  # the virtual time of each level
@@ -50,6 +50,7 @@ class Pending:
         self.tokens = 0  # of all rows, unpadded
         self.bulk = 0  # requests in the lane for bulk
         self.bulk_tokens = 0  # of its rows
+        self.retries = 0  # requests that were put back: they come before all others
 
     def add(self, request: Request) -> None:
         level, caller = request.priority, request.caller
@@ -63,10 +64,10 @@ class Pending:
         flow.count += 1
         self._added += 1
         request.order_key = (level, start, self._added)
-        if not self._line or self._line[-1].order_key < request.order_key:
-            self._line.append(request)
+        if not self.line or self.line[-1].order_key < request.order_key:
+            self.line.append(request)
         else:
-            insort(self._line, request, key=_order_key)
+            insort(self.line, request, key=_order_key)
         self._enter(request)
 
     def put_back(self, requests: Sequence[Request]) -> None:
@@ -75,13 +76,14 @@ class Pending:
         for place, request in enumerate(requests):
             request.order_key = (PUT_BACK, float(self._put_back + place), 0)
             self._enter(request)
-        self._line[:0] = requests
+        self.retries += len(requests)
+        self.line[:0] = requests
         for request in reversed(requests):
-            self._by_age.move_to_end(request, last=False)
+            self.by_age.move_to_end(request, last=False)
 
     def remove(self, request: Request) -> None:
         self._leave(request)
-        del self._line[bisect_left(self._line, request.order_key, key=_order_key)]
+        del self.line[bisect_left(self.line, request.order_key, key=_order_key)]
 
     def take(self, rows: Sequence[Request], others: Sequence[Request] = ()) -> None:
         """Removes them for service: virtual time goes on to the last of the rows. `others` share a
@@ -93,23 +95,23 @@ class Pending:
         requests = [*rows, *others] if others else rows
         for request in requests:
             self._leave(request)
-        if self._line[: len(requests)] == requests:  # mostly they come first, as they stand
-            del self._line[: len(requests)]
+        if self.line[: len(requests)] == requests:  # mostly they come first, as they stand
+            del self.line[: len(requests)]
             return
         left, taken = len(requests), set(requests)
         kept, reached = [], 0
         while left:
-            request = self._line[reached]
+            request = self.line[reached]
             reached += 1
             if request in taken:
                 left -= 1
             else:
                 kept.append(request)
-        self._line[:reached] = kept
+        self.line[:reached] = kept
 
     def clear(self) -> list[Request]:
         """Empties the queue and returns what was in it, in the order of service."""
-        removed, self._line = self._line, []
+        removed, self.line = self.line, []
         for request in removed:
             self._leave(request)
         return removed
@@ -129,7 +131,7 @@ class Pending:
     def place_of(self, request: Request, tokens: int) -> int:
         """How many rows would be served before the last of its call, which has so many tokens in
         all, if it were added now. O(log n)."""
-        waiting = len(self._line)
+        waiting = len(self.line)
         if not waiting:
             return 0
         level = request.priority
@@ -138,42 +140,33 @@ class Pending:
         if flow is not None and flow.finish > start:
             start = flow.finish
         order_key = (level, start + tokens - request.cost, self._added + 1)
-        if self._line[-1].order_key < order_key:
+        if self.line[-1].order_key < order_key:
             return self.rows
         # Equal ones are taken to be spread evenly over the line.
-        return bisect_left(self._line, order_key, key=_order_key) * self.rows // waiting
+        return bisect_left(self.line, order_key, key=_order_key) * self.rows // waiting
 
     @property
     def has_equals(self) -> bool:
         """Do requests wait that could share a row?"""
-        return self.rows < len(self._line) or bool(self._equal[0] and self._equal[1])
-
-    @property
-    def is_retry(self) -> bool:
-        """Was the first in line put back?"""
-        return bool(self._line) and self._line[0].order_key[0] == PUT_BACK
+        return self.rows < len(self.line) or bool(self._equal[0] and self._equal[1])
 
     @property
     def oldest(self) -> Request:
-        return next(iter(self._by_age))
-
-    def by_age(self) -> Iterator[Request]:
-        """Oldest first; what was put back is older than all the rest."""
-        return iter(self._by_age)
+        return next(iter(self.by_age))
 
     def __iter__(self) -> Iterator[Request]:
         """In the order of service."""
-        return iter(self._line)
+        return iter(self.line)
 
     def __len__(self) -> int:
         """Requests, each counted."""
-        return len(self._line)
+        return len(self.line)
 
     def __repr__(self) -> str:
         return f"<Pending {len(self)} requests, {self.tokens} tokens>"
 
     def _enter(self, request: Request) -> None:
-        self._by_age[request] = None
+        self.by_age[request] = None
         caller = request.caller
         if caller is not None:
             self._held[caller] = self._held.get(caller, 0) + 1
@@ -189,10 +182,12 @@ class Pending:
                 return
             equal[key] = [request]
         self.rows += 1
-        self._add_tokens(in_bulk, request.cost)
+        self.tokens += request.cost
+        if in_bulk:
+            self.bulk_tokens += request.cost
 
     def _leave(self, request: Request) -> None:
-        del self._by_age[request]
+        del self.by_age[request]
         caller = request.caller
         if caller is not None:
             held = self._held[caller] - 1
@@ -200,7 +195,9 @@ class Pending:
                 self._held[caller] = held
             else:
                 del self._held[caller]
-        if request.order_key[0] != PUT_BACK:
+        if request.order_key[0] == PUT_BACK:
+            self.retries -= 1
+        else:
             flow = self._flows[request.priority, caller]
             flow.count -= 1
             if not flow.count:  # a caller with nothing waiting has no debt either
@@ -214,14 +211,13 @@ class Pending:
             alike = equal[key]
             before = alike[0].cost  # a row costs what its first request does
             alike.remove(request)  # O(equal ones)
-            if alike:
-                self._add_tokens(in_bulk, alike[0].cost - before)
-                return
-            del equal[key]
-        self.rows -= 1
-        self._add_tokens(in_bulk, -request.cost)
-
-    def _add_tokens(self, in_bulk: bool, tokens: int) -> None:
-        self.tokens += tokens
+            if not alike:
+                del equal[key]
+                self.rows -= 1
+            freed = before - (alike[0].cost if alike else 0)
+        else:
+            self.rows -= 1
+            freed = request.cost
+        self.tokens -= freed
         if in_bulk:
-            self.bulk_tokens += tokens
+            self.bulk_tokens -= freed

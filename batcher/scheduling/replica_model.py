@@ -1,5 +1,5 @@
-"""ReplicaModel: what scheduling knows of one replica: its speed, what fits in a batch, and when it
-is free. Pure: no lock, no clock; the schedule passes the time in."""
+"""ReplicaModel: what scheduling knows of one replica: its speed, what fits in a batch and in its
+memory, and when it is free. Pure: no lock, no clock; the schedule passes the time in."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from batcher.limits import Limits
 from batcher.runner import ProfilePoint
 from batcher.scheduling.cost import CostModel
-from batcher.scheduling.memory_ceiling import MemoryCeiling
 
 # Bounds on the padded tokens of a batch, unless the user sets it. The lower one keeps batching on
 # where the fixed cost of a batch is too small to be measured.
@@ -19,7 +18,8 @@ _MIN_TOKENS, MOST_TOKENS = 1024, 16384
 _LEARNING_RATE = 0.1  # the weight of the last batch
 _RETRY_AFTER = 1.0  # seconds idle before a batch predicted to be late is run all the same
 _UTILISATION_WINDOW = 60.0  # seconds
-SLOW = 3.0  # times the time that another replica takes for a full batch
+_TRUST = 600.0  # seconds without a lack of memory before twice as much is tried again
+_MAX_TRUST = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +32,7 @@ class Pace:
     tokens: float = 1.0  # of a row, unpadded
     per_token: float = 0.0
     margin: float = 0.0  # the share of the prediction by which 95 % of the batches are late at most
-
-    @property
-    def full_batch(self) -> float:
-        return self.fixed + self.per_row * self.size
+    full_batch: float = 0.0
 
     def seconds(self, rows: int) -> float:
         return self.fixed + self.per_row * rows
@@ -61,7 +58,8 @@ class ReplicaModel:
         # Taken and not ended: the one that runs, the next one cut early, halves of one that failed.
         self.batches = 0
         self.free_at = -math.inf  # predicted; in the past once a batch is overdue
-        self._predicted: deque[float] = deque()  # seconds of each of its batches, oldest first
+        # Predicted seconds of each of its batches, oldest first: that one runs.
+        self.predicted: deque[float] = deque()
         self.pace = Pace(self.max_batch_size)
         # Recent batches that left work behind, as a share of what full batches would have done.
         self.fullness = 1.0
@@ -100,22 +98,14 @@ class ReplicaModel:
         tokens = max(1.0, mean_tokens) * self.padding
         size = min(self.max_batch_size, max(1, int(self.max_batch_tokens / tokens)))
         per_row += per_token * tokens
-        self.pace = Pace(size, fixed, per_row, mean_tokens, per_token, self.cost.margin)
+        full_batch = fixed + per_row * size
+        self.pace = Pace(size, fixed, per_row, mean_tokens, per_token, self.cost.margin, full_batch)
 
     def began(self, now: float, predicted: float) -> None:
-        self.free_at = self.starts(now) + predicted
+        self.free_at = (max(now, self.free_at) if self.batches else now) + predicted
         self.batches += 1
         self.utilisation.began(now)
-        self._predicted.append(predicted)
-
-    def starts(self, now: float) -> float:
-        """When a batch cut now is predicted to start."""
-        return max(now, self.free_at) if self.batches else now
-
-    @property
-    def running(self) -> float:
-        """Predicted seconds of the batch that runs. Only while one does."""
-        return self._predicted[0]
+        self.predicted.append(predicted)
 
     def left_work(self, rows: int, predicted: float) -> None:
         """A batch of so many rows was cut, and others still wait."""
@@ -131,8 +121,8 @@ class ReplicaModel:
         """`seconds` in the runner; 0: the batch failed."""
         self.batches -= 1
         self.utilisation.ended(now)
-        self._predicted.popleft()
-        self.free_at = now + sum(self._predicted)
+        self.predicted.popleft()
+        self.free_at = now + sum(self.predicted)
         if seconds > 0.0:
             self.ran_at = now
             self.cost.observe(max(1, size), max(1, tokens), seconds)
@@ -180,8 +170,51 @@ class Utilisation:
         return self._share_at(now) / -math.expm1((self._first - now) / _UTILISATION_WINDOW)
 
     def _update(self, now: float) -> None:
-        self._seconds, self._share, self._since = self.seconds(now), self._share_at(now), now
+        if self._batches:
+            self._seconds += now - self._since
+        self._share, self._since = self._share_at(now), now
 
     def _share_at(self, now: float) -> float:
         kept = math.exp((self._since - now) / _UTILISATION_WINDOW)
         return self._share * kept + (1.0 - kept if self._batches else 0.0)
+
+
+class MemoryCeiling:
+    """A batch is allowed if its requests or its padded tokens are within what was safe.
+
+    One bound each, because it is not known which of the two it was. Each failure lowers the bounds
+    that had let the batch through.
+    """
+
+    def __init__(self) -> None:
+        self.size = math.inf
+        self.tokens = math.inf
+        self._changed_at = 0.0  # by a failure, or by a try
+        self._is_trying = False  # the last change was a try
+        self._trust = _TRUST
+
+    def allows(self, size: int, tokens: int) -> bool:
+        return size <= self.size or tokens <= self.tokens
+
+    def failed(self, size: int, tokens: int, now: float) -> None:
+        """A batch of more than one request was too large."""
+        is_within_size, is_within_tokens = size <= self.size, tokens <= self.tokens
+        if is_within_size:
+            self.size = (size + 1) // 2  # the larger half: it will be seen at once if that fits
+        if is_within_tokens:
+            self.tokens = (tokens + 1) // 2
+        if self._is_trying:
+            self._trust = min(2 * self._trust, _MAX_TRUST)
+        self._changed_at, self._is_trying = now, False
+
+    def relax(self, now: float) -> None:
+        """Long after the last failure more is tried: another user of the memory may have gone.
+
+        If that fails too, it is twice as long until the next try.
+        """
+        if self.tokens < math.inf and now - self._changed_at >= self._trust:
+            self.size, self.tokens = self.size * 2, self.tokens * 2
+            self._changed_at, self._is_trying = now, True
+
+    def __repr__(self) -> str:
+        return f"<MemoryCeiling {self.size:.0f} requests or {self.tokens:.0f} tokens>"

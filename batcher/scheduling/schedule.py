@@ -3,31 +3,34 @@ Pure: no lock, no clock, no I/O.
 
 The collector drives it with threads and real time, the simulator with a heap and virtual time: the
 same calls at the same times form the same batches.
+
+A free replica takes everything that waits, up to the limits, at once. Under Poisson arrivals that
+is within 0.65 % of the best control limit on mean latency, so max_wait is 0 unless the user sets
+it; it counts from the arrival of the oldest request. (Which requests go in a batch: selection.
+Which replica takes how many of them: dispatch.)
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from batcher.errors import Overloaded
 from batcher.limits import Limits
 from batcher.request import FIRST_BULK, CloseReason, Request
-from batcher.scheduling import admission, policy
+from batcher.scheduling import admission, dispatch
 from batcher.scheduling.admission import Arrivals
 from batcher.scheduling.pending import Pending
 from batcher.scheduling.regroup import Regroup
-from batcher.scheduling.replica_model import SLOW, ReplicaModel
-from batcher.scheduling.selection import Selection, select
+from batcher.scheduling.replica_model import ReplicaModel
+from batcher.scheduling.selection import Selection, is_full, select
 
+NOW = -math.inf
 _LEARNING_RATE = 0.1  # the weight of the last batch
-_TIMER_RESOLUTION = 0.001  # seconds that a waiting thread can tell apart
 # A thread that waits for the interpreter's lock cuts its batch late: so many seconds are allowed
 # for that, and at most such a share of the batch that runs.
 _CUT_DELAY, _MAX_CUT_DELAY = 0.005, 0.25
 _MAX_EARLY = 0.5  # of a batch: cut earlier, the next one misses more requests than it gains time
-_MIN_ROW_SECONDS = 1e-9
-_ROUNDING = 1e-6  # rows
 
 
 class Schedule:
@@ -45,7 +48,9 @@ class Schedule:
         """Queues all of them and returns None, or returns why not and queues none."""
         refusal = self.refusal(requests, now)
         if refusal is None:
-            self.add(requests, now)
+            for request in requests:
+                self.pending.add(request)
+            self._regroup.arrived(now, len(requests))
         return refusal
 
     def refusal(self, requests: Sequence[Request], now: float) -> Overloaded | None:
@@ -53,69 +58,64 @@ class Schedule:
         self._arrivals.counts[requests[0].priority >= FIRST_BULK] += len(requests)
         up: Sequence[ReplicaModel] = self.replicas
         if len(up) > 1 or not up[0].is_up:
-            up = admission.dependable(up)
+            up = dispatch.dependable(up)
         return admission.refusal(
             self.pending, requests, self.limits, up, now, self.handoff, self._arrivals
         )
-
-    def add(self, requests: Sequence[Request], now: float) -> None:
-        for request in requests:
-            self.pending.add(request)
-        self._regroup.arrived(now, len(requests))
 
     def coalesced(self, count: int, now: float) -> None:
         """So many requests have arrived and joined a row in flight: they will not be queued."""
         self._regroup.arrived(now, count)
 
-    @property
-    def has_waiting(self) -> bool:
-        return self.pending.rows > 0
-
     # When
 
     def due(self, index: int, now: float, draining: bool) -> float:
-        """The time at which this replica, which is free, should cut a batch; policy.NOW for at
-        once; inf: not before something changes."""
-        if not self.pending.rows:
+        """The time at which this replica, which is free, should cut a batch; NOW for at once; inf:
+        not before something changes."""
+        pending, replica = self.pending, self.replicas[index]
+        if not pending.rows:
             return math.inf
-        replica = self.replicas[index]
-        if len(self.replicas) > 1 and not self._share(replica, now):
-            if self._is_faster_idle(replica):
-                return math.inf  # that one takes them: it looks whenever anything changes
+        is_only = len(self.replicas) == 1
+        if not is_only and not dispatch.share(replica, self.replicas, pending.rows, now):
             # Another one will have done them all sooner, unless it takes longer than predicted.
-            busy = [each.free_at for each in self.replicas if each.is_up and each.batches]
-            if busy and now < min(busy) + replica.pace.fixed:
-                return min(busy) + replica.pace.fixed
-        if draining:
-            return policy.NOW
-        hold = policy.NOW if self._is_another_idle(replica) else self._regroup.until(index)
-        return policy.due(self.pending, self.limits, replica, hold)
+            others_take = dispatch.others_take_until(replica, self.replicas)
+            if now < others_take:
+                return others_take
+        if draining or pending.rows >= replica.max_batch_size or pending.retries:
+            return NOW
+        due = pending.oldest.arrival + self.limits.max_wait if self.limits.max_wait else NOW
+        if self._regroup.pays and (is_only or not dispatch.is_another_idle(replica, self.replicas)):
+            due = max(due, self._regroup.until(index))
+        return NOW if due == NOW or is_full(pending, replica) else due
 
     def early_at(self, index: int, now: float, draining: bool) -> float:
         """When to cut the batch that follows the one that runs, so that it has reached the worker
-        when the replica is free; policy.NOW for at once, inf: not before that one has ended.
+        when the replica is free; NOW for at once, inf: not before that one has ended.
 
         As late as possible: a request that comes after it waits for another batch. Where a full
         batch waits nobody can join, so it is cut sooner, by as much as the prediction may be off.
         """
         replica = self.replicas[index]
-        if replica.batches != 1 or not self.handoff or self.pending.is_retry:
+        if replica.batches != 1 or not self.handoff or self.pending.retries:
             return math.inf
-        if self.is_too_short(index, replica.running):
+        running = replica.predicted[0]
+        if self.is_too_short(index, running):
             return math.inf
         latest = replica.free_at - self.handoff
-        delay = min(_CUT_DELAY, _MAX_CUT_DELAY * replica.running)
-        surely = latest - max(delay, replica.cost.margin * replica.running)
+        delay = min(_CUT_DELAY, _MAX_CUT_DELAY * running)
+        surely = latest - max(delay, replica.cost.margin * running)
         if now < surely:
             return surely
         if self.pending.rows >= replica.pace.size:
-            others_first = len(self.replicas) > 1 and not self._share(replica, now)
-            return math.inf if others_first else policy.NOW
+            others_first = len(self.replicas) > 1 and not dispatch.share(
+                replica, self.replicas, self.pending.rows, now
+            )
+            return math.inf if others_first else NOW
         if now < latest:
             return latest
         if self._regroup.pays or self.due(index, now, draining) > now:
             return math.inf
-        return policy.NOW
+        return NOW
 
     def is_too_short(self, index: int, running: float) -> bool:
         """Is a batch of so many seconds too short to cut the next one before it has ended?
@@ -126,33 +126,6 @@ class Schedule:
         is_full = self.pending.rows >= self.replicas[index].pace.size
         return not is_full and self.handoff > _MAX_EARLY * running
 
-    def soonest(self, indices: Iterable[int]) -> int:
-        """Which of these replicas, all free, would answer first."""
-        return min(indices, key=lambda index: (self.replicas[index].pace.fixed, index))
-
-    def is_slow(self, index: int) -> bool:
-        """Is it far slower than another one? Then it gets next to no work, and only a canary can
-        show that it has recovered."""
-        if len(self.replicas) == 1:
-            return False
-        own = self.replicas[index].pace.full_batch
-        return any(each.is_up and 0.0 < SLOW * each.pace.full_batch < own for each in self.replicas)
-
-    def _is_another_idle(self, replica: ReplicaModel) -> bool:
-        """One that would start at once, so that waiting is in vain. A far slower one does not
-        count."""
-        longest = SLOW * replica.pace.full_batch
-        return len(self.replicas) > 1 and any(
-            each is not replica and each.pace.full_batch <= longest for each in self._idle()
-        )
-
-    def _is_faster_idle(self, replica: ReplicaModel) -> bool:
-        fixed = replica.pace.fixed
-        return any(each.pace.fixed + _TIMER_RESOLUTION < fixed for each in self._idle())
-
-    def _idle(self) -> list[ReplicaModel]:
-        return [each for each in self.replicas if each.is_up and not each.batches]
-
     # What
 
     def cut(self, index: int, now: float, draining: bool) -> Selection:
@@ -161,11 +134,14 @@ class Schedule:
         The replica is free, or will be when the batch that runs has ended."""
         self._arrivals.update(now)
         replica = self.replicas[index]
-        replica.memory_ceiling.relax(now)
+        if replica.memory_ceiling.tokens < math.inf:
+            replica.memory_ceiling.relax(now)
         oldest = self.pending.oldest
-        starts = replica.starts(now)
-        most = self._share(replica, now) if len(self.replicas) > 1 else replica.max_batch_size
-        selection = select(self.pending, replica, starts, self.handoff, max(1, most))
+        starts = max(now, replica.free_at) if replica.batches else now
+        most = replica.max_batch_size
+        if len(self.replicas) > 1:
+            most = max(1, dispatch.share(replica, self.replicas, self.pending.rows, now))
+        selection = select(self.pending, replica, starts, self.handoff, most)
         for request in selection.late:
             self.pending.remove(request)
         if not selection.taken:
@@ -196,32 +172,6 @@ class Schedule:
         reason: CloseReason = "split" if rows else "canary"
         return Selection(taken, duplicates, [], [], reason, tokens, predicted)
 
-    def _share(self, replica: ReplicaModel, now: float) -> int:
-        """How many of the waiting rows this replica takes; the rest goes to the next one free.
-
-        Those that it would finish first if each row went where it is expected to finish soonest
-        (least expected completion), and of the rest a share equal to the fixed share of its batch
-        time: where rows cost next to nothing, two batches in place of one only keep two replicas
-        from those who come next. O(replicas log replicas).
-        """
-        rows = self.pending.rows
-        # Times count from now: the time since the machine was started and the time of a row that
-        # costs next to nothing do not fit into one number.
-        rate = filled = level = 0.0
-        for start, per_row in sorted([_start(each, now) for each in self.replicas if each.is_up]):
-            if rate and level <= start:
-                break
-            rate, filled = rate + 1.0 / per_row, filled + start / per_row
-            level = (rows + filled) / rate  # the time at which all would be done
-        start, per_row = _start(replica, now)
-        first = math.ceil((level - start) / per_row - _ROUNDING)
-        if first <= 0:
-            return 0
-        most = min(rows, replica.max_batch_size)
-        pace = replica.pace
-        fixed_share = pace.fixed / pace.full_batch if pace.full_batch else 1.0
-        return max(1, min(most, first + int(fixed_share * max(0, most - first))))
-
     def _take(self, selection: Selection, now: float) -> None:
         """With all duplicates of what is taken, but for the late ones."""
         others: list[Request] = []
@@ -243,7 +193,7 @@ class Schedule:
             return "ahead"
         if self.pending.rows and len(self.replicas) > 1:
             return "share"
-        if self._regroup.has_waited(index, now):
+        if self._regroup.pays and self._regroup.has_waited(index, now):
             return "regroup"
         return "max_wait" if self.limits.max_wait else "idle"
 
@@ -276,7 +226,8 @@ class Schedule:
             self.handoff += _LEARNING_RATE * (overhead - self.handoff)
         if released:
             rows = min(replica.pace.size, rows + released)
-            self._regroup.released(index, now, released, replica.pace.seconds(rows))
+            next_batch = replica.pace.fixed + replica.pace.per_row * rows
+            self._regroup.released(index, now, released, next_batch)
 
     def ran_out_of_memory(self, index: int, size: int, tokens: int, now: float) -> None:
         """Such a batch, of more than one row."""
@@ -290,10 +241,3 @@ class Schedule:
     def __repr__(self) -> str:
         busy = sum(replica.batches > 0 for replica in self.replicas)
         return f"<Schedule {len(self.pending)} waiting, {busy} replicas busy>"
-
-
-def _start(replica: ReplicaModel, now: float) -> tuple[float, float]:
-    """In how many seconds its next batch would be done but for its rows, and the seconds of each
-    row. A batch that is overdue may take as long again."""
-    free_in = abs(replica.free_at - now) if replica.batches else 0.0
-    return free_in + replica.pace.fixed, max(replica.pace.per_row, _MIN_ROW_SECONDS)

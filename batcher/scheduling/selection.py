@@ -1,5 +1,5 @@
 """Which waiting requests go in a batch that is cut now. Pure: no clock, no lock, no I/O. (When a
-batch is due: policy.)
+batch is due: schedule.)
 
 Two kinds are left for a later batch: requests of such different length that padding would cost more
 than a batch of their own, and bulk requests that would delay interactive ones for long. Nobody is
@@ -9,11 +9,12 @@ around.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from batcher.request import CloseReason, Request, is_bulk, runs_alone
+from batcher.request import ALONE, FIRST_BULK, CloseReason, Request
 from batcher.scheduling.lengths import neighbours
 from batcher.scheduling.pending import PUT_BACK, Pending
 from batcher.scheduling.replica_model import ReplicaModel
@@ -107,11 +108,11 @@ def _choose(
     most: int,
 ) -> Selection:
     """One batch without the `late` requests; adds to them those whose deadline has passed."""
-    line = iter(pending)
+    line = iter(pending.line)
     window: list[Request] = []
     if pending.oldest.times_skipped >= MAX_SKIPPED:
         # The oldest of all, and some of its age, go before more urgent ones.
-        window = in_time(pending.by_age(), max(1, most // 4), pending, now, late)
+        window = in_time(iter(pending.by_age), max(1, most // 4), pending, now, late)
     aged = set(window)
     window += in_time(line, most - len(window), pending, now, late, window)
     if not window:
@@ -139,7 +140,7 @@ def _choose(
 
 def _of_lane(window: Sequence[Request], aged: set[Request]) -> list[Request]:
     """The interactive and the aged ones; all, if all the others are bulk."""
-    own = [each for each in window if not is_bulk(each.priority) or each in aged]
+    own = [each for each in window if each.priority < FIRST_BULK or each in aged]
     return own if len(own) > len(aged) else list(window)
 
 
@@ -171,6 +172,17 @@ def in_time(
     return found
 
 
+def is_full(pending: Pending, replica: ReplicaModel) -> bool:
+    """Would a batch of what waits have no room for another request, however short? O(batch)."""
+    longest = useful = 0
+    rows = in_time(iter(pending.line), replica.max_batch_size, pending, -math.inf, {})
+    for count, request in enumerate(rows, start=1):
+        longest, useful = max(longest, request.cost), useful + request.cost
+        if not replica.fits(count + 1, replica.tokens_run(count + 1, longest, useful + 1)):
+            return True
+    return False
+
+
 def _is_first(key: Hashable, seen: set[Hashable]) -> bool:
     """Of its equals; a request without a key has none."""
     if key is None:
@@ -188,7 +200,7 @@ def _in_order(line: Sequence[Request], replica: ReplicaModel) -> Selection:
     for request in line:
         size = len(result.taken) + 1
         longer = request.cost if request.cost > longest else longest
-        tokens = replica.tokens_run(size, longer, useful + request.cost)
+        tokens = useful + request.cost if replica.padding_free else size * longer
         if size > 1 and not replica.fits(size, tokens):
             result.reason = "tokens" if tokens > replica.max_batch_tokens else "memory"
             break
@@ -201,7 +213,7 @@ def _retry(line: Sequence[Request], replica: ReplicaModel) -> Selection:
     """Requests that were aboard when a worker was lost share a batch only with others that have
     lost as many workers: they may kill the next one, and others must not be drawn into it."""
     lost = line[0].workers_lost
-    alike = line[:1] if runs_alone(lost) else [each for each in line if each.workers_lost == lost]
+    alike = line[:1] if lost >= ALONE else [each for each in line if each.workers_lost == lost]
     result = _in_order(alike, replica)
     result.reason = "retry"
     result.predicted = replica.cost.predict(len(result.taken), result.tokens)
@@ -240,7 +252,7 @@ def _add_bulk(
     in_deadline = soonest / (1.0 + replica.cost.margin)
     latency_budget = min(without + replica.pace.full_batch - waited, in_deadline)
     for request in window:
-        if not is_bulk(request.priority) or request in taken:
+        if request.priority < FIRST_BULK or request in taken:
             continue
         size = len(result.taken) + 1
         longer = max(longest, request.cost)
@@ -258,10 +270,11 @@ def _add_bulk(
 
 def _closed(result: Selection, longest: int, useful: int, replica: ReplicaModel) -> Selection:
     size = len(result.taken)
-    result.tokens = replica.tokens_run(size, longest, useful)
+    is_free = replica.padding_free
+    result.tokens = useful if is_free else size * longest
     if size == replica.max_batch_size:
         result.reason = "full"
-    elif replica.tokens_run(size + 1, longest, useful + 1) > replica.max_batch_tokens:
+    elif (useful + 1 if is_free else (size + 1) * longest) > replica.max_batch_tokens:
         result.reason = "tokens"
     return result
 

@@ -24,16 +24,13 @@ class Split:
 
 class Sharing:
     def __init__(self, shares: bool, cache_bytes: int) -> None:
-        """`shares`: equal inputs join a row in flight. The cache does not depend on it."""
-        self._shares = shares
-        self._cache = AnswerCache(cache_bytes) if cache_bytes else None
+        self.shares = shares  # equal inputs join a row in flight; the cache does not depend on it
+        self.cache = AnswerCache(cache_bytes) if cache_bytes else None
         # By key; each of these batches is in flight.
-        self._in_flight: dict[Hashable, tuple[Batch, int]] = {}
+        self.rows: dict[Hashable, tuple[Batch, int]] = {}
 
     def split(self, requests: Sequence[Request]) -> Split:
         """Changes nothing but the order in which the cache forgets."""
-        if not self._in_flight and self._cache is None:
-            return Split(requests)
         new: list[Request] = []
         split = Split(new)
         for request in requests:
@@ -48,31 +45,18 @@ class Sharing:
 
     def _row_in_flight(self, key: Hashable) -> tuple[Batch, int] | None:
         """None too where so many share the row that putting them all back would take long."""
-        row = self._in_flight.get(key)
+        row = self.rows.get(key)
         if row is not None and len(row[0].duplicates.get(row[1], ())) >= _MAX_DUPLICATES:
             return None
         return row
 
     def _cached(self, key: Hashable) -> Any:
-        return None if self._cache is None else self._cache.get(key)
-
-    def began(self, batch: Batch) -> None:
-        if not self._shares:
-            return
-        for row, request in enumerate(batch.requests):
-            if request.key is not None:
-                self._in_flight[request.key] = (batch, row)
-
-    def ended(self, batch: Batch) -> None:
-        for request in batch.requests:
-            row = self._in_flight.get(request.key)
-            if row is not None and row[0] is batch:
-                del self._in_flight[request.key]
+        return None if self.cache is None else self.cache.get(key)
 
     def keep(self, request: Request, result: Any) -> None:
         """The result of a row."""
-        if self._cache is not None and request.key is not None:
-            self._cache.put(request.key, result)
+        if self.cache is not None and request.key is not None:
+            self.cache.put(request.key, result)
 
     def __repr__(self) -> str:
-        return f"<Sharing {len(self._in_flight)} in flight, {self._cache!r}>"
+        return f"<Sharing {len(self.rows)} in flight, {self.cache!r}>"

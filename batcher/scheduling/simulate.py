@@ -100,7 +100,7 @@ class _Simulator:
         upcoming, now = 0, -FOREVER
         while True:
             due = FOREVER
-            while self._idle and pending:
+            while self._idle and pending.rows:
                 due, replica = min(
                     (self._schedule.due(each, now, False), each) for each in self._idle
                 )

@@ -18,11 +18,6 @@ from __future__ import annotations
 import enum
 
 from batcher.errors import BatcherError, WorkerLost
-from batcher.scheduling.cost import CostModel
-
-_TIMES_PREDICTED = 10.0
-_TIMES_PROPORTIONAL = 2.0
-_COLD = 300.0  # seconds, before the first observation
 
 
 class Step(enum.Enum):
@@ -35,15 +30,3 @@ def next_step(error: BatcherError, size: int, closing: bool) -> Step:
     if isinstance(error, WorkerLost):
         return Step.FAIL if closing else Step.REQUEUE
     return Step.HALVE if size > 1 else Step.FAIL
-
-
-def hang_timeout(cost: CostModel, size: int, tokens: int, minimum: float) -> float:
-    """Seconds after which a batch is taken to hang; at least `minimum`.
-
-    A batch larger than any before gets twice the time it would take if time grew with its tokens or
-    its requests, whichever is more of them.
-    """
-    if not cost.observations:
-        return max(minimum, _COLD)
-    predicted = _TIMES_PREDICTED * cost.predict(size, tokens)
-    return max(minimum, predicted, _TIMES_PROPORTIONAL * cost.proportional(size, tokens))

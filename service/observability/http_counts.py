@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from batcher import HistogramSnapshot
-from batcher.snapshot import SECONDS, Histogram
+from batcher.ledger import SECONDS, Histogram
 
 Counts = Mapping[tuple[str, str], HistogramSnapshot]
 """How long HTTP requests took, by route and outcome."""

@@ -17,7 +17,7 @@ from batcher.errors import BatcherError, Draining, RunnerFailed, WorkerLost
 from batcher.limits import Limits
 from batcher.request import Request
 from batcher.runner import RunnerInfo
-from batcher.scheduling import policy
+from batcher.scheduling.schedule import NOW
 from batcher.supervision import restarts
 from batcher.workers.host import Reply
 from tests.fakes import PATIENCE, FakeClock, RecordingSink, Signal, join, request, until
@@ -112,7 +112,7 @@ class Stage:
         """Until `times` more starts have begun, and the last of them is up."""
         for _ in range(times):
             self.host.started.wait()
-        until(self.collector, lambda collector: collector._supervision.is_up(0))
+        until(self.collector, lambda collector: collector._schedule.replicas[0].is_up)
 
     def end(self) -> None:
         self.collector.close(Draining("closed", 1.0))
@@ -378,9 +378,7 @@ def pipelined(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     monkeypatch.setattr(restarts, "_WORKER_DELAYS", (0.0, 0.0, 0.0, 3600.0))
     stage = Stage(Limits(max_batch_size=2), PatientHost())
     schedule = stage.collector._schedule
-    monkeypatch.setattr(
-        schedule, "early_at", lambda *_: policy.NOW if schedule.pending else math.inf
-    )
+    monkeypatch.setattr(schedule, "early_at", lambda *_: NOW if schedule.pending else math.inf)
     yield stage
     stage.end()
 

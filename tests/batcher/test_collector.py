@@ -21,6 +21,7 @@ from batcher.errors import (
 from batcher.limits import Limits
 from batcher.request import Answer, Batch, Request, State
 from batcher.runner import RunnerInfo
+from batcher.scheduling import dispatch
 from tests.fakes import FakeClock, OutOfEvents, RecordingSink, Signal, VirtualClock, join, request
 
 LINGER = Limits(max_batch_size=3, max_batch_tokens=12, max_wait=0.5)
@@ -796,7 +797,7 @@ def test_there_is_none_where_a_canary_is_due_which_a_stream_of_failures_must_not
     bench, running = pipelined()
     bench.submit(1, 1, 1, 1)
     bench.clock.step(0.0135)
-    bench.collector._supervision.canary_began(0, 0.0)
+    bench.collector._supervision.replicas[0].canary_began(0.0)
     bench.collector.set_canary_interval(0.0135)
     assert bench.collector.next_batch_early(running) is None
     bench.collector.fail(running, RunnerFailed("odd"))
@@ -820,7 +821,7 @@ def test_work_is_for_the_free_replica_that_would_do_it_first() -> None:
         profile = [(size, size, fixed + 0.001 * size) for size in (1, 4, 16)]
         bench.collector._schedule.replicas[replica].came_up(profile)
     called = []
-    for replica, call in enumerate(bench.collector._monitor._wakeups):
+    for replica, call in enumerate(bench.collector._monitor.wakeups):
         call.notify = lambda n=1, replica=replica: called.append(replica)  # type: ignore[method-assign, misc]
     bench.collector._monitor.free = {0, 1}
     bench.submit(1)
@@ -842,11 +843,12 @@ def test_a_replica_that_is_far_slower_than_another_is_tried_more_often_until_it_
     for replica, fixed in enumerate((0.100, 0.010)):
         profile = [(size, size, fixed + 0.001 * size) for size in (1, 4, 16)]
         bench.collector._schedule.replicas[replica].came_up(profile)
+    slow, _ = replicas = bench.collector._schedule.replicas
     bench.collector.set_canary_interval(120.0)
     bench.collector.settle(bench.take(0), (), 0.101)  # the first run of each is a canary
     bench.collector.settle(bench.take(1), (), 0.011)
     canaries = 0
-    while bench.clock.now() < 100.0 and bench.collector._schedule.is_slow(0):
+    while bench.clock.now() < 100.0 and dispatch.is_slow(slow, replicas):
         bench.collector.settle(bench.take(0), (), 0.011)
         canaries += 1
         assert bench.clock.now() == pytest.approx(2.0 * canaries)
@@ -858,7 +860,7 @@ def test_a_call_that_a_replica_gets_as_it_goes_down_is_passed_on() -> None:
 
     class Clock(FakeClock):
         def wait(self, condition: threading.Condition, until: float | None) -> None:
-            if condition is collector._monitor._wakeups[1]:
+            if condition is collector._monitor.wakeups[1]:
                 looks.give()
                 super().wait(condition, until)
                 return

@@ -28,8 +28,9 @@ from batcher.errors import (
     RunnerFailed,
 )
 from batcher.limits import Limits
-from batcher.request import Answer, Batch, Request, is_bulk
+from batcher.request import FIRST_BULK, Answer, Batch, Request
 from batcher.runner import RunnerInfo
+from batcher.scheduling import dispatch
 from batcher.scheduling.replica_model import ReplicaModel
 from batcher.scheduling.selection import MAX_SKIPPED
 from tests.batcher.conftest import examples
@@ -177,12 +178,12 @@ class CollectorMachine(RuleBasedStateMachine):
         tokens = self._tokens() + sum(each.cost for each in alone)
         caller = alone[0].caller
         held = sum(each.caller == caller for each in self.waiting) if caller else 0
-        bulk = sum(is_bulk(each.priority) for each in self.waiting)
+        bulk = sum(each.priority >= FIRST_BULK for each in self.waiting)
         bulk_tokens = self._tokens(bulk_only=True) + sum(each.cost for each in alone)
         is_full = [
             len(alone) > free,
             self.waiting and tokens > self.limits.max_queue_tokens,
-            is_bulk(alone[0].priority)
+            alone[0].priority >= FIRST_BULK
             and bulk
             and (
                 bulk + len(alone) > self.limits.max_queue_size // 2
@@ -429,12 +430,14 @@ class CollectorMachine(RuleBasedStateMachine):
 
     def _distinct(self) -> list[Request]:
         """Those that wait, one of each input in each lane."""
-        by_input = {(is_bulk(each.priority), each.payload): each for each in reversed(self.waiting)}
+        by_input = {
+            (each.priority >= FIRST_BULK, each.payload): each for each in reversed(self.waiting)
+        }
         return list(by_input.values())
 
     def _tokens(self, bulk_only: bool = False) -> int:
         distinct = self._distinct()
-        return sum(each.cost for each in distinct if is_bulk(each.priority) or not bulk_only)
+        return sum(each.cost for each in distinct if each.priority >= FIRST_BULK or not bulk_only)
 
     def _idle(self) -> list[int]:
         return [replica for replica in sorted(self.up) if replica not in self.running]
@@ -451,7 +454,9 @@ class CollectorMachine(RuleBasedStateMachine):
                 assert all(self.collector.next_batch(replica) is None for replica in idle)
                 return
             handoff = self.collector.snapshot().handoff
-            first = self.collector._schedule.soonest(idle)  # as the collector calls them
+            first = dispatch.soonest(
+                idle, self.collector._schedule.replicas
+            )  # as the collector calls them
             try:
                 batch = self.collector.next_batch(first)
             except OutOfEvents:
@@ -537,8 +542,8 @@ class CollectorMachine(RuleBasedStateMachine):
         # Those who are late still count when it is asked whether a batch is due: one may have made
         # it full, or been the one whose wait was up, and be dropped at this very moment.
         waited = now - oldest.arrival
-        in_both_lanes = any(len({is_bulk(each.priority) for each in row}) > 1 for row in rows)
-        interactive = [each for each in batch.requests if not is_bulk(each.priority)]
+        in_both_lanes = any(len({each.priority >= FIRST_BULK for each in row}) > 1 for row in rows)
+        interactive = [each for each in batch.requests if each.priority < FIRST_BULK]
         reasons = {
             "share": len(self.up) > 1 and bool(left),
             "full": batch.size == limits.max_batch_size,
@@ -547,7 +552,7 @@ class CollectorMachine(RuleBasedStateMachine):
             "retry": losses != {0} or first in aboard or bool(dropped),
             "lengths": bool(left) and len({each.cost for each in (*left, *batch.requests)}) > 1,
             "deadline": bool(dropped),
-            "lanes": bool(interactive) and any(is_bulk(each.priority) for each in left),
+            "lanes": bool(interactive) and any(each.priority >= FIRST_BULK for each in left),
             # Of what is left another replica takes its share.
             "drain": self.phase == "draining" and (not left or len(self.up) > 1),
             "idle": limits.max_wait == 0 and not left,
@@ -579,7 +584,7 @@ class CollectorMachine(RuleBasedStateMachine):
         assert {kind: getattr(snapshot, kind) for kind in counts} == dict(counts)
         assert snapshot.waiting == len(self.waiting)
         assert snapshot.waiting_tokens == self._tokens()
-        assert snapshot.waiting_bulk == sum(is_bulk(each.priority) for each in self.waiting)
+        assert snapshot.waiting_bulk == sum(each.priority >= FIRST_BULK for each in self.waiting)
         assert snapshot.shared == self.shared
         assert snapshot.running == len(self._answerable())
         assert snapshot.accepted == (

@@ -418,8 +418,8 @@ def test_a_killed_worker_is_replaced_and_the_next_request_served(
 
 
 def restarted(collector: Collector) -> bool:
-    (replica,) = collector._supervision._replicas
-    return replica.is_up and bool(replica.restarts)
+    (replica,) = collector._supervision.replicas
+    return replica.state == "up" and bool(replica.restarts)
 
 
 def test_a_worker_killed_while_idle_is_replaced_before_anyone_asks(leaves_nothing: None) -> None:
@@ -676,5 +676,5 @@ def test_an_idle_replica_is_tried_and_one_that_fails_is_replaced(leaves_nothing:
 
 
 def _first_loss(collector: Collector) -> dict[str, int]:
-    until(collector, lambda all_: all_._supervision._replicas[0].restarts)
-    return dict(collector._supervision._replicas[0].restarts)
+    until(collector, lambda all_: all_._supervision.replicas[0].restarts)
+    return dict(collector._supervision.replicas[0].restarts)

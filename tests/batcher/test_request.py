@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 from batcher.errors import Draining, NotReady, Overloaded, Refused
-from batcher.request import Batch, BatchReport
+from batcher.request import Batch
 from tests.fakes import report, request
 
 
@@ -37,12 +37,6 @@ def test_a_batch_is_whole_at_birth_and_nothing_can_be_poked_into_it() -> None:
     for field in dataclasses.fields(whole):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(whole, field.name, getattr(whole, field.name))
-
-
-def test_a_report_says_how_the_batch_went_with_the_duplicates_counted() -> None:
-    whole = batch(3, 10, 5)
-    whole.duplicates[1] = [request(arrival=1.0)]
-    assert whole.report(0.25) == BatchReport(0, 3, 4, 30, 18, "full", 2.0, 2.0, 0.5, 0.25)
 
 
 def test_padding_is_the_part_of_the_tokens_that_nobody_sent() -> None:

@@ -186,7 +186,7 @@ def test_a_profile_is_enough_to_predict() -> None:
     for size, tokens in shapes(50, seed=18):
         assert model.predict(size, tokens) == pytest.approx(linear(size, tokens), rel=0.001)
     assert model.weights == pytest.approx((0.004, 0.0003, 0.00002), rel=0.001)
-    assert model.proportional(128, 64 * 128 * 2) == pytest.approx(2 * linear(64, 64 * 128))
+    assert model.largest == (64, 64 * 128, pytest.approx(linear(64, 64 * 128)))
 
 
 @examples(len(GRID))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher.request import Request, is_bulk
+from batcher.request import FIRST_BULK, Request
 from batcher.scheduling.pending import Pending
 from tests.batcher.conftest import examples
 from tests.fakes import RecordingSink, request
@@ -107,7 +107,7 @@ def test_the_more_urgent_level_comes_first_whoever_came_first() -> None:
     requests = [request(priority=level) for level in (7, 3, 0, 4, 3)]
     assert [each.priority for each in queue(*requests)] == [0, 3, 3, 4, 7]
     assert queue(*requests).oldest is requests[0]
-    assert list(queue(*requests).by_age()) == requests
+    assert list(queue(*requests).by_age) == requests
 
 
 def test_callers_of_a_level_take_turns() -> None:
@@ -156,10 +156,10 @@ def test_what_is_put_back_goes_first_in_its_own_order_and_counts_as_oldest() -> 
     first, second, third = request(priority=7), request(priority=2), request()
     pending.put_back([second, third])
     pending.put_back([first])
-    assert list(pending) == list(pending.by_age()) == [first, second, third, waits]
-    assert pending.is_retry
+    assert list(pending) == list(pending.by_age) == [first, second, third, waits]
+    assert pending.retries
     take(pending, 3)
-    assert not pending.is_retry
+    assert not pending.retries
 
 
 # Equal inputs
@@ -253,13 +253,15 @@ def test_after_any_moves_it_holds_what_a_list_would_and_counts_it_right(
 
 
 def assert_counts(pending: Pending, waiting: list[Request]) -> None:
-    assert list(pending.by_age()) == waiting
+    assert list(pending.by_age) == waiting
     assert set(pending) == set(waiting)
     assert len(pending) == len(waiting)
-    rows = {(is_bulk(each.priority), each.key or id(each)): each.cost for each in reversed(waiting)}
+    rows = {
+        (each.priority >= FIRST_BULK, each.key or id(each)): each.cost for each in reversed(waiting)
+    }
     assert pending.rows == len(rows)
     assert pending.tokens == sum(rows.values())
-    assert pending.bulk == sum(is_bulk(each.priority) for each in waiting)
+    assert pending.bulk == sum(each.priority >= FIRST_BULK for each in waiting)
     distinct = len({each.key or id(each) for each in waiting})
     assert pending.has_equals or distinct == len(waiting)
     for caller in ("a", "b"):

@@ -45,7 +45,7 @@ def closed_loop(
         assert now < float("inf"), "nobody would ever come again"
         while returns and returns[0][0] <= now:
             _, caller = heapq.heappop(returns)
-            schedule.add([request(arrival=now, reply_to=caller)], now)
+            schedule.admit([request(arrival=now, reply_to=caller)], now)
         if ends <= now:
             size = len(running)
             schedule.ended(

@@ -9,10 +9,16 @@ import pytest
 
 from batcher.limits import Limits
 from batcher.request import Request
-from batcher.scheduling import policy
-from batcher.scheduling.schedule import Schedule
+from batcher.scheduling import dispatch
+from batcher.scheduling.schedule import NOW, Schedule
 from batcher.scheduling.selection import MAX_SKIPPED, Selection
 from tests.fakes import request
+
+
+def add(schedule: Schedule, requests: Sequence[Request]) -> None:
+    """Past the door, which would refuse some of them."""
+    for each in requests:
+        schedule.pending.add(each)
 
 
 class Device:
@@ -36,7 +42,7 @@ class Device:
         return fixed + each * size + per_token * tokens
 
     def add(self, *requests: Request) -> None:
-        self.schedule.add(requests, self.now)
+        add(self.schedule, requests)
 
     def run(self) -> Selection:
         selection = self.schedule.cut(0, self.now, draining=False)
@@ -291,17 +297,17 @@ def test_a_replica_waits_for_those_just_answered_but_not_while_another_is_idle()
     schedule = Schedule(Limits(), replicas=2)
     for device in schedule.replicas:
         device.came_up([(size, size, 1.0) for size in (1, 4, 16)])
-    schedule.add(some(2), 0.0)
+    add(schedule, some(2))
     schedule.cut(0, 0.0, draining=False)
-    schedule.add(some(1), 0.5)
+    add(schedule, some(1))
     schedule.cut(1, 0.5, draining=False)
     schedule.ended(0, 1.0, began=0.0, size=2, tokens=2, useful_tokens=2, seconds=1.0, released=2)
-    schedule.add(some(1, arrival=1.0), 1.0)
+    add(schedule, some(1, arrival=1.0))
     assert schedule.due(0, 1.0, draining=False) == pytest.approx(1.1, rel=1e-4)
-    assert schedule.due(0, 1.0, draining=True) == policy.NOW
+    assert schedule.due(0, 1.0, draining=True) == NOW
     schedule.ended(1, 1.05, began=0.5, size=1, tokens=1, useful_tokens=1, seconds=0.0, released=0)
     for device in (0, 1):
-        assert schedule.due(device, 1.05, draining=False) == policy.NOW
+        assert schedule.due(device, 1.05, draining=False) == NOW
 
 
 def test_bulk_is_left_out_where_it_would_make_interactive_work_late() -> None:
@@ -354,7 +360,7 @@ def busy(limits: Limits, running: int) -> Schedule:
     schedule.replicas[0].came_up(PROFILE)
     schedule._regroup._share = 0.0
     schedule.handoff = HANDOFF
-    schedule.add(some(running), 0.0)
+    add(schedule, some(running))
     schedule.cut(0, 0.0, draining=False)
     return schedule
 
@@ -363,10 +369,10 @@ def test_the_next_batch_is_cut_one_hand_over_before_the_device_is_free() -> None
     schedule = busy(Limits(), running=10)  # 20 ms
     early = schedule.early_at(0, 0.0, draining=False)
     assert early == pytest.approx(0.020 - HANDOFF - 0.005)
-    schedule.add(some(3), 0.005)
+    add(schedule, some(3))
     latest = schedule.early_at(0, early, draining=False)
     assert latest == pytest.approx(0.020 - HANDOFF)
-    assert schedule.early_at(0, latest, draining=False) == policy.NOW
+    assert schedule.early_at(0, latest, draining=False) == NOW
     selection = schedule.cut(0, latest, draining=False)
     assert (len(selection.taken), selection.reason) == (3, "ahead")
     # It starts when the one that runs has ended, and no third one is cut meanwhile.
@@ -376,16 +382,16 @@ def test_the_next_batch_is_cut_one_hand_over_before_the_device_is_free() -> None
 
 def test_where_a_whole_batch_waits_it_is_cut_sooner_as_nobody_could_join_it() -> None:
     schedule = busy(Limits(max_batch_size=10), running=10)
-    schedule.add(some(10), 0.001)
+    add(schedule, some(10))
     early = schedule.early_at(0, 0.001, draining=False)
-    assert schedule.early_at(0, early, draining=False) == policy.NOW
+    assert schedule.early_at(0, early, draining=False) == NOW
     schedule.replicas[0].cost.margin = 0.4  # batches may well be 8 ms early or late
     assert schedule.early_at(0, 0.001, draining=False) == pytest.approx(early - 0.003)
 
 
 def test_nothing_is_cut_ahead_while_callers_that_come_back_are_waited_for() -> None:
     schedule = busy(Limits(), running=10)
-    schedule.add(some(3), 0.005)
+    add(schedule, some(3))
     schedule._regroup._share = 1.0
     assert schedule.early_at(0, 0.0185, draining=False) == math.inf
 
@@ -394,20 +400,20 @@ def test_nothing_is_cut_ahead_while_callers_that_come_back_are_waited_for() -> N
 def test_nor_where_the_hand_over_is_not_known_or_is_most_of_a_batch(handoff: float) -> None:
     schedule = busy(Limits(), running=10)
     schedule.handoff = handoff
-    schedule.add(some(3), 0.005)
+    add(schedule, some(3))
     assert schedule.early_at(0, 0.0195, draining=False) == math.inf
 
 
 def test_nor_of_those_whose_wait_is_not_up() -> None:
     schedule = busy(Limits(max_wait=1.0), running=10)
-    schedule.add(some(3, arrival=0.005), 0.005)
+    add(schedule, some(3, arrival=0.005))
     assert schedule.early_at(0, 0.0185, draining=False) == math.inf
 
 
 def test_who_would_be_late_behind_the_one_that_runs_is_not_in_it() -> None:
     schedule = busy(Limits(), running=10)
     late, fine = request(deadline=0.030), request(deadline=0.040)
-    schedule.add([late, fine], 0.018)
+    add(schedule, [late, fine])
     assert schedule.cut(0, 0.018, draining=False).late == [late]
 
 
@@ -419,7 +425,7 @@ def test_where_padding_costs_nothing_all_lengths_share_a_batch() -> None:
     points = [(n, n * long, 0.001 + 1e-5 * n * long) for n in (1, 8, 64) for long in (1, 16, 256)]
     (device,) = schedule.replicas
     device.came_up(points, padding_free=True)
-    schedule.add([request(cost=cost) for cost in (500, 3, 4, 5, 6, 90)], 0.0)
+    add(schedule, [request(cost=cost) for cost in (500, 3, 4, 5, 6, 90)])
     selection = schedule.cut(0, 0.0, draining=False)
     assert [each.cost for each in selection.taken] == [500, 3, 4, 5, 6]
     assert (selection.tokens, selection.reason) == (518, "tokens")
@@ -437,7 +443,7 @@ def devices(count: int, fixed: float, each: float) -> Schedule:
 
 
 def cut_all(schedule: Schedule, rows: int) -> list[int]:
-    schedule.add(some(rows), 0.0)
+    add(schedule, some(rows))
     sizes = [
         len(schedule.cut(index, 0.0, draining=False).taken)
         for index in range(len(schedule.replicas))
@@ -459,7 +465,7 @@ def test_one_takes_nearly_all_of_it_where_a_batch_costs_the_same_whatever_is_in_
 
 def test_what_is_left_for_another_is_said() -> None:
     schedule = devices(2, fixed=0.0001, each=0.010)
-    schedule.add(some(10), 0.0)
+    add(schedule, some(10))
     assert schedule.cut(0, 0.0, draining=False).reason == "share"
 
 
@@ -467,13 +473,13 @@ def test_a_slow_device_leaves_to_a_fast_one_what_that_will_have_done_sooner() ->
     schedule = Schedule(Limits(), 2)
     for device, seconds in zip(schedule.replicas, (0.010, 0.100), strict=True):
         device.came_up([(size, size, seconds + 0.001 * size) for size in (1, 4, 16)])
-    assert schedule.soonest([1, 0]) == 0
-    schedule.add(some(4), 0.0)
+    assert dispatch.soonest([1, 0], schedule.replicas) == 0
+    add(schedule, some(4))
     schedule.cut(0, 0.0, draining=False)
-    schedule.add(some(1), 0.001)
+    add(schedule, some(1))
     # It would take 101 ms, and the other is free again in 13: unless that turns out to be stuck.
     assert schedule.due(1, 0.001, draining=False) == pytest.approx(0.014 + 0.100, rel=0.01)
-    assert schedule.due(1, 0.120, draining=False) == policy.NOW
+    assert schedule.due(1, 0.120, draining=False) == NOW
     assert len(schedule.cut(1, 0.120, draining=False).taken) == 1
 
 
@@ -482,7 +488,7 @@ def test_a_slow_device_is_no_help_to_who_asks_to_come_in() -> None:
         schedule = Schedule(Limits(max_batch_size=10, max_queue_size=100), len(speeds))
         for device, seconds in zip(schedule.replicas, speeds, strict=True):
             device.came_up([(size, size, seconds * (1 + size)) for size in (1, 4, 16)])
-        schedule.add(some(100), 0.0)
+        add(schedule, some(100))
         refused = schedule.refusal(some(1), 0.0)
         assert refused is not None
         return refused.retry_after
@@ -495,9 +501,9 @@ def test_a_slow_device_leaves_to_a_fast_one_what_comes_while_both_are_free() -> 
     schedule = Schedule(Limits(), 2)
     for device, seconds in zip(schedule.replicas, (0.010, 0.100), strict=True):
         device.came_up([(size, size, seconds + 0.001 * size) for size in (1, 4, 16)])
-    schedule.add(some(1), 0.0)
+    add(schedule, some(1))
     assert schedule.due(1, 0.0, draining=False) == math.inf  # even if it happens to look first
-    assert schedule.due(0, 0.0, draining=False) == policy.NOW
+    assert schedule.due(0, 0.0, draining=False) == NOW
 
 
 def test_a_slow_device_cuts_nothing_ahead_that_a_fast_one_will_have_done_sooner() -> None:
@@ -505,13 +511,13 @@ def test_a_slow_device_cuts_nothing_ahead_that_a_fast_one_will_have_done_sooner(
     for device, seconds in zip(schedule.replicas, (0.010, 0.100), strict=True):
         device.came_up([(size, size, seconds + 0.001 * size) for size in (1, 4, 16)])
     schedule.handoff = HANDOFF
-    schedule.add(some(4), 0.0)
+    add(schedule, some(4))
     schedule.cut(1, 0.0, draining=False)
-    schedule.add(some(4), 0.1)
+    add(schedule, some(4))
     schedule.cut(0, 0.1, draining=False)
     while schedule.pending:
         schedule.pending.remove(schedule.pending.oldest)
-    schedule.add(some(4), 0.1)
+    add(schedule, some(4))
     free_at = schedule.replicas[1].free_at
     assert schedule.early_at(1, free_at - 1e-4, draining=False) == math.inf
 
@@ -520,7 +526,7 @@ def test_what_a_device_takes_does_not_depend_on_how_long_the_machine_has_been_up
     taken = []
     for uptime in (0.0, 1e8):
         schedule = devices(4, fixed=0.010, each=0.0)
-        schedule.add(some(10), uptime)
+        add(schedule, some(10))
         taken.append(len(schedule.cut(0, uptime, draining=False).taken))
     assert taken[0] == taken[1] > 1
 
@@ -529,11 +535,11 @@ def test_a_device_waits_for_those_just_answered_though_a_far_slower_one_is_idle(
     schedule = Schedule(Limits(), 2)
     for device, seconds in zip(schedule.replicas, (0.010, 0.500), strict=True):
         device.came_up([(size, size, seconds + 0.001 * size) for size in (1, 4, 16)])
-    schedule.add(some(2), 0.0)
+    add(schedule, some(2))
     schedule.cut(0, 0.0, draining=False)
     ended = {"size": 2, "tokens": 2, "useful_tokens": 2, "seconds": 0.012, "released": 2}
     schedule.ended(0, 0.012, began=0.0, **ended)  # type: ignore[arg-type]
-    schedule.add(some(1, arrival=0.012), 0.012)
+    add(schedule, some(1, arrival=0.012))
     assert 0.012 < schedule.due(0, 0.012, draining=False) < 0.014
     assert schedule.due(1, 0.012, draining=False) == math.inf
 
@@ -542,7 +548,7 @@ def test_a_device_that_has_not_run_yet_makes_no_other_a_slow_one() -> None:
     schedule = Schedule(Limits(max_batch_size=10, max_queue_size=100), 2)
     schedule.replicas[0].came_up([(size, size, 0.01 * (1 + size)) for size in (1, 4, 16)])
     schedule.replicas[1].came_up(())
-    assert not schedule.is_slow(0)
-    schedule.add(some(50), 0.0)
+    assert not dispatch.is_slow(schedule.replicas[0], schedule.replicas)
+    add(schedule, some(50))
     late = schedule.refusal(some(1, deadline=0.05), 0.0)
     assert late is not None

@@ -6,17 +6,10 @@ import dataclasses
 
 import pytest
 
-from batcher.snapshot import (
-    RATIOS,
-    SECONDS,
-    SIZES,
-    TOKENS,
-    EngineCounters,
-    Histogram,
-    HistogramSnapshot,
-    Snapshot,
-)
-from tests.fakes import report
+from batcher.ledger import RATIOS, SECONDS, SIZES, TOKENS, EngineCounters, Histogram, Ledger
+from batcher.request import Batch, BatchReport
+from batcher.snapshot import HistogramSnapshot, Snapshot
+from tests.fakes import request
 
 
 @pytest.mark.parametrize("bounds", [SECONDS, SIZES, TOKENS, RATIOS])
@@ -52,8 +45,22 @@ def test_a_snapshot_does_not_change_when_the_histogram_does() -> None:
 
 
 def test_a_batch_counts_once_in_each_of_its_histograms() -> None:
-    counters = EngineCounters()
-    counters.observe(report(size=4, tokens=40, useful_tokens=30, reason="full", inference=2))
+    ledger = Ledger()
+    rows = [request(arrival=1.5), *(request(arrival=1.75) for _ in range(3))]
+    batch = Batch(rows, {2: [request(arrival=1.0)]}, 0, "full", 2.0, 0.5, 5.0, 40, 30)
+    assert ledger.ended(batch, 2.0) == BatchReport(
+        0,
+        size=4,
+        requests=5,
+        tokens=40,
+        useful_tokens=30,
+        reason="full",
+        closed=2.0,
+        oldest_wait=0.5,
+        predicted=0.5,
+        inference=2.0,
+    )
+    counters = ledger.counters
     assert counters.batches == {"full": 1}
     sums = {
         "inference": counters.inference.snapshot().sum,
