@@ -117,6 +117,9 @@ def _fastest(entrants: Mapping[str, str], opener: _Opener) -> Opened:
     # a pair are of one precision, or the answer to a text would depend on its company.
     may_pair = place.device == "cpu" and len({entrants[name] for name in found.times}) == 1
     names = list(dict.fromkeys(choose(found.times, may_pair=may_pair)))
+    opened = opener.all({name: entrants[name] for name in names})
+    if len({each.dtype for each in opened.values()}) > 1:  # one of them fell back to float32
+        names = list(dict.fromkeys(choose(found.times, may_pair=False)))
     say(f"backend {' and '.join(names)} ({source}; {_described(table)})")
     kept = opener.only({name: entrants[name] for name in names})
     facts: dict[str, object] = {"backend_chosen": source, "backend_ms": table}

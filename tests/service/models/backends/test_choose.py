@@ -136,6 +136,21 @@ def test_two_precisions_are_not_paired_or_an_answer_would_depend_on_its_company(
     assert machine.open(PLAIN).backend.name == "onnx+torch"
 
 
+def test_one_that_fell_back_to_float32_is_not_paired_with_half_precision(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choose, "missing", lambda name: ["onnxruntime"] * (name == "onnx"))
+    machine.too_far = {("torch", "bfloat16")}
+    machine.seconds = {
+        "torch": {ALONE: 9.0, SHORT: 1.0},
+        "openvino": {ALONE: 1.0, SHORT: 4.0},
+    }
+    backend, _ = machine.open(WITH_BFLOAT16)
+    assert machine.raced == {"torch": "float32", "openvino": "bfloat16"}
+    assert (backend.name, backend.dtype) == ("openvino", "bfloat16")
+    assert [each.name for each in machine.opened if not each.is_closed] == ["openvino"]
+
+
 @pytest.mark.parametrize("place", [PLAIN, WITH_BFLOAT16, OLD_GPU, GPU])
 def test_auto_never_takes_int8(machine: Machine, place: Place) -> None:
     assert "int8" not in candidates("auto", place).values()
