@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Hashable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from batcher.collector import Collector
-from batcher.errors import BatcherError, Cancelled, DeadlineExceeded, RunnerFailed
+from batcher.errors import BatcherError, Cancelled, DeadlineExceeded, InvalidPayload, RunnerFailed
 from batcher.futures import LoopSink, PendingCall, late
 from batcher.limits import Limits
 from batcher.plain_data import refusal
@@ -77,7 +77,7 @@ class Client(Protocol):
         `priority` 0 (soonest) to 7 (from 4 on it is bulk, which fills what the others leave);
         `caller` is whose share of the queue this is taken from, and takes turns with the others of
         its priority (None: nobody in particular). Payloads and values are plain data (see
-        plain_data): another payload raises RunnerFailed before anything is queued, and another
+        plain_data): another payload raises InvalidPayload before anything is queued, and another
         result fails the call. Raises Refused when nothing was accepted, and otherwise the first
         error among the requests; their siblings are then withdrawn. Cancelling the awaiting task
         withdraws them all.
@@ -121,7 +121,7 @@ class LocalClient(Client):
         if not self._any_value:
             for payload in call.payloads:
                 if (why := refusal(payload)) is not None:
-                    raise RunnerFailed(f"the input cannot be submitted: {why}")
+                    raise InvalidPayload(f"the input cannot be submitted: {why}")
         pending = PendingCall(self._loop, len(costs), deadline)
         priority, caller, sink, key = call.priority, call.caller, self._sink, self._key
         requests = [

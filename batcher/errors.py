@@ -39,6 +39,10 @@ class Cancelled(BatcherError):
     """The caller went away."""
 
 
+class InvalidPayload(BatcherError):
+    """The payload is not plain data, so it cannot be submitted. Nothing was queued."""
+
+
 class RunnerFailed(BatcherError):
     """The model raised on this input, or could not be loaded. The text is the model's own."""
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 
 from batcher.client import Call, Client
 from batcher.clock import Clock
-from batcher.errors import BatcherError, NotReady, Overloaded, RunnerFailed
+from batcher.errors import BatcherError, InvalidPayload, NotReady, Overloaded
 from batcher.futures import PendingCall
 from batcher.remote.channel import Channel
 from batcher.remote.messages import (
@@ -84,7 +84,7 @@ class RemoteClient(Client):
             payloads = [pack(payload) for payload in call.payloads]
             channel.send(Submit(number, deadline, call.priority, caller, list(costs), payloads))
         except Unsendable as error:
-            raise RunnerFailed(f"the input cannot be submitted: {error}") from None
+            raise InvalidPayload(f"the input cannot be submitted: {error}") from None
         pending = self._calls[number] = PendingCall(self._loop, len(payloads), deadline)
         self._deadlines.watch(pending, now)
         try:

@@ -20,6 +20,7 @@ from batcher import (
     DeadlineExceeded,
     Draining,
     Engine,
+    InvalidPayload,
     Limits,
     NotReady,
     PoisonRequest,
@@ -90,7 +91,7 @@ async def test_python_code_may_submit_values_of_its_own_types_and_the_client_pla
         own = {Limits(): [object()]}
         assert await engine.submit(own) is own
         assert (await engine.submit_all([own]))[0].value is own
-        with pytest.raises(RunnerFailed, match=r"cannot be submitted: a value of type batcher\."):
+        with pytest.raises(InvalidPayload, match=r"cannot be submitted: a value of type batcher\."):
             await engine.client.submit(own)
         assert await engine.client.submit(("plain", 1)) == ("plain", 1)
 

@@ -16,6 +16,7 @@ from batcher import (
     Cancelled,
     DeadlineExceeded,
     Draining,
+    InvalidPayload,
     NotReady,
     Overloaded,
     RunnerFailed,
@@ -53,6 +54,7 @@ def message_of(path: str, body: dict[str, Any]) -> str:
         (NotReady("loading", retry_after=1.0), 503, ("1", "1000"), False),
         (Draining("ending", retry_after=1.0), 503, ("1", "1000"), False),
         (LOST, 503, ("1", "1000"), False),
+        (InvalidPayload("nested too deep"), 422, None, True),
         (RunnerFailed("ValueError: bad"), 500, None, True),
         (DeadlineExceeded("too late"), 504, None, True),
     ],
@@ -90,7 +92,7 @@ def test_every_error_of_the_engine_is_in_the_table() -> None:
         made: BatcherError = kind.__new__(kind)
         made.args = ("text",)
         made.__dict__["retry_after"] = 1.0
-        assert problem_of(made).status in (429, 500, 503, 504)
+        assert problem_of(made).status in (422, 429, 500, 503, 504)
 
 
 def test_what_a_dying_worker_wrote_stays_in_the_log(

@@ -13,7 +13,14 @@ import uvloop
 
 from batcher.clock import Clock, MonotonicClock
 from batcher.collector import Collector
-from batcher.errors import BatcherError, DeadlineExceeded, NotReady, Overloaded, RunnerFailed
+from batcher.errors import (
+    BatcherError,
+    DeadlineExceeded,
+    InvalidPayload,
+    NotReady,
+    Overloaded,
+    RunnerFailed,
+)
 from batcher.limits import Limits
 from batcher.remote import channel
 from batcher.remote.client import RemoteClient
@@ -203,7 +210,7 @@ async def test_an_answer_that_cannot_travel_is_an_error_of_its_own_caller_only()
     ):
         await asking[0]
     assert await asking[1] == "B"
-    with pytest.raises(RunnerFailed, match="input cannot be submitted: a value of type"):
+    with pytest.raises(InvalidPayload, match="input cannot be submitted: a value of type"):
         await client.submit(object())
     await site.close(client)
 

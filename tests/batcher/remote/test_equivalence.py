@@ -13,7 +13,7 @@ from hypothesis import given
 from batcher.client import Client, LocalClient
 from batcher.clock import MonotonicClock
 from batcher.collector import Collector
-from batcher.errors import RunnerFailed
+from batcher.errors import InvalidPayload, RunnerFailed
 from batcher.limits import Limits
 from batcher.remote.client import RemoteClient
 from batcher.remote.server import FrontendSession
@@ -61,7 +61,7 @@ class Site:
 
     async def failures(self, client: Client, payload: Any) -> tuple[str, str]:
         """Of one as a payload, and as a result."""
-        with pytest.raises(RunnerFailed) as at_submit:
+        with pytest.raises(InvalidPayload) as at_submit:
             await client.submit_all(["fine", payload])
         assert self.collector.snapshot().waiting == 0
         with pytest.raises(RunnerFailed) as at_the_end:

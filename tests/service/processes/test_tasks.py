@@ -39,6 +39,15 @@ def test_any_json_reaches_a_function_as_it_was_sent(function: Server) -> None:
     assert "inference;dur=" in answer.headers["server-timing"]
 
 
+def test_json_that_is_nested_too_deep_is_the_callers_fault(function: Server) -> None:
+    deep: list[Any] = []
+    for _ in range(200):
+        deep = [deep]
+    answer = predict(function, ["good", deep])
+    assert answer.status_code == 422
+    assert "nested too deep" in answer.json()["error"]["message"]
+
+
 def test_what_a_function_raises_or_cannot_be_written_is_its_own_calls_failure(
     function: Server,
 ) -> None:
