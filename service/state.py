@@ -79,17 +79,26 @@ class AppState:
         return found if isinstance(found, kind) else None
 
     async def ask_for(self, kind: type[SomeTask]) -> SomeTask:
-        """Raises NotReady, WrongTask. The worker of a user's own runner is asked what it is."""
-        if self.model().if_class:
-            replicas = (await self.client.snapshot()).replicas
-            up = next((replica for replica in replicas if replica.up), None)
-            if up is None:
-                raise NotReady("the model is being loaded", retry_after=1.0)
-            self.served = self.model().decided(
+        """Raises NotReady, WrongTask."""
+        served = await self.decide()
+        if served is None or served.if_class:
+            raise NotReady("the model is being loaded", retry_after=1.0)
+        return served.task(kind)
+
+    async def decide(self) -> ServedModel | None:
+        """The model with all of its tasks: the worker of a user's own runner is asked what it is,
+        once it is up. Raises NotReady."""
+        served = self.served
+        if served is None or not served.if_class:
+            return served
+        replicas = (await self.client.snapshot()).replicas
+        up = next((replica for replica in replicas if replica.up), None)
+        if up is not None:
+            self.served = served.decided(
                 is_function=up.info.details.get("is_function") is True,
                 dimension=up.info.dimension,
             )
-        return self.model().task(kind)
+        return self.served
 
     async def dimension(self) -> int | None:
         """Of the vectors; None until it is known. A user's own runner tells it when it is up."""

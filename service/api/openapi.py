@@ -66,7 +66,7 @@ def describing(others: Sequence[WireProtocol]) -> WireProtocol:
     """The routes that describe these protocols, and themselves."""
 
     async def openapi(state: AppState, exchange: Exchange) -> None:
-        served = state.served
+        served = await state.decide()
         document = describe(
             (*others, protocol),
             state.version,

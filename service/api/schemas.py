@@ -128,7 +128,7 @@ class Labels(Shape):
 
 
 class ModelType(Shape):
-    """One of these."""
+    """One of these; none: a model of the user's own, for POST /v1/predict alone."""
 
     embedding: Pooling | None = None
     classifier: Labels | None = None

@@ -154,7 +154,8 @@ def _check_direction(direction: Direction) -> None:
 def _model_type(served: ServedModel) -> dict[str, object]:
     task = served.tasks.get("classify")
     if not isinstance(task, Classify):
-        return {"embedding": {"pooling": served.pooling}}
+        embeds = "embed" in {*served.tasks, *served.if_class}
+        return {"embedding": {"pooling": served.pooling}} if embeds else {}
     labels = {
         "id2label": {str(place): label for place, label in enumerate(task.labels)},
         "label2id": {label: place for place, label in enumerate(task.labels)},
@@ -163,7 +164,7 @@ def _model_type(served: ServedModel) -> dict[str, object]:
 
 
 async def info(state: AppState, exchange: Exchange) -> None:
-    settings, served = state.settings, state.model()
+    settings, served = state.settings, await state.decide() or state.model()
     snapshot = await state.client.snapshot()
     runner = snapshot.replicas[0].info if snapshot.replicas else RunnerInfo()
     failed: dict[str, str] = {}

@@ -274,6 +274,17 @@ def test_a_plain_function_is_for_predict_alone(engine: FakeClient) -> None:
         assert ask(http, inputs=["a"]) == {"outputs": [[1.0, 2.0]]}
 
 
+def test_a_plain_function_is_described_as_what_it_is_before_anyone_asks_for_vectors(
+    engine: FakeClient,
+) -> None:
+    with serving(of_a_function(engine)) as http:
+        assert http.get("/info").json()["model_type"] == {}
+    with serving(of_a_function(engine)) as http:
+        paths = http.get("/openapi.json").json()["paths"]
+    assert "/v1/predict" in paths
+    assert {"/embed", "/v1/embeddings"}.isdisjoint(paths)
+
+
 def test_a_plain_function_answers_vectors_where_the_setting_says_so(engine: FakeClient) -> None:
     with serving(of_a_function(engine), task="embed") as http:
         assert http.post("/embed", json={"inputs": "a"}).json() == [[1.0, 2.0]]
