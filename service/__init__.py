@@ -1,9 +1,13 @@
 """The HTTP microservice around the engine: `python -m service`.
 
-Reading order: settings.py · launch.py and topology.py (one process or several) · alone.py (one:
-its life from load to drain) · supervisor.py, engine_process.py, front_process.py, census.py
-(several) · app.py (the routes) ·
-middleware.py and exchange.py (what happens to every request) · limits.py, headers.py ·
-api/openai.py, api/tei.py, api/health.py · errors.py · metrics.py ·
-preparing.py, refusals.py, tokenizing.py, words.py · models/.
+The folders, each above those that it imports:
+
+repository/, cache/     models on disk; what a start has found out, kept for the next
+tasks/, placement/, http/   input → ModelInput, value → result; replicas and their devices; requests
+models/, catalog.py     the worker's side, which runs the model; what is served, by name
+inference/, state.py    one call through task and engine; what the endpoints share
+api/, edge/, app.py     one file a wire protocol; sockets and HTTP parsing; the routing table
+processes/, main.py     one process or several, from load to drain
+
+docs/architecture.md has the path of a request, in five files.
 """

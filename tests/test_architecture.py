@@ -7,6 +7,7 @@ room imports from its own rank or a lower one, and there is no circle. All is re
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -352,3 +353,14 @@ def test_no_failure_is_passed_over_in_silence() -> None:
         and (node.type is None or all(isinstance(line, ast.Pass) for line in node.body))
     ]
     assert silent == []
+
+
+def test_every_file_that_the_code_names_is_there() -> None:
+    there = {path.name for path in sources(*PACKAGES)} | {"sitecustomize.py"}  # Python's own
+    named = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in sources(*PACKAGES)
+        for name in re.findall(r"\w+\.py\b", path.read_text())
+        if name not in there
+    }
+    assert named == set()

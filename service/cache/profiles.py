@@ -1,4 +1,4 @@
-"""Profiles: how long batches take, by model, device and versions; each a note, see cached.py.
+"""Profiles: how long batches take, by model, device and versions; each a note, see notes.py.
 
 Imports no torch, so that the planner can read what a worker has measured.
 """

@@ -2,9 +2,9 @@
 
 Plays traffic through the service's own scheduling policy in virtual time. In reading order:
 
-flags.py    what the user asks       device.py   how long a batch takes
-traffic.py  when requests come       trial.py    one run in virtual time, and what it measured
-search.py   the smallest fleet       report.py   the answer, for people and for machines
-figure.py   the plot                 words.py    figures as people read them
+flags.py    what the user asks       batch_time.py  how long a batch takes
+traffic.py  when requests come       trial.py       one run in virtual time, and what it measured
+search.py   the smallest fleet       report.py      the answer, for people and for machines
+plot.py     the plot                 units.py       figures as people read them
 command.py  all of it, and the exit codes
 """

@@ -1,4 +1,4 @@
-"""Two backends: one for a text that runs alone, the other for all larger batches. See racing.py."""
+"""Two backends: one for a text that runs alone, the other for all larger batches. See race.py."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """PyTorch on a CUDA device, for the models that Bert knows: batches are queued behind each other,
-small ones as graphs of kernels (torch_graphs.py). Nothing here needs a CUDA device but its Streams.
+small ones as graphs of kernels (cuda_graphs.py). Nothing here needs a CUDA device but its Streams.
 
 Not yet verified on a GPU.
 """

@@ -1,6 +1,6 @@
 """PyTorch as it comes: one padded rectangle, one pass of the model that transformers builds.
 
-torch and transformers are imported in this folder's torch files, encoder.py and devices.py only.
+Nothing that a frontend imports brings in torch or transformers, as this file does.
 """
 
 from __future__ import annotations

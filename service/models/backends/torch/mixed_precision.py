@@ -1,4 +1,4 @@
-"""A torch model in half precision of which some blocks stay in float32. See guard.py."""
+"""A torch model in half precision of which some blocks stay in float32. See accuracy.py."""
 
 from __future__ import annotations
 
