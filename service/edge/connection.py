@@ -14,9 +14,8 @@ from typing import Any
 from starlette.types import ASGIApp
 
 from batcher.timeouts import TimeoutQueue
-from service.edge import head
 from service.edge.connections import Connections, TimedConnection
-from service.edge.parser import RequestParser
+from service.edge.parser import RequestParser, malformed, too_late
 from service.edge.request_cycle import CONTINUE, RequestCycle
 from service.edge.sockets import address_of, has_unread_bytes
 from service.errors import Problem, internal
@@ -31,7 +30,6 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, shared: Connections, app: ASGIApp, app_state: dict[str, Any]) -> None:
         self._shared = shared
-        self.default_header_lines = shared.default_header_lines
         self._app = app
         self._app_state = app_state  # of the lifespan; each request gets a copy
         self._loop = asyncio.get_running_loop()
@@ -42,7 +40,7 @@ class Connection(asyncio.Protocol):
         self._receiving: RequestCycle | None = None  # the newest, if its body is not all here
         self._refusal: Problem | None = None  # to be sent after the responses to all of these
         self._discarding = False  # what else arrives is not read
-        self._read_paused = False
+        self.is_read_paused = False
         self._half_closed: int | None = None  # the descriptor, once the client sends no more
         self.is_write_paused = False
         self._writable: asyncio.Event | None = None  # made only if something waits to write
@@ -90,7 +88,7 @@ class Connection(asyncio.Protocol):
         self._half_closed = self.transport.get_extra_info("socket").fileno()
         self._shared.hangups.add(self._half_closed, self.transport.abort)
         if self._receiving is not None:
-            self._refuse(head.malformed("the connection ended in mid-body"))
+            self._refuse(malformed("the connection ended in mid-body"))
         elif not self.is_write_paused and running.scope["http_version"] == "1.1":
             # Has it closed, or only ended its sending? A client that still reads skips this
             # (RFC 9110, section 15.2); the kernel of one that does not resets the connection.
@@ -134,61 +132,50 @@ class Connection(asyncio.Protocol):
         if self._discarding:
             return
         problem = self._parser.feed(data)
+        receiving = self._receiving
+        if receiving is not None and not receiving.more_body:
+            self._receiving = None
+            if receiving.response_complete:
+                self._wait_in(self._shared.idle)
         if problem is not None:
             self._refuse(problem)
+        elif receiving is not None and len(receiving.body) > _MAX_BUFFERED:
+            self._pause_reading()
         elif self._parser.in_head and self._queue is not self._shared.awaiting_head:
             self._wait_in(self._shared.awaiting_head)
 
-    def on_request(self, scope: dict[str, Any], keep_alive: bool, expects_continue: bool) -> None:
+    def on_request(
+        self, scope: dict[str, Any], keep_alive: bool, expects_continue: bool
+    ) -> RequestCycle:
         if len(self._pipeline) >= _MAX_PIPELINED:
             raise Problem(429, "too many requests wait on this connection", retry_after=1.0)
         scope["state"] = self._app_state.copy()
-        self._receiving = cycle = RequestCycle(self, scope, keep_alive, expects_continue)
         self._wait_in(None)
+        self._receiving = cycle = RequestCycle(self, scope, keep_alive, expects_continue)
         if self._running is None:
-            self._start(cycle)
+            self._running = cycle
+            self._shared.state.tasks.add(cycle.start(self._app, self._loop))
         else:
             self._pipeline.append(cycle)
             self._pause_reading()
-
-    def on_body(self, body: bytes) -> None:
-        cycle = self._receiving
-        assert cycle is not None, "a body without a request: this is a bug"
-        if not cycle.response_complete:
-            cycle.add_body(body)
-            if len(cycle.body) > _MAX_BUFFERED:
-                self._pause_reading()
-
-    def on_body_end(self) -> None:
-        cycle, self._receiving = self._receiving, None
-        assert cycle is not None, "a body without a request: this is a bug"
-        if cycle.response_complete:
-            self._wait_in(self._shared.idle)
-        else:
-            cycle.end_body()
+        return cycle
 
     def on_tunnel(self) -> None:
         assert self._receiving is not None, "a tunnel without a request: this is a bug"
         self._receiving.keep_alive = False
-        self.on_body_end()
         self._discarding = True
 
     def _pause_reading(self) -> None:
-        if not self._read_paused:
-            self._read_paused = True
+        if not self.is_read_paused:
+            self.is_read_paused = True
             self.transport.pause_reading()
 
     def resume_reading(self) -> None:
-        if self._read_paused:
-            self._read_paused = False
+        if self.is_read_paused:
+            self.is_read_paused = False
             self.transport.resume_reading()
 
     # What leaves
-
-    def _start(self, cycle: RequestCycle) -> None:
-        self._running = cycle
-        cycle.task = self._loop.create_task(cycle.run(self._app))
-        self._shared.state.tasks.add(cycle.task)
 
     def on_response_complete(self, keep_alive: bool) -> None:
         self._running = None
@@ -199,7 +186,8 @@ class Connection(asyncio.Protocol):
             return
         self.resume_reading()
         if self._pipeline:
-            self._start(self._pipeline.popleft())
+            self._running = cycle = self._pipeline.popleft()
+            self._shared.state.tasks.add(cycle.start(self._app, self._loop))
         elif self._refusal is not None:
             self._send_refusal(self._refusal)
         elif self._half_closed is not None or self._discarding:
@@ -274,7 +262,7 @@ class Connection(asyncio.Protocol):
 
     def on_head_timeout(self) -> None:
         if self._parser.in_head:
-            self._refuse(head.too_late(self._shared.awaiting_head.seconds))
+            self._refuse(too_late(self._shared.awaiting_head.seconds))
         else:
             self.transport.close()  # it never sent a byte
 

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import orjson
 
 from batcher.timeouts import TimeoutQueue
-from service.edge.request_cycle import STATUS_LINES
-from service.errors import Envelope, Header, Problem, outcome_of
+from service.edge.request_cycle import first_lines
+from service.errors import Envelope, Problem, outcome_of
 from service.http.exchange import RECEIPT_TIMEOUT
 
 _SILENT_AFTER = 1.0  # seconds; a connection without a first byte for so long may be evicted
@@ -53,7 +53,6 @@ class ServerState(Protocol):
 
     connections: set[Any]  # ours; uvicorn calls `shutdown` of each as it ends, and waits for them
     tasks: set[asyncio.Task[None]]  # that uvicorn waits for after that
-    default_headers: list[Header]  # replaced once a second, for the date
 
 
 class Connections:
@@ -79,8 +78,6 @@ class Connections:
         self.max_connections = max_connections
         self._envelope = envelope_of("")  # what cannot be parsed has no path
         self._observe = observe
-        self._default_headers: list[Header] = []
-        self._default_lines = b""  # the same, as they are written
 
     def evict_idle(self) -> bool:
         """Closes the connection that has been idle for longest. False: none is. O(1)."""
@@ -111,13 +108,6 @@ class Connections:
         """Seconds in which new connections may still send their first request."""
         return _SILENT_AFTER if len(self.awaiting_head) else 0.0
 
-    def default_header_lines(self) -> bytes:
-        headers = self.state.default_headers
-        if headers is not self._default_headers:
-            self._default_headers = headers
-            self._default_lines = b"".join([b"%s: %s\r\n" % header for header in headers])
-        return self._default_lines
-
     def refusal(self, problem: Problem) -> bytes:
         """The whole response to bytes that reach no route. The last one of its connection."""
         request_id = os.urandom(8).hex()
@@ -131,8 +121,7 @@ class Connections:
             *problem.headers(),
         ]
         lines = [b"%s: %s\r\n" % header for header in headers]
-        start = STATUS_LINES[problem.status]
-        return b"".join([start, self.default_header_lines(), *lines, b"\r\n", body])
+        return b"".join([first_lines(problem.status), *lines, b"\r\n", body])
 
 
 class HangupWatch:

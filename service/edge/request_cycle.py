@@ -9,7 +9,10 @@ from __future__ import annotations
 import asyncio
 import http
 import logging
+import time
 from collections.abc import Iterable
+from email.utils import formatdate
+from functools import lru_cache
 from typing import Any, Protocol
 
 from starlette.types import ASGIApp, Message
@@ -20,19 +23,28 @@ _log = logging.getLogger(__name__)
 _LARGE = 64 << 10  # bytes; to copy that many costs more than a second write
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _PHRASES = {status.value: status.phrase.encode() for status in http.HTTPStatus}
-STATUS_LINES = {
+_STATUS_LINES = {
     status: b"HTTP/1.1 %d %s\r\n" % (status, _PHRASES.get(status, b""))
     for status in range(100, 600)
 }
+
+
+def first_lines(status: int) -> bytes:
+    """Of a response: the status line, and the date."""
+    return _STATUS_LINES[status] + _date_line(int(time.time()))
+
+
+@lru_cache(maxsize=1)
+def _date_line(now: int) -> bytes:
+    return b"date: %s\r\n" % formatdate(now, usegmt=True).encode()
 
 
 class Wire(Protocol):
     """The connection, as a request sees it."""
 
     transport: asyncio.Transport
+    is_read_paused: bool
     is_write_paused: bool
-
-    def default_header_lines(self) -> bytes: ...
 
     def resume_reading(self) -> None: ...
 
@@ -52,7 +64,7 @@ class RequestCycle:
     response_started = False  # bytes of it have been written
     response_complete = False
     body: bytes | bytearray = b""  # received, and not taken by the application yet
-    _more_body = True
+    more_body = True  # is still to arrive
     _has_message = False  # for the application to receive
     _message_event: asyncio.Event | None = None  # made only if the application has to wait
     _head = b""  # of the response, held back
@@ -68,7 +80,11 @@ class RequestCycle:
         self.keep_alive = keep_alive
         self._expects_continue = expects_continue
 
-    async def run(self, app: ASGIApp) -> None:
+    def start(self, app: ASGIApp, loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:
+        self.task = loop.create_task(self._run(app))
+        return self.task
+
+    async def _run(self, app: ASGIApp) -> None:
         try:
             await app(self.scope, self.receive, self.send)
         except (Exception, asyncio.CancelledError):  # cancelled: the server waits no longer for it
@@ -79,19 +95,16 @@ class RequestCycle:
 
     # What the connection tells
 
-    def add_body(self, body: bytes) -> None:
+    def add_body(self, body: bytes, more_body: bool) -> None:
+        self.more_body = more_body
+        if self.response_complete:
+            return  # nobody wants it
         if not self.body:
             self.body = body
         else:
             if type(self.body) is bytes:
                 self.body = bytearray(self.body)
             self.body += body
-        self._has_message = True
-        if self._message_event is not None:
-            self._message_event.set()
-
-    def end_body(self) -> None:
-        self._more_body = False
         self._has_message = True
         if self._message_event is not None:
             self._message_event.set()
@@ -109,7 +122,7 @@ class RequestCycle:
         if self._expects_continue and not wire.transport.is_closing():
             self._expects_continue = False
             wire.transport.write(CONTINUE)
-        if not (self.disconnected or self.response_complete):
+        if wire.is_read_paused and not (self.disconnected or self.response_complete):
             wire.resume_reading()
         while not self._has_message:
             if self._message_event is None:
@@ -120,7 +133,7 @@ class RequestCycle:
             return {"type": "http.disconnect"}
         self._has_message = False
         body, self.body = bytes(self.body), b""  # bytes of bytes: no copy
-        return {"type": "http.request", "body": body, "more_body": self._more_body}
+        return {"type": "http.request", "body": body, "more_body": self.more_body}
 
     async def send(self, message: Message) -> None:
         """Returns once the client is ready to read more. Does nothing once it has gone."""
@@ -151,6 +164,7 @@ class RequestCycle:
             wire.transport.write(data)
         if not more_body:
             self.response_complete = True
+            self.body = b""  # what of it has not been taken will not be
             self._has_message = True  # that is, the disconnect
             if self._message_event is not None:
                 self._message_event.set()
@@ -179,7 +193,7 @@ class RequestCycle:
         block = b"\r\n".join(lines)
         if not block.count(b"\r") == block.count(b"\n") == len(lines) - 1:
             raise RuntimeError("a header contains the end of a line: this is a bug")
-        return b"".join((STATUS_LINES[status], self._wire.default_header_lines(), block))
+        return first_lines(status) + block
 
     def _framed(self, body: bytes, more_body: bool) -> bytes:
         if not self._has_body:

@@ -1,7 +1,7 @@
 """The HTTP server of one process: uvicorn with our connections, and an end that loses none.
 
 server = Server(app, max_connections, envelope_of, observe)
-await server.run_on(listener)           # until `should_exit`
+await server.run_on(listener)           # until `stop()`
 await server.refuse_connections()       # before that: no new ones
 """
 
@@ -50,9 +50,11 @@ class Server(uvicorn.Server):
                 log_config=None,
                 proxy_headers=False,
                 server_header=False,
+                date_header=False,  # each response has one of ours
                 timeout_graceful_shutdown=_WRITE_TIMEOUT,
             )
         )
+        self._exit = asyncio.Event()
         self.connections = Connections(
             max_connections,
             timeouts or ConnectionTimeouts(),
@@ -70,13 +72,21 @@ class Server(uvicorn.Server):
         return Connection(self.connections, config.loaded_app, app_state)
 
     async def run_on(self, listener: socket.socket) -> None:
-        """Until `should_exit`. Raises RuntimeError where the application does not start."""
+        """Until `stop()`. Raises RuntimeError where the application does not start."""
         try:
             await self.serve([listener])
         except SystemExit as error:  # uvicorn's own way to say so
             raise RuntimeError(f"the HTTP server did not start (exit {error.code})") from None
         finally:
             self.connections.hangups.close()
+
+    def stop(self) -> None:
+        self.should_exit = True
+        self._exit.set()
+
+    async def main_loop(self) -> None:
+        """uvicorn's wakes ten times a second, to see whether it is to end and what the date is."""
+        await self._exit.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

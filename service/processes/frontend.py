@@ -72,7 +72,7 @@ class _FrontProcess:
                 return NO_MODEL
             await asyncio.wait((serving, controlling), return_when=asyncio.FIRST_COMPLETED)
             ended_by_itself = serving.done()
-            self._server.should_exit = True
+            self._server.stop()
             [problem] = await asyncio.gather(serving, return_exceptions=True)
             if problem is not None:
                 _log.error("the HTTP server failed", exc_info=problem)

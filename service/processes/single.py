@@ -85,7 +85,7 @@ class Alone:
             task.cancel()
         await self._engine.close()
         ended_by_itself = not signals.came.is_set()
-        self._server.should_exit = True
+        self._server.stop()
         [http_problem] = await asyncio.gather(serving, return_exceptions=True)
         if http_problem is not None:
             _log.error("the HTTP server failed", exc_info=http_problem)

@@ -176,7 +176,7 @@ async def serving(
     finally:
         for one in site.clients:
             one.reset()
-        server.should_exit = True
+        server.stop()
         await running
 
 

@@ -12,8 +12,8 @@ import pytest
 from batcher.clock import MonotonicClock
 from service.api import openapi as docs
 from service.app import PROTOCOLS
-from service.edge import head
 from service.edge.connections import ConnectionTimeouts
+from service.edge.parser import MAX_HEAD, MAX_HEADERS, MAX_URL
 from tests.service.conftest import is_tei_error
 from tests.service.loopback import CHUNKED, POST, HeldClient, Reply, post, run, serving
 
@@ -183,10 +183,10 @@ def test_an_upgrade_is_not_had_and_the_request_is_answered_as_it_is(cut: int) ->
 @pytest.mark.parametrize(
     ("data", "status"),
     [
-        (b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n" % (b"x" * head.MAX_URL), 414),
-        (GET + b"X: y\r\n" * head.MAX_HEADERS + b"\r\n", 431),
-        (GET + b"X: %s\r\n\r\n" % (b"y" * head.MAX_HEAD), 431),
-        (GET + b"X: %s" % (b"y" * 10 * head.MAX_HEAD), 431),  # and it does not end
+        (b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n" % (b"x" * MAX_URL), 414),
+        (GET + b"X: y\r\n" * MAX_HEADERS + b"\r\n", 431),
+        (GET + b"X: %s\r\n\r\n" % (b"y" * MAX_HEAD), 431),
+        (GET + b"X: %s" % (b"y" * 10 * MAX_HEAD), 431),  # and it does not end
         (GET + b"X: y\r\n" * 20_000, 431),
     ],
 )
@@ -207,9 +207,9 @@ def test_a_head_is_bounded(data: bytes, status: int) -> None:
 def test_a_head_within_the_bounds_is_served() -> None:
     async def test() -> None:
         async with serving() as site:
-            many = b"X: y\r\n" * (head.MAX_HEADERS - 1)
+            many = b"X: y\r\n" * (MAX_HEADERS - 1)
             assert (await site.ask(GET + many + b"\r\n")).status == 200
-            large = b"X: %s\r\n" % (b"y" * (head.MAX_HEAD - 200))
+            large = b"X: %s\r\n" % (b"y" * (MAX_HEAD - 200))
             assert (await site.ask(GET + large + b"\r\n")).status == 200
             # A body as large as a head must not be counts as none.
             client = await site.connect()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -14,13 +15,18 @@ from service.errors import Header
 BODY = b"[1, 2]"
 LENGTH = (b"content-length", b"%d" % len(BODY))
 CLOSE = (b"connection", b"close")
-START = b"HTTP/1.1 200 OK\r\ndate: today\r\n"
+START = b"HTTP/1.1 200 OK\r\ndate: Thu, 01 Jan 1970 00:00:07 GMT\r\n"
+
+
+@pytest.fixture(autouse=True)
+def _seven_seconds_after_the_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 7.5)
 
 
 class FakeWire:
     """A connection that never has to wait for its client. It is its own transport."""
 
-    is_write_paused = False
+    is_read_paused = is_write_paused = False
 
     def __init__(self) -> None:
         self.transport: Any = self
@@ -37,9 +43,6 @@ class FakeWire:
 
     def is_closing(self) -> bool:
         return False
-
-    def default_header_lines(self) -> bytes:
-        return b"date: today\r\n"
 
     def resume_reading(self) -> None: ...
 
@@ -130,7 +133,7 @@ def test_a_response_to_head_has_no_body(headers: list[Header]) -> None:
 def test_a_status_without_a_body_gets_none(status: int) -> None:
     wire = FakeWire()
     asyncio.run(respond(cycle_on(wire), [], [b""], status))
-    assert wire.written.endswith(b"date: today\r\n\r\n")
+    assert wire.written.endswith(b" GMT\r\n\r\n")
     assert b"chunked" not in wire.written
 
 
@@ -199,8 +202,8 @@ def test_nothing_is_written_to_a_client_that_has_gone() -> None:
 def test_a_body_that_has_arrived_is_received_at_once(pieces: list[bytes]) -> None:
     cycle = cycle_on(FakeWire())
     for piece in pieces:
-        cycle.add_body(piece)
-    cycle.end_body()
+        cycle.add_body(piece, more_body=True)
+    cycle.add_body(b"", more_body=False)
     message = asyncio.run(cycle.receive())
     assert message == {"type": "http.request", "body": b"".join(pieces), "more_body": False}
     assert type(message["body"]) is bytes
@@ -217,10 +220,24 @@ async def waits_then(receiving: Callable[[], Awaitable[Any]], event: Callable[[]
 def test_a_body_is_received_as_it_arrives() -> None:
     async def test() -> None:
         cycle = cycle_on(FakeWire())
-        first = await waits_then(cycle.receive, lambda: cycle.add_body(b"a"))
+        first = await waits_then(cycle.receive, lambda: cycle.add_body(b"a", True))
         assert first == {"type": "http.request", "body": b"a", "more_body": True}
-        last = await waits_then(cycle.receive, cycle.end_body)
+        last = await waits_then(cycle.receive, lambda: cycle.add_body(b"", False))
         assert last == {"type": "http.request", "body": b"", "more_body": False}
+
+    asyncio.run(test())
+
+
+def test_of_a_body_that_nobody_took_nothing_is_kept() -> None:
+    async def test() -> None:
+        cycle = cycle_on(FakeWire())
+        cycle.add_body(b"abc", more_body=True)
+        await respond(cycle, [LENGTH])
+        cycle.add_body(b"def", more_body=True)
+        assert (cycle.body, cycle.more_body) == (b"", True)
+        cycle.add_body(b"", more_body=False)
+        assert not cycle.more_body
+        assert await cycle.receive() == {"type": "http.disconnect"}
 
     asyncio.run(test())
 
@@ -229,7 +246,7 @@ def test_after_the_body_all_who_receive_wait_for_the_end() -> None:
     async def test() -> None:
         for event in ("the client goes", "the response is complete"):
             cycle = cycle_on(FakeWire())
-            cycle.end_body()
+            cycle.add_body(b"", more_body=False)
             await cycle.receive()
             waiting = [asyncio.ensure_future(cycle.receive()) for _ in range(2)]
             await asyncio.sleep(0)
@@ -248,7 +265,7 @@ def test_a_client_that_expects_continue_gets_it_once_the_body_is_asked_for() -> 
         wire = FakeWire()
         cycle = cycle_on(wire, expects_continue=True)
         assert wire.writes == []
-        await waits_then(cycle.receive, cycle.end_body)
+        await waits_then(cycle.receive, lambda: cycle.add_body(b"", False))
         assert wire.writes == [CONTINUE]
 
     asyncio.run(test())
@@ -273,6 +290,10 @@ def test_an_application_that_fails_is_logged_and_ends(
         raise error
 
     wire = FakeWire()
-    asyncio.run(cycle_on(wire).run(app))
+
+    async def test() -> None:
+        await cycle_on(wire).start(app, asyncio.get_running_loop())
+
+    asyncio.run(test())
     assert wire.ended == 1
     assert [record.message for record in caplog.records] == ["the application failed"]

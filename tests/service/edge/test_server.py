@@ -86,7 +86,7 @@ async def serving_app(app: Any) -> AsyncIterator[Site]:
     finally:
         for client in site.clients:
             client.reset()
-        server.should_exit = True
+        server.stop()
         await running
 
 

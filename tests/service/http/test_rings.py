@@ -43,7 +43,7 @@ async def garbage_of(attack: attacks.Attack, count: int) -> int:
     gc.collect()
     for _ in range(count):
         await exchange(target, attack.chunks())
-    server.should_exit = True  # once the last connection has ended
+    server.stop()  # once the last connection has ended
     await serving
     return gc.collect()
 

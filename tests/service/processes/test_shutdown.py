@@ -167,7 +167,8 @@ def test_an_upload_that_outlasts_everything_is_told_so() -> None:
             client = await site.connect()
             client.send(POST[:-1])
             await site.until(lambda: bool(site.server.server_state.tasks))
-            site.front.stopping = site.server.should_exit = True
+            site.front.stopping = True
+            site.server.stop()
             reply = await client.reply()
             assert reply.status == 503
             assert reply.json()["code"] == "draining"
