@@ -35,7 +35,8 @@ class PinnedRunner:
         self._runner = runner
         self._placement = placement
         self._informing: Informing | None = None
-        self.run = runner.run
+        # The runner's own, from its warm-up on: a batch takes no step more for its placement.
+        self.run: Callable[[Sequence[Any]], Sequence[Any]]
         self.launch: Callable[[Sequence[Any]], Callable[[], Sequence[Any]]] | None = None
 
     def warm_up(self) -> RunnerInfo:

@@ -196,10 +196,10 @@ def test_a_worker_is_bound_before_its_runner_is_made_and_notes_what_it_needs(
     config = runner_config("m", device="cpu", cores=(1, 2, 5), memory_note=note)
     runner = placed.create_pinned("transformers", config)
     assert steps == [(0, (1, 2, 5)), "transformers"]
-    assert runner.run(["a"]) == ["a"]
     assert runner.warm_up() == RunnerInfo(
         profile_source="measured", placed_on="cpu", cores="1-2,5", memory_bytes=30
     )
+    assert runner.run(["a"]) == ["a"]
     assert runner.launch is None  # type: ignore[attr-defined]
     assert memory.noted(note) == Need(10, 30, note)
 
