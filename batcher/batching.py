@@ -14,7 +14,7 @@ from batcher.request import Batch, Payload
 from batcher.runner import RunnerInfo
 from batcher.supervision.recovery import Step, next_step
 from batcher.supervision.restarts import WorkerRestarts
-from batcher.workers.host import Host, Reply, run_on
+from batcher.workers.host import Host, run_on
 
 _log = logging.getLogger(__name__)
 
@@ -103,33 +103,32 @@ class BatchingThread:
     def _run(self) -> None:
         """Runs what was taken, the halves of what fails, and what is cut early meanwhile."""
         while self._unsent or self._sent:
-            if not self._sent:
-                self._send(self._unsent.popleft())
-            elif isinstance(early := self._next_early(), Batch):
-                self._send(early)
+            if self._sent:
+                self._receive()
             else:
-                self._receive(until=early)
-
-    def _next_early(self) -> Batch | float | None:
-        """The batch to send while another one runs. A float: none yet, ask again then. None: none
-        before the next answer."""
-        if self._unsent or len(self._sent) > 1 or not self._host.pipelines:
-            return None
-        return self._collector.next_batch_early(self._sent[0])
+                self._send(self._unsent.popleft())
 
     def _send(self, batch: Batch) -> None:
         self._sent.append(batch)
         try:
-            self._host.send(batch.payloads, batch.hang_timeout)
+            payloads = [request.payload for request in batch.requests]
+            self._host.send(payloads, batch.hang_timeout)
         except RunnerFailed as error:  # the host does not have it
             self._recover(batch, error)
             self._sent.pop()
         except WorkerLost as error:
             self._lost(error)
 
-    def _receive(self, until: float | None) -> None:
-        """The answer to the oldest batch at the host, if it comes by then."""
+    def _receive(self) -> None:
+        """The answer to the oldest batch at the host; but first a batch that is cut early."""
         batch = self._sent[0]
+        until: float | None = None
+        if len(self._sent) == 1 and not self._unsent and self._host.pipelines:
+            early = self._collector.next_batch_early(batch)
+            if isinstance(early, Batch):
+                self._send(early)
+                return
+            until = early  # then it asks again
         try:
             reply = self._host.receive(until)
         except RunnerFailed as error:
@@ -140,8 +139,9 @@ class BatchingThread:
         else:
             if reply is None:
                 return
-            self._restarts.went_well()
-            self._note_info(reply)
+            self._restarts.attempts = 0
+            if reply.info is not None:
+                self._collector.replica_changed(self._replica, reply.info)
             self._collector.settle(batch, reply.results, reply.seconds)
         self._sent.popleft()
 
@@ -178,7 +178,8 @@ class BatchingThread:
         seconds = 0.0
         try:
             reply = run_on(self._host, [self._canary], batch.hang_timeout)
-            self._note_info(reply)
+            if reply.info is not None:
+                self._collector.replica_changed(self._replica, reply.info)
             failure = as_outcome(reply.results[0])
             if failure is not None:
                 raise failure
@@ -190,14 +191,10 @@ class BatchingThread:
         else:
             seconds = reply.seconds
             if self._has_passed_canary:  # it has lived for a while: the cause of its start is over
-                self._restarts.went_well()
+                self._restarts.attempts = 0
             self._has_passed_canary = True
         finally:
             self._collector.settle(batch, (), seconds)
-
-    def _note_info(self, reply: Reply) -> None:
-        if reply.info is not None:
-            self._collector.replica_changed(self._replica, reply.info)
 
     # Starts
 

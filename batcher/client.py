@@ -1,21 +1,24 @@
-"""How a caller reaches the engine: submit, and wait for the answer on its own event loop."""
+"""How a caller reaches the engine: submit, and wait for the answer on its own event loop.
+
+One wake-up per event loop per batch, whatever the batch's size.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Hashable, Sequence
+import logging
+from collections.abc import Coroutine, Hashable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from batcher.collector import Collector
 from batcher.errors import BatcherError, Cancelled, DeadlineExceeded, InvalidPayload, RunnerFailed
-from batcher.futures import LoopSink, PendingCall, late
 from batcher.limits import Limits
-from batcher.plain_data import refusal
-from batcher.request import LEVELS, Answer, BatchReport, Payload, Request
-from batcher.scheduling.keys import dedup_key
+from batcher.plain_data import dedup_key, refusal
+from batcher.request import LEVELS, Answer, BatchReport, Outcome, Payload, Request
 from batcher.snapshot import Snapshot
 from batcher.timeouts import Deadlines
 
+_log = logging.getLogger(__name__)
 _LEVELS = range(LEVELS)
 
 
@@ -111,24 +114,23 @@ class LocalClient(Client):
         self._any_value = any_value
         self._sink = LoopSink(loop)
         self._deadlines = Deadlines(loop, collector.clock)
-        self._key = key_function(collector.limits)
+        self._shares = shares_equal(collector.limits)
 
     async def send(self, call: Call) -> list[Answer]:
         if not call.payloads:
             return []
         now = self._collector.clock.now()
         costs, deadline = call.checked(now, self._request_timeout)
-        if not self._any_value:
-            for payload in call.payloads:
-                if (why := refusal(payload)) is not None:
-                    raise InvalidPayload(f"the input cannot be submitted: {why}")
+        keys: list[Hashable | None] = []
+        for payload in call.payloads:
+            if not self._any_value and (why := refusal(payload)) is not None:
+                raise InvalidPayload(f"the input cannot be submitted: {why}")
+            keys.append(dedup_key(payload) if self._shares else None)
         pending = PendingCall(self._loop, len(costs), deadline)
-        priority, caller, sink, key = call.priority, call.caller, self._sink, self._key
+        priority, caller, sink = call.priority, call.caller, self._sink
         requests = [
-            Request(
-                payload, cost, now, deadline, sink, (pending, at), priority, caller, key(payload)
-            )
-            for at, payload, cost in zip(range(len(costs)), call.payloads, costs, strict=True)
+            Request(payload, cost, now, deadline, sink, (pending, at), priority, caller, key)
+            for at, (payload, cost, key) in enumerate(zip(call.payloads, costs, keys, strict=True))
         ]
         self._collector.submit(requests)
         self._deadlines.watch(pending, now)
@@ -154,6 +156,68 @@ class LocalClient(Client):
         return self._collector.recent_batches()
 
 
-def key_function(limits: Limits) -> Callable[[Payload], Hashable | None]:
-    """By which equal payloads are found, if that is of use."""
-    return dedup_key if limits.share_equal or limits.cache_bytes > 0 else lambda _: None
+def shares_equal(limits: Limits) -> bool:
+    """Is it of use to find equal payloads?"""
+    return limits.share_equal or limits.cache_bytes > 0
+
+
+class PendingCall:
+    """What one caller waits for: the answers to `size` requests, or the first error among them."""
+
+    __slots__ = ("_answers", "_missing", "deadline", "future", "is_late")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, size: int, deadline: float) -> None:
+        self.future: asyncio.Future[list[Answer]] = loop.create_future()
+        self.deadline = deadline  # absolute, on the engine's clock
+        self.is_late = False  # it has failed because its deadline has passed
+        self._missing = size
+        # Most bring one, and need no list.
+        self._answers: list[Answer | None] | None = [None] * size if size > 1 else None
+
+    def expire(self) -> None:
+        """Its deadline has passed."""
+        if not self.future.done():
+            self.is_late = True
+            self.future.set_exception(late())
+
+    def settle(self, index: int, outcome: Outcome) -> None:
+        if self.future.done():  # the caller has gone, or a sibling has failed already
+            return
+        if isinstance(outcome, BatcherError):
+            self.future.set_exception(outcome)
+            return
+        if self._answers is None:
+            self.future.set_result([outcome])
+            return
+        self._answers[index] = outcome
+        self._missing -= 1
+        if not self._missing:
+            self.future.set_result([answer for answer in self._answers if answer is not None])
+
+
+def late() -> DeadlineExceeded:
+    return DeadlineExceeded("the deadline passed before the answer was there")
+
+
+ReplyTo = tuple[PendingCall, int]
+"""What a request of a LoopSink carries: its call, and its index in that call."""
+
+
+class LoopSink:
+    """The sink of one event loop, for requests that carry a ReplyTo."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def deliver(self, settled: Sequence[tuple[Request, Outcome]]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(_hand_out, settled)
+        except RuntimeError:  # the loop is closed: nobody is left to tell
+            _log.warning("%d outcomes came after their event loop had closed", len(settled))
+
+
+def _hand_out(settled: Sequence[tuple[Request, Outcome]]) -> None:
+    for request, outcome in settled:
+        reply_to: ReplyTo = request.reply_to  # type: ignore[assignment]  # LocalClient made it
+        call, index = reply_to
+        call.settle(index, outcome)

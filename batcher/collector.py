@@ -40,7 +40,6 @@ class Collector:
         self._settlement = Settlement(
             self._schedule, self._supervision, self._sharing, self._ledger
         )
-        self._phase = "open"  # then draining, then closed
 
     # What a caller does
 
@@ -54,7 +53,7 @@ class Collector:
             split = sharing.split(requests) if sharing.rows or sharing.cache else None
             new = requests if split is None else split.new
             refused: BatcherError | None = None
-            if self._phase != "open":
+            if self._monitor.phase != "open":
                 refused = shutting_down()
             elif suspects or not supervision.may_recover:
                 refused = supervision.refusal(suspects, now)
@@ -104,7 +103,7 @@ class Collector:
             # After a loss each batch runs alone, so that the next loss has one cause.
             if running.requests[0].workers_lost or not self._schedule.replicas[replica].is_up:
                 return None
-            now, draining = self.clock.now(), self._phase == "draining"
+            now, draining = self.clock.now(), self._monitor.phase == "draining"
             due = self._schedule.early_at(replica, now, draining)
             if due > now:
                 return due if due < math.inf else None
@@ -145,7 +144,7 @@ class Collector:
         with self._lock:
             return batch in self._settlement.in_flight
 
-    # What becomes of a replica
+    # What becomes of a replica, and of the engine
 
     def replica_up(self, replica: int, info: RunnerInfo) -> None:
         with self._lock:
@@ -172,8 +171,6 @@ class Collector:
                 self._settlement.fail_waiting(self._supervision.not_ready(now), outcomes)
             self._monitor.wake_all()
 
-    # What the engine does
-
     @property
     def finished(self) -> bool:
         """No batch will ever come again."""
@@ -183,17 +180,17 @@ class Collector:
     def drain(self, until: float) -> bool:
         """Refuses new work; waits until all accepted requests have their outcome: by `until`?"""
         with self._lock:
-            if self._phase == "open":
-                self._phase = "draining"
+            if self._monitor.phase == "open":
+                self._monitor.phase = "draining"
                 self._monitor.wake_all()
             while not self._is_finished() and self.clock.now() < until:
                 self._monitor.wait_until_finished(until)
-            return self._is_settled()
+            return not (self._schedule.pending.rows or self._ledger.running)
 
     def close(self, why: BatcherError) -> None:
         """What waits gets `why`; next_batch returns None. The batching threads end what runs."""
         with self._monitor as outcomes:
-            self._phase = "closed"
+            self._monitor.phase = "closed"
             self._settlement.shut_down(why, outcomes)
             self._monitor.wake_all()
 
@@ -207,7 +204,7 @@ class Collector:
         with self._lock:
             now = self.clock.now()
             replicas = tuple(each.snapshot(now) for each in self._supervision.replicas)
-            return self._ledger.snapshot(self._phase, self._schedule, replicas, now)
+            return self._ledger.snapshot(self._monitor.phase, self._schedule, replicas, now)
 
     def recent_batches(self) -> list[BatchReport]:
         """The last few thousand, newest last."""
@@ -215,16 +212,17 @@ class Collector:
             return self._ledger.recent()
 
     def __repr__(self) -> str:
-        return f"<Collector {self._phase}, {self._schedule!r}>"
+        return f"<Collector {self._monitor.phase}, {self._schedule!r}>"
 
     # Under the lock
 
     def _wait_for_batch(self, replica: int, outcomes: Outbox) -> Batch | None:
         while True:
-            if not self._schedule.replicas[replica].is_up or self._is_finished():
+            is_over = self._monitor.phase != "open" and self._is_finished()
+            if is_over or not self._schedule.replicas[replica].is_up:
                 self._wake_one()  # its wake-up may have come when this one was down already
                 return None
-            now, draining = self.clock.now(), self._phase == "draining"
+            now, draining = self.clock.now(), self._monitor.phase == "draining"
             canary_due = self._supervision.canary_due(replica)
             if canary_due <= now:
                 self._wake_one()  # another replica may be free for what waits
@@ -238,12 +236,11 @@ class Collector:
 
     def _wake_one(self) -> None:
         """If there is work: the replica that does it first. It wakes the next, if it leaves any."""
-        free = self._monitor.free
+        free, replicas = self._monitor.free, self._schedule.replicas
         if free and self._schedule.pending.rows:
-            self._monitor.wakeups[dispatch.soonest(free, self._schedule.replicas)].notify()
+            first = 0 if len(replicas) == 1 else dispatch.soonest(free, replicas)
+            self._monitor.wakeups[first].notify()
 
     def _is_finished(self) -> bool:
-        return self._phase == "closed" or (self._phase == "draining" and self._is_settled())
-
-    def _is_settled(self) -> bool:
-        return not (self._schedule.pending.rows or self._ledger.running)
+        phase, has_work = self._monitor.phase, self._schedule.pending.rows or self._ledger.running
+        return phase == "closed" or (phase == "draining" and not has_work)

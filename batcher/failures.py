@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from batcher.errors import BatcherError, RunnerFailed
@@ -15,17 +14,6 @@ def explain(error: BaseException) -> str:
     except Exception:  # an exception of the user's own, whose __str__ raises
         text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def one_each(results: Sequence[Any], expected: int) -> list[Any]:
-    """The results as a list. Raises RunnerFailed unless it is a sequence of one per payload."""
-    # A mapping would pass for a list of its keys, a string for one of its letters.
-    if isinstance(results, Mapping | str | bytes) or not hasattr(results, "__getitem__"):
-        raise RunnerFailed(f"the runner returned {type(results).__name__}, no sequence of results")
-    listed = list(results)
-    if len(listed) != expected:
-        raise RunnerFailed(f"the runner returned {len(listed)} results for {expected} inputs")
-    return listed
 
 
 def as_outcome(result: Any) -> BatcherError | None:

@@ -1,5 +1,5 @@
-"""Monitor: the engine's only lock, a wake-up for each batching thread, and the delivery of outcomes
-once the lock is released."""
+"""Monitor: the engine's only lock and its phase, a wake-up for each batching thread, and the
+delivery of outcomes once the lock is released."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ class Monitor:
     def __init__(self, clock: Clock, replicas: int, is_finished: Callable[[], bool]) -> None:
         """`is_finished`: will no batch ever come again? Then all that wait are to know."""
         self.lock = threading.Lock()
+        self.phase = "open"  # then draining, then closed
         self.free = set[int]()  # replicas whose threads wait for their wake-up
         # One per replica: notified on new work, on a change of its state, and of the phase.
         self.wakeups = [threading.Condition(self.lock) for _ in range(replicas)]
@@ -43,7 +44,8 @@ class Monitor:
 
     def deliver(self, outcomes: Outbox) -> None:
         """Without the lock. Once per sink, so once per batch and event loop."""
-        if self._is_finished():  # safe without the lock: who made it so looks after that
+        # Safe without the lock: the thread that made it so looks after that.
+        if self.phase != "open" and self._is_finished():
             with self.lock:
                 self.wake_all()
         for sink, settled in outcomes.items():

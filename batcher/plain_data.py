@@ -1,4 +1,4 @@
-"""Plain data: the values that every client of the engine takes and returns.
+"""Plain data: the values that every client of the engine takes and returns; and which are equal.
 
 A service with one frontend reaches the engine within its process, one with several through a
 socket. Both take the same values, and deliver them with the same type and value, or refuse them at
@@ -18,9 +18,11 @@ returns whatever the runner does (with workers in processes of their own: whatev
 from __future__ import annotations
 
 import sys
-from typing import Any, Final
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
-from batcher.scheduling.keys import is_array
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 MAX_DEPTH: Final = 128  # containers in containers; less than what Python's own stack allows
 NUMBERS: Final = frozenset("biufc")  # kinds of dtype; no objects, texts, dates or records
@@ -53,6 +55,30 @@ def describe_refused(value: Any) -> str:
 def is_numpy_scalar(value: Any) -> bool:
     """Of one of numpy's own types. Does not import numpy: with such a value, it is there."""
     return type(value).__module__ == "numpy" and isinstance(value, sys.modules["numpy"].generic)
+
+
+def dedup_key(payload: Any) -> Hashable | None:
+    """The same for payloads that are equal to the last bit; there is no "nearly". None: this one is
+    never shared.
+
+    Texts, bytes and arrays of numbers have a key, and dicts of such arrays by name. A type of the
+    user's own has none, even one derived from these: it may define equality in its own way.
+    """
+    kind = type(payload)
+    if kind is str or kind is bytes:
+        return payload  # type: ignore[no-any-return]  # it is one of the two
+    if is_array(payload) and payload.dtype.kind in "biufc":
+        return (payload.dtype.str, payload.shape, payload.tobytes())
+    if kind is dict and all(type(name) is str and is_array(payload[name]) for name in payload):
+        keys = [dedup_key(array) for array in payload.values()]
+        return None if None in keys or not keys else (*payload, *keys)
+    return None
+
+
+def is_array(value: Any) -> TypeGuard[NDArray[Any]]:
+    """Is it a numpy array? Answered without importing numpy, which an engine may not need."""
+    kind = type(value)
+    return kind.__name__ == "ndarray" and kind.__module__ == "numpy"
 
 
 def _first_refused(value: Any, depth: int) -> tuple[Any] | None:

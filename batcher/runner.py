@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from numbers import Integral
 from typing import Any, Protocol, runtime_checkable
 
+from batcher.errors import RunnerFailed
 from batcher.request import Payload
 
 _log = logging.getLogger(__name__)
@@ -127,6 +128,17 @@ class Runner(Protocol):
 
     def close(self) -> None:
         """Gives back what warm_up took. Called once, last."""
+
+
+def one_each(results: Sequence[Any], expected: int) -> list[Any]:
+    """The results as a list. Raises RunnerFailed unless it is a sequence of one per payload."""
+    # A mapping would pass for a list of its keys, a string for one of its letters.
+    if isinstance(results, Mapping | str | bytes) or not hasattr(results, "__getitem__"):
+        raise RunnerFailed(f"the runner returned {type(results).__name__}, no sequence of results")
+    listed = list(results)
+    if len(listed) != expected:
+        raise RunnerFailed(f"the runner returned {len(listed)} results for {expected} inputs")
+    return listed
 
 
 @runtime_checkable

@@ -15,8 +15,8 @@ from typing import Any
 from batcher.errors import BatcherError, DeadlineExceeded, Draining, PoisonRequest
 from batcher.failures import as_outcome
 from batcher.ledger import Ledger
+from batcher.plain_data import is_array
 from batcher.request import ALONE, Answer, Batch, BatchReport, Outbox, Request, State
-from batcher.scheduling.keys import is_array
 from batcher.scheduling.schedule import Schedule
 from batcher.scheduling.selection import Selection
 from batcher.scheduling.sharing import Sharing, Split
@@ -101,7 +101,7 @@ class Settlement:
             predicted=selection.predicted,
             hang_timeout=self._supervision.hang_timeout(replica, size, tokens, selection.predicted),
             tokens=tokens,
-            useful_tokens=sum([request.cost for request in selection.taken]),
+            useful_tokens=selection.useful_tokens,
             is_early=is_early,
         )
         self.in_flight.add(batch)

@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from batcher.clock import Clock
-from batcher.futures import PendingCall
 
 SLOW_AFTER = 0.1  # seconds
 _TICK = 0.001  # seconds: the resolution of uvloop's clock, and of its timers
@@ -87,28 +86,35 @@ class TimeoutQueue(Generic[Item]):
         return f"<TimeoutQueue of {len(self._added)}, {self.seconds} s>"
 
 
+class Expiring(Protocol):
+    deadline: float  # absolute, on the engine's clock
+
+    def expire(self) -> None:
+        """Its deadline has passed."""
+
+
 class Deadlines:
     """Expires calls at their deadline. Of one event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
         self._loop = loop
         self._clock = clock
-        self._quick: TimeoutQueue[PendingCall] = TimeoutQueue(SLOW_AFTER, self._set_timer, loop)
-        self._timers: dict[PendingCall, asyncio.TimerHandle] = {}
+        self._quick: TimeoutQueue[Expiring] = TimeoutQueue(SLOW_AFTER, self._set_timer, loop)
+        self._timers: dict[Expiring, asyncio.TimerHandle] = {}
 
-    def watch(self, call: PendingCall, now: float) -> None:
+    def watch(self, call: Expiring, now: float) -> None:
         """Until `ended`. `now` is on the clock, as the call's deadline is."""
         if call.deadline - now > SLOW_AFTER:
             self._quick.add(call)
         else:
             self._set_timer(call)
 
-    def ended(self, call: PendingCall) -> None:
+    def ended(self, call: Expiring) -> None:
         self._quick.remove(call)
         if self._timers and (timer := self._timers.pop(call, None)) is not None:
             timer.cancel()
 
-    def _set_timer(self, call: PendingCall) -> None:
+    def _set_timer(self, call: Expiring) -> None:
         remaining = call.deadline - self._clock.now()
         self._timers[call] = self._loop.call_later(max(0.0, remaining), call.expire)
 

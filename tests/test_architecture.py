@@ -22,11 +22,11 @@ PACKAGES = ("batcher", "service", "loadtests")
 # Lowest first. A new folder, or a new file at a package's root, gets its place here.
 RANKS: Mapping[str, tuple[set[str], ...]] = {
     "batcher": (
-        {"errors", "clock", "limits", "processes"},
+        {"errors", "clock", "limits", "plain_data", "processes"},
         {"request"},
-        {"failures", "runner", "futures", "monitor"},
+        {"failures", "runner", "monitor"},
         {"scheduling"},
-        {"snapshot", "timeouts", "plain_data"},
+        {"snapshot", "timeouts"},
         {"ledger", "supervision", "workers"},
         {"settlement"},
         {"collector"},

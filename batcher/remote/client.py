@@ -11,10 +11,9 @@ import itertools
 import socket
 from collections.abc import Awaitable, Callable
 
-from batcher.client import Call, Client
+from batcher.client import Call, Client, PendingCall
 from batcher.clock import Clock
 from batcher.errors import BatcherError, InvalidPayload, NotReady, Overloaded
-from batcher.futures import PendingCall
 from batcher.remote.channel import Channel
 from batcher.remote.messages import (
     CallFailed,

@@ -10,10 +10,10 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 
-from batcher.client import key_function
+from batcher.client import late, shares_equal
 from batcher.collector import Collector
 from batcher.errors import BatcherError, Cancelled, RunnerFailed
-from batcher.futures import late
+from batcher.plain_data import dedup_key
 from batcher.remote.channel import Channel
 from batcher.remote.messages import (
     CallFailed,
@@ -54,7 +54,7 @@ class FrontendSession:
         self._calls: dict[int, list[Request]] = {}  # those without an outcome
         self._missing: dict[int, int] = {}  # outcomes, of calls with several inputs
         self._channel: Channel | None = None
-        self._key = key_function(collector.limits)
+        self._shares = shares_equal(collector.limits)
 
     async def attach(self, end: socket.socket) -> None:
         """Once."""
@@ -115,10 +115,18 @@ class FrontendSession:
             raise FrameError("a call that no frontend makes")
         now = self._collector.clock.now()
         caller = None if call.caller is None else text_of(call.caller)
-        deadline, priority, key = call.deadline, call.priority, self._key
+        deadline, priority, shares = call.deadline, call.priority, self._shares
         requests = [
             Request(
-                payload, cost, now, deadline, self, (number, at), priority, caller, key(payload)
+                payload,
+                cost,
+                now,
+                deadline,
+                self,
+                (number, at),
+                priority,
+                caller,
+                dedup_key(payload) if shares else None,
             )
             for at, (payload, cost) in enumerate(zip(call.payloads, call.costs, strict=True))
         ]

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Any
 
-from batcher.scheduling.keys import is_array
+from batcher.plain_data import is_array
 
 _ENTRY = 224  # bytes of an entry beside its key and value, as measured
 _ARRAY, _AXIS = 96, 16  # bytes of an array beside its numbers

@@ -43,8 +43,8 @@ class Pending:
         self._virtual = [0.0] * LEVELS  # the virtual time of each level
         self._added = 0
         self._put_back = 0
-        # By lane, interactive and bulk. Equal requests are one row, and counted once.
-        self._equal: tuple[dict[Hashable, list[Request]], dict[Hashable, list[Request]]] = ({}, {})
+        # By lane, interactive and bulk: those with the same input, which are one row.
+        self.equal: tuple[dict[Hashable, list[Request]], dict[Hashable, list[Request]]] = ({}, {})
         # Plain numbers and no properties: admission reads each of them for every request.
         self.rows = 0  # requests, equal ones counted once in each lane
         self.tokens = 0  # of all rows, unpadded
@@ -121,7 +121,7 @@ class Pending:
         it waits."""
         if request.key is None or not self._shares:
             return [request]
-        interactive, bulk = self._equal
+        interactive, bulk = self.equal
         return [*interactive.get(request.key, ()), *bulk.get(request.key, ())]
 
     def held_by(self, caller: str) -> int:
@@ -144,11 +144,6 @@ class Pending:
             return self.rows
         # Equal ones are taken to be spread evenly over the line.
         return bisect_left(self.line, order_key, key=_order_key) * self.rows // waiting
-
-    @property
-    def has_equals(self) -> bool:
-        """Do requests wait that could share a row?"""
-        return self.rows < len(self.line) or bool(self._equal[0] and self._equal[1])
 
     @property
     def oldest(self) -> Request:
@@ -175,7 +170,7 @@ class Pending:
             self.bulk += 1
         key = request.key
         if key is not None and self._shares:
-            equal = self._equal[in_bulk]
+            equal = self.equal[in_bulk]
             alike = equal.get(key)
             if alike is not None:
                 alike.append(request)
@@ -207,7 +202,7 @@ class Pending:
             self.bulk -= 1
         key = request.key
         if key is not None and self._shares:
-            equal = self._equal[in_bulk]
+            equal = self.equal[in_bulk]
             alike = equal[key]
             before = alike[0].cost  # a row costs what its first request does
             alike.remove(request)  # O(equal ones)

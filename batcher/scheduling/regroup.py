@@ -21,6 +21,7 @@ _SPARE = 1.5  # times the delay of nearly all
 class Regroup:
     def __init__(self) -> None:
         self._share = 1.0  # of the callers answered that came straight back; optimistic at first
+        self.pays = True  # do callers come straight back?
         self._delay: float | None = None  # seconds in which nearly all of them did
         self._between = (0.0, 0.0)  # arrivals and seconds outside the windows, decaying
         # The window after the last batch
@@ -58,11 +59,6 @@ class Regroup:
             return self._ends
         return min(self._ends, self._began + _SPARE * self._delay)
 
-    @property
-    def pays(self) -> bool:
-        """Do callers come straight back?"""
-        return self._share > _WORTHWHILE
-
     def has_waited(self, replica: int, now: float) -> bool:
         """Is a batch cut at this moment one that was, or could have been, held back?"""
         return replica == self._replica and self.pays and self._began < now <= self._ends
@@ -81,6 +77,7 @@ class Regroup:
         usual = window * arrivals / seconds if seconds > 0.0 else 0.0
         share = min(1.0, max(0.0, (self._returned - usual) / self._released))
         self._share += _LEARNING_RATE * (share - self._share)
+        self.pays = self._share > _WORTHWHILE
         delay = window if self._seen_delay is None else self._seen_delay
         self._delay = (
             delay if self._delay is None else self._delay + _LEARNING_RATE * (delay - self._delay)

@@ -117,7 +117,7 @@ class ReplicaModel:
         """Has it been idle for so long that a run is worth it, only to correct the prediction?"""
         return not self.batches and now - self.ran_at >= _RETRY_AFTER
 
-    def ended(self, now: float, size: int, tokens: int, useful_tokens: int, seconds: float) -> None:
+    def ended(self, now: float, tokens: int, useful_tokens: int, seconds: float) -> None:
         """`seconds` in the runner; 0: the batch failed."""
         self.batches -= 1
         self.utilisation.ended(now)
@@ -125,7 +125,6 @@ class ReplicaModel:
         self.free_at = now + sum(self.predicted)
         if seconds > 0.0:
             self.ran_at = now
-            self.cost.observe(max(1, size), max(1, tokens), seconds)
             if useful_tokens:
                 self.padding += _LEARNING_RATE * (tokens / useful_tokens - self.padding)
 

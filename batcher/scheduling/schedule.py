@@ -136,7 +136,8 @@ class Schedule:
         replica = self.replicas[index]
         if replica.memory_ceiling.tokens < math.inf:
             replica.memory_ceiling.relax(now)
-        oldest = self.pending.oldest
+        oldest = next(iter(self.pending.by_age))
+        has_equals = self.pending.rows < len(self.pending.line) or all(self.pending.equal)
         starts = max(now, replica.free_at) if replica.batches else now
         most = replica.max_batch_size
         if len(self.replicas) > 1:
@@ -148,7 +149,8 @@ class Schedule:
             return selection
         for request in selection.skipped:
             request.times_skipped += 1
-        self._take(selection, now)
+        others = self._duplicates(selection, now) if has_equals else ()
+        self.pending.take(selection.taken, others)
         if self.pending.rows and self.pending.oldest is oldest and oldest not in selection.skipped:
             oldest.times_skipped += 1
         if selection.reason is None:
@@ -170,21 +172,22 @@ class Schedule:
         predicted = replica.cost.predict(len(taken), tokens)
         replica.began(now, predicted)
         reason: CloseReason = "split" if rows else "canary"
-        return Selection(taken, duplicates, [], [], reason, tokens, predicted)
+        return Selection(taken, duplicates, [], [], reason, tokens, sum(costs), predicted)
 
-    def _take(self, selection: Selection, now: float) -> None:
-        """With all duplicates of what is taken, but for the late ones."""
+    def _duplicates(self, selection: Selection, now: float) -> list[Request]:
+        """All those of what is taken, but for the late ones."""
         others: list[Request] = []
-        for row, request in enumerate(selection.taken if self.pending.has_equals else ()):
-            if request.key is not None:
-                for equal in self.pending.equal_to(request):
-                    if equal.deadline <= now:
-                        self.pending.remove(equal)
-                        selection.late.append(equal)
-                    elif equal is not request:
-                        selection.duplicates.setdefault(row, []).append(equal)
-                        others.append(equal)
-        self.pending.take(selection.taken, others)
+        for row, request in enumerate(selection.taken):
+            if request.key is None:
+                continue
+            for equal in self.pending.equal_to(request):
+                if equal.deadline <= now:
+                    self.pending.remove(equal)
+                    selection.late.append(equal)
+                elif equal is not request:
+                    selection.duplicates.setdefault(row, []).append(equal)
+                    others.append(equal)
+        return others
 
     def _reason(self, index: int, now: float, draining: bool) -> CloseReason:
         if draining:
@@ -214,7 +217,9 @@ class Schedule:
         """A batch. `seconds` in the runner, 0 if it failed; `released`: requests answered; `began`:
         when it was cut (None: it did not start right then)."""
         replica = self.replicas[index]
-        replica.ended(now, size, tokens, useful_tokens, seconds)
+        if seconds > 0.0:
+            replica.cost.observe(max(1, size), max(1, tokens), seconds)
+        replica.ended(now, tokens, useful_tokens, seconds)
         if seconds <= 0.0 or not size:
             return
         rows = self.pending.rows

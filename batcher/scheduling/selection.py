@@ -35,6 +35,7 @@ class Selection:
     skipped: list[Request] = field(default_factory=list)  # their turn, but not taken
     reason: CloseReason | None = None  # None: it took all that wait
     tokens: int = 0  # as run, padding included
+    useful_tokens: int = 0
     predicted: float = 0.0  # seconds
 
 
@@ -91,7 +92,9 @@ def _smaller(selection: Selection, replica: ReplicaModel, now: float) -> Selecti
             costs = [request.cost for request in kept]
             tokens = replica.tokens_run(size, max(costs), sum(costs))
             predicted = replica.cost.predict(size, tokens)
-            return Selection(kept, {}, [], selection.skipped, "deadline", tokens, predicted)
+            return Selection(
+                kept, {}, [], selection.skipped, "deadline", tokens, sum(costs), predicted
+            )
     return Selection()
 
 
@@ -110,7 +113,7 @@ def _choose(
     """One batch without the `late` requests; adds to them those whose deadline has passed."""
     line = iter(pending.line)
     window: list[Request] = []
-    if pending.oldest.times_skipped >= MAX_SKIPPED:
+    if next(iter(pending.by_age)).times_skipped >= MAX_SKIPPED:
         # The oldest of all, and some of its age, go before more urgent ones.
         window = in_time(iter(pending.by_age), max(1, most // 4), pending, now, late)
     aged = set(window)
@@ -134,7 +137,8 @@ def _choose(
         result = by_length
     if len(own) < len(window):
         _add_bulk(result, window, replica, now, overhead, most)
-    result.predicted = replica.cost.predict(len(result.taken), result.tokens)
+    fixed, per_row, per_token = replica.cost.weights
+    result.predicted = fixed + per_row * len(result.taken) + per_token * result.tokens
     return result
 
 
@@ -156,7 +160,8 @@ def in_time(
     share its row."""
     found: list[Request] = []
     chosen = set(before)
-    seen = {request.key for request in before} if pending.has_equals else None
+    has_equals = pending.rows < len(pending.line) or all(pending.equal)
+    seen = {request.key for request in before} if has_equals else None
     while len(found) < count:
         some = list(islice(line, count - len(found)))
         if not some:
@@ -270,6 +275,7 @@ def _add_bulk(
 
 def _closed(result: Selection, longest: int, useful: int, replica: ReplicaModel) -> Selection:
     size = len(result.taken)
+    result.useful_tokens = useful
     is_free = replica.padding_free
     result.tokens = useful if is_free else size * longest
     if size == replica.max_batch_size:
@@ -281,7 +287,7 @@ def _closed(result: Selection, longest: int, useful: int, replica: ReplicaModel)
 
 def _is_wasteful(result: Selection, replica: ReplicaModel) -> bool:
     """Does padding take more of the batch's time than looking for something better is worth?"""
-    padding = result.tokens - sum(request.cost for request in result.taken)
+    padding = result.tokens - result.useful_tokens
     if not padding:
         return False
     per_token = replica.cost.weights[2]

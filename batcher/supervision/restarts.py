@@ -17,7 +17,7 @@ class WorkerRestarts:
     """Backs off until a run of requests goes well. Never gives up."""
 
     def __init__(self) -> None:
-        self.attempts = 0  # since then
+        self.attempts = 0  # since then; a run that goes well sets it to 0
 
     @property
     def is_broken(self) -> bool:
@@ -28,9 +28,6 @@ class WorkerRestarts:
         delay = _WORKER_DELAYS[min(self.attempts, len(_WORKER_DELAYS) - 1)]
         self.attempts += 1
         return delay
-
-    def went_well(self) -> None:
-        self.attempts = 0
 
     def poison_found(self) -> None:
         """The input was to blame for the last deaths, not the worker."""

@@ -24,11 +24,11 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from batcher.errors import RunnerFailed
-from batcher.failures import as_outcome, explain, is_device_lost, is_out_of_memory, one_each
+from batcher.failures import as_outcome, explain, is_device_lost, is_out_of_memory
 from batcher.processes import die_with_parent
-from batcher.runner import InfoChanges, Launcher, Runner, RunnerFactory, RunnerInfo
+from batcher.runner import InfoChanges, Launcher, Runner, RunnerFactory, RunnerInfo, one_each
 from batcher.workers.host import Reply
-from batcher.workers.pipe import BatchFailed, Done, NotAMessage, Pipe, Ready, pack
+from batcher.workers.pipe import BatchFailed, Done, NotAMessage, Pipe, Ready
 
 
 def main(factory: RunnerFactory, channel: socket.socket, output: Connection) -> None:
@@ -46,19 +46,19 @@ def main(factory: RunnerFactory, channel: socket.socket, output: Connection) -> 
         info = replace(info, pid=info.pid or os.getpid())
     except Exception as error:
         traceback.print_exc()
-        _send(pipe, 0, BatchFailed(explain(error)))
+        pipe.answer(0, BatchFailed(explain(error)))
         return
     gc.collect()
     gc.freeze()  # a later collection need not walk over the model
     inbox = _Inbox(pipe, runner)
     inbox.start()
-    _send(pipe, 0, Ready(info))
+    pipe.answer(0, Ready(info))
     changes = InfoChanges(runner, info)
     ended = 0.0  # when the last run did
-    while (begun := inbox.get()) is not None:
+    while (begun := inbox.begun.get()) is not None:
         answer = _answer(begun, ended, changes)
         ended = time.perf_counter()
-        _send(pipe, begun.number, answer)
+        pipe.answer(begun.number, answer)
     runner.close()
 
 
@@ -79,22 +79,19 @@ class _Inbox:
         self._pipe = pipe
         self._run = runner.run
         self._launch = runner.launch if isinstance(runner, Launcher) else None
-        self._begun: queue.SimpleQueue[_Begun | None] = queue.SimpleQueue()
+        # The batches that have been read, oldest first. None: there will be no more.
+        self.begun: queue.SimpleQueue[_Begun | None] = queue.SimpleQueue()
 
     def start(self) -> None:
         threading.Thread(target=self._main, name="inbox", daemon=True).start()
-
-    def get(self) -> _Begun | None:
-        """Blocks for the next batch. None: there will be no more."""
-        return self._begun.get()
 
     def _main(self) -> None:
         try:
             with contextlib.suppress(EOFError, OSError, NotAMessage):  # the parent has closed it
                 while True:
-                    self._begun.put(self._begin(*self._pipe.receive()))
+                    self.begun.put(self._begin(*self._pipe.receive()))
         finally:  # whatever it was, nothing more will be read
-            self._begun.put(None)
+            self.begun.put(None)
 
     def _begin(self, number: int, data: memoryview) -> _Begun:
         try:
@@ -137,14 +134,6 @@ def _answer(begun: _Begun, ended: float, changes: InfoChanges) -> Done | BatchFa
         # An exception of the model's own may pickle and yet not unpickle: it crosses as its text.
         results = [as_outcome(result) or result for result in listed]
     return Done(Reply(results, seconds, info))
-
-
-def _send(pipe: Pipe, number: int, message: Ready | Done | BatchFailed) -> None:
-    try:
-        data = pack(number, message)
-    except Exception as error:  # a result of the user's own that does not pickle
-        data = pack(number, BatchFailed(f"the result cannot be sent: {explain(error)}"))
-    pipe.send(data)
 
 
 def _exit_with_parent() -> None:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from batcher.errors import OutOfMemory, RunnerFailed
-from batcher.failures import explain, is_out_of_memory, one_each
+from batcher.failures import explain, is_out_of_memory
 from batcher.request import Payload
-from batcher.runner import InfoChanges, Runner, RunnerFactory, RunnerInfo
+from batcher.runner import InfoChanges, Runner, RunnerFactory, RunnerInfo, one_each
 
 _log = logging.getLogger(__name__)
 

@@ -16,6 +16,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from batcher.failures import explain
 from batcher.request import Payload
 from batcher.runner import RunnerInfo
 from batcher.workers.host import Reply
@@ -70,6 +71,13 @@ class Pipe:
     def send(self, data: bytes) -> None:
         """What pack() returned."""
         self._socket.sendall(data)
+
+    def answer(self, number: int, message: Done | BatchFailed | Ready) -> None:
+        try:
+            data = pack(number, message)
+        except Exception as error:  # a result of the user's own that does not pickle
+            data = pack(number, BatchFailed(f"the result cannot be sent: {explain(error)}"))
+        self.send(data)
 
     def receive(self) -> tuple[int, memoryview]:
         """The number of the next message and its pickle. Raises EOFError at the end, NotAMessage,

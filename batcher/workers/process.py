@@ -49,6 +49,8 @@ class ProcessHost:
     before `receive` raises WorkerLost.
     """
 
+    pipelines = True
+
     def __init__(
         self,
         factory: RunnerFactory,
@@ -124,8 +126,12 @@ class ProcessHost:
             return None
         try:
             reply = self._receive(number)
-        finally:
-            self._next_is_watched()
+        finally:  # it has been answered, or the worker has died
+            self._watchdog.disarm()
+            if self._sent:
+                self._sent.popleft()
+            if self._sent:
+                self._watchdog.arm(self._sent[0][2])
         if isinstance(reply, BatchFailed):
             raise (OutOfMemory if reply.out_of_memory else RunnerFailed)(reply.reason)
         if not isinstance(reply, Done) or len(reply.reply.results) != size:
@@ -139,14 +145,6 @@ class ProcessHost:
             return self._pipe.is_there(until - self._clock.now())
         except OSError:
             return True  # receiving raises it
-
-    def _next_is_watched(self) -> None:
-        """The oldest batch has been answered, or the worker has died."""
-        self._watchdog.disarm()
-        if self._sent:
-            self._sent.popleft()
-        if self._sent:
-            self._watchdog.arm(self._sent[0][2])
 
     def stop(self) -> None:
         self._stopping = True
@@ -290,10 +288,6 @@ class ProcessHost:
             if text := "".join(printable).rstrip():
                 self._tail.append(text)
                 self._log.info("%s", text)
-
-    @property
-    def pipelines(self) -> bool:
-        return True
 
     def __repr__(self) -> str:
         return f"<ProcessHost {self.name}, pid {self._process.pid if self._process else None}>"

@@ -7,9 +7,9 @@ from typing import NamedTuple, Protocol
 
 from batcher.collector import Collector
 from batcher.limits import Limits
+from batcher.plain_data import dedup_key
 from batcher.request import Batch, Request, State
 from batcher.runner import RunnerInfo
-from batcher.scheduling.keys import dedup_key
 from batcher.scheduling.schedule import Schedule
 from loadtests.theory.length_split import Device
 

@@ -742,7 +742,7 @@ def pipelined() -> tuple[Bench, Batch]:
     profile = [(size, size, 0.010 + 0.001 * size) for size in (1, 4, 16)]
     bench.collector.replica_up(0, RunnerInfo.from_facts({"profile": profile}))
     bench.collector._schedule.handoff = 0.001
-    bench.collector._schedule._regroup._share = 0.0
+    bench.collector._schedule._regroup.pays = False
     bench.submit(1, 1, 1, 1)
     return bench, bench.take()
 

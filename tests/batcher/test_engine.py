@@ -69,7 +69,7 @@ async def until_waiting(engine: Engine, count: int) -> None:
 
 
 async def until_phase(engine: Engine, phase: str) -> None:
-    await asyncio.to_thread(until, engine._collector, lambda state: state._phase == phase)
+    await asyncio.to_thread(until, engine._collector, lambda state: state._monitor.phase == phase)
 
 
 # Use

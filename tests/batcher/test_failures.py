@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from batcher.errors import Overloaded, RunnerFailed
-from batcher.failures import as_outcome, explain, one_each
+from batcher.failures import as_outcome, explain
+from batcher.runner import one_each
 
 
 @pytest.mark.parametrize("results", [["a", "b"], ("a", "b"), bytearray(b"ab"), range(2)])

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from batcher.client import LoopSink, PendingCall
 from batcher.errors import RunnerFailed
-from batcher.futures import LoopSink, PendingCall
 from batcher.request import Answer, Outcome, Request
 from tests.fakes import join, report, request, run_async
 

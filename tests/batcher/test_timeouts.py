@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from batcher.client import PendingCall
 from batcher.errors import DeadlineExceeded
-from batcher.futures import PendingCall
 from batcher.timeouts import SLOW_AFTER, Deadlines, TimeoutQueue
 from tests.fakes import run_async
 

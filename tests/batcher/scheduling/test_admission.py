@@ -231,7 +231,7 @@ def test_an_engine_that_has_run_nothing_for_a_second_takes_whatever_comes() -> N
     assert ask(Pending(), Limits(), deadline=0.001, devices=[busy, idle]) is None
     assert ask(Pending(), Limits(), deadline=0.001, devices=[busy]) is not None
     idle.began(-1.0, predicted=0.1)
-    idle.ended(-0.9, 1, 10, 10, 0.1)
+    idle.ended(-0.9, 10, 10, 0.1)
     assert ask(Pending(), Limits(), deadline=0.001, devices=[idle]) is not None
 
 

@@ -358,7 +358,7 @@ def busy(limits: Limits, running: int) -> Schedule:
     """One device that runs so many from 0 on, of callers that do not come back; hand-over 2 ms."""
     schedule = Schedule(limits)
     schedule.replicas[0].came_up(PROFILE)
-    schedule._regroup._share = 0.0
+    schedule._regroup.pays = False
     schedule.handoff = HANDOFF
     add(schedule, some(running))
     schedule.cut(0, 0.0, draining=False)
@@ -392,7 +392,7 @@ def test_where_a_whole_batch_waits_it_is_cut_sooner_as_nobody_could_join_it() ->
 def test_nothing_is_cut_ahead_while_callers_that_come_back_are_waited_for() -> None:
     schedule = busy(Limits(), running=10)
     add(schedule, some(3))
-    schedule._regroup._share = 1.0
+    schedule._regroup.pays = True
     assert schedule.early_at(0, 0.0185, draining=False) == math.inf
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from batcher.scheduling.keys import dedup_key
+from batcher.plain_data import dedup_key
 
 
 class Text(str):
