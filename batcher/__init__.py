@@ -11,9 +11,9 @@ The path of one request, which is also the order in which to read the files:
                  lately gets that answer (`scheduling/sharing`, `answer_cache`). The others go to
                  `scheduling/schedule`: `admission` refuses those that would be late, the rest wait
                  in `pending`.
-3. `batching`    the thread of a free replica takes the next batch. `scheduling/policy` says when it
-                 is due, `selection` which requests are in it, within the `limits`, by what the
-                 `replica_model` predicts.
+3. `batching`    the thread of a free replica takes the next batch. `scheduling/schedule` says when
+                 it is due, `selection` which requests are in it, within the `limits`, by what the
+                 `replica_model` predicts; `dispatch` which of several replicas takes it.
 4. `workers/`    `process` sends the batch over a `pipe` to the worker process, perhaps while the
                  batch before it still runs; there `child` runs it on the `runner`. A `watchdog`
                  kills a worker that hangs. What a failure means says `failures`, what follows from
@@ -21,7 +21,7 @@ The path of one request, which is also the order in which to read the files:
                  front of the queue; an input that kills worker after worker is quarantined.
 5. `settlement`  ends the batch: each request gets its outcome, once; the `ledger` counts it, and
                  the schedule learns how long the batch took.
-6. `futures`     carries the outcomes to the caller's event loop, in one wake-up.
+6. `client`      carries the outcomes to the caller's event loop, in one wake-up.
 
 `engine` starts and stops all of it; `remote/` is the same client from another process;
 `scheduling/simulate` runs the same schedule in virtual time. Nothing here knows HTTP or torch.
