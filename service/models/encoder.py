@@ -25,6 +25,7 @@ from service.cache.profiles import (
 from service.models.backends import Answers, Backend, Ids, Launch, LaunchingBackend, Place, Types
 from service.models.backends.choose import open_backend
 from service.models.backends.fallback import Fallback
+from service.models.backends.torch.agreement import check_alone
 from service.models.backends.torch.eager import TorchBackend, load
 from service.models.config import RunnerConfig
 from service.models.heads import HEADS, head_of
@@ -84,6 +85,8 @@ class EncoderRunner:
         loaded = time.perf_counter()
         how = f"{self._backend.name} in {self._backend.dtype}"
         _say(f"loaded in {loaded - started:.1f} s: {how}; warming up …")
+        if config.max_batch_size > 1:
+            check_alone(backend, self._spec)
         self._exercise()
         profile, source = self._profile(place) if config.profile else ([], "")
         warm = time.perf_counter()

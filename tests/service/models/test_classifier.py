@@ -18,7 +18,7 @@ import transformers
 from service.models.backends.torch.eager import TorchBackend
 from service.models.backends.torch.packed import PackedBackend
 from service.models.encoder import EncoderRunner
-from service.repository.spec import read_spec
+from service.repository.spec import ModelNotSupported, read_spec
 from service.tasks.text import TextTokenizer
 from tests.service.configs import runner_config
 from tests.service.tiny import make_classifier
@@ -191,3 +191,14 @@ def test_an_embedder_takes_no_pair(tmp_path: Path) -> None:
     assert np.asarray(runner.run(inputs[:3])).shape == (3, 32)
     with pytest.raises(ValueError, match=r"token types, which this model \(task embed\) has not"):
         runner.run(inputs)
+
+
+def test_a_model_whose_answers_hang_on_what_is_batched_with_a_text_is_refused(
+    tmp_path: Path,
+) -> None:
+    folder = make_classifier(tmp_path, "fnet")  # it has no attention mask
+    with pytest.raises(ModelNotSupported, match="BATCHER_MAX_BATCH_SIZE=1"):
+        started(folder)
+    runner = started(folder, max_batch_size=1)
+    batched = np.concatenate([runner.run([one]) for one in named_arrays(folder)])
+    np.testing.assert_allclose(batched, expected(folder), atol=1e-5)
