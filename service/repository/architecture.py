@@ -15,7 +15,8 @@ from service.repository.json_files import ModelNotSupported
 
 Task = Literal["embed", "classify"]
 Activation = Literal["softmax", "sigmoid"]
-"""From a classifier's logits to scores, as text-embeddings-inference has it."""
+"""From a classifier's logits to scores: softmax, or sigmoid for one label or for independent ones,
+as transformers' pipeline has it. (text-embeddings-inference has softmax for the latter, too.)"""
 
 # A body without a head: BertModel, MPNetModel. Not GPT2LMHeadModel, EncoderDecoderModel.
 _BODY = re.compile(r"^\w+(?<!Head)(?<!Heads)(?<!Decoder)Model$")
