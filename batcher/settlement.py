@@ -142,7 +142,8 @@ class Settlement:
     ) -> Sequence[Batch]:
         self._learn(batch, self._end(batch), 0, now)
         if out_of_memory:
-            self._schedule.ran_out_of_memory(batch.replica, len(batch.requests), batch.tokens, now)
+            ceiling = self._schedule.replicas[batch.replica].memory_ceiling
+            ceiling.failed(len(batch.requests), batch.tokens, now)
         rows = self._still_wanted(batch, now, outcomes)
         middle = (len(rows) + 1) // 2
         return [

@@ -116,19 +116,12 @@ class FrontendSession:
         now = self._collector.clock.now()
         caller = None if call.caller is None else text_of(call.caller)
         deadline, priority, shares = call.deadline, call.priority, self._shares
+        keys = [dedup_key(payload) if shares else None for payload in call.payloads]
         requests = [
-            Request(
-                payload,
-                cost,
-                now,
-                deadline,
-                self,
-                (number, at),
-                priority,
-                caller,
-                dedup_key(payload) if shares else None,
+            Request(payload, cost, now, deadline, self, (number, at), priority, caller, key)
+            for at, (payload, cost, key) in enumerate(
+                zip(call.payloads, call.costs, keys, strict=True)
             )
-            for at, (payload, cost) in enumerate(zip(call.payloads, call.costs, strict=True))
         ]
         self._calls[number] = requests
         if len(requests) > 1:

@@ -234,10 +234,6 @@ class Schedule:
             next_batch = replica.pace.fixed + replica.pace.per_row * rows
             self._regroup.released(index, now, released, next_batch)
 
-    def ran_out_of_memory(self, index: int, size: int, tokens: int, now: float) -> None:
-        """Such a batch, of more than one row."""
-        self.replicas[index].memory_ceiling.failed(size, tokens, now)
-
     def next_batch_seconds(self) -> float:
         """Predicted, for a batch of all that waits."""
         pace = self.replicas[0].pace

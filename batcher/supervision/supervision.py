@@ -48,11 +48,6 @@ class Replica:
         self._canary_at = -math.inf  # the last canary
         self._is_untested = True  # no run yet since it came up
 
-    @property
-    def may_recover(self) -> bool:
-        """Up, or expected to be so soon that requests wait for it."""
-        return self.state in ("up", "restarting")
-
     def came_up(self, info: RunnerInfo, now: float) -> None:
         self.state, self.info = "up", info
         self.model.came_up(info.profile, info.padding_free)
@@ -172,7 +167,7 @@ class Supervision:
         self._update()
 
     def _update(self) -> None:
-        self.may_recover = any(replica.may_recover for replica in self.replicas)
+        self.may_recover = any(each.state in ("up", "restarting") for each in self.replicas)
 
     def set_canary_interval(self, seconds: float) -> None:
         for replica in self.replicas:
@@ -183,9 +178,8 @@ class Supervision:
         """See Replica.canary_due. Sooner where it is so slow that it gets no other work."""
         tested = self.replicas[replica]
         models = [each.model for each in self.replicas] if len(self.replicas) > 1 else ()
-        if models and dispatch.is_slow(tested.model, models):
-            return tested.canary_due_if_slow()
-        return tested.canary_due
+        is_slow = models and dispatch.is_slow(tested.model, models)
+        return tested.canary_due_if_slow() if is_slow else tested.canary_due
 
     # Batches
 

@@ -70,6 +70,9 @@ class Host(Protocol):
 class InlineHost:
     """The runner in the batching thread itself: for tests, and to embed in another program."""
 
+    death_reason = None
+    pipelines = False
+
     def __init__(self, factory: RunnerFactory) -> None:
         self._factory = factory
         self._runner: Runner | None = None
@@ -120,14 +123,6 @@ class InlineHost:
 
     def discard(self, why: str) -> None:
         """Keeps it: a new one in the same thread would be no better."""
-
-    @property
-    def death_reason(self) -> None:
-        return None
-
-    @property
-    def pipelines(self) -> bool:
-        return False
 
 
 def run_on(host: Host, payloads: Sequence[Payload], hang_timeout: float) -> Reply:
