@@ -230,7 +230,8 @@ class Collector:
             due = self._schedule.due(replica, now, draining)
             if due <= now:
                 batch = self._settlement.cut(replica, now, draining, outcomes, False)
-                self._wake_one()  # what is left is for the next free replica
+                if self._schedule.pending.rows:  # for the next free replica
+                    self._wake_one()
                 return batch
             self._monitor.wait_for_work(replica, min(due, canary_due))
 

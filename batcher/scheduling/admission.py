@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from batcher.errors import Overloaded
 from batcher.limits import Limits
@@ -20,6 +21,7 @@ SHARE = 8
 _PESSIMISM = 2.0  # times the predicted time
 _MAX_INTERACTIVE_SHARE = 0.9  # of the replicas' time, as assumed when bulk is admitted
 _ARRIVALS_WINDOW = 2.0  # seconds
+_free_at = attrgetter("free_at")
 
 
 @dataclass(slots=True)
@@ -113,7 +115,7 @@ def _no_room(
         or pending.bulk_tokens + tokens > limits.max_queue_tokens // 2
     ):
         return f"{bulk} requests of low priority wait, which may take half of the queue"
-    held = 0 if first.caller is None else pending.held_by(first.caller)
+    held = 0 if first.caller is None else pending.held.get(first.caller, 0)
     if held and held + asked > SHARE * free:
         return f"{held} requests of yours wait, which leaves too little room for other callers"
     return None
@@ -153,7 +155,3 @@ def seconds_until(
         return start + pace.margin * pace.full_batch
     company = arrivals.interactive + (arrivals.bulk if bulk else 0.0)
     return start + pace.upper_bound(min(pace.size, rest + int(company * start)))
-
-
-def _free_at(replica: ReplicaModel) -> float:
-    return replica.free_at

@@ -38,7 +38,7 @@ class Pending:
         # An OrderedDict and not a dict: taking the first of a dict that is emptied from the
         # front walks over the holes it left.
         self.by_age: OrderedDict[Request, None] = OrderedDict()  # oldest first
-        self._held: dict[str, int] = {}  # requests by caller; never 0
+        self.held: dict[str, int] = {}  # requests by caller; never 0
         self._flows: dict[tuple[int, str | None], _Flow] = {}
         self._virtual = [0.0] * LEVELS  # the virtual time of each level
         self._added = 0
@@ -124,10 +124,6 @@ class Pending:
         interactive, bulk = self.equal
         return [*interactive.get(request.key, ()), *bulk.get(request.key, ())]
 
-    def held_by(self, caller: str) -> int:
-        """How many requests of this caller wait."""
-        return self._held.get(caller, 0)
-
     def place_of(self, request: Request, tokens: int) -> int:
         """How many rows would be served before the last of its call, which has so many tokens in
         all, if it were added now. O(log n)."""
@@ -164,7 +160,7 @@ class Pending:
         self.by_age[request] = None
         caller = request.caller
         if caller is not None:
-            self._held[caller] = self._held.get(caller, 0) + 1
+            self.held[caller] = self.held.get(caller, 0) + 1
         in_bulk = request.priority >= FIRST_BULK
         if in_bulk:
             self.bulk += 1
@@ -185,11 +181,11 @@ class Pending:
         del self.by_age[request]
         caller = request.caller
         if caller is not None:
-            held = self._held[caller] - 1
+            held = self.held[caller] - 1
             if held:
-                self._held[caller] = held
+                self.held[caller] = held
             else:
-                del self._held[caller]
+                del self.held[caller]
         if request.order_key[0] == PUT_BACK:
             self.retries -= 1
         else:

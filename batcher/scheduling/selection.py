@@ -13,6 +13,7 @@ import math
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from operator import attrgetter
 
 from batcher.request import ALONE, FIRST_BULK, CloseReason, Request
 from batcher.scheduling.lengths import neighbours
@@ -81,7 +82,7 @@ def select(
 
 def _smaller(selection: Selection, replica: ReplicaModel, now: float) -> Selection:
     """Drops as few of the most urgent as it takes for all the others to be in time."""
-    urgent = sorted(selection.taken, key=_deadline)
+    urgent = sorted(selection.taken, key=attrgetter("deadline"))
     tokens_per_row = selection.tokens // len(urgent)
     for dropped in range(1, len(urgent)):
         size = len(urgent) - dropped
@@ -96,10 +97,6 @@ def _smaller(selection: Selection, replica: ReplicaModel, now: float) -> Selecti
                 kept, {}, [], selection.skipped, "deadline", tokens, sum(costs), predicted
             )
     return Selection()
-
-
-def _deadline(request: Request) -> float:
-    return request.deadline
 
 
 def _choose(

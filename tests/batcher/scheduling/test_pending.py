@@ -265,7 +265,7 @@ def assert_counts(pending: Pending, waiting: list[Request]) -> None:
     distinct = len({each.key or id(each) for each in waiting})
     assert pending.rows < len(waiting) or all(pending.equal) or distinct == len(waiting)
     for caller in ("a", "b"):
-        assert pending.held_by(caller) == sum(each.caller == caller for each in waiting)
+        assert pending.held.get(caller, 0) == sum(each.caller == caller for each in waiting)
     # In order: put back, then by level; one caller's of a level as they came.
     line = list(pending)
     fresh = [each for each in line if each.order_key[0] >= 0]
