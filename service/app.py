@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.api import openai, openapi, operations, predict, tei
 from service.api.routes import Route, WireProtocol
 from service.errors import Envelope, ErrorFormat, Problem
-from service.http.middleware import EXCHANGE, Endpoint, ExchangeMiddleware
+from service.http.exchange import EXCHANGE, Endpoint, ExchangeMiddleware
 from service.state import AppState
 
 _DESCRIBED: Sequence[WireProtocol] = (

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Mapping
 from random import random
-from typing import Any, TypeVar
 
 from batcher import Client, NotReady
 from batcher.clock import Clock, MonotonicClock
-from service.catalog import ServedModel, SomeTask
-from service.errors import Header
-from service.http.body import BodyReader
-from service.http.exchange import Exchange
-from service.http.headers import ServerTiming, asked_for
+from service.catalog import AnyTask, ServedModel, SomeTask
 from service.inference.offload import OffloadPool
-from service.inference.pipeline import Pipeline, Results
+from service.inference.pipeline import Pipeline
 from service.observability.gpu_readings import Telemetry
 from service.observability.http_counts import HttpDurations
 from service.observability.whole_service import Alone, Census
 from service.settings import Settings
-from service.tasks.protocol import DEFAULT_OPTIONS, Options, Task
 from service.version import version
-
-Raw = TypeVar("Raw")
-Result = TypeVar("Result")
 
 
 class AppState:
@@ -38,7 +29,8 @@ class AppState:
     ) -> None:
         self.settings = settings
         self.clock: Clock = clock or MonotonicClock()
-        self.served: ServedModel | None = None  # None: still looking for the model
+        self._served: ServedModel | None = None
+        self.tasks: Mapping[str, AnyTask] = {}  # that the model is known to have, by their names
         self.version = version()
         self.jitter: Callable[[], float] = random  # numbers from 0 to 1, for Retry-After
         self.stopping = False  # a signal has come: answers say `connection: close`
@@ -47,11 +39,20 @@ class AppState:
         self.census: Census = whole_service or Alone(self)
         self.gpus = Telemetry()
         self.request_timeout = settings.deadline  # seconds
+        self.max_body_bytes = settings.max_body_bytes
         self.input_limit = settings.client_batch_limit
         self.offload = OffloadPool(self.clock)
-        self.bodies = BodyReader(settings.max_body_bytes, self.request_timeout, self.offload)
         self.pipeline = Pipeline(client, self.clock, self.offload)
-        self._timing = ServerTiming()
+
+    @property
+    def served(self) -> ServedModel | None:
+        """None: still looking for the model."""
+        return self._served
+
+    @served.setter
+    def served(self, served: ServedModel | None) -> None:
+        self._served = served
+        self.tasks = served.tasks if served is not None else {}
 
     @property
     def client(self) -> Client:
@@ -72,14 +73,8 @@ class AppState:
             raise NotReady("the model is being loaded", retry_after=1.0)
         return self.served
 
-    def find(self, kind: type[SomeTask]) -> SomeTask | None:
-        """The task of that kind, if the model is known to have one; else see ask_for()."""
-        served = self.served
-        found = served.tasks.get(kind.name) if served is not None else None
-        return found if isinstance(found, kind) else None
-
     async def ask_for(self, kind: type[SomeTask]) -> SomeTask:
-        """Raises NotReady, WrongTask."""
+        """The task of that kind, where `tasks` has none. Raises NotReady, WrongTask."""
         served = await self.decide()
         if served is None or served.if_class:
             raise NotReady("the model is being loaded", retry_after=1.0)
@@ -106,34 +101,3 @@ class AppState:
             return self.served.dimension
         snapshot = await self.client.snapshot()
         return snapshot.replicas[0].info.dimension if snapshot.replicas else None
-
-    def run(
-        self,
-        exchange: Exchange,
-        task: Task[Raw, Result],
-        inputs: Sequence[Raw],
-        field: str = "inputs",
-        options: Options = DEFAULT_OPTIONS,
-        priority: int | None = None,
-    ) -> Coroutine[Any, Any, Results[Result]]:
-        """Pipeline.run() for an HTTP request. `priority`: the body's; None: the header's."""
-        exchange.enter("waiting")  # until it is answered
-        timeout, header_priority = asked_for(exchange.headers, self.request_timeout)
-        return self.pipeline.run(
-            task,
-            inputs,
-            started=exchange.started,
-            timeout=timeout,
-            field=field,
-            options=options,
-            priority=header_priority if priority is None else priority,
-            caller=exchange.caller,
-        )
-
-    def timing(self, exchange: Exchange, results: Results[Result]) -> Header:
-        """For the answer. Call it last: it says what time it is."""
-        now = self.clock.now()
-        answers = results.answers
-        self.pipeline.lag.observe(answers[-1].batch, now)
-        total = now - exchange.started
-        return (b"server-timing", self._timing.header(answers, results.preprocessing, total))

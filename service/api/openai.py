@@ -61,14 +61,16 @@ ERRORS = ErrorFormat(envelope)
 
 
 async def embeddings(state: AppState, exchange: Exchange) -> None:
-    body = fields(EmbeddingsBody, await state.bodies.read(exchange))
+    body = fields(EmbeddingsBody, await exchange.json())
     served = state.model()
     check_model(served, body.model)
-    task = state.find(Embed) or await state.ask_for(Embed)
+    task = state.tasks.get(Embed.name)
+    if not isinstance(task, Embed):
+        task = await state.ask_for(Embed)
     check_dimensions(body.dimensions, served.dimension)
     inputs = parse(body.input, "input", state.input_limit)
     options = Options(body.truncate)
-    results = await state.run(exchange, task, inputs, "input", options, body.priority)
+    results = await state.pipeline.run(exchange, task, inputs, "input", options, body.priority)
     vectors = shorten(results.values, body.dimensions)
     tail = {
         "model": served.name,
@@ -79,7 +81,7 @@ async def embeddings(state: AppState, exchange: Exchange) -> None:
         answer = _encode(orjson.Fragment(await write_large(vectors, of)), tail)
     else:
         answer = _encode([of(place, vector) for place, vector in enumerate(vectors)], tail)
-    await exchange.answer(answer, state.timing(exchange, results))
+    await exchange.answer(answer, state.pipeline.timing(exchange, results))
 
 
 def _encode(data: list[object] | orjson.Fragment, tail: Mapping[str, object]) -> bytes:

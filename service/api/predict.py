@@ -46,16 +46,18 @@ class PredictAnswer(schemas.Shape):
 
 
 async def predict(state: AppState, exchange: Exchange) -> None:
-    body = fields(PredictBody, await state.bodies.read(exchange))
+    body = fields(PredictBody, await exchange.json())
     served = state.model()
     if body.model is not None:
         openai.check_model(served, body.model)
-    task = state.find(Predict) or await state.ask_for(Predict)
+    task = state.tasks.get(Predict.name)
+    if not isinstance(task, Predict):
+        task = await state.ask_for(Predict)
     if not body.inputs:
         raise InputError("is empty; at least one is needed", field="inputs", kind="empty")
     check_count(len(body.inputs), "inputs", state.input_limit)
-    results = await state.run(exchange, task, body.inputs, priority=body.priority)
-    await exchange.answer(write(results.values), state.timing(exchange, results))
+    results = await state.pipeline.run(exchange, task, body.inputs, priority=body.priority)
+    await exchange.answer(write(results.values), state.pipeline.timing(exchange, results))
 
 
 def write(outputs: Sequence[object]) -> bytes:

@@ -81,19 +81,19 @@ _PLAIN = EmbedBody.model_validate({"inputs": None})
 
 
 async def embed(state: AppState, exchange: Exchange) -> None:
-    body = await state.bodies.read(exchange)
+    body = await exchange.json()
     text = body.get("inputs")
-    if type(text) is str and len(body) == 1:  # the commonest body needs no checking
-        options, given = _PLAIN, DEFAULT_OPTIONS
-        inputs: list[TextInput] = [text]
-        task = state.find(Embed) or await state.ask_for(Embed)
-    else:
-        options = fields(EmbedBody, body)
-        given = Options(options.truncate is not False)
-        task = state.find(Embed) or await state.ask_for(Embed)
+    # The commonest body needs no checking.
+    inputs: list[TextInput] = [text] if type(text) is str and len(body) == 1 else []
+    options = _PLAIN if inputs else fields(EmbedBody, body)
+    task = state.tasks.get(Embed.name)
+    if not isinstance(task, Embed):
+        task = await state.ask_for(Embed)
+    if not inputs:
         _check_options(state.model(), task, options)
         inputs = parse(options.inputs, "inputs", state.input_limit)
-    results = await state.run(exchange, task, inputs, "inputs", given, options.priority)
+    given = Options(truncate=False) if options.truncate is False else DEFAULT_OPTIONS
+    results = await state.pipeline.run(exchange, task, inputs, "inputs", given, options.priority)
     vectors = shorten(results.values, options.dimensions)
     if options.normalize and task.normalization == "service":
         vectors = scale(vectors)
@@ -101,7 +101,7 @@ async def embed(state: AppState, exchange: Exchange) -> None:
         answer = await write_large(vectors, _alone)
     else:
         answer = orjson.dumps(vectors, option=orjson.OPT_SERIALIZE_NUMPY)
-    await exchange.answer(answer, state.timing(exchange, results))
+    await exchange.answer(answer, state.pipeline.timing(exchange, results))
 
 
 def _alone(_place: int, vector: Vector) -> Vector:
@@ -121,16 +121,18 @@ class ClassifyBody(BaseModel):
 
 
 async def predict(state: AppState, exchange: Exchange) -> None:
-    body = fields(ClassifyBody, await state.bodies.read(exchange))
-    task = state.find(Classify) or await state.ask_for(Classify)
+    body = fields(ClassifyBody, await exchange.json())
+    task = state.tasks.get(Classify.name)
+    if not isinstance(task, Classify):
+        task = await state.ask_for(Classify)
     _check_direction(body.truncation_direction)
     inputs, is_batch = classify.parse(body.inputs, "inputs", state.input_limit)
     options = Options(body.truncate is not False)
-    results = await state.run(exchange, task, inputs, "inputs", options, body.priority)
+    results = await state.pipeline.run(exchange, task, inputs, "inputs", options, body.priority)
     scores = results.values if body.raw_scores else [task.scores(each) for each in results.values]
     ranked = [classify.ranked(task.labels, each) for each in scores]
     answer = orjson.dumps(ranked if is_batch else ranked[0], option=orjson.OPT_SERIALIZE_NUMPY)
-    await exchange.answer(answer, state.timing(exchange, results))
+    await exchange.answer(answer, state.pipeline.timing(exchange, results))
 
 
 def _check_options(served: ServedModel, task: Embed, body: EmbedBody) -> None:

@@ -14,7 +14,7 @@ import orjson
 from batcher.timeouts import TimeoutQueue
 from service.edge.request_cycle import first_lines
 from service.errors import Envelope, Problem, outcome_of
-from service.http.exchange import RECEIPT_TIMEOUT
+from service.http.supervision import RECEIPT_TIMEOUT
 
 _SILENT_AFTER = 1.0  # seconds; a connection without a first byte for so long may be evicted
 _MAX_LINGERING = 64

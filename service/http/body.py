@@ -1,4 +1,4 @@
-"""The body of a request: bytes within a limit, a JSON object, the fields that a route takes."""
+"""What the body of a request must be: JSON, an object, with the fields that a route takes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from service.errors import Problem, quote
-from service.http.exchange import Disconnected, Exchange
-from service.http.headers import timeout
 
 LARGE = 64 << 10  # bytes; parsing that many takes about 1 ms: more is done off the event loop
 _NOT_JSON = (b"multipart/", b"image/", b"audio/", b"video/")
@@ -33,49 +31,6 @@ class Offload(Protocol):
         """What the function returns or raises. Raises Overloaded, DeadlineExceeded."""
 
 
-class BodyReader:
-    """`limit` is in bytes; `request_timeout` in seconds, of a request that names none."""
-
-    def __init__(self, limit: int, request_timeout: float, offload: Offload) -> None:
-        self._limit = limit
-        self._timeout = request_timeout
-        self.offload = offload
-
-    async def read(self, exchange: Exchange) -> dict[str, Any]:
-        """Raises Problem 400, 408, 413 or 415; Overloaded or DeadlineExceeded if it is large."""
-        headers, limit = exchange.headers, self._limit
-        if headers.get(b"content-type") != b"application/json" or b"content-encoding" in headers:
-            _check_media(headers)
-        declared = headers.get(b"content-length")
-        if declared is not None and declared.isdigit() and int(declared) > limit:
-            raise _too_large(limit)  # before a byte of it is read
-        exchange.phase = "receiving"  # until its inputs wait, or it is answered
-        message = await exchange.receive()
-        if message["type"] == "http.request" and not message.get("more_body"):
-            data: bytes = message["body"]
-            if len(data) > limit:
-                raise _too_large(limit)
-        else:
-            data = await self._read_on(message, exchange)
-        if len(data) > LARGE:
-            exchange.enter("waiting")
-            deadline = exchange.started + timeout(headers, self._timeout)
-            return await self.offload.run(deadline, _parse, data, caller=exchange.caller)
-        return _parse(data)
-
-    async def _read_on(self, message: Any, exchange: Exchange) -> bytes:
-        """The body of which `message` is the first piece. Raises Problem 413, Disconnected."""
-        received = bytearray()
-        while message["type"] == "http.request":
-            received += message.get("body", b"")
-            if len(received) > self._limit:
-                raise _too_large(self._limit)
-            if not message.get("more_body"):
-                return bytes(received)
-            message = await exchange.receive()
-        raise Disconnected
-
-
 def fields(model: type[Fields], body: dict[str, Any]) -> Fields:
     """Raises Problem 400, naming the field and the rule."""
     if len(body) > len(model.model_fields):  # pydantic would write an error for each of 100,000
@@ -89,7 +44,8 @@ def fields(model: type[Fields], body: dict[str, Any]) -> Fields:
         raise Problem(400, f"{field}: {_rule(first)}", param=field) from None
 
 
-def _parse(data: bytes) -> dict[str, Any]:
+def parse(data: bytes) -> dict[str, Any]:
+    """Raises Problem 400."""
     try:
         body = orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -99,7 +55,7 @@ def _parse(data: bytes) -> dict[str, Any]:
     return body
 
 
-def _check_media(headers: Headers) -> None:
+def check_media(headers: Headers) -> None:
     """Raises Problem 415 for what is clearly no JSON; `curl -d` and no type at all are fine."""
     media = headers.get(b"content-type")
     if media is not None and media.lower().startswith(_NOT_JSON):
@@ -117,7 +73,7 @@ def _check_media(headers: Headers) -> None:
         )
 
 
-def _too_large(limit: int) -> Problem:
+def too_large(limit: int) -> Problem:
     # The connection stays open: the edge drops the rest of the body as it comes, and the client,
     # which is still sending, gets to read this. Closed early, the connection would be reset.
     return Problem(413, f"the body is larger than {limit} bytes")

@@ -1,50 +1,63 @@
-"""One HTTP request and its response, as endpoints and the middleware share it.
-
-Requests that take longer than SLOW_AFTER are supervised: the body must arrive within the receipt
-timeout, and inputs are withdrawn from the engine once their client has gone. Others pay nothing.
-"""
+"""One HTTP request and its response, as its endpoint sees it; and the middleware around every
+endpoint: id, clock, key, metrics, and an answer whatever happens."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
+import logging
+import os
 import re
-from collections.abc import Coroutine
-from typing import Literal, Protocol
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
+from typing import Any, Protocol
 
-from starlette.types import Receive, Scope, Send
+import orjson
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from batcher import Draining
+from batcher import BatcherError, Draining, WorkerLost
 from batcher.timeouts import TimeoutQueue
-from service.errors import Header, Problem
+from service.errors import (
+    ErrorFormat,
+    Header,
+    InputError,
+    Problem,
+    WrongTask,
+    internal,
+    outcome_of,
+    problem_of,
+)
+from service.http.auth import check_key
+from service.http.body import LARGE, Offload, check_media, parse, too_large
+from service.http.headers import DEFAULT_PRIORITY, TIMEOUTS, priority_of, timeout
+from service.http.supervision import SLOW_AFTER, Disconnected, Phase, Supervision
 
-SLOW_AFTER = 0.1  # seconds
-RECEIPT_TIMEOUT = 10.0  # seconds, for the whole body
-
-Phase = Literal["receiving", "waiting", "other"]
-"""The body arrives; the inputs wait for the engine or run; all else."""
-
+_log = logging.getLogger(__name__)
 _OWN_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _JSON = b"application/json"
 
-
-class Stopping(Protocol):
-    """Whether a signal has come: clients are then told to come back on another connection."""
-
-    stopping: bool
+EXCHANGE = "exchange"
+"""The key in the scope, on the way through Starlette's router."""
 
 
-class Disconnected(Exception):
-    """The client has gone: nobody is left to answer."""
+class Service(Protocol):
+    """What an exchange has to know of the process that it runs in."""
+
+    stopping: bool  # a signal has come: clients are told to come back on another connection
+    jitter: Callable[[], float]
+    request_timeout: float  # seconds, of a request that names none
+    max_body_bytes: int
+
+    @property
+    def offload(self) -> Offload: ...
 
 
 class Exchange:
     # On the class: what most exchanges never change costs them nothing.
     status = 0  # 0: no response has begun
     phase: Phase = "other"
-    is_slow = False
+    priority = DEFAULT_PRIORITY
     task: asyncio.Task[None] | None = None  # that answers it
-    _interruption: Exception | None = None  # why its task was cancelled, if it was cancelled here
-    _supervision: asyncio.Task[None] | None = None  # of the phase, once it is slow
+    supervision: Supervision | None = None  # once it is slow
 
     def __init__(
         self,
@@ -53,12 +66,13 @@ class Exchange:
         send: Send,
         started: float,  # on the engine's clock
         fresh_id: bytes,
-        front: Stopping,
+        service: Service,
     ) -> None:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         own_id = self.headers.get(b"x-request-id")
         self.request_id = own_id if own_id and _OWN_ID.fullmatch(own_id) else fresh_id
         self.started = started
+        self.timeout = service.request_timeout  # seconds from there
         # Whose share of the engine this takes: a key by its number, else the peer by its address.
         peer = scope.get("client")
         self.caller: str | None = peer[0] if peer else None
@@ -66,100 +80,194 @@ class Exchange:
         self.path: str = scope["path"]
         self.query: bytes = scope.get("query_string", b"")
         self._send = send
-        self._front = front
+        self._service = service
 
-    def enter(self, phase: Phase) -> None:
-        self.phase = phase
-        if self.is_slow:
-            self._supervise()
+    async def json(self) -> dict[str, Any]:
+        """The body, an object; `timeout` and `priority` are what the headers say from then on.
+        Raises Problem 400, 408, 413 or 415; Overloaded or DeadlineExceeded if it is large."""
+        headers, limit = self.headers, self._service.max_body_bytes
+        if headers.get(b"content-type") != _JSON or b"content-encoding" in headers:
+            check_media(headers)
+        declared = headers.get(b"content-length")
+        if declared is not None and declared.isdigit() and int(declared) > limit:
+            raise too_large(limit)  # before a byte of it is read
+        self.enter("receiving")
+        message = await self.receive()
+        if message["type"] == "http.request" and not message.get("more_body"):
+            data: bytes = message["body"]
+            if len(data) > limit:
+                raise too_large(limit)
+        else:
+            data = await self._read_on(message)
+        self.enter("waiting")  # for the engine, until it is answered
+        if not TIMEOUTS.keys().isdisjoint(headers):
+            self.timeout = timeout(headers)
+        if b"priority" in headers:
+            self.priority = priority_of(headers)
+        if len(data) > LARGE:
+            deadline = self.started + self.timeout
+            return await self._service.offload.run(deadline, parse, data, caller=self.caller)
+        try:
+            body = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            return parse(data)  # says what is wrong with it
+        return body if type(body) is dict else parse(data)
 
-    # Answering
+    async def _read_on(self, message: Message) -> bytes:
+        """The body of which `message` is the first piece. Raises Problem 413, Disconnected."""
+        received = bytearray()
+        while message["type"] == "http.request":
+            received += message.get("body", b"")
+            if len(received) > self._service.max_body_bytes:
+                raise too_large(self._service.max_body_bytes)
+            if not message.get("more_body"):
+                return bytes(received)
+            message = await self.receive()
+        raise Disconnected
 
     async def answer(
         self, body: bytes, *headers: Header, status: int = 200, media: bytes = _JSON
     ) -> None:
         self.status = status
         self.enter("other")
-        size = (b"content-length", b"%d" % len(body))
-        all_ = [(b"content-type", media), size, *self._own_headers(), *headers]
-        await self._send({"type": "http.response.start", "status": status, "headers": all_})
+        lines = [
+            (b"content-type", media),
+            (b"content-length", b"%d" % len(body)),
+            (b"x-request-id", self.request_id),
+            *headers,
+        ]
+        if self._service.stopping:  # now, and not when the request came
+            lines.append((b"connection", b"close"))
+        await self._send({"type": "http.response.start", "status": status, "headers": lines})
         await self._send({"type": "http.response.body", "body": body})
 
-    def _own_headers(self) -> list[Header]:
-        if self._front.stopping:  # now, and not when the request came
-            return [(b"x-request-id", self.request_id), (b"connection", b"close")]
-        return [(b"x-request-id", self.request_id)]
-
-    # Being slow
+    def enter(self, phase: Phase) -> None:
+        self.phase = phase
+        if self.supervision is not None:
+            self.supervision.enter(phase)
 
     def become_slow(self) -> None:
-        self.is_slow = True
-        self._supervise()
+        self.supervision = Supervision(self)
+        self.supervision.enter(self.phase)
 
     def interruption(self) -> Exception | None:
         """Why the task was cancelled, if we know; the cancelling is then taken back."""
-        if self._interruption is None and self._front.stopping:  # the drain timeout has passed
-            self._interruption = Draining("the service is shutting down", retry_after=1.0)
-        if self._interruption is None or self.task is None or self.task.uncancel():
-            return None
-        return self._interruption
-
-    def end(self) -> None:
-        if self.is_slow:
-            self.enter("other")
-
-    def _supervise(self) -> None:
-        """What the phase asks for, instead of what the phase before did."""
-        if self._supervision is not None:
-            self._supervision.cancel()
-            self._supervision = None
-        if self.phase == "receiving":
-            self._start_supervision(self._limit_receipt())
-        elif self.phase == "waiting":
-            self._start_supervision(self._watch_client())
-
-    def _start_supervision(self, supervision: Coroutine[object, object, None]) -> None:
-        self._supervision = asyncio.get_running_loop().create_task(supervision)
-
-    async def _limit_receipt(self) -> None:
-        await asyncio.sleep(RECEIPT_TIMEOUT - SLOW_AFTER)
-        self._interrupt(
-            Problem(
-                408,
-                f"the body did not arrive within {RECEIPT_TIMEOUT:g} s",
-                headers={"connection": "close"},
-            )
-        )
-
-    async def _watch_client(self) -> None:
-        while (await self.receive())["type"] != "http.disconnect":
-            pass  # the body has been read: nothing else comes
-        self._interrupt(Disconnected())
-
-    def _interrupt(self, reason: Exception) -> None:
-        self._interruption = reason
-        if self.task is not None:
-            self.task.cancel()
+        reason = self.supervision.reason if self.supervision is not None else None
+        if reason is None and self._service.stopping:  # the drain timeout has passed
+            reason = Draining("the service is shutting down", retry_after=1.0)
+        return None if reason is None or self.task is None or self.task.uncancel() else reason
 
 
-class SlowRequests:
-    """Makes each request slow that does not end within SLOW_AFTER. Of one event loop at a time."""
+Endpoint = Callable[[Exchange], Awaitable[None]]
 
-    def __init__(self) -> None:
+
+class Durations(Protocol):
+    def observe(self, seconds: float) -> None: ...
+
+
+class HttpCounts(Protocol):
+    @property
+    def durations(self) -> Mapping[tuple[str, str], Durations]:
+        """By path and outcome: those that have been before."""
+
+    def observe(self, path: str, outcome: str, seconds: float) -> None:
+        """The first of its kind, or any."""
+
+
+class ExchangeMiddleware:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        service: Service,
+        now: Callable[[], float],
+        counts: HttpCounts,
+        keys: Sequence[bytes],
+        open_paths: Container[str],  # they ask for no key
+        error_format_of: Callable[[str], ErrorFormat],  # a path
+        exact: Mapping[tuple[str, str], Endpoint],  # by method and path; the app has all others
+    ) -> None:
+        self._app = app
+        self._exact = exact
+        self._open_paths = open_paths
+        self._error_format_of = error_format_of
+        self._service = service
+        self._now = now
+        self._counts = counts
+        self._keys = keys
+        # Of one event loop at a time. To ask for the running one with every request would be a
+        # system call, in Python 3.11.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._quick: TimeoutQueue[Exchange] = TimeoutQueue(SLOW_AFTER, Exchange.become_slow)
+        # Unique without asking the kernel for randomness with every request.
+        prefix = os.urandom(6).hex().encode()
+        self._ids = (b"%s-%x" % (prefix, number) for number in itertools.count(1))
 
-    def begin(self, exchange: Exchange) -> None:
-        """From the task that will be interrupted."""
-        # To ask for the running loop is a system call, in Python 3.11 with every request.
-        exchange.task = asyncio.current_task(self._loop) or self._find_task()
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = Exchange(scope, receive, send, self._now(), next(self._ids), self._service)
+        path = exchange.path
+        exchange.task = asyncio.current_task(self._loop) or self._task_on_another_loop()
         self._quick.add(exchange)
+        outcome = None
+        try:
+            if self._keys and path not in self._open_paths:
+                exchange.caller = check_key(exchange.headers, self._keys)
+            endpoint = self._exact.get((scope["method"], path))
+            if endpoint is not None:
+                await endpoint(exchange)
+            else:
+                scope[EXCHANGE] = exchange
+                await self._app(scope, receive, send)
+        except Exception as error:
+            outcome = await self._answer_error(exchange, error)
+        except asyncio.CancelledError:
+            why = exchange.interruption()
+            if why is None:
+                outcome = "cancelled"
+                raise
+            outcome = await self._answer_error(exchange, why)
+        finally:
+            # It refers to the server's request, which refers to the scope.
+            scope.pop(EXCHANGE, None)
+            self._quick.remove(exchange)
+            if exchange.supervision is not None:
+                exchange.enter("other")
+                exchange.supervision = None  # it refers to the exchange
+            if outcome is None:
+                outcome = "ok" if exchange.status == 200 else outcome_of(exchange.status)
+            durations = self._counts.durations.get((path, outcome))
+            seconds = self._now() - exchange.started
+            if durations is not None:
+                durations.observe(seconds)
+            else:
+                self._counts.observe(path, outcome, seconds)
 
-    def end(self, exchange: Exchange) -> None:
-        self._quick.remove(exchange)
-        exchange.end()
-
-    def _find_task(self) -> asyncio.Task[None] | None:
+    def _task_on_another_loop(self) -> asyncio.Task[None] | None:
         self._loop = asyncio.get_running_loop()
         self._quick = TimeoutQueue(SLOW_AFTER, Exchange.become_slow, self._loop)
         return asyncio.current_task(self._loop)
+
+    async def _answer_error(self, exchange: Exchange, error: Exception) -> str | None:
+        """Returns the outcome where there is no client to answer."""
+        request_id = exchange.request_id.decode()
+        if isinstance(error, Disconnected):
+            return "cancelled"
+        if exchange.status:
+            raise RuntimeError(f"request {request_id} failed in mid-answer") from error
+        format = self._error_format_of(exchange.path)
+        if isinstance(error, Problem):
+            problem = error
+        elif isinstance(error, BatcherError | InputError | WrongTask):
+            problem = problem_of(error, format)
+            if problem.status == 500 or isinstance(error, WorkerLost):
+                _log.warning("request %s: %s", request_id, error)
+        else:
+            _log.error("request %s failed", request_id, exc_info=error)
+            problem = internal()
+        body = orjson.dumps(format.envelope(problem, request_id))
+        headers = problem.headers(self._service.jitter)
+        await exchange.answer(body, *headers, status=problem.status)
+        return None

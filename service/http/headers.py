@@ -1,14 +1,17 @@
-"""What request headers ask for (deadline, priority), and the Server-Timing of an answer."""
+"""What request headers ask for: a deadline, a priority."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from batcher import Answer, BatchReport
 from service.errors import Problem, quote
 
 MAX_TIMEOUT_MS = 3_600_000
+TIMEOUTS = {
+    b"x-request-timeout-ms": "X-Request-Timeout-Ms",
+    b"x-envoy-expected-rq-timeout-ms": "X-Envoy-Expected-Rq-Timeout-Ms",
+}
 DEFAULT_PRIORITY = 3
 # A dictionary (RFC 8941, section 3.2), less the lists that may be values: those are skipped over.
 _KEY = rb"[a-z*][a-z0-9_.*-]*"
@@ -25,27 +28,15 @@ _URGENCIES = {b"%d" % urgency: urgency for urgency in range(8)}
 Headers = Mapping[bytes, bytes]
 
 
-def asked_for(headers: Headers, default_timeout: float) -> tuple[float, int]:
-    """The timeout in seconds, and the priority. Raises Problem 400."""
-    return timeout(headers, default_timeout), priority_of(headers)
-
-
-def timeout(headers: Headers, default: float) -> float:
-    """Seconds: the shortest that any header names, else the default. Raises Problem 400."""
-    own = headers.get(b"x-request-timeout-ms")
-    envoys = headers.get(b"x-envoy-expected-rq-timeout-ms")
-    if own is None and envoys is None:
-        return default
-    named = (("X-Request-Timeout-Ms", own), ("X-Envoy-Expected-Rq-Timeout-Ms", envoys))
-    return min(_milliseconds(name, value) for name, value in named if value is not None) / 1e3
+def timeout(headers: Headers) -> float:
+    """Seconds: the shortest that any of TIMEOUTS names; one is there. Raises Problem 400."""
+    named = [(TIMEOUTS[key], headers[key]) for key in TIMEOUTS if key in headers]
+    return min(_milliseconds(name, value) for name, value in named) / 1e3
 
 
 def priority_of(headers: Headers) -> int:
-    """0 (soonest) to 7. What is no urgency is ignored (RFC 9218, section 4)."""
-    value = headers.get(b"priority")
-    if value is None:
-        return DEFAULT_PRIORITY
-    urgency = _members(value.strip(b" ")).get(b"u")
+    """0 (soonest) to 7; one is there. What is no urgency is ignored (RFC 9218, section 4)."""
+    urgency = _members(headers[b"priority"].strip(b" ")).get(b"u")
     return _URGENCIES.get(urgency, DEFAULT_PRIORITY) if urgency else DEFAULT_PRIORITY
 
 
@@ -63,38 +54,6 @@ def _members(value: bytes) -> dict[bytes, bytes | None]:
             break
         position = comma.end()
     return {}
-
-
-class ServerTiming:
-    """https://www.w3.org/TR/server-timing/, in milliseconds: of the input that waited longest.
-
-    What a batch has to say is written once and not again for each of its requests.
-    """
-
-    def __init__(self) -> None:
-        self._batch: BatchReport | None = None
-        self._of_batch = ("", "")
-
-    def header(self, answers: Sequence[Answer], tokenizing: float, total: float) -> bytes:
-        answer = answers[0] if len(answers) == 1 else max(answers, key=_queue_wait)
-        batch = answer.batch
-        if batch is not self._batch:
-            self._batch = batch
-            self._of_batch = (
-                f"inference;dur={batch.inference * 1e3:.3f}",
-                f'batch;desc="size={batch.size} tokens={batch.tokens} reason={batch.reason}'
-                f" padding={batch.padding_ratio:.2f} oldest={batch.oldest_wait * 1e3:.1f}"
-                f' predicted={batch.predicted * 1e3:.1f}"',
-            )
-        inference, description = self._of_batch
-        return (
-            f"tokenize;dur={tokenizing * 1e3:.3f}, queue;dur={answer.queue_wait * 1e3:.3f},"
-            f" {inference}, total;dur={total * 1e3:.3f}, {description}"
-        ).encode("ascii")
-
-
-def _queue_wait(answer: Answer) -> float:
-    return answer.queue_wait
 
 
 def _milliseconds(name: str, value: bytes) -> int:

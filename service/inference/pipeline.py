@@ -1,21 +1,30 @@
-"""One call through a task and the engine, whatever the protocol and the task. Knows no HTTP: jobs
-and clusters call it as well."""
+"""One call through a task and the engine, whatever the protocol and the task, and where its time
+went. Speaks no HTTP: jobs and clusters call it as well."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from batcher import Answer, BatchReport, Client
 from batcher.clock import Clock
 from batcher.request import Payload
-from service.errors import InputError
+from service.errors import Header, InputError
 from service.inference.offload import OffloadPool
 from service.tasks.protocol import DEFAULT_OPTIONS, Options, Task
 
 Raw = TypeVar("Raw")
 Result = TypeVar("Result")
+
+
+class Call(Protocol):
+    """Who asks, and until when: an HTTP request is one."""
+
+    started: float  # on the engine's clock
+    timeout: float  # seconds from there until the caller wants its answer
+    priority: int  # 0 (soonest) to 7
+    caller: str | None  # of those who share the engine
 
 
 @dataclass(slots=True)
@@ -35,22 +44,20 @@ class Pipeline:
         self.client = client
         self._now = clock.now
         self.offload = offload
-        self.lag = AnswerLag()
+        self._lag = AnswerLag()
+        self._timing = ServerTiming()
 
     async def run(
         self,
+        call: Call,
         task: Task[Raw, Result],
         inputs: Sequence[Raw],
-        *,
-        started: float,  # on the engine's clock
-        timeout: float,  # seconds from there until the caller wants its answer
         field: str = "inputs",  # what the caller calls them
         options: Options = DEFAULT_OPTIONS,
-        priority: int = 3,
-        caller: str | None = None,
+        priority: int | None = None,  # None: the call's
     ) -> Results[Result]:
         """All or none, in order. Raises InputError, WrongTask, or what the engine raises."""
-        deadline = started + self.lag.subtract_from(timeout)
+        deadline, caller = call.started + self._lag.subtract_from(call.timeout), call.caller
         begun = self._now()
         if task.is_heavy(inputs):
             payloads, costs = await self.offload.run(
@@ -59,6 +66,8 @@ class Pipeline:
         else:
             payloads, costs = preprocess(task, inputs, options, field)
         preprocessing = self._now() - begun
+        if priority is None:
+            priority = call.priority
         answers = await self.client.submit_all(
             payloads, costs=costs, deadline=deadline, priority=priority, caller=caller
         )
@@ -66,6 +75,12 @@ class Pipeline:
         for answer in answers:  # a comprehension would be one more call for each request
             values.append(task.result(answer.value))  # noqa: PERF401
         return Results(values, answers, sum(costs), preprocessing)
+
+    def timing(self, call: Call, results: Results[Result]) -> Header:
+        """Where the time went, for the answer. Called last: the answer is written next."""
+        now = self._now()
+        self._lag.observe(results.answers[-1].batch, now)
+        return self._timing.header(results, now - call.started)
 
 
 def preprocess(
@@ -110,3 +125,38 @@ class AnswerLag:
 
     def __repr__(self) -> str:
         return f"<AnswerLag {self.seconds * 1e3:.1f} ms>"
+
+
+class ServerTiming:
+    """https://www.w3.org/TR/server-timing/, in milliseconds: of the input that waited longest.
+
+    What a batch has to say is written once and not again for each of its requests.
+    """
+
+    def __init__(self) -> None:
+        self._batch: BatchReport | None = None
+        self._of_batch = ("", "")
+
+    def header(self, results: Results[Any], total: float) -> Header:
+        answers = results.answers
+        answer = answers[0] if len(answers) == 1 else max(answers, key=_queue_wait)
+        batch = answer.batch
+        if batch is not self._batch:
+            self._batch = batch
+            self._of_batch = (
+                f"inference;dur={batch.inference * 1e3:.3f}",
+                f'batch;desc="size={batch.size} tokens={batch.tokens} reason={batch.reason}'
+                f" padding={batch.padding_ratio:.2f} oldest={batch.oldest_wait * 1e3:.1f}"
+                f' predicted={batch.predicted * 1e3:.1f}"',
+            )
+        inference, description = self._of_batch
+        text = (
+            f"tokenize;dur={results.preprocessing * 1e3:.3f},"
+            f" queue;dur={answer.queue_wait * 1e3:.3f},"
+            f" {inference}, total;dur={total * 1e3:.3f}, {description}"
+        )
+        return (b"server-timing", text.encode("ascii"))
+
+
+def _queue_wait(answer: Answer) -> float:
+    return answer.queue_wait

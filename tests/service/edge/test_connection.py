@@ -283,7 +283,7 @@ def test_an_idle_connection_has_a_time_of_its_own_and_blank_lines_do_not_add_to_
 
 
 def test_a_body_shorter_than_said_is_a_408(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.http.exchange.RECEIPT_TIMEOUT", 0.2)
+    monkeypatch.setattr("service.http.supervision.RECEIPT_TIMEOUT", 0.2)
 
     async def test() -> None:
         async with serving() as site:

@@ -96,7 +96,7 @@ def test_the_limit_itself_is_allowed(small: AppState, size: int, status: int) ->
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch, engine: FakeClient) -> AppState:
     monkeypatch.setattr("service.http.exchange.SLOW_AFTER", 0.01)
-    monkeypatch.setattr("service.http.exchange.RECEIPT_TIMEOUT", 0.05)
+    monkeypatch.setattr("service.http.supervision.RECEIPT_TIMEOUT", 0.05)
     return make_front(engine, MonotonicClock())
 
 

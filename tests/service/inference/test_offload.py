@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
 import pytest
 from starlette.testclient import TestClient
 
@@ -190,13 +191,13 @@ def test_a_large_body_is_parsed_off_the_loop(
     http: TestClient, monkeypatch: pytest.MonkeyPatch, more: int
 ) -> None:
     threads = []
-    parse = body._parse
+    loads = orjson.loads
 
     def watch(data: bytes) -> Any:
         threads.append(threading.current_thread().name)
-        return parse(data)
+        return loads(data)
 
-    monkeypatch.setattr(body, "_parse", watch)
+    monkeypatch.setattr(orjson, "loads", watch)
     content = b'{"inputs":"a"}'.ljust(body.LARGE + more)
     assert http.post("/embed", content=content).status_code == 200
     assert [name.startswith("tokenise") for name in threads] == [bool(more)]
@@ -212,7 +213,7 @@ def test_too_many_long_inputs_are_429_with_a_time_to_come_back(
     http: TestClient, front: AppState, watched: Watched, given: Any
 ) -> None:
     full = OffloadPool(front.clock, max_in_flight=0)
-    front.bodies.offload = front.pipeline.offload = full
+    front.offload = front.pipeline.offload = full
     answer = http.post("/embed", json={"inputs": given})
     assert answer.status_code == 429
     assert answer.headers["retry-after"] == "1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pytest
@@ -66,26 +67,41 @@ class Doubling:
         return f"twice {value}"
 
 
+@dataclass
+class FromMe:
+    """A call of this file's own. It begins at 4, and two seconds are all it waits for."""
+
+    started: float = 4.0
+    timeout: float = 2.0
+    priority: int = 2
+    caller: str | None = "me"
+
+
 def piped(inputs: list[int], client: FakeClient, **options: Any) -> tuple[Results[str], Doubling]:
     clock, task = FakeClock(5.0), Doubling()
     pool = OffloadPool(clock)
     pipeline = Pipeline(client, clock, pool)
     try:
-        call = pipeline.run(task, inputs, started=4.0, timeout=2.0, **options)
-        return run_async(call), task
+        return run_async(pipeline.run(FromMe(), task, inputs, **options)), task
     finally:
         pool.close()
 
 
 def test_a_call_goes_through_task_and_engine_and_comes_back_typed_and_in_order() -> None:
     client = FakeClient(answer=lambda payload: payload * 2)
-    results, task = piped([3, 1], client, priority=2, caller="me")
+    results, task = piped([3, 1], client)
     assert results.values == ["twice 6", "twice 2"]
     assert results.cost == 6
     asked = client.last
     assert (asked.payloads, asked.costs, asked.deadline) == ([3, 1], [4, 2], 6.0)
     assert (asked.priority, asked.caller) == (2, "me")
     assert task.threads == {threading.current_thread().name}
+
+
+def test_a_priority_of_its_own_counts_and_not_the_calls() -> None:
+    client = FakeClient(answer=lambda payload: payload)
+    piped([3], client, priority=0)
+    assert client.last.priority == 0
 
 
 def test_heavy_inputs_are_preprocessed_in_the_pool() -> None:

@@ -1,0 +1,70 @@
+"""What a request that takes longer than SLOW_AFTER is held to: its body arrives within the receipt
+timeout, and its inputs are withdrawn from the engine once its client has gone. Others pay nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Literal, Protocol
+
+from starlette.types import Receive
+
+from service.errors import Problem
+
+SLOW_AFTER = 0.1  # seconds
+RECEIPT_TIMEOUT = 10.0  # seconds, for the whole body
+
+Phase = Literal["receiving", "waiting", "other"]
+"""The body arrives; the inputs wait for the engine or run; all else."""
+
+
+class Disconnected(Exception):
+    """The client has gone: nobody is left to answer."""
+
+
+class Supervised(Protocol):
+    receive: Receive
+    task: asyncio.Task[None] | None  # that answers it
+
+
+class Supervision:
+    """Of one slow request."""
+
+    def __init__(self, request: Supervised) -> None:
+        self._request = request
+        self._task: asyncio.Task[None] | None = None  # of the phase
+        self.reason: Exception | None = None  # why the request's task was cancelled, if it was here
+
+    def enter(self, phase: Phase) -> None:
+        """What this phase asks for, instead of what the phase before did."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        if phase == "receiving":
+            self._start(self._limit_receipt())
+        elif phase == "waiting":
+            self._start(self._watch_client())
+
+    def _start(self, supervision: Coroutine[object, object, None]) -> None:
+        self._task = asyncio.get_running_loop().create_task(supervision)
+
+    async def _limit_receipt(self) -> None:
+        await asyncio.sleep(RECEIPT_TIMEOUT - SLOW_AFTER)
+        self._interrupt(
+            Problem(
+                408,
+                f"the body did not arrive within {RECEIPT_TIMEOUT:g} s",
+                headers={"connection": "close"},
+            )
+        )
+
+    async def _watch_client(self) -> None:
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass  # the body has been read: nothing else comes
+        self._interrupt(Disconnected())
+
+    def _interrupt(self, reason: Exception) -> None:
+        self.reason = reason
+        if self._request.task is not None:
+            self._request.task.cancel()
