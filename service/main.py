@@ -6,13 +6,13 @@ import logging
 from collections.abc import Sequence
 
 from service import arguments as flags
-from service import settings as table
 from service.edge.sockets import listen
 from service.placement.layout import lay_out
 from service.placement.replica_count import Refused
 from service.processes import exit_codes as exits
 from service.processes.terminal import complain, log_to_stderr
 from service.processes.topology import Topology
+from service.settings import BadSetting
 
 _log = logging.getLogger("service")
 
@@ -22,12 +22,12 @@ def main(arguments: Sequence[str]) -> int:
     options = vars(flags.parser().parse_args(arguments))
     print_config = options.pop("print_config")
     try:
-        settings = table.load(options)
+        settings = flags.load(options)
         topology = Topology.of(settings)
-    except table.BadSetting as error:
+    except BadSetting as error:
         complain(error)
         return exits.BAD_SETTING
-    effective = table.effective(settings, options)
+    effective = flags.effective(settings, options)
     if print_config:
         print("\n".join(effective))
     else:
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
         _log.info("%s", line)
     try:
         listener = listen(settings)
-    except table.BadSetting as error:
+    except BadSetting as error:
         complain(error)
         return exits.BAD_SETTING
     except OSError as error:

@@ -7,27 +7,15 @@ Durations are in milliseconds here, at the edge, and in seconds everywhere else.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from batcher import Limits
-from batcher.scheduling.replica_model import MOST_TOKENS
 
 PREFIX = "BATCHER_"
-_NOT_OURS = ("BATCHER_LOADTEST_",)  # the load tests read these
-# What it means where there is no value.
-_UNSET = {
-    "max_batch_tokens": f"learned from the device's profile, at most {MOST_TOKENS}",
-    "min_cosine": "0.999 for bfloat16 and float16, 0.98 for int8",
-    "target_latency_ms": "none but BATCHER_REQUEST_TIMEOUT_MS",
-    "cache_dir": "batcher in $XDG_CACHE_HOME, else in ~/.cache",
-    "replicas": "1 for each device",
-}
-_SECRET = ("KEY", "TOKEN", "SECRET")  # in a misspelt name: its value is shown to nobody
 
 Positive = Annotated[int, Field(ge=1)]
 Milliseconds = Annotated[float, Field(allow_inf_nan=False)]
@@ -265,69 +253,3 @@ class Settings(BaseSettings):
 
 class BadSetting(Exception):
     """One line that names the variable or flag, the value and the rule."""
-
-
-def load(flags: Mapping[str, str]) -> Settings:
-    """`flags` by field name, as typed. Raises BadSetting."""
-    for variable in sorted(os.environ):
-        name = variable.upper()
-        if not name.startswith(PREFIX) or name.startswith(_NOT_OURS):
-            continue
-        if name.removeprefix(PREFIX).lower() not in Settings.model_fields:
-            hidden = any(word in name for word in _SECRET)
-            value = "(hidden)" if hidden else repr(os.environ[variable])
-            raise BadSetting(
-                f"{variable}={value}: there is no such setting (--help lists them all)"
-            )
-    try:
-        return Settings(**flags)  # type: ignore[arg-type]  # text, as in the environment
-    except ValidationError as error:
-        raise BadSetting(_describe(error, flags)) from None
-
-
-def origin(settings: Settings, name: str, flags: Mapping[str, str]) -> str:
-    if name in flags:
-        return "flag"
-    return "environment" if name in settings.model_fields_set else "default"
-
-
-def effective(settings: Settings, flags: Mapping[str, str]) -> list[str]:
-    """`BATCHER_PORT=8000 (default)`, one line a setting, secrets redacted. What is unset says what
-    that means."""
-    lines = []
-    for name in Settings.model_fields:
-        value = getattr(settings, name)
-        whence = origin(settings, name, flags)
-        if value is None and name in _UNSET:
-            whence += f": {_UNSET[name]}"
-        lines.append(f"{PREFIX}{name.upper()}={_written(value)} ({whence})")
-    return lines
-
-
-def default_of(name: str) -> str:
-    """As it would be written, or what it means to leave it unset; empty: nothing."""
-    return _UNSET.get(name, "") or _written(Settings.model_fields[name].default)
-
-
-def _written(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def _describe(error: ValidationError, flags: Mapping[str, str]) -> str:
-    first = error.errors(include_url=False)[0]
-    name = str(first["loc"][0])
-    where = flag(name) if name in flags else PREFIX + name.upper()
-    value: Any = "(hidden)" if name == "api_key" else repr(first["input"])
-    about = Settings.model_fields[name].description
-    rules = dict.fromkeys(
-        "no such value" if item["type"] == "string_pattern_mismatch" else item["msg"]
-        for item in error.errors(include_url=False)
-        if item["loc"][0] == name
-    )
-    return f"{where}={value}: {'; or '.join(rules)} ({about})"

@@ -54,11 +54,11 @@ def rate(runner: Runs, inputs: Sequence[Any], size: int, seconds: float) -> floa
 
 
 def main() -> None:
+    from service.arguments import load
     from service.placement.layout import lay_out
     from service.processes.build import runner_factories
     from service.repository.locate import find_model
     from service.repository.spec import read_spec
-    from service.settings import load
     from service.tasks.text import TextTokenizer
 
     parser = argparse.ArgumentParser(description=__doc__)

@@ -19,9 +19,9 @@ from batcher.collector import Collector
 from batcher.limits import Limits
 from loadtests.fuzz.mutations import MODEL, Mutant
 from service.app import create_app
+from service.arguments import load
 from service.catalog import ServedModel
 from service.models.simulated import answers
-from service.settings import load
 from service.state import AppState
 from service.tasks.embed import Embed
 from service.tasks.plain_text import SimulatedTokenizer

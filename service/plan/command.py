@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from batcher.limits import Limits
 from batcher.scheduling.replica_model import MOST_TOKENS, ReplicaModel
-from service import settings as table
 from service.plan import plot as figure
 from service.plan import report
 from service.plan.batch_time import Device, Measured, NoSpeed, find_device
@@ -17,6 +16,7 @@ from service.plan.flags import Asked, BadFlag, ask
 from service.plan.search import SLICE, CannotBeKept, Goal, Planner
 from service.plan.traffic import Lengths, Traffic
 from service.processes.exit_codes import BAD_SETTING
+from service.settings import BadSetting
 
 OK, NOT_KEPT = 0, 1
 SIZES = (1, 4, 16, 32, 64, 128, 256)
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
         if asked.plot is not None:
             figure.check()
         device = find_device(asked.settings, asked.by_hand)
-    except (BadFlag, table.BadSetting, NoSpeed, figure.NoMatplotlib) as error:
+    except (BadFlag, BadSetting, NoSpeed, figure.NoMatplotlib) as error:
         print(f"batcher: {error}", file=sys.stderr)
         return BAD_SETTING
     lengths = asked.lengths or Lengths.fixed(device.middle)

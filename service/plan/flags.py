@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from service import settings as table
-from service.arguments import Parser, add_settings
+from service.arguments import Parser, add_settings, load
 from service.plan.traffic import BadTraffic, Lengths, read_arrivals
 from service.settings import Settings
 
@@ -55,7 +54,7 @@ def ask(arguments: Sequence[str]) -> Asked:
     """Raises BadFlag or BadSetting; argparse ends the process for what is no flag at all."""
     typed = vars(_parser().parse_args(arguments))
     own = {name: typed.pop(name) for name in list(typed) if name not in Settings.model_fields}
-    settings = table.load(typed)
+    settings = load(typed)
     fixed = set(typed) & {"replicas", "max_batch_size", "max_batch_tokens"}
     p95_ms = own["p95_ms"] or settings.target_latency_ms
     if p95_ms is None:

@@ -8,12 +8,11 @@ from batcher import Limits
 from batcher.scheduling.replica_model import MOST_TOKENS, ReplicaModel
 from service import arguments as flags
 from service import main as launch
-from service import settings
 from service.settings import BadSetting, Settings
 
 
 def test_the_defaults_are_those_of_the_documentation() -> None:
-    got = settings.load({})
+    got = flags.load({})
     assert (got.max_batch_size, got.max_batch_tokens, got.max_wait_ms) == (64, None, 0)
     assert (got.max_queue_size, got.request_timeout_ms, got.drain_timeout_ms) == (4096, 3e4, 3e4)
     assert (got.host, got.port, got.max_body_bytes) == ("127.0.0.1", 8000, 2 << 20)
@@ -33,9 +32,9 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_default(
 ) -> None:
     monkeypatch.setenv("BATCHER_PORT", "1111")
     monkeypatch.setenv("BATCHER_HOST", "0.0.0.0")
-    got = settings.load({"port": "2222"})
+    got = flags.load({"port": "2222"})
     assert (got.port, got.host) == (2222, "0.0.0.0")
-    lines = settings.effective(got, {"port": "2222"})
+    lines = flags.effective(got, {"port": "2222"})
     assert "BATCHER_PORT=2222 (flag)" in lines
     assert "BATCHER_HOST=0.0.0.0 (environment)" in lines
     assert "BATCHER_MAX_QUEUE_SIZE=4096 (default)" in lines
@@ -79,7 +78,7 @@ def test_a_bad_variable_is_named_with_its_value_and_the_rule(
 ) -> None:
     monkeypatch.setenv(variable, value)
     with pytest.raises(BadSetting) as error:
-        settings.load({})
+        flags.load({})
     text = str(error.value)
     assert text.startswith(f"{variable}={value!r}: ")
     assert rule in text
@@ -88,21 +87,21 @@ def test_a_bad_variable_is_named_with_its_value_and_the_rule(
 
 def test_a_bad_flag_is_named_as_a_flag() -> None:
     with pytest.raises(BadSetting, match=r"^--max-batch-size='0': .*greater than or equal to 1"):
-        settings.load({"max_batch_size": "0"})
+        flags.load({"max_batch_size": "0"})
 
 
 def test_the_load_tests_variables_are_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BATCHER_LOADTEST_SENTENCES", "file.txt")
-    assert settings.load({}).port == 8000
+    assert flags.load({}).port == 8000
 
 
 def test_the_key_is_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BATCHER_API_KEY", "hush")
-    got = settings.load({})
-    assert not any("hush" in line for line in [repr(got), *settings.effective(got, {})])
+    got = flags.load({})
+    assert not any("hush" in line for line in [repr(got), *flags.effective(got, {})])
     monkeypatch.setenv("BATCHER_API_KEY", "")
     with pytest.raises(BadSetting, match=r"^BATCHER_API_KEY=\(hidden\)"):
-        settings.load({})
+        flags.load({})
 
 
 def test_durations_are_seconds_inside() -> None:
@@ -136,18 +135,18 @@ def test_what_is_printed_as_empty_may_be_given_back_so(
 ) -> None:
     (line,) = (
         line
-        for line in settings.effective(settings.load({}), {})
+        for line in flags.effective(flags.load({}), {})
         if line.startswith(f"BATCHER_{name.upper()}=")
     )
     variable, _, value = line.partition(" ")[0].partition("=")
     monkeypatch.setenv(variable, value)
-    assert getattr(settings.load({}), name) is None
+    assert getattr(flags.load({}), name) is None
 
 
 def test_what_is_left_unset_says_what_that_means() -> None:
     assert ReplicaModel(Limits()).max_batch_tokens == MOST_TOKENS == 16384
     assert Settings().limits.max_batch_tokens is None
-    lines = settings.effective(settings.load({}), {})
+    lines = flags.effective(flags.load({}), {})
     learned = "learned from the device's profile, at most 16384"
     assert f"BATCHER_MAX_BATCH_TOKENS= (default: {learned})" in lines
     assert "BATCHER_TARGET_LATENCY_MS= (default: none but BATCHER_REQUEST_TIMEOUT_MS)" in lines
@@ -155,7 +154,7 @@ def test_what_is_left_unset_says_what_that_means() -> None:
     text = " ".join(flags.parser().format_help().split())
     assert f"a longer input runs alone (default: {learned})" in text
     flags_given = {"max_batch_tokens": "512"}
-    lines = settings.effective(settings.load(flags_given), flags_given)
+    lines = flags.effective(flags.load(flags_given), flags_given)
     assert "BATCHER_MAX_BATCH_TOKENS=512 (flag)" in lines
 
 
@@ -183,7 +182,7 @@ def test_help_lists_every_setting_with_its_default(capsys: pytest.CaptureFixture
     assert leave.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     for name, field in Settings.model_fields.items():
-        assert f"{settings.flag(name)} X" in text
+        assert f"{flags.flag(name)} X" in text
         assert " ".join(str(field.description).split()) in text
     assert "(default: 64)" in text
 
@@ -210,7 +209,7 @@ def test_a_key_with_white_space_around_it_is_refused_unseen(
 ) -> None:
     monkeypatch.setenv("BATCHER_API_KEY", key)
     with pytest.raises(BadSetting, match=r"^BATCHER_API_KEY=\(hidden\): no key must begin or end"):
-        settings.load({})
+        flags.load({})
 
 
 @pytest.mark.parametrize("variable", ["BATCHER_APIKEY", "BATCHER_HF_TOKEN", "batcher_my_secret"])
@@ -219,7 +218,7 @@ def test_the_value_of_a_misspelt_secret_is_shown_nowhere(
 ) -> None:
     monkeypatch.setenv(variable, "hush")
     with pytest.raises(BadSetting, match=rf"^{variable}=\(hidden\): there is no such setting"):
-        settings.load({})
+        flags.load({})
 
 
 def test_the_help_says_what_the_defaults_do() -> None:
@@ -232,7 +231,7 @@ def test_a_key_that_no_header_can_bring_refuses_to_start(monkeypatch: pytest.Mon
     for key in ("\udcffabc", "a\tb"):
         monkeypatch.setenv("BATCHER_API_KEY", key)
         with pytest.raises(BadSetting, match="printable characters") as refused:
-            settings.load({})
+            flags.load({})
         assert key not in str(refused.value)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from starlette.testclient import TestClient
 
-from service import settings as table
+from service import arguments
 from service.app import create_app
 from service.settings import BadSetting, Settings
 from tests.service.conftest import FakeClient, make_front
@@ -60,11 +60,11 @@ def test_without_keys_the_caller_is_the_peer() -> None:
 @pytest.mark.parametrize("keys", [",", "a,", ",a", "a,,b"])
 def test_an_empty_key_is_refused_at_the_start(keys: str) -> None:
     with pytest.raises(BadSetting, match=r"^--api-key=\(hidden\): .*empty key between") as refused:
-        table.load({"api_key": keys})
+        arguments.load({"api_key": keys})
     assert keys not in str(refused.value).replace(", ", " ") or keys == ","
 
 
 def test_no_key_is_shown() -> None:
-    lines = "\n".join(table.effective(Settings(api_key="alpha,beta"), {}))
+    lines = "\n".join(arguments.effective(Settings(api_key="alpha,beta"), {}))
     assert "alpha" not in lines
     assert "beta" not in lines
