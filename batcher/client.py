@@ -42,12 +42,13 @@ class Call(NamedTuple):
             deadline = now + request_timeout
         if not deadline > now:  # nor is NaN
             raise DeadlineExceeded("the deadline had passed before the request was submitted")
-        if self.priority not in _LEVELS:
-            raise ValueError(f"priority must be from 0 to {LEVELS - 1}, not {self.priority}")
+        if type(self.priority) is not int or self.priority not in _LEVELS:
+            raise ValueError(f"priority must be from 0 to {LEVELS - 1}, not {self.priority!r}")
         if len(costs) != count:
             raise ValueError(f"{len(costs)} costs for {count} payloads")
-        if min(costs) < 1:
-            raise ValueError(f"a cost must be at least 1 token, not {min(costs)}")
+        for cost in costs:  # no other kind of number crosses to an engine elsewhere
+            if type(cost) is not int or cost < 1:
+                raise ValueError(f"a cost must be a whole number of tokens from 1, not {cost!r}")
         return costs, deadline
 
 

@@ -24,7 +24,7 @@ def encode(message: Message) -> bytearray:
     frame = bytearray(_HEAD)
     try:
         _encode_into(message, frame, _HEAD)
-    except OverflowError as error:  # a cost of more than 64 bits
+    except (OverflowError, TypeError) as error:  # a cost of more than 64 bits, a number of numpy's
         raise Unsendable(str(error)) from None
     length = len(frame) - _HEAD
     if length > MAX_BODY:

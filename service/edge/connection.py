@@ -141,7 +141,11 @@ class Connection(asyncio.Protocol):
             self._refuse(problem)
         elif receiving is not None and len(receiving.body) > _MAX_BUFFERED:
             self._pause_reading()
-        elif self._parser.in_head and self._queue is not self._shared.awaiting_head:
+        elif (
+            self._running is None
+            and self._parser.in_head
+            and self._queue is not self._shared.awaiting_head
+        ):
             self._wait_in(self._shared.awaiting_head)
 
     def on_request(
@@ -194,8 +198,9 @@ class Connection(asyncio.Protocol):
             self._finish()
         elif self._receiving is not None:
             self._wait_in(self._shared.draining_body)
-        elif not self._parser.in_head:
-            self._wait_in(self._shared.idle)
+        else:  # part of the next head may be here
+            heads, idle = self._shared.awaiting_head, self._shared.idle
+            self._wait_in(heads if self._parser.in_head else idle)
 
     def on_application_end(self, cycle: RequestCycle) -> None:
         self._shared.state.tasks.discard(cycle.task)

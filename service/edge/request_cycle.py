@@ -119,7 +119,7 @@ class RequestCycle:
 
     async def receive(self) -> Message:
         wire = self._wire
-        if self._expects_continue and not wire.transport.is_closing():
+        if self._expects_continue and not (self.disconnected or wire.transport.is_closing()):
             self._expects_continue = False
             wire.transport.write(CONTINUE)
         if wire.is_read_paused and not (self.disconnected or self.response_complete):

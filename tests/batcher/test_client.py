@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from batcher.client import LocalClient
+from batcher.client import Call, LocalClient
 from batcher.clock import MonotonicClock
 from batcher.collector import Collector
 from batcher.errors import DeadlineExceeded, NotReady, Overloaded, RunnerFailed
@@ -96,6 +96,15 @@ async def test_a_request_without_a_deadline_gets_the_usual_one() -> None:
     assert (request.cost, request.priority) == (1, 3)
     desk.collector.settle(batch, "a")
     await asking
+
+
+@pytest.mark.parametrize("cost", [True, 2.0, 0])
+def test_a_cost_is_a_whole_number_and_nothing_like_one(cost: Any) -> None:
+    """For every client: some other kinds of number do not cross to an engine elsewhere."""
+    with pytest.raises(ValueError, match="a cost must be a whole number"):
+        Call(["a"], [cost]).checked(0.0, 1.0)
+    with pytest.raises(ValueError, match="priority must be"):
+        Call(["a"], [1], priority=True).checked(0.0, 1.0)
 
 
 @on_a_loop

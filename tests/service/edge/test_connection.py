@@ -15,7 +15,17 @@ from service.app import PROTOCOLS
 from service.edge.connections import ConnectionTimeouts
 from service.edge.parser import MAX_HEAD, MAX_HEADERS, MAX_URL
 from tests.service.conftest import is_tei_error
-from tests.service.loopback import CHUNKED, POST, HeldClient, Reply, post, run, serving
+from tests.service.loopback import (
+    CHUNKED,
+    POST,
+    Client,
+    HeldClient,
+    Reply,
+    Site,
+    post,
+    run,
+    serving,
+)
 
 GET = b"GET /health/live HTTP/1.1\r\nHost: a\r\n"
 SOON = 0.05  # seconds: a deadline that is to pass
@@ -655,3 +665,40 @@ def test_the_api_description_has_what_the_edge_may_say_on_every_route() -> None:
             for status in (400, 408, 414, 417, 431, 503) if method in methods else ():
                 said = methods[method]["responses"][str(status)]["content"]["application/json"]
                 assert "TEIError" in json.dumps(said["schema"]), (path, status)
+
+
+async def held_with_part_of_the_next_head(site: Site, held: HeldClient) -> Client:
+    client = await site.connect()
+    client.send(POST + b"GET /hea")
+    await held.submitted_one.wait()
+    connection = await site.connection()
+    await site.until(lambda: connection._parser.in_head)
+    assert connection._queue is None, "it waits for nothing while its request runs"
+    return client
+
+
+def test_part_of_the_next_head_does_not_cost_the_request_that_runs_its_answer() -> None:
+    held = HeldClient()
+
+    async def test() -> None:
+        async with serving(held) as site:
+            client = await held_with_part_of_the_next_head(site, held)
+            held.go.set()
+            assert (await client.reply()).status == 200
+            connection = await site.connection()
+            assert connection._queue is connection._shared.awaiting_head
+
+    run(test())
+
+
+def test_a_refused_body_is_not_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+    head = b"POST /embed HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n"
+
+    async def test() -> None:
+        async with serving() as site:
+            client = await site.connect()
+            client.send(head + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n")
+            assert (await client.reply()).status == 400
+
+    run(test())
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
