@@ -8,7 +8,6 @@ each body on a connection of its own, so that every HTTP process gets its share.
 import argparse
 import asyncio
 import bisect
-import gc
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ import uvloop
 from loadtests.drivers import workloads
 from loadtests.drivers.http_client import Answer, Answered, Pool
 from loadtests.drivers.openloop import Run
-from loadtests.drivers.outcomes import OK, Outcome
+from loadtests.drivers.outcomes import OK, Outcome, wait_or_lose, without_collections
 from loadtests.drivers.target import Target, count_between, number_between, target_argument
 from loadtests.drivers.timer import now
 from service.models.simulated import answers
@@ -82,21 +81,10 @@ async def _drive(
         outcomes.append(outcome)
         pool.send(next(endless), settled(outcome))
 
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    try:
+    with without_collections():
         for _ in range(callers):
             send_next()
-        await asyncio.wait_for(finished.wait(), seconds + GRACE_SECONDS)
-    except TimeoutError:
-        ended = now()
-        for outcome in outcomes:
-            if not outcome.answered:
-                outcome.lose(ended)
-    finally:
-        gc.enable()
-        gc.unfreeze()
+        await wait_or_lose(finished, outcomes, seconds + GRACE_SECONDS)
     ended = min(now(), begin + seconds)
     await pool.close()
     if failures > FAILURES_ALLOWED:

@@ -7,7 +7,6 @@ up. Its own lateness is measured and reported, and requests still out at the end
 
 import argparse
 import asyncio
-import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,14 @@ import uvloop
 
 from loadtests.drivers import arrivals, workloads
 from loadtests.drivers.http_client import Answer, Answered, Pool
-from loadtests.drivers.outcomes import Outcome, Summary, summarise, write_raw
+from loadtests.drivers.outcomes import (
+    Outcome,
+    Summary,
+    summarise,
+    wait_or_lose,
+    without_collections,
+    write_raw,
+)
 from loadtests.drivers.target import Target, number_between, target_argument
 from loadtests.drivers.timer import Timer, now
 
@@ -94,21 +100,12 @@ async def _drive(
     timer = Timer(loop, send_what_is_due)
     for delay, act in during:
         loop.call_later(LEAD_SECONDS + delay, act)
-    gc.collect()
-    gc.freeze()
-    gc.disable()  # A bounded run makes bounded garbage; a collection would delay the sends.
-    try:
-        timer.set(begin)
-        await asyncio.wait_for(finished.wait(), LEAD_SECONDS + seconds + grace)
-    except TimeoutError:
-        ended = now()
-        for outcome in outcomes:
-            if not outcome.answered:
-                outcome.lose(ended)
-    finally:
-        timer.close()
-        gc.enable()
-        gc.unfreeze()
+    with without_collections():
+        try:
+            timer.set(begin)
+            await wait_or_lose(finished, outcomes, LEAD_SECONDS + seconds + grace)
+        finally:
+            timer.close()
     run = Run(outcomes, begin, seconds)
     await pool.close()
     return run

@@ -1,10 +1,13 @@
 """What came of each request, and the few numbers that sum it up. Nobody is left out of them."""
 
+import asyncio
 import csv
+import gc
 import gzip
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +79,32 @@ class Outcome:
     def phases(self) -> dict[str, float]:
         """Milliseconds by phase, from the answer's Server-Timing."""
         return {name.decode(): float(value) for name, value in _PHASE.findall(self.timing)}
+
+
+@contextmanager
+def without_collections() -> Iterator[None]:
+    """A bounded run makes bounded garbage; a collection would delay the sends."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
+async def wait_or_lose(
+    finished: asyncio.Event, outcomes: Sequence[Outcome], seconds: float
+) -> None:
+    """Until `finished` is set; after `seconds` the requests without an answer are lost."""
+    try:
+        await asyncio.wait_for(finished.wait(), seconds)
+    except TimeoutError:
+        ended = now()
+        for outcome in outcomes:
+            if not outcome.answered:
+                outcome.lose(ended)
 
 
 @dataclass(frozen=True, slots=True)
