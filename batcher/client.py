@@ -213,7 +213,7 @@ class LoopSink:
     def deliver(self, settled: Sequence[tuple[Request, Outcome]]) -> None:
         try:
             self._loop.call_soon_threadsafe(_hand_out, settled)
-        except RuntimeError:  # the loop is closed: nobody is left to tell
+        except RuntimeError:  # the loop is closed: no caller waits any more
             _log.warning("%d outcomes came after their event loop had closed", len(settled))
 
 

@@ -11,7 +11,7 @@ def explain(error: BaseException) -> str:
     """The type and the text of an exception, in one line."""
     try:
         text = " ".join(str(error).split())
-    except Exception:  # an exception of the user's own, whose __str__ raises
+    except Exception:  # the __str__ of a user's exception may raise
         text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

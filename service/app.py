@@ -89,7 +89,7 @@ async def _raise_again(_request: object, error: Exception) -> None:
     try:
         raise error
     finally:
-        del error  # it will know this frame: a ring
+        del error  # its traceback refers to this frame: no reference cycle
 
 
 _MESSAGES = {404: "there is no such route (GET /openapi.json lists them)"}

@@ -33,7 +33,7 @@ from batcher.snapshot import Snapshot
 from batcher.timeouts import Deadlines
 
 _QUERY_TIMEOUT = 2.0  # seconds
-_RETRY = 1.0  # seconds; nobody knows how long a model takes to load
+_RETRY = 1.0  # seconds; how long a model takes to load is not known
 
 
 class RemoteClient(Client):

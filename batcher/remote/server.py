@@ -104,7 +104,7 @@ class FrontendSession:
     def deliver(self, settled: Sequence[tuple[Request, Outcome]]) -> None:
         try:
             self._loop.call_soon_threadsafe(self._hand_out, settled)
-        except RuntimeError:  # the loop is closed: nobody is left to tell
+        except RuntimeError:  # the loop is closed: no caller waits any more
             _log.warning("%d outcomes came after their event loop had closed", len(settled))
 
     # Inside

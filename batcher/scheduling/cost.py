@@ -40,7 +40,7 @@ class CostModel:
         """A share of the prediction: 95 % of the batches end within (1 + margin) times it. 0 before
         it is known, which takes about ten batches."""
         self.weights: Vector = (0.0, 0.0, 0.0)
-        """(fixed, per_request, per_token) in seconds; none is negative. What predict() goes by.
+        """(fixed, per_request, per_token) in seconds, each at least 0. predict() uses them.
         Where the batches do not tell requests from tokens, they share the cost between them."""
         self._fit = LeastSquares()
         self.largest = (0, 0, 0.0)  # size and tokens of the batch with the most, and its seconds

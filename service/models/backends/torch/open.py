@@ -47,7 +47,7 @@ def open_torch(config: ModelConfig, spec: EncoderSpec, place: Place, say: Say) -
         if device.type == "cpu":
             return _packed(eager, spec)
         return _queued(eager, spec, device, config.max_batch_size, say)
-    except Exception as error:  # of torch or transformers in a version that nobody has tried
+    except Exception as error:  # of a version of torch or transformers that was never tested
         say(f"the model runs as it comes: our own forward pass of it fails ({explain(error)})")
         return eager
 
