@@ -29,7 +29,9 @@ class EmbeddingsBody(BaseModel):
     input: Annotated[Any, Field(json_schema_extra=schemas.TEXT_INPUTS)]
     model: str
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: schemas.Count | None = Field(None, description="keep the first so many numbers")
+    dimensions: schemas.Count | None = Field(
+        None, description="how many numbers of each vector to keep"
+    )
     user: str | None = Field(None, description="accepted and ignored")
     truncate: bool = Field(
         True, description="an extension: false refuses a text over the model's limit with 422"
@@ -136,13 +138,15 @@ PROTOCOL = WireProtocol(
             "POST",
             "/v1/embeddings",
             embeddings,
-            "Vectors, as OpenAI's clients ask for them",
+            "Embeddings, in the OpenAI format",
             schemas.EmbeddingsAnswer,
             INFERENCE,
             EmbeddingsBody,
             task=Embed.name,
         ),
-        Route("GET", "/v1/models", list_models, "The model", schemas.ModelList, NEEDS_MODEL),
+        Route(
+            "GET", "/v1/models", list_models, "The models served", schemas.ModelList, NEEDS_MODEL
+        ),
         Route(
             "GET",
             "/v1/models/{model}",

@@ -23,41 +23,42 @@ _PAGE = Path(__file__).with_name("docs.html").read_bytes()
 _TEXT: dict[str, Any] = {"type": "string"}
 
 _STATUSES = {
-    400: "malformed: the message names the field and the rule",
-    401: "the key is missing or wrong",
-    404: "no such route or model",
-    405: "not with this method",
+    400: "malformed; the message names the field and the rule",
+    401: "the API key is missing or wrong",
+    404: "unknown route or model",
+    405: "method not allowed",
     408: "the body did not arrive in time",
     413: "the body is too large",
     414: "the URL is too long",
-    415: "no JSON, or compressed",
-    417: "an expectation other than 100-continue",
-    422: "well-formed, but not acceptable to this model or within its limits",
-    431: "too many headers, or too large ones",
+    415: "not JSON, or compressed",
+    417: "an Expect header other than 100-continue",
+    422: "well-formed, but over a limit or not acceptable to this model",
     424: "the model is for another task",
-    429: "overloaded: come back after Retry-After",
+    429: "overloaded; retry after Retry-After",
+    431: "too many headers, or too large",
     500: "the model failed on this input",
-    503: "not ready, draining, or the worker was lost: come back after Retry-After",
+    503: "not ready, draining, or the worker was lost; retry after Retry-After",
     504: "the deadline passed",
 }
-# Before it is known what is asked for: the edge refuses, and in one envelope for all routes.
+# Sent by the edge before the route is known, so all routes share one envelope.
 _EDGE = (400, 408, 413, 414, 417, 429, 431, 503)
 _REQUEST_HEADERS = [
     (
         "X-Request-Id",
         _TEXT,
-        "echoed if it is 1 to 128 of A-Z a-z 0-9 . _ : -; anything else gets a fresh one",
+        "echoed if it is 1 to 128 of A-Z a-z 0-9 . _ : -; otherwise replaced by a new id",
     ),
     (
         "X-Request-Timeout-Ms",
         {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS},
-        "answer within this time, or 504",
+        "deadline: 429 at once if the service predicts to miss it, 504 if it does miss it",
     ),
     (
         "Priority",
         {"type": "string", "examples": ["u=1"]},
         "u=0 is soonest, u=3 the default, u=7 last (RFC 9218); anything else counts as u=3."
-        " u=4 to u=7 fill what u=0 to u=3 leave. The body's priority wins over it",
+        " u=4 to u=7 are bulk: they get the capacity that u=0 to u=3 leave. A priority in the body"
+        " wins",
     ),
 ]
 
@@ -97,7 +98,7 @@ def describing(others: Sequence[WireProtocol]) -> WireProtocol:
 
 
 async def page(state: AppState, exchange: Exchange) -> None:
-    """One page with all it needs in it: it works where nothing else can be reached."""
+    """One self-contained page: it works offline."""
     await exchange.answer(_PAGE, media=b"text/html; charset=utf-8")
 
 
@@ -108,8 +109,8 @@ def describe(
     served: ServedModel | None = None,
     dimension: int | None = None,
 ) -> dict[str, Any]:
-    """An OpenAPI 3.1 document, with what is known of the model in it: a client, or a fuzzer, that
-    reads nothing else can make requests that are answered."""
+    """An OpenAPI 3.1 document. It includes the model's own limits, so that a client or a fuzzer
+    can make valid requests from it alone."""
     routes = [
         (route, protocol)
         for protocol in protocols
@@ -133,7 +134,7 @@ def describe(
         "info": {
             "title": "batcher",
             "version": version,
-            "description": "Many small concurrent requests become few large batches.",
+            "description": "Many small concurrent requests are run as few large batches.",
         },
         # No two routes of ours share a path.
         "paths": {route.path: _path(route, protocol) for route, protocol in routes},

@@ -146,7 +146,7 @@ _HEALTH = Route(
     "GET",
     "/health",
     ready,
-    "Is new work taken?",
+    "Readiness: does the service accept new work?",
     schemas.Health,
     (405,),
     is_open=True,
@@ -158,7 +158,7 @@ _LIMIT = {
     "in": "query",
     "required": False,
     "schema": {"type": "integer", "minimum": 1, "maximum": RECENT, "default": 100},
-    "description": "so many at most",
+    "description": "the most batches to list",
 }
 
 PROTOCOL = WireProtocol(
@@ -171,13 +171,20 @@ PROTOCOL = WireProtocol(
             "GET",
             "/health/live",
             live,
-            "Does the process answer?",
+            "Liveness: does the process answer?",
             schemas.Health,
             (405,),
             is_open=True,
         ),
-        Route("GET", "/metrics", metrics, "For Prometheus", {"type": "string"}, media="text/plain"),
-        Route("GET", "/stats", stats, "The engine at this instant", _OBJECT),
+        Route(
+            "GET",
+            "/metrics",
+            metrics,
+            "Metrics for Prometheus",
+            {"type": "string"},
+            media="text/plain",
+        ),
+        Route("GET", "/stats", stats, "A snapshot of the engine, as JSON", _OBJECT),
         Route(
             "GET",
             "/stats/batches",

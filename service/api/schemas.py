@@ -16,8 +16,8 @@ Count = Annotated[int, Field(ge=1), BeforeValidator(whole)]
 Priority = Annotated[int, Field(ge=0, le=7), BeforeValidator(whole)]
 
 ABOUT_PRIORITY = (
-    "an extension: 0 is soonest, 3 the default, 7 last; 4 to 7 fill what 0 to 3 leave."
-    " It wins over the Priority header"
+    "an extension: 0 is soonest, 3 the default, 7 last; 4 to 7 are bulk and get the capacity"
+    " that 0 to 3 leave. It wins over the Priority header"
 )
 
 TEXT_INPUTS: dict[str, Any] = {
@@ -106,15 +106,15 @@ class Health(Shape):
 
 class BatchTold(Shape):
     replica: int
-    size: int = Field(description="rows that the device ran")
-    requests: int = Field(description="inputs that were answered; equal ones share a row")
-    tokens: int = Field(description="as run, padding included")
+    size: int = Field(description="rows the device ran")
+    requests: int = Field(description="inputs answered; equal inputs share a row")
+    tokens: int = Field(description="with padding")
     useful_tokens: int
     padding_ratio: float
-    reason: str = Field(description="why it closed")
+    reason: str = Field(description="why the batch was closed")
     oldest_wait_ms: float
     predicted_ms: float
-    inference_ms: float = Field(description="0: it failed")
+    inference_ms: float = Field(description="0: the batch failed")
     closed_ago_s: float
 
 

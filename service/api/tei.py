@@ -56,7 +56,9 @@ class EmbedBody(BaseModel):
         description="must be null: there are no named prompts",
         json_schema_extra={"anyOf": [{"type": "null"}]},
     )
-    dimensions: schemas.Count | None = Field(None, description="keep the first so many numbers")
+    dimensions: schemas.Count | None = Field(
+        None, description="how many numbers of each vector to keep"
+    )
     priority: schemas.Priority | None = Field(None, description=schemas.ABOUT_PRIORITY)
 
 
@@ -215,7 +217,7 @@ PROTOCOL = WireProtocol(
             "POST",
             "/embed",
             embed,
-            "Vectors, as text-embeddings-inference answers",
+            "Embeddings, in the format of text-embeddings-inference",
             {"type": "array", "items": {"type": "array", "items": {"type": "number"}}},
             (*INFERENCE, 424),
             EmbedBody,
@@ -225,7 +227,7 @@ PROTOCOL = WireProtocol(
             "POST",
             "/predict",
             predict,
-            "A score for each label, as text-embeddings-inference answers",
+            "A score for each label, in the format of text-embeddings-inference",
             {
                 "anyOf": [
                     {"type": "array", "items": schemas.ref(schemas.Prediction)},
@@ -239,7 +241,9 @@ PROTOCOL = WireProtocol(
             ClassifyBody,
             task=Classify.name,
         ),
-        Route("GET", "/info", info, "The model and the limits", schemas.Info, NEEDS_MODEL),
+        Route(
+            "GET", "/info", info, "The model, its backend and the limits", schemas.Info, NEEDS_MODEL
+        ),
     ),
     prefix="/",
 )

@@ -124,6 +124,13 @@ def test_the_docs_page_needs_nothing_from_elsewhere(http: TestClient) -> None:
     assert 'fetch("openapi.json"' in answer.text
 
 
+def test_the_docs_page_takes_the_key_in_a_password_field(http: TestClient) -> None:
+    page = http.get("/docs").text
+    assert re.search(r"<form id=.key.*?<input id=.bearer. type=.password.", page, re.DOTALL)
+    # In the address the key would be kept in the browser's history.
+    assert not re.search(r"location|[?#]key=", page)
+
+
 def test_with_a_key_the_description_says_so() -> None:
     with TestClient(create_app(make_front(FakeClient(), api_key="k"))) as http:
         answer = http.get("/openapi.json", headers={"authorization": "Bearer k"}).json()
@@ -136,7 +143,7 @@ def test_with_a_key_the_description_says_so() -> None:
 def test_the_description_says_what_becomes_of_a_priority(http: TestClient) -> None:
     parameters = http.get("/openapi.json").json()["paths"]["/embed"]["post"]["parameters"]
     [priority] = [one for one in parameters if one["name"] == "Priority"]
-    assert "u=4 to u=7 fill what u=0 to u=3 leave" in priority["description"]
+    assert "u=4 to u=7 are bulk" in priority["description"]
 
 
 @pytest.mark.parametrize("name", ["EmbeddingsBody", "EmbedBody"])
