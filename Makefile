@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS)
 SENTENCES ?=
 
-.PHONY: serve test lint format loadtest bench bench-peers clean
+.PHONY: serve test lint format loadtest locust bench bench-peers clean
 
 serve: $(VENV)/serve.installed  ## run the service on its embedded default model
 	$(BIN)/python -m service
@@ -24,9 +24,16 @@ format: $(VENV)/test.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-loadtest: $(VENV)/test.installed  ## Locust for a minute against a service that is already running
-	$(BIN)/locust -f loadtests/locustfile.py --headless --host http://127.0.0.1:8000 \
-	  --rate 20 --users 20 --run-time 60s
+HOST ?= http://127.0.0.1:8000
+RATE ?= 20
+LOCUST = $(BIN)/locust -f loadtests/locustfile.py --host $(HOST) --rate $(RATE)
+
+loadtest: $(VENV)/test.installed  ## Locust for a minute against a running service; leaves build/loadtest.html
+	@mkdir -p build
+	$(LOCUST) --headless --users 20 --run-time 60s --html build/loadtest.html
+
+locust: $(VENV)/test.installed  ## Locust's page, http://127.0.0.1:8089, against a running service
+	$(LOCUST) --web-host 127.0.0.1
 
 bench: $(VENV)/test.installed  ## this service against two baselines, side by side; writes results/
 	$(BIN)/python -m loadtests compare $(if $(SENTENCES),--sentences $(SENTENCES))

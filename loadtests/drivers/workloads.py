@@ -12,6 +12,7 @@ import os
 import random
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 KINDS = ("short", "all", "mixed")
 SHORT_WORDS = 12
@@ -83,7 +84,8 @@ def embed_body(text: str) -> bytes:
     return json.dumps({"inputs": text}, ensure_ascii=False).encode()
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser, **others: Any) -> None:
+    """`others`: keyword arguments of a parser that takes more than argparse's does."""
     parser.add_argument(
         "--sentences",
         type=Path,
@@ -91,6 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help=f"folder of TSV files (score, sentence, sentence); default ${SENTENCES_VARIABLE},"
         " else built-in sentences",
+        **others,
     )
 
 
