@@ -1,6 +1,6 @@
 """The command line and the environment into Settings, and Settings into text.
 
-There is a flag for every setting, and three that print something and leave.
+There is a flag for every setting, and three that print something and exit.
 """
 
 from __future__ import annotations
@@ -14,20 +14,25 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 
 from batcher.scheduling.replica_model import MOST_TOKENS
+from service.environment import EMPTY_IS_A_VALUE, PREFIX, links_in, unknown_in
 from service.processes.exit_codes import BAD_SETTING
-from service.settings import PREFIX, BadSetting, Settings
+from service.settings import REPLACED, BadSetting, Settings
 from service.version import version
 
-_NOT_OURS = ("BATCHER_LOADTEST_",)  # the load tests read these
-# What it means where there is no value.
+# The effect of a setting that has no value.
 _UNSET = {
     "max_batch_tokens": f"learned from the device's profile, at most {MOST_TOKENS}",
     "min_cosine": "0.999 for bfloat16 and float16, 0.98 for int8",
-    "target_latency_ms": "none but BATCHER_REQUEST_TIMEOUT_MS",
-    "cache_dir": "batcher in $XDG_CACHE_HOME, else in ~/.cache",
+    "cache_dir": "batcher in $XDG_CACHE_HOME, otherwise in ~/.cache",
     "replicas": "1 for each device",
 }
-_SECRET = ("KEY", "TOKEN", "SECRET")  # in a misspelt name: its value is shown to nobody
+_SECRET = ("KEY", "TOKEN", "SECRET")  # in a misspelt name: its value is not shown
+_MOST_LINKS = 4  # that are listed
+_EMPTY_KEY = (
+    "BATCHER_API_KEY is set but empty, and an empty key would let everybody in: give it a value, or"
+    " unset it to serve without a key (in a compose file ${KEY:-} gives an empty one, and ${KEY:?}"
+    " stops if KEY is missing)"
+)
 
 
 def _names_only(found: re.Match[str]) -> str:
@@ -38,7 +43,7 @@ def _names_only(found: re.Match[str]) -> str:
 
 class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        # It quotes what was typed, and behind a misspelt name that may be a key.
+        # The message quotes the arguments; after a misspelt name there may be a key.
         message = re.sub(r"(unrecognized arguments:) .*", _names_only, message, flags=re.DOTALL)
         self.exit(BAD_SETTING, f"batcher: {message} (--help lists all flags)\n")
 
@@ -46,14 +51,15 @@ class Parser(argparse.ArgumentParser):
 def parser() -> Parser:
     made = Parser(
         prog="python -m service",
-        description="An inference service that batches requests.",
-        epilog="Each is also an environment variable: --max-batch-size is BATCHER_MAX_BATCH_SIZE."
-        " Flags win.",
+        usage="%(prog)s [--SETTING VALUE ...]",
+        description="Serves a model over HTTP and runs concurrent requests in batches.",
+        epilog="Every setting is also an environment variable: --max-batch-size is"
+        " BATCHER_MAX_BATCH_SIZE. A flag overrides its variable.",
         allow_abbrev=False,
     )
     made.add_argument("--version", action="version", version=f"batcher {version()}")
     made.add_argument(
-        "--print-config", action="store_true", help="print the effective settings and leave"
+        "--print-config", action="store_true", help="print all settings with their origin, and exit"
     )
     add_settings(made)
     return made
@@ -63,29 +69,61 @@ def add_settings(made: argparse._ActionsContainer) -> None:
     """A flag for every setting; what is not typed is not in the result."""
     for name, field in Settings.model_fields.items():
         default = default_of(name)
-        told = f" (default: {default})" if default else ""
-        help_text = f"{field.description}{told}".replace("%", "%%")
+        suffix = f" (default: {default})" if default else ""
+        help_text = f"{field.description}{suffix}".replace("%", "%%")
         made.add_argument(
-            flag(name), dest=name, help=help_text, metavar="X", default=argparse.SUPPRESS
+            flag(name),
+            dest=name,
+            help=argparse.SUPPRESS if name in REPLACED else help_text,
+            metavar="X",
+            default=argparse.SUPPRESS,
         )
 
 
 def load(flags: Mapping[str, str]) -> Settings:
-    """`flags` by field name, as typed. Raises BadSetting."""
-    for variable in sorted(os.environ):
-        name = variable.upper()
-        if not name.startswith(PREFIX) or name.startswith(_NOT_OURS):
-            continue
-        if name.removeprefix(PREFIX).lower() not in Settings.model_fields:
-            hidden = any(word in name for word in _SECRET)
-            value = "(hidden)" if hidden else repr(os.environ[variable])
-            raise BadSetting(
-                f"{variable}={value}: there is no such setting (--help lists them all)"
-            )
+    """`flags` by field name, as typed; an empty one counts as unset. Raises BadSetting."""
+    for variable in unknown_in(os.environ, Settings.model_fields):
+        hidden = any(word in variable.upper() for word in _SECRET)
+        value = "(hidden)" if hidden else repr(os.environ[variable])
+        raise BadSetting(f"{variable}={value}: there is no such setting (--help lists them all)")
+    typed = {name: value for name, value in flags.items() if value or name in EMPTY_IS_A_VALUE}
     try:
-        return Settings(**flags)  # type: ignore[arg-type]  # text, as in the environment
+        return Settings(**typed)  # type: ignore[arg-type]  # text, as in the environment
     except ValidationError as error:
         raise BadSetting(_describe(error, flags)) from None
+
+
+def warnings_of(settings: Settings) -> list[str]:
+    """What the operator should know of the given settings, one line each."""
+    lines = [
+        f"{PREFIX}{old.upper()} is deprecated and will be removed in the next release: use"
+        f" {PREFIX}{new.upper()}"
+        for old, new in REPLACED.items()
+        if old in settings.model_fields_set
+    ]
+    if settings.cache_dir == "":
+        lines.append(
+            f"an empty {PREFIX}CACHE_DIR will mean unset in the next release: write off to save"
+            " nothing"
+        )
+    if links := links_in(os.environ):
+        links.sort(key=lambda name: name != f"{PREFIX}PORT")
+        shown = ", ".join(links[:_MOST_LINKS])
+        more = f" and {len(links) - _MOST_LINKS} more" if len(links) > _MOST_LINKS else ""
+        lines.append(
+            "variables that Kubernetes or Docker set for a service named batcher are not settings"
+            f" and are ignored: {shown}{more}"
+        )
+    return lines
+
+
+def changed(settings: Settings, flags: Mapping[str, str]) -> list[str]:
+    """`BATCHER_PORT=80 (flag)`, one for each setting that is not at its default."""
+    return [
+        line
+        for name, line in zip(_listed(settings), effective(settings, flags), strict=True)
+        if getattr(settings, name) != Settings.model_fields[name].default
+    ]
 
 
 def origin(settings: Settings, name: str, flags: Mapping[str, str]) -> str:
@@ -95,10 +133,10 @@ def origin(settings: Settings, name: str, flags: Mapping[str, str]) -> str:
 
 
 def effective(settings: Settings, flags: Mapping[str, str]) -> list[str]:
-    """`BATCHER_PORT=8000 (default)`, one line a setting, secrets redacted. What is unset says what
-    that means."""
+    """`BATCHER_PORT=8000 (default)`, one line a setting, secrets redacted. One without a value says
+    what that means."""
     lines = []
-    for name in Settings.model_fields:
+    for name in _listed(settings):
         value = getattr(settings, name)
         whence = origin(settings, name, flags)
         if value is None and name in _UNSET:
@@ -107,8 +145,17 @@ def effective(settings: Settings, flags: Mapping[str, str]) -> list[str]:
     return lines
 
 
+def _listed(settings: Settings) -> list[str]:
+    """Without those that are deprecated and not used."""
+    return [
+        name
+        for name in Settings.model_fields
+        if name not in REPLACED or name in settings.model_fields_set
+    ]
+
+
 def default_of(name: str) -> str:
-    """As it would be written, or what it means to leave it unset; empty: nothing."""
+    """As it would be written, or the effect of leaving it unset; empty: there is none."""
     return _UNSET.get(name, "") or _written(Settings.model_fields[name].default)
 
 
@@ -125,11 +172,17 @@ def flag(name: str) -> str:
 def _describe(error: ValidationError, flags: Mapping[str, str]) -> str:
     first = error.errors(include_url=False)[0]
     name = str(first["loc"][0])
+    if name == "api_key" and first["type"] == "too_short":
+        return (
+            _EMPTY_KEY.replace("BATCHER_API_KEY is", "--api-key is")
+            if name in flags
+            else _EMPTY_KEY
+        )
     where = flag(name) if name in flags else PREFIX + name.upper()
     value: Any = "(hidden)" if name == "api_key" else repr(first["input"])
     about = Settings.model_fields[name].description
     rules = dict.fromkeys(
-        "no such value" if item["type"] == "string_pattern_mismatch" else item["msg"]
+        "not a possible value" if item["type"] == "string_pattern_mismatch" else item["msg"]
         for item in error.errors(include_url=False)
         if item["loc"][0] == name
     )

@@ -13,6 +13,7 @@ from service.processes import exit_codes as exits
 from service.processes.terminal import complain, log_to_stderr
 from service.processes.topology import Topology
 from service.settings import BadSetting
+from service.version import version
 
 _log = logging.getLogger("service")
 
@@ -27,12 +28,14 @@ def main(arguments: Sequence[str]) -> int:
     except BadSetting as error:
         complain(error)
         return exits.BAD_SETTING
-    effective = flags.effective(settings, options)
     if print_config:
-        print("\n".join(effective))
+        print("\n".join(flags.effective(settings, options)))
     else:
         log_to_stderr()
-        _log.info("configuration: %s", "  ".join(effective))
+        changed = ", ".join(flags.changed(settings, options)) or "all at their defaults"
+        _log.info("batcher %s starts; settings: %s", version(), changed)
+        for line in flags.warnings_of(settings):
+            _log.warning("%s", line)
     try:
         layout = lay_out(settings)
     except Refused as error:

@@ -34,7 +34,7 @@ RANKS: Mapping[str, tuple[set[str], ...]] = {
         {"engine", "remote"},
     ),
     "service": (
-        {"settings", "errors", "version"},
+        {"environment", "settings", "errors", "version"},
         {"repository", "cache"},
         {"http", "placement", "tasks"},
         {"observability", "models", "catalog"},

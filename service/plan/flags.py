@@ -56,10 +56,12 @@ def ask(arguments: Sequence[str]) -> Asked:
     own = {name: typed.pop(name) for name in list(typed) if name not in Settings.model_fields}
     settings = load(typed)
     fixed = set(typed) & {"replicas", "max_batch_size", "max_batch_tokens"}
-    p95_ms = own["p95_ms"] or settings.target_latency_ms
+    is_set = settings.model_fields_set & {"request_timeout_ms", "target_latency_ms"}
+    timeout_ms = settings.deadline * 1e3 if is_set else None
+    p95_ms = own["p95_ms"] or timeout_ms
     if p95_ms is None:
         raise BadFlag("--p95-ms is missing: the latency that 95 % of the requests must keep")
-    deadline_ms = own["deadline_ms"] or settings.target_latency_ms
+    deadline_ms = own["deadline_ms"] or timeout_ms
     parts = [own[name] for name in ("fixed_ms", "per_item_ms", "per_token_us")]
     given = settings.replicas if settings.replicas != "auto" else None
     replicas = given if "replicas" in fixed else None
@@ -135,7 +137,7 @@ def _parser() -> Parser:
         type=above,
         metavar="MS",
         help="95 %% of the requests must be answered within this"
-        " (default: BATCHER_TARGET_LATENCY_MS)",
+        " (default: BATCHER_REQUEST_TIMEOUT_MS, if it is set)",
     )
     traffic.add_argument(
         "--arrivals",
@@ -156,8 +158,8 @@ def _parser() -> Parser:
         "--deadline-ms",
         type=above,
         metavar="MS",
-        help="what would miss it is refused or dropped, as the service does (default:"
-        " BATCHER_TARGET_LATENCY_MS, else none)",
+        help="a request that would miss it is refused or dropped, as by the service (default:"
+        " BATCHER_REQUEST_TIMEOUT_MS, if it is set)",
     )
     traffic.add_argument(
         "--seconds",

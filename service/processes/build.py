@@ -95,7 +95,7 @@ def runner_factories(settings: Settings, layout: Layout) -> list[functools.parti
         task=settings.task,
         dtype=settings.dtype,
         backend=settings.backend,
-        compile=settings.compile == "on",
+        compile=settings.compile,
         max_batch_size=settings.max_batch_size,
         min_cosine=settings.min_cosine,
         profile=True,

@@ -8,7 +8,8 @@ from batcher import Limits
 from batcher.scheduling.replica_model import MOST_TOKENS, ReplicaModel
 from service import arguments as flags
 from service import main as launch
-from service.settings import BadSetting, Settings
+from service.processes.topology import Topology
+from service.settings import REPLACED, BadSetting, Settings
 
 
 def test_the_defaults_are_those_of_the_documentation() -> None:
@@ -44,7 +45,6 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_default(
     ("variable", "value", "rule"),
     [
         ("BATCHER_PORT", "65536", "less than or equal to 65535"),
-        ("BATCHER_PORT", "", "valid integer"),
         ("BATCHER_MAX_BATCH_SIZE", "0", "greater than or equal to 1"),
         ("BATCHER_MAX_BATCH_SIZE", "2.5", "valid integer"),
         ("BATCHER_MAX_WAIT_MS", "-1", "greater than or equal to 0"),
@@ -55,20 +55,22 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_default(
         ("BATCHER_SHARE_EQUAL", "maybe", "valid boolean"),
         ("BATCHER_CACHE_BYTES", "-1", "greater than or equal to 0"),
         ("BATCHER_CACHE_BYTES", "1e9", "valid integer"),
+        ("BATCHER_LOG_LEVEL", "loud", "'debug', 'info', 'warning' or 'error'"),
+        ("BATCHER_LOG_FORMAT", "xml", "'text' or 'json'"),
+        ("BATCHER_ACCESS_LOG", "some", "'off', 'errors' or 'all'"),
         ("BATCHER_REQUEST_TIMEOUT_MS", "0", "greater than or equal to 1"),
         ("BATCHER_DTYPE", "int4", "float16"),
         ("BATCHER_BACKEND", "tensorflow", "openvino"),
-        ("BATCHER_COMPILE", "maybe", "'on'"),
+        ("BATCHER_COMPILE", "maybe", "valid boolean"),
         ("BATCHER_TASK", "rerank", "embed"),
         ("BATCHER_DEVICE", "tpu", "cuda:0,cuda:1"),
-        ("BATCHER_RUNNER", "magic", "package.module:Class"),
+        ("BATCHER_RUNNER", "magic", "package.module:Name"),
         ("BATCHER_ISOLATION", "none", "process"),
         ("BATCHER_THREADS", "many", "auto"),
         ("BATCHER_REPLICAS", "0", "greater than or equal to 1"),
         ("BATCHER_FRONTENDS", "0", "greater than or equal to 1"),
         ("BATCHER_FRONTENDS", "many", "auto"),
         ("BATCHER_ENGINE", "thread", "inline"),
-        ("BATCHER_MODEL", "", "at least 1 character"),
         ("BATCHER_MAX_BATCHSIZE", "3", "no such setting"),
         ("batcher_colour", "red", "no such setting"),
     ],
@@ -99,9 +101,26 @@ def test_the_key_is_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BATCHER_API_KEY", "hush")
     got = flags.load({})
     assert not any("hush" in line for line in [repr(got), *flags.effective(got, {})])
+
+
+def test_an_empty_key_refuses_to_start_and_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BATCHER_API_KEY", "")
-    with pytest.raises(BadSetting, match=r"^BATCHER_API_KEY=\(hidden\)"):
+    with pytest.raises(BadSetting, match=r"^BATCHER_API_KEY is set but empty.* unset it to serve"):
         flags.load({})
+    monkeypatch.delenv("BATCHER_API_KEY")
+    with pytest.raises(BadSetting, match=r"^--api-key is set but empty.* give it a value, or"):
+        flags.load({"api_key": ""})
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in Settings.model_fields if name not in ("api_key", "cache_dir")]
+)
+def test_any_other_empty_setting_is_unset(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    unset = getattr(Settings(), name)
+    monkeypatch.setenv(f"BATCHER_{name.upper()}", "")
+    got = flags.load({name: ""})
+    assert getattr(got, name) == unset
+    assert name not in got.model_fields_set
 
 
 def test_durations_are_seconds_inside() -> None:
@@ -129,7 +148,7 @@ def test_the_limits_of_the_engine_are_those_of_the_settings() -> None:
     assert {name: getattr(limits, name) for name in given} == given
 
 
-@pytest.mark.parametrize("name", ["max_batch_tokens", "target_latency_ms", "replicas"])
+@pytest.mark.parametrize("name", ["max_batch_tokens", "min_cosine", "replicas"])
 def test_what_is_printed_as_empty_may_be_given_back_so(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -143,13 +162,47 @@ def test_what_is_printed_as_empty_may_be_given_back_so(
     assert getattr(flags.load({}), name) is None
 
 
+def test_a_setting_that_was_replaced_works_with_a_warning_and_is_not_shown_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert flags.warnings_of(flags.load({})) == []
+    text = flags.parser().format_help() + str(flags.effective(flags.load({}), {}))
+    assert "target" not in text.lower()
+    assert "--engine" not in text
+    monkeypatch.setenv("BATCHER_TARGET_LATENCY_MS", "200")
+    typed = vars(flags.parser().parse_args(["--engine", "process"]))
+    typed.pop("print_config")
+    got = flags.load(typed)
+    assert (got.deadline, Topology.of(got).is_alone) == (0.2, False)
+    assert flags.warnings_of(got) == [
+        "BATCHER_TARGET_LATENCY_MS is deprecated and will be removed in the next release: use"
+        " BATCHER_REQUEST_TIMEOUT_MS",
+        "BATCHER_ENGINE is deprecated and will be removed in the next release: use"
+        " BATCHER_FRONTENDS",
+    ]
+    assert "BATCHER_TARGET_LATENCY_MS=200 (environment)" in flags.effective(got, {})
+
+
+def test_what_differs_from_the_defaults_is_listed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATCHER_HOST", "0.0.0.0")
+    monkeypatch.setenv("BATCHER_MAX_QUEUE_SIZE", "4096")  # its default
+    monkeypatch.setenv("BATCHER_CACHE_DIR", "")
+    monkeypatch.setenv("BATCHER_API_KEY", "hush")
+    typed = {"port": "81"}
+    assert flags.changed(flags.load(typed), typed) == [
+        "BATCHER_HOST=0.0.0.0 (environment)",
+        "BATCHER_PORT=81 (flag)",
+        "BATCHER_API_KEY=********** (environment)",
+        "BATCHER_CACHE_DIR= (environment)",
+    ]
+
+
 def test_what_is_left_unset_says_what_that_means() -> None:
     assert ReplicaModel(Limits()).max_batch_tokens == MOST_TOKENS == 16384
     assert Settings().limits.max_batch_tokens is None
     lines = flags.effective(flags.load({}), {})
     learned = "learned from the device's profile, at most 16384"
     assert f"BATCHER_MAX_BATCH_TOKENS= (default: {learned})" in lines
-    assert "BATCHER_TARGET_LATENCY_MS= (default: none but BATCHER_REQUEST_TIMEOUT_MS)" in lines
     assert "BATCHER_SHARE_EQUAL=true (default)" in lines
     text = " ".join(flags.parser().format_help().split())
     assert f"a longer input runs alone (default: {learned})" in text
@@ -180,18 +233,21 @@ def test_help_lists_every_setting_with_its_default(capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit) as leave:
         flags.parser().parse_args(["--help"])
     assert leave.value.code == 0
-    text = " ".join(capsys.readouterr().out.split())
+    text = "".join(capsys.readouterr().out.split())  # lines may break after a hyphen, too
     for name, field in Settings.model_fields.items():
-        assert f"{flags.flag(name)} X" in text
-        assert " ".join(str(field.description).split()) in text
-    assert "(default: 64)" in text
+        if name in REPLACED:
+            continue
+        shown = f"{flags.flag(name)} X {field.description}"
+        assert "".join(shown.split()) in text
+    assert "(default:64)" in text
 
 
 def test_print_config_prints_and_leaves(capsys: pytest.CaptureFixture[str]) -> None:
     assert launch.main(["--print-config", "--port", "81"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert "BATCHER_PORT=81 (flag)" in out
-    assert len(out) == len(Settings.model_fields) + 1  # and where the one replica goes
+    # And where the one replica goes; not what is deprecated.
+    assert len(out) == len(Settings.model_fields) - len(REPLACED) + 1
 
 
 def test_an_unknown_flag_ends_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -208,7 +264,7 @@ def test_a_key_with_white_space_around_it_is_refused_unseen(
     monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     monkeypatch.setenv("BATCHER_API_KEY", key)
-    with pytest.raises(BadSetting, match=r"^BATCHER_API_KEY=\(hidden\): no key must begin or end"):
+    with pytest.raises(BadSetting, match=r"^BATCHER_API_KEY=\(hidden\): a key must not begin"):
         flags.load({})
 
 
@@ -223,8 +279,8 @@ def test_the_value_of_a_misspelt_secret_is_shown_nowhere(
 
 def test_the_help_says_what_the_defaults_do() -> None:
     text = " ".join(flags.parser().format_help().split())
-    assert "measured to need (default: 1 for each device)" in text
-    assert "a run that hangs cannot be interrupted" in text
+    assert "the measured needs of one (default: 1 for each device)" in text
+    assert "a hung batch cannot be interrupted" in text
 
 
 def test_a_key_that_no_header_can_bring_refuses_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,5 +308,9 @@ def test_measurements_are_saved_where_caches_belong(monkeypatch: pytest.MonkeyPa
     assert Settings().cache_folder == "~/.cache/batcher"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert Settings().cache_folder == "~/.cache/batcher"
-    monkeypatch.setenv("BATCHER_CACHE_DIR", "")
+    monkeypatch.setenv("BATCHER_CACHE_DIR", "off")
     assert Settings().cache_folder == ""
+    assert flags.warnings_of(Settings()) == []
+    monkeypatch.setenv("BATCHER_CACHE_DIR", "")  # as it was written before
+    assert Settings().cache_folder == ""
+    assert "write off" in flags.warnings_of(Settings())[0]

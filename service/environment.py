@@ -1,0 +1,81 @@
+"""Which environment variables are settings: those with our prefix, less what Kubernetes and Docker
+inject there for a Service or container that is itself called `batcher` or `batcher-…`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Container, Mapping
+from typing import Any
+
+from pydantic.fields import FieldInfo
+from pydantic_settings import PydanticBaseSettingsSource
+
+PREFIX = "BATCHER_"
+
+_NOT_OURS = ("BATCHER_LOADTEST_",)  # the load tests read these
+# Unset elsewhere: `KEY: ${KEY:-}` in a compose file sets an empty variable where KEY is unset.
+EMPTY_IS_A_VALUE = {"api_key", "cache_dir"}
+
+# Behind the prefix, which may be only the beginning of the Service's name. See "Accessing the
+# Service" in Kubernetes' documentation, and "Legacy container links" in Docker's.
+_OF_A_LINK = re.compile(
+    r"(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?"
+    r"|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:ADDR|PORT|PROTO|PORT_START|PORT_END))?)",
+    re.ASCII,
+)
+_PORT_LINK = re.compile(r"(?:tcp|udp|sctp)://\S+")  # the value of …PORT
+_OF_A_CONTAINER = re.compile(r"(\w+?)_(?:NAME|ENV_\w+)", re.ASCII)
+
+
+class Environment(PydanticBaseSettingsSource):
+    """The settings that the environment gives, for the class that has them all."""
+
+    def __call__(self) -> dict[str, Any]:
+        found = settings_in(os.environ)
+        return {name: found[name] for name in self.settings_cls.model_fields if name in found}
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        raise NotImplementedError("all are read at once")
+
+
+def settings_in(environ: Mapping[str, str]) -> dict[str, str]:
+    """By the setting's name in lower case, known or not. An empty variable counts as unset."""
+    found = {}
+    for variable in _prefixed(environ):
+        name = variable.upper().removeprefix(PREFIX).lower()
+        value = environ[variable]
+        if (value or name in EMPTY_IS_A_VALUE) and not is_link(variable, environ):
+            found[name] = value
+    return found
+
+
+def links_in(environ: Mapping[str, str]) -> list[str]:
+    """The variables with our prefix that describe a Service or container instead."""
+    return [variable for variable in _prefixed(environ) if is_link(variable, environ)]
+
+
+def unknown_in(environ: Mapping[str, str], known: Container[str]) -> list[str]:
+    """The variables that look like settings and are none: probably misspelt."""
+    return [
+        variable
+        for variable in _prefixed(environ)
+        if variable.upper().removeprefix(PREFIX).lower() not in known
+        and not is_link(variable, environ)
+    ]
+
+
+def is_link(variable: str, environ: Mapping[str, str]) -> bool:
+    name = variable.removeprefix(PREFIX)
+    if _OF_A_LINK.fullmatch(name):
+        return True
+    if of_container := _OF_A_CONTAINER.fullmatch(variable):  # there is a link to its port, too
+        return _PORT_LINK.fullmatch(environ.get(f"{of_container[1]}_PORT", "")) is not None
+    is_port = name == "PORT" or name.endswith("_PORT")
+    return is_port and _PORT_LINK.fullmatch(environ[variable]) is not None
+
+
+def _prefixed(environ: Mapping[str, str]) -> list[str]:
+    names = [name for name in environ if name.upper().startswith(PREFIX)]
+    return sorted(name for name in names if not name.upper().startswith(_NOT_OURS))
