@@ -30,6 +30,7 @@ _OWNERS = {route.path: protocol for protocol in PROTOCOLS for route in protocol.
 def create_app(state: AppState) -> ASGIApp:
     """The service as an ASGI application. Its lifespan starts nothing: `state` is all it needs."""
     state.tally.routes = tuple(dict.fromkeys(route.path for route in ROUTES))
+    state.access_log.probes = frozenset(route.path for route in operations.PROTOCOL.routes)
     routed = Starlette(
         routes=[
             StarletteRoute(_starlette_path(route), _Reached(route, state), methods=[route.method])
@@ -44,6 +45,7 @@ def create_app(state: AppState) -> ASGIApp:
         service=state,
         now=state.clock.now,
         counts=state.tally,
+        access_log=state.access_log,
         keys=state.settings.api_keys,
         open_paths=frozenset(route.path for route in ROUTES if route.is_open),
         error_format_of=error_format_of,

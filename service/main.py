@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
+import socket
 from collections.abc import Sequence
 
 from service import arguments as flags
 from service.edge.sockets import listen
+from service.observability.logs import LogOptions, start_logging
 from service.placement.layout import lay_out
 from service.placement.replica_count import Refused
 from service.processes import exit_codes as exits
-from service.processes.terminal import complain, log_to_stderr
+from service.processes.terminal import print_error
 from service.processes.topology import Topology
-from service.settings import BadSetting
+from service.settings import BadSetting, Settings
 from service.version import version
 
 _log = logging.getLogger("service")
@@ -26,12 +29,12 @@ def main(arguments: Sequence[str]) -> int:
         settings = flags.load(options)
         topology = Topology.of(settings)
     except BadSetting as error:
-        complain(error)
+        print_error(error)
         return exits.BAD_SETTING
     if print_config:
         print("\n".join(flags.effective(settings, options)))
     else:
-        log_to_stderr()
+        start_logging(LogOptions(settings.log_level, settings.log_format))
         changed = ", ".join(flags.changed(settings, options)) or "all at their defaults"
         _log.info("batcher %s starts; settings: %s", version(), changed)
         for line in flags.warnings_of(settings):
@@ -39,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         layout = lay_out(settings)
     except Refused as error:
-        complain(error)
+        print_error(error)
         return exits.NO_MODEL
     if print_config:
         print("\n".join(layout.lines()))
@@ -49,12 +52,13 @@ def main(arguments: Sequence[str]) -> int:
     try:
         listener = listen(settings)
     except BadSetting as error:
-        complain(error)
+        print_error(error)
         return exits.BAD_SETTING
     except OSError as error:
         where = f"{settings.host}:{settings.port}"
-        complain(f"cannot listen on {where}: {error.strerror or error}")
+        print_error(f"cannot listen on {where}: {error.strerror or error}")
         return exits.NO_PORT
+    log_address(settings, listener)
     if topology.is_alone:
         from service.processes import single as alone
 
@@ -62,3 +66,14 @@ def main(arguments: Sequence[str]) -> int:
     from service.processes import supervisor
 
     return supervisor.run(settings, listener, layout, topology)
+
+
+def log_address(settings: Settings, listener: socket.socket) -> None:
+    address, port = listener.getsockname()[:2]
+    _log.info("listening on %s port %d; loading the model", address, port)
+    if settings.api_key is None and not ipaddress.ip_address(address).is_loopback:
+        _log.warning(
+            "BATCHER_HOST=%s without BATCHER_API_KEY: whoever can reach this address can use the"
+            " service",
+            settings.host,
+        )

@@ -8,6 +8,8 @@ from random import random
 from batcher import Client, NotReady
 from batcher.clock import Clock, MonotonicClock
 from service.catalog import AnyTask, ServedModel, SomeTask
+from service.errors import Problem, outcome_of
+from service.http.access_log import AccessLog
 from service.inference.offload import OffloadPool
 from service.inference.pipeline import Pipeline
 from service.observability.gpu_readings import Telemetry
@@ -36,6 +38,7 @@ class AppState:
         self.stopping = False  # a signal has come: answers say `connection: close`
         self.frontends = frontends
         self.tally = HttpDurations()
+        self.access_log = AccessLog(settings.access_log, self.clock.now, frontends)
         self.census: Census = whole_service or Alone(self)
         self.gpus = Telemetry()
         self.request_timeout = settings.deadline  # seconds
@@ -62,8 +65,14 @@ class AppState:
     def client(self, client: Client) -> None:
         self.pipeline.client = client
 
+    def on_refusal(self, problem: Problem, request_id: str) -> None:
+        """The edge has answered what it could not give to a route."""
+        self.tally.observe("", outcome_of(problem.status), 0.0)
+        self.access_log.add_refusal(problem, request_id)
+
     def close(self) -> None:
         """Once nothing more is served."""
+        self.access_log.close()
         self.offload.close()
         self.gpus.close()
 

@@ -27,6 +27,7 @@ from batcher.request import Payload
 from batcher.runner import RunnerFactory, RunnerInfo
 from batcher.workers.child import main
 from batcher.workers.host import Reply
+from batcher.workers.output import ErrorLines
 from batcher.workers.pipe import BatchFailed, Done, NotAMessage, Pipe, Ready, Run, pack
 from batcher.workers.watchdog import Watchdog
 
@@ -260,7 +261,7 @@ class ProcessHost:
         """Ends with the worker, even if a child of the worker keeps its output open."""
         death = exit_descriptor(process)
         with output:
-            rest, ended = b"", False
+            rest, ended, errors = b"", False, ErrorLines()
             while not ended and output in (ready := wait([output, death])):
                 # After its end, one read of a full pipe brings the rest of its output.
                 ended = death in ready
@@ -270,8 +271,8 @@ class ProcessHost:
                 *lines, rest = (rest + chunk).split(b"\n")
                 if len(rest) > _PIPE_BYTES:  # a progress bar that never ends its line
                     lines, rest = [*lines, rest], b""
-                self._say(lines)
-            self._say([rest])
+                self._say(lines, errors)
+            self._say([rest], errors)
         wait([death])
         with _reaping:
             process.join()
@@ -281,13 +282,13 @@ class ProcessHost:
         if not self._stopping:
             self._on_death(self.death_reason)
 
-    def _say(self, lines: Sequence[bytes]) -> None:
+    def _say(self, lines: Sequence[bytes], errors: ErrorLines) -> None:
         for line in lines:
             # Control characters in a quoted input must not reach the operator's terminal.
             printable = (c if c.isprintable() else " " for c in line.decode(errors="replace"))
             if text := "".join(printable).rstrip():
                 self._tail.append(text)
-                self._log.info("%s", text)
+                self._log.log(logging.ERROR if errors.is_error(text) else logging.INFO, "%s", text)
 
     def __repr__(self) -> str:
         return f"<ProcessHost {self.name}, pid {self._process.pid if self._process else None}>"

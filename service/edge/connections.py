@@ -13,7 +13,7 @@ import orjson
 
 from batcher.timeouts import TimeoutQueue
 from service.edge.request_cycle import first_lines
-from service.errors import Envelope, Problem, outcome_of
+from service.errors import Envelope, Problem
 from service.http.supervision import RECEIPT_TIMEOUT
 
 _SILENT_AFTER = 1.0  # seconds; a connection without a first byte for so long may be evicted
@@ -63,10 +63,10 @@ class Connections:
         max_connections: int,
         timeouts: ConnectionTimeouts,
         envelope_of: Callable[[str], Envelope],
-        observe: Callable[[str, str, float], object],
+        on_refusal: Callable[[Problem, str], object],
         state: ServerState,
     ) -> None:
-        """`observe(route, outcome, seconds)` counts an answer that is given here."""
+        """`on_refusal(problem, request id)` counts and logs an answer that is given here."""
         queue = TimeoutQueue[TimedConnection]
         self.awaiting_head = queue(timeouts.receipt, lambda each: each.on_head_timeout())
         self.draining_body = queue(timeouts.receipt, lambda each: each.on_body_timeout())
@@ -77,7 +77,7 @@ class Connections:
         self.state = state
         self.max_connections = max_connections
         self._envelope = envelope_of("")  # what cannot be parsed has no path
-        self._observe = observe
+        self._on_refusal = on_refusal
 
     def evict_idle(self) -> bool:
         """Closes the connection that has been idle for longest. False: none is. O(1)."""
@@ -111,7 +111,7 @@ class Connections:
     def refusal(self, problem: Problem) -> bytes:
         """The whole response to bytes that reach no route. The last one of its connection."""
         request_id = os.urandom(8).hex()
-        self._observe("", outcome_of(problem.status), 0.0)
+        self._on_refusal(problem, request_id)
         body = orjson.dumps(self._envelope(problem, request_id))
         headers = [
             (b"content-type", b"application/json"),

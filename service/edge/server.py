@@ -1,6 +1,6 @@
 """The HTTP server of one process: uvicorn with our connections, and an end that loses none.
 
-server = Server(app, max_connections, envelope_of, observe)
+server = Server(app, max_connections, envelope_of, on_refusal)
 await server.run_on(listener)           # until `stop()`
 await server.refuse_connections()       # before that: no new ones
 """
@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 from service.edge.connection import Connection
 from service.edge.connections import Connections, ConnectionTimeouts
 from service.edge.sockets import BACKLOG
-from service.errors import Envelope
+from service.errors import Envelope, Problem
 
 _WRITE_TIMEOUT = 5  # seconds that clients get to read their responses once all are given
 
@@ -34,10 +34,10 @@ class Server(uvicorn.Server):
         app: ASGIApp,
         max_connections: int,
         envelope_of: Callable[[str], Envelope],
-        observe: Callable[[str, str, float], object],
+        on_refusal: Callable[[Problem, str], object],
         timeouts: ConnectionTimeouts | None = None,
     ) -> None:
-        """`observe(route, outcome, seconds)` counts what is answered before it reaches the app."""
+        """`on_refusal(problem, request id)` counts and logs what is answered before the app."""
         super().__init__(
             uvicorn.Config(
                 app,
@@ -59,7 +59,7 @@ class Server(uvicorn.Server):
             max_connections,
             timeouts or ConnectionTimeouts(),
             envelope_of,
-            observe,
+            on_refusal,
             self.server_state,
         )
 

@@ -26,6 +26,7 @@ from service.errors import (
     outcome_of,
     problem_of,
 )
+from service.http.access_log import AccessLog, HandledRequest
 from service.http.auth import check_key
 from service.http.body import LARGE, Offload, check_media, parse, too_large
 from service.http.headers import DEFAULT_PRIORITY, TIMEOUTS, priority_of, timeout
@@ -54,6 +55,7 @@ class Service(Protocol):
 class Exchange:
     # On the class: what most exchanges never change costs them nothing.
     status = 0  # 0: no response has begun
+    error_code = ""  # of the problem that it is answered with
     phase: Phase = "other"
     priority = DEFAULT_PRIORITY
     task: asyncio.Task[None] | None = None  # that answers it
@@ -182,6 +184,7 @@ class ExchangeMiddleware:
         service: Service,
         now: Callable[[], float],
         counts: HttpCounts,
+        access_log: AccessLog,
         keys: Sequence[bytes],
         open_paths: Container[str],  # they ask for no key
         error_format_of: Callable[[str], ErrorFormat],  # a path
@@ -194,6 +197,7 @@ class ExchangeMiddleware:
         self._service = service
         self._now = now
         self._counts = counts
+        self._access_log = access_log
         self._keys = keys
         # Of one event loop at a time. To ask for the running one with every request would be a
         # system call, in Python 3.11.
@@ -244,6 +248,19 @@ class ExchangeMiddleware:
                 durations.observe(seconds)
             else:
                 self._counts.observe(path, outcome, seconds)
+            if outcome != "ok" or self._access_log.logs_success:
+                peer = scope.get("client")
+                self._access_log.add(
+                    HandledRequest(
+                        scope["method"],
+                        path,
+                        0 if outcome == "cancelled" else exchange.status,
+                        exchange.error_code,
+                        seconds,
+                        peer[0] if peer else "",
+                        exchange.request_id.decode(),
+                    )
+                )
 
     def _task_on_another_loop(self) -> asyncio.Task[None] | None:
         self._loop = asyncio.get_running_loop()
@@ -267,6 +284,7 @@ class ExchangeMiddleware:
         else:
             _log.error("request %s failed", request_id, exc_info=error)
             problem = internal()
+        exchange.error_code = problem.code
         body = orjson.dumps(format.envelope(problem, request_id))
         headers = problem.headers(self._service.jitter)
         await exchange.answer(body, *headers, status=problem.status)

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from batcher.processes import describe_exit, die_with_parent, exit_descriptor
+from service.observability.logs import LogOptions, start_logging
 from service.processes.control_channel import ControlChannel, ControlMessage
-from service.processes.terminal import log_to_stderr
 
 _log = logging.getLogger("service")
 
@@ -27,6 +27,7 @@ class Child:
         name: str,
         main: Callable[..., int],
         arguments: tuple[Any, ...],
+        log: LogOptions,
         on_message: Callable[[Child, ControlMessage], None],
         on_death: Callable[[Child, str], None],
     ) -> None:
@@ -41,7 +42,7 @@ class Child:
         ours, theirs = ControlChannel.pair()
         # Not daemonic: the engine has children of its own.
         self._process = multiprocessing.get_context("spawn").Process(
-            target=_begin, args=(name, main, theirs, arguments), name=name
+            target=_begin, args=(name, main, theirs, arguments, log), name=name
         )
         try:
             self._process.start()
@@ -112,10 +113,14 @@ class Child:
 
 
 def _begin(
-    name: str, main: Callable[..., int], end: socket.socket, arguments: tuple[Any, ...]
+    name: str,
+    main: Callable[..., int],
+    end: socket.socket,
+    arguments: tuple[Any, ...],
+    log: LogOptions,
 ) -> None:
     die_with_parent()
-    log_to_stderr(name)
+    start_logging(log, name)
     _log.info("runs as process %d", os.getpid())
     sys.exit(main(end, *arguments))
 

@@ -16,7 +16,7 @@ from service.processes.build import make_engine, start_engine
 from service.processes.child import next_message
 from service.processes.control_channel import LONGEST_TEXT, ControlChannel
 from service.processes.exit_codes import CRASHED, NO_MODEL, OK
-from service.processes.terminal import in_one_line
+from service.processes.terminal import one_line
 from service.settings import Settings
 
 _log = logging.getLogger("service")
@@ -54,7 +54,7 @@ class _EngineProcess:
         try:
             await asyncio.wait((controlling, loading), return_when=asyncio.FIRST_COMPLETED)
             if loading.done() and not self._is_closing and (problem := loading.exception()):
-                self._control.send("failed", in_one_line(problem)[:LONGEST_TEXT])
+                self._control.send("failed", one_line(problem)[:LONGEST_TEXT])
                 return NO_MODEL
             await asyncio.wait((controlling, crashing), return_when=asyncio.FIRST_COMPLETED)
             if not controlling.done():

@@ -23,7 +23,7 @@ from service.processes.child import next_message
 from service.processes.control_channel import LONGEST_TEXT, ControlChannel
 from service.processes.exit_codes import CRASHED, NO_MODEL, OK
 from service.processes.freezing import freeze
-from service.processes.terminal import in_one_line
+from service.processes.terminal import one_line
 from service.settings import Settings
 from service.state import AppState
 
@@ -56,7 +56,7 @@ class _FrontProcess:
             create_app(self._front),
             raise_fd_limit(share),
             envelope_of,
-            self._front.tally.observe,
+            self._front.on_refusal,
         )
         self._control = ControlChannel(end)
         self._way: int | None = None  # to the engine, by the number that the supervisor gave it
@@ -68,7 +68,7 @@ class _FrontProcess:
         try:
             await asyncio.wait((serving, controlling, loading), return_when=asyncio.FIRST_COMPLETED)
             if loading.done() and (problem := loading.exception()) is not None:
-                self._control.send("failed", in_one_line(problem)[:LONGEST_TEXT])
+                self._control.send("failed", one_line(problem)[:LONGEST_TEXT])
                 return NO_MODEL
             await asyncio.wait((serving, controlling), return_when=asyncio.FIRST_COMPLETED)
             ended_by_itself = serving.done()

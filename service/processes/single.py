@@ -23,7 +23,7 @@ from service.processes.banner import banner
 from service.processes.build import make_engine, start_engine
 from service.processes.exit_codes import CRASHED, NO_MODEL, OK, UNANSWERED
 from service.processes.signals import Signals
-from service.processes.terminal import complain, in_one_line, say
+from service.processes.terminal import one_line, print_banner, print_error
 from service.settings import Settings
 from service.state import AppState
 
@@ -47,7 +47,7 @@ class Alone:
             create_app(self._front),
             raise_fd_limit(settings.max_connections),
             envelope_of,
-            self._front.tally.observe,
+            self._front.on_refusal,
         )
 
     async def run(self) -> int:
@@ -90,7 +90,7 @@ class Alone:
         if http_problem is not None:
             _log.error("the HTTP server failed", exc_info=http_problem)
         if problem is not None:
-            complain(f"the model cannot be loaded: {in_one_line(problem)}")
+            print_error(f"the model cannot be loaded: {one_line(problem)}")
             return NO_MODEL
         _log.info("ended")
         if ended_by_itself:
@@ -101,7 +101,7 @@ class Alone:
         served, snapshot = await start_engine(self._engine, self._settings, self._found)
         self._front.client = self._engine.client  # the engine's own submit_all only forwards
         port = self._listener.getsockname()[1]
-        say(banner(self._settings, served, snapshot, port))
+        print_banner(banner(self._settings, served, snapshot, port))
 
     def _found(self, served: ServedModel) -> None:
         self._front.served = served

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from batcher.clock import MonotonicClock
 from batcher.supervision.restarts import Restarts
+from service.observability.logs import LogOptions
 from service.placement.layout import Layout
 from service.processes import engine as engine_process
 from service.processes import frontend as front_process
@@ -22,7 +23,7 @@ from service.processes.control_channel import ControlMessage
 from service.processes.exit_codes import CRASHED, NO_MODEL, OK, UNANSWERED
 from service.processes.liveness import RollCall
 from service.processes.signals import Signals
-from service.processes.terminal import complain, say
+from service.processes.terminal import print_banner, print_error
 from service.processes.topology import Topology
 from service.settings import Settings
 
@@ -83,7 +84,7 @@ class Supervisor:
             await self._all_gone(_LAST_WORDS)
             self._listener.close()
         if self._problem:
-            complain(self._problem)
+            print_error(self._problem)
         elif code == OK:
             _log.info("ended")
         return code
@@ -157,7 +158,8 @@ class Supervisor:
         if name == _ENGINE:
             main, shared = engine_process.main, (self._layout, self._listener.getsockname()[1])
         arguments = (self._settings, shared, self._count)
-        self._children[name] = Child(name, main, arguments, self._on_message, self._on_death)
+        log = LogOptions(self._settings.log_level, self._settings.log_format)
+        self._children[name] = Child(name, main, arguments, log, self._on_message, self._on_death)
         if self._is_stopping and name != _ENGINE:
             self._children[name].send("stopping")
         for front in self._numbers if name == _ENGINE else [name]:
@@ -207,7 +209,7 @@ class Supervisor:
                 _log.info("%s is up again", child.name)
             elif len(self._up) == len(self._restarts):
                 self._is_announced = True
-                say(self._banner)
+                print_banner(self._banner)
                 _log.info("the engine and %d fronts are up", self._count)
         elif message.kind == "pong":
             self._roll.heard(child.name)

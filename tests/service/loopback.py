@@ -150,7 +150,7 @@ def server_of(
     front: AppState, max_connections: int = 100, timeouts: ConnectionTimeouts | None = None
 ) -> Server:
     app = create_app(front)
-    return Server(app, max_connections, envelope_of, front.tally.observe, timeouts)
+    return Server(app, max_connections, envelope_of, front.on_refusal, timeouts)
 
 
 @contextlib.asynccontextmanager

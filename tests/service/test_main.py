@@ -17,7 +17,7 @@ from service.edge.sockets import listen
 from service.placement.layout import Layout
 from service.processes import exit_codes as exits
 from service.processes.single import Alone
-from service.processes.terminal import say
+from service.processes.terminal import print_banner
 from service.settings import Settings
 
 
@@ -26,7 +26,7 @@ def test_a_host_that_is_none_is_a_bad_setting(
     host: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("BATCHER_HOST", host)
-    monkeypatch.setattr("service.main.log_to_stderr", lambda: None)
+    monkeypatch.setattr("service.main.start_logging", lambda options: None)
     assert launch.main(["--runner", "simulated", "--port", "0"]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(f"batcher: BATCHER_HOST={host!r}: must be an address or a name")
@@ -92,7 +92,31 @@ def test_nobody_to_read_the_banner_is_no_failure(
     os.close(reader)
     with open(writer, "w") as unread:
         monkeypatch.setattr(sys, "stdout", unread)
-        say("ready")
-        say("once more")  # to nowhere
+        print_banner("ready")
+        print_banner("once more")  # to nowhere
         monkeypatch.undo()
     assert caplog.messages == ["the banner cannot be printed: [Errno 32] Broken pipe"]
+
+
+@pytest.mark.parametrize(
+    ("host", "key", "is_warned"),
+    [
+        ("127.0.0.1", None, False),
+        ("0.0.0.0", "secret", False),
+        ("0.0.0.0", None, True),
+        ("::1", None, False),
+        ("::", None, True),
+    ],
+)
+def test_an_open_address_without_a_key_is_warned_of(
+    caplog: pytest.LogCaptureFixture, host: str, key: str | None, is_warned: bool
+) -> None:
+    given = Settings.model_validate({"host": host, "port": 0, "api_key": key})
+    try:
+        listener = listen(given)
+    except OSError:
+        pytest.skip(f"no {host} on this machine")
+    with listener, caplog.at_level(logging.WARNING):
+        launch.log_address(given, listener)
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * is_warned
+    assert all("without BATCHER_API_KEY" in record.getMessage() for record in caplog.records)

@@ -78,7 +78,7 @@ async def serving_app(app: Any) -> AsyncIterator[Site]:
 
     front = make_front(FakeClient())
     listener = socket.create_server(("127.0.0.1", 0))
-    server = Server(with_lifespan, 10, envelope_of, front.tally.observe)
+    server = Server(with_lifespan, 10, envelope_of, front.on_refusal)
     running = asyncio.create_task(server.run_on(listener))
     site = Site(front, server, listener.getsockname()[1])
     try:

@@ -151,7 +151,7 @@ def test_what_the_machine_has_not_ends_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("service.main.log_to_stderr", lambda: None)
+    monkeypatch.setattr("service.main.start_logging", lambda options: None)
     assert launch.main([*flags, "--port", "0"]) == 3
     [told] = capsys.readouterr().err.splitlines()
     assert told.startswith(f"batcher: {line}")
