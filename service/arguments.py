@@ -17,7 +17,7 @@ from batcher.scheduling.replica_model import MOST_TOKENS
 from service.environment import EMPTY_IS_A_VALUE, PREFIX, links_in, unknown_in
 from service.processes.exit_codes import BAD_SETTING
 from service.settings import REPLACED, BadSetting, Settings
-from service.version import version
+from service.version import VERSION
 
 # The effect of a setting that has no value.
 _UNSET = {
@@ -50,14 +50,14 @@ class Parser(argparse.ArgumentParser):
 
 def parser() -> Parser:
     made = Parser(
-        prog="python -m service",
+        prog="batcher serve",
         usage="%(prog)s [--SETTING VALUE ...]",
         description="Serves a model over HTTP and runs concurrent requests in batches.",
         epilog="Every setting is also an environment variable: --max-batch-size is"
         " BATCHER_MAX_BATCH_SIZE. A flag overrides its variable.",
         allow_abbrev=False,
     )
-    made.add_argument("--version", action="version", version=f"batcher {version()}")
+    made.add_argument("--version", action="version", version=f"batcher {VERSION}")
     made.add_argument(
         "--print-config", action="store_true", help="print all settings with their origin, and exit"
     )
@@ -105,6 +105,11 @@ def warnings_of(settings: Settings) -> list[str]:
         lines.append(
             f"an empty {PREFIX}CACHE_DIR will mean unset in the next release: write off to save"
             " nothing"
+        )
+    elif settings.cache_dir is None and not settings.cache_folder:
+        lines.append(
+            "this user has no home folder, so nothing is saved for the next start: set"
+            f" {PREFIX}CACHE_DIR to a folder, or to off"
         )
     if links := links_in(os.environ):
         links.sort(key=lambda name: name != f"{PREFIX}PORT")

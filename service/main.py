@@ -16,7 +16,7 @@ from service.processes import exit_codes as exits
 from service.processes.terminal import print_error
 from service.processes.topology import Topology
 from service.settings import BadSetting, Settings
-from service.version import version
+from service.version import VERSION
 
 _log = logging.getLogger("service")
 
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     else:
         start_logging(LogOptions(settings.log_level, settings.log_format))
         changed = ", ".join(flags.changed(settings, options)) or "all at their defaults"
-        _log.info("batcher %s starts; settings: %s", version(), changed)
+        _log.info("batcher %s starts; settings: %s", VERSION, changed)
         for line in flags.warnings_of(settings):
             _log.warning("%s", line)
     try:

@@ -16,7 +16,7 @@ from service.observability.gpu_readings import Telemetry
 from service.observability.http_counts import HttpDurations
 from service.observability.whole_service import Alone, Census
 from service.settings import Settings
-from service.version import version
+from service.version import VERSION
 
 
 class AppState:
@@ -33,7 +33,7 @@ class AppState:
         self.clock: Clock = clock or MonotonicClock()
         self._served: ServedModel | None = None
         self.tasks: Mapping[str, AnyTask] = {}  # that the model is known to have, by their names
-        self.version = version()
+        self.version = VERSION
         self.jitter: Callable[[], float] = random  # numbers from 0 to 1, for Retry-After
         self.stopping = False  # a signal has come: answers say `connection: close`
         self.frontends = frontends

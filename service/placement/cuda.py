@@ -1,7 +1,7 @@
 """The CUDA devices of this machine, as torch sees them. The front asks a child, which ends at once:
 neither torch nor a CUDA context may stay in the process that serves.
 
-`python -m service.placement.cuda` is the child: it writes one line of JSON.
+The child writes one line of JSON.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 _TRACES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/nvidia-caps", "/dev/dxg", "/dev/kfd")
+_CHILD = f"from {__name__} import _tell; _tell()"
 _PATIENCE = 120.0  # seconds; torch may come from a cold disk
 
 
@@ -38,7 +39,8 @@ def find(traces: Sequence[str] = _TRACES) -> Gpus:
         return Gpus()
     try:
         asked = subprocess.run(
-            [sys.executable, "-m", __name__],
+            # Not -m, which would look for the module in the working folder first.
+            [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path}; {_CHILD}"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_PATIENCE,
@@ -83,7 +85,3 @@ def _about(number: int) -> Gpu:
     free = free_memory(uuid) if uuid else None
     # torch's own way opens a context, which takes time and half a gigabyte, until this ends.
     return Gpu(about.name, torch.cuda.mem_get_info(number)[0] if free is None else free, uuid)
-
-
-if __name__ == "__main__":
-    _tell()

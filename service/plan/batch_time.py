@@ -126,7 +126,7 @@ def find_device(settings: Settings, by_hand: tuple[float, float, float] | None) 
         how = f"the profile saved on {key.device}, {key.backend} in {key.dtype}"
         return Measured(saved.points, how, key.padding_free)
     raise NoSpeed(
-        f"no profile of {settings.model_id} is saved: run `python -m service` once until it is"
+        f"no profile of {settings.model_id} is saved: run `batcher serve` once until it is"
         " ready (it measures the model and saves that in BATCHER_CACHE_DIR), or give --fixed-ms,"
         " --per-item-ms and --per-token-us"
     )

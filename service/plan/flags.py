@@ -116,7 +116,7 @@ def _devices(device: str) -> int:
 
 def _parser() -> Parser:
     made = Parser(
-        prog="python -m service plan",
+        prog="batcher plan",
         description="How many replicas, and with which limits, for this traffic: the service's own"
         " policy, in virtual time, over the measured speed of the model.",
         epilog="Exit codes: 0 the plan keeps the target; 1 it cannot be kept; 2 a bad flag, or no"

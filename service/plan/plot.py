@@ -19,7 +19,7 @@ def check() -> None:
         import matplotlib  # noqa: F401
     except ImportError:
         raise NoMatplotlib(
-            "--plot needs matplotlib: pip install matplotlib (it comes with batcher[loadtest])"
+            "--plot needs matplotlib: pip install matplotlib (or batcher-serve[loadtest])"
         ) from None
 
 

@@ -11,7 +11,7 @@ from batcher.scheduling.replica_model import MOST_TOKENS
 from service.catalog import ServedModel
 from service.settings import Settings
 from service.tasks.classify import Classify
-from service.version import version
+from service.version import VERSION
 
 _SHOWN = 8  # replicas
 
@@ -39,7 +39,7 @@ def banner(
     key = " -H 'Authorization: Bearer <key>'" if settings.api_key else ""
     curl = f"curl {url}{route} -H 'Content-Type: application/json'{key} -d '{json.dumps(body)}'"
     lines = [f"  {name:<9} {value}" for name, value in rows.items()]
-    return "\n".join(["", f"batcher {version()} is ready", "", *lines, "", f"  {curl}", ""])
+    return "\n".join(["", f"batcher {VERSION} is ready", "", *lines, "", f"  {curl}", ""])
 
 
 def _place(info: RunnerInfo, settings: Settings) -> str:

@@ -82,7 +82,7 @@ def candidates(dtype: str, place: Place) -> dict[str, str]:
             able = {name: able.get(name, dtypes[0]) for name, dtypes in RUNS[kind].items()}
     there = {name: each for name, each in able.items() if not missing(name)}
     if not there:
-        packages = " or ".join(f"pip install 'batcher[{name}]'" for name in able)
+        packages = " or ".join(f"pip install 'batcher-serve[{name}]'" for name in able)
         raise BackendNotAvailable(
             f"dtype {dtype} on {place.device}: "
             + (f"no backend that runs it is installed: {packages}" if able else "no backend has it")

@@ -18,5 +18,5 @@ def check_packages(extra: str) -> None:
     """Raises BackendNotAvailable that names the extra."""
     if absent := missing(extra):
         raise BackendNotAvailable(
-            f"backend {extra} needs {' and '.join(absent)}: pip install 'batcher[{extra}]'"
+            f"backend {extra} needs {' and '.join(absent)}: pip install 'batcher-serve[{extra}]'"
         )

@@ -26,6 +26,15 @@ def test_a_child_asks_torch_and_tells_what_it_sees() -> None:
     assert found.each or found.why.endswith("sees no CUDA device")
 
 
+def test_a_package_of_the_working_folder_is_not_taken_for_the_childs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "service").mkdir()
+    (tmp_path / "service/__init__.py").write_text("raise SystemExit('the user's own')")
+    monkeypatch.chdir(tmp_path)
+    assert "cannot be asked" not in cuda.find(TRACE).why
+
+
 def test_the_answer_is_the_last_line() -> None:
     told = {"gpus": [{"name": "Card", "free": 5, "uuid": "a"}], "why": ""}
     assert cuda.read("a warning\n" + json.dumps(told) + "\n").each == (Gpu("Card", 5, "a"),)

@@ -146,7 +146,7 @@ def providers(config: ModelConfig, spec: EncoderSpec, place: Place, dtype: str) 
         raise BackendNotAvailable(
             f"backend onnx on {place.device} needs the CUDA provider of ONNX Runtime, which this"
             f" build has not ({', '.join(there)}): pip uninstall onnxruntime, then"
-            " pip install 'batcher[onnx-gpu]'"
+            " pip install 'batcher-serve[onnx-gpu]'"
         )
     cuda: Provider = ("CUDAExecutionProvider", {"device_id": int(index or 0)})
     if "TensorrtExecutionProvider" not in there or importlib.util.find_spec("tensorrt") is None:
@@ -187,7 +187,7 @@ def _session(path: Path, threads: int, wanted: Sequence[Provider]) -> InferenceS
     if first not in session.get_providers():
         raise BackendNotAvailable(
             f"ONNX Runtime's {first} does not start here (its libraries are missing or of another"
-            " version): pip install 'batcher[onnx-gpu]'"
+            " version): pip install 'batcher-serve[onnx-gpu]'"
         )
     return session
 
