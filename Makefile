@@ -1,19 +1,34 @@
 # Every target installs what it needs into .venv and can be run first thing on a fresh machine.
-# On a CUDA machine: make serve CONSTRAINTS=   (takes the newest torch with CUDA)
+# constraints.txt holds the version of every package, and says what torch brings with it.
+#   make serve TORCH=cpu         torch's build for CPUs: 0.2 GB to fetch instead of about 3 GB
+#   make serve CONSTRAINTS=      the newest versions that pyproject.toml allows
+#   make serve PYTHON=python3.12 another Python than python3
 PYTHON ?= python3
 CONSTRAINTS ?= -c constraints.txt
-VENV := .venv
+TORCH ?=
+VENV ?= .venv
 BIN := $(VENV)/bin
-INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS)
+PIP := pip==26.1.2  # shows how far an installation has come; the one of an older Python does not
+CPU_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu
 SENTENCES ?=
 
-.PHONY: serve test lint format loadtest locust bench bench-peers clean
+.PHONY: serve test test-conditions test-newest upgrade lint format loadtest locust bench bench-peers clean
 
 serve: $(VENV)/serve.installed  ## run the service on its embedded default model
-	$(BIN)/python -m service
+	$(BIN)/batcher serve
 
 test: $(VENV)/test.installed  ## the whole test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-conditions: $(VENV)/test.installed  ## the test suite on a young clock, in another locale, …
+	.ci/conditions $(BIN)/python
+
+test-newest:  ## the test suite on the newest versions allowed, in an environment of its own
+	@mkdir -p build && grep '^torch==' constraints.txt > build/torch.txt
+	$(MAKE) VENV=.venv-newest CONSTRAINTS='--upgrade --upgrade-strategy eager -c build/torch.txt' test
+
+upgrade: .venv-upgrade/bin/uv  ## write constraints.txt anew: the newest versions allowed
+	.ci/upgrade .venv-upgrade/bin/uv
 
 lint: $(VENV)/test.installed  ## linter, formatter, types
 	$(BIN)/ruff check .
@@ -44,17 +59,40 @@ bench-peers: $(VENV)/test.installed  ## beside LitServe, mosec, Ray Serve and ot
 	$(BIN)/python -m loadtests peers --environments $(PEERS) $(if $(SENTENCES),--sentences $(SENTENCES))
 
 clean:
-	rm -rf $(VENV) .venv-peers build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-* build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# Says in one line what is wrong with this Python; nothing is made before it agrees.
+define CHECK_PYTHON
+import sys
+if sys.version_info < (3, 11):
+    sys.exit("batcher needs Python 3.11 or newer, and %s is %d.%d: install one and name it, as in"
+             " make PYTHON=python3.12 (after make clean, if .venv is there)" % ((sys.executable,) + sys.version_info[:2]))
+endef
+export CHECK_PYTHON
 
 $(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+	@command -v $(PYTHON) >/dev/null || { echo "there is no $(PYTHON): install Python 3.11 or newer" >&2; exit 1; }
+	@$(PYTHON) -c "$$CHECK_PYTHON"
+	@echo "making $(VENV), with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(PIP)' || { rm -rf $(VENV); exit 1; }
+
+EXTRAS := service,default-model,cpu
+define INSTALL
+	@$(BIN)/python -c "$$CHECK_PYTHON"
+	@echo "installing into $(VENV): a few minutes the first time; the longest part is torch"
+	$(BIN)/python -m pip install --disable-pip-version-check $(CONSTRAINTS) $(if $(filter cpu,$(TORCH)),$(CPU_INDEX)) -e '.[$(EXTRAS)]'
+endef
 
 $(VENV)/serve.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
-	@echo "installing the service into $(VENV) (a few minutes the first time)"
-	$(INSTALL) -e '.[service,default-model,cpu]'
+	$(INSTALL)
 	@touch $@
 
+$(VENV)/test.installed: EXTRAS := $(EXTRAS),loadtest,test,lint
 $(VENV)/test.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
-	@echo "installing the service and its tests into $(VENV) (a few minutes the first time)"
-	$(INSTALL) -e '.[service,default-model,cpu,loadtest,test,lint]'
+	$(INSTALL)
 	@touch $@ $(VENV)/serve.installed
+
+.venv-upgrade/bin/uv:
+	$(PYTHON) -m venv .venv-upgrade
+	.venv-upgrade/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
