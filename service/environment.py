@@ -10,6 +10,7 @@ from collections.abc import Container, Mapping
 from typing import Any
 
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 from pydantic_settings import PydanticBaseSettingsSource
 
 PREFIX = "BATCHER_"
@@ -79,3 +80,19 @@ def is_link(variable: str, environ: Mapping[str, str]) -> bool:
 def _prefixed(environ: Mapping[str, str]) -> list[str]:
     names = [name for name in environ if name.upper().startswith(PREFIX)]
     return sorted(name for name in names if not name.upper().startswith(_NOT_OURS))
+
+
+def default_cache_folder(environ: Mapping[str, str]) -> str:
+    """As the XDG Base Directory Specification says. Empty: this user has no home folder, like a
+    user id without a name in a container."""
+    base = environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(base):  # a relative one is ignored
+        return os.path.join(base, "batcher")
+    return "~/.cache/batcher" if os.path.expanduser("~") != "~" else ""
+
+
+def in_a_home(folder: str) -> str:
+    """The folder as given. Raises PydanticCustomError if it begins with ~ and there is no home."""
+    if os.path.expanduser(folder).startswith("~"):
+        raise PydanticCustomError("home", "there is no home folder that ~ could stand for")
+    return folder

@@ -10,16 +10,16 @@ from __future__ import annotations
 import os
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from batcher import Limits
-from service.environment import PREFIX, Environment
+from service.environment import PREFIX, Environment, default_cache_folder, in_a_home
 
 Positive = Annotated[int, Field(ge=1)]
 Milliseconds = Annotated[float, Field(allow_inf_nan=False)]
-
+Folder = Annotated[str, AfterValidator(in_a_home)]
 
 # Names of an earlier release, by the setting to use instead. They still work, with a warning.
 REPLACED = {"target_latency_ms": "request_timeout_ms", "engine": "frontends"}
@@ -195,7 +195,7 @@ class Settings(BaseSettings):
         description="milliseconds between SIGTERM and the shutdown: requests are still served, and"
         " /health/ready answers 503 so that load balancers stop sending new ones",
     )
-    cache_dir: str | None = Field(
+    cache_dir: Folder | None = Field(
         None,
         description="folder for measurements and converted models, which make the next start"
         " faster; off: nothing is saved",
@@ -280,9 +280,7 @@ class Settings(BaseSettings):
         """Empty: nothing is saved."""
         if self.cache_dir is not None:
             return "" if self.cache_dir == "off" else self.cache_dir
-        # As the XDG Base Directory Specification says; a path that is not absolute is ignored.
-        base = os.environ.get("XDG_CACHE_HOME", "")
-        return os.path.join(base if os.path.isabs(base) else "~/.cache", "batcher")
+        return default_cache_folder(os.environ)
 
     @property
     def client_batch_limit(self) -> int:

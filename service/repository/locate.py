@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def find_model(name: str) -> Path:
 
     The hub is asked last, so this may download. Raises ModelNotFound.
     """
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if _is_model(path):
         return path
     if path.is_dir():
@@ -47,7 +48,7 @@ def find_model(name: str) -> Path:
 
 def find_local(name: str) -> Path | None:
     """find_model() without the network; None: it would have to be fetched, or is none."""
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if _is_model(path):
         return path
     package = package_of(name) if HUB_ID.fullmatch(name) else None

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -9,6 +9,7 @@ from batcher.scheduling.replica_model import MOST_TOKENS, ReplicaModel
 from service import arguments as flags
 from service import main as launch
 from service.processes.topology import Topology
+from service.repository.locate import ModelNotFound, find_model
 from service.settings import REPLACED, BadSetting, Settings
 
 
@@ -314,3 +315,32 @@ def test_measurements_are_saved_where_caches_belong(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("BATCHER_CACHE_DIR", "")  # as it was written before
     assert Settings().cache_folder == ""
     assert "write off" in flags.warnings_of(Settings())[0]
+
+
+@pytest.fixture
+def no_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user id without a name, as containers are often started with."""
+
+    def unknown(user: int) -> NoReturn:
+        raise KeyError(f"getpwuid(): uid not found: {user}")
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("BATCHER_CACHE_DIR")
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+
+
+@pytest.mark.usefixtures("no_home")
+def test_a_user_without_a_home_saves_nothing_and_is_told_so() -> None:
+    assert Settings().cache_folder == ""
+    [line] = flags.warnings_of(Settings())
+    assert "no home folder" in line
+    assert flags.warnings_of(Settings(cache_dir="/saved")) == []
+
+
+@pytest.mark.usefixtures("no_home")
+def test_without_a_home_a_tilde_is_refused() -> None:
+    with pytest.raises(BadSetting, match=r"--cache-dir.*no home folder"):
+        flags.load({"cache_dir": "~/saved"})
+    with pytest.raises(ModelNotFound, match="no such folder"):
+        find_model("~/model")
