@@ -15,6 +15,7 @@ import itertools
 import random
 import socket
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,8 @@ def prepare(environment: Any, web_ui: Any = None, **_: Any) -> None:
     except OSError as error:
         reason = f"cannot connect to {target.url} ({error.strerror}): start the service first"
         raise SystemExit(f"locust: {reason}") from error
+    # The last lines of all: Locust's own tables come before this event.
+    events.quit.add_listener(partial(report, environment))
     if web_ui is not None:
         web_ui.app.before_request(refuse_bad_forms)
 
@@ -67,7 +70,6 @@ def load(environment: Any, **_: Any) -> None:
     environment.texts = itertools.cycle(chosen)
 
 
-@events.quitting.add_listener  # type: ignore[untyped-decorator]  # Locust's own.
 def report(environment: Any, **_: Any) -> None:
     total = environment.stats.total
     p50, p95 = (total.get_response_time_percentile(share) or 0 for share in (0.5, 0.95))
