@@ -37,14 +37,18 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
-def main() -> int:
-    parser = Parser(prog="python -m loadtests", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+def parser() -> Parser:
+    made = Parser(prog="python -m loadtests", description=__doc__)
+    commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (module, line) in COMMANDS.items():
         options = commands.add_parser(name, help=line, description=module.__doc__)
         module.add_arguments(options)
         options.set_defaults(run=module.run)
-    args = parser.parse_args()
+    return made
+
+
+def main() -> int:
+    args = parser().parse_args()
     # As Ctrl-C does: whoever started a server stops it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:

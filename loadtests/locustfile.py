@@ -24,7 +24,7 @@ from flask import jsonify, request
 from locust import FastHttpUser, events, task
 
 from loadtests.drivers import workloads
-from loadtests.drivers.locust_page import rate_argument, refusal
+from loadtests.drivers.locust import rate_argument, refusal
 from loadtests.drivers.target import parse_target
 
 _CONNECT_TIMEOUT = 2.0  # seconds, on the loopback

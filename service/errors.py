@@ -160,7 +160,7 @@ _TABLE: tuple[tuple[type[Exception], str, str | None], ...] = (
     (InputError, "", None),
 )
 # Of each kind, unless a protocol says otherwise.
-_USUAL_STATUSES = {
+KIND_STATUSES = {
     "invalid_request": 400,
     "wrong_task": 400,
     "empty": 422,
@@ -189,7 +189,7 @@ def problem_of(error: Told, format: ErrorFormat | None = None) -> Problem:
     param = None
     if isinstance(error, InputError):
         kind, param = error.kind, error.field or None
-    status = _USUAL_STATUSES[kind]
+    status = KIND_STATUSES[kind]
     if format is not None:
         status = format.statuses.get(kind, status)
     retry_after = error.retry_after if isinstance(error, Refused) else None

@@ -1,14 +1,17 @@
-"""Locust without its window: one bounded run in a process of its own, and what it reports."""
+"""Locust: one bounded run without its page, and what it reports; what its page may start."""
 
 import csv
 import signal
 import subprocess
 import sys
 import tempfile
+from argparse import ArgumentTypeError
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadtests.drivers.target import Target
+from loadtests.drivers import workloads
+from loadtests.drivers.target import Target, number_between, parse_target
 
 ROOT = Path(__file__).resolve().parents[2]
 START_AND_STOP_SECONDS = 30.0  # Importing gevent and Locust, on a machine that is busy.
@@ -69,3 +72,39 @@ def _run(command: list[str], limit: float) -> None:
 
 def _milliseconds(text: str) -> float:
     return 0.0 if text in ("", "N/A") else float(text)
+
+
+rate_argument = number_between(0.1, 10_000)
+
+
+def _kind(text: str) -> None:
+    if text not in workloads.KINDS:
+        raise ValueError(f"{text!r} is not one of {', '.join(workloads.KINDS)}")
+
+
+def _seed(text: str) -> None:
+    if not text.isdecimal():
+        raise ValueError(f"{text!r} is not a whole number")
+
+
+_RULES: Mapping[str, Callable[[str], object]] = {
+    "host": parse_target,
+    "rate": rate_argument,
+    "texts": _kind,
+    "seed": _seed,
+}
+
+
+def refusal(form: Mapping[str, str]) -> str | None:
+    """Why the form cannot start a test, in one line for the page; None if it can.
+
+    Locust logs an error of a listener and starts the users all the same, so a wrong host must be
+    refused here: load tests drive the loopback only.
+    """
+    for name, check in _RULES.items():
+        try:
+            if name in form:
+                check(form[name])
+        except (ValueError, ArgumentTypeError) as error:
+            return f"{name}: {error}"
+    return None

@@ -22,7 +22,7 @@ from service.state import AppState
 _PAGE = Path(__file__).with_name("docs.html").read_bytes()
 _TEXT: dict[str, Any] = {"type": "string"}
 
-_STATUSES = {
+STATUSES = {
     400: "malformed; the message names the field and the rule",
     401: "the API key is missing or wrong",
     404: "unknown route or model",
@@ -42,7 +42,7 @@ _STATUSES = {
 }
 # Sent by the edge before the route is known, so all routes share one envelope.
 _EDGE = (400, 408, 413, 414, 417, 429, 431, 503)
-_REQUEST_HEADERS = [
+REQUEST_HEADERS = [
     (
         "X-Request-Id",
         _TEXT,
@@ -86,7 +86,7 @@ def describing(others: Sequence[WireProtocol]) -> WireProtocol:
                 "GET",
                 "/docs",
                 page,
-                "This document, to read",
+                "This document, as a web page",
                 _TEXT,
                 (405,),
                 media="text/html",
@@ -170,7 +170,7 @@ def _operation(route: Route, protocol: WireProtocol) -> dict[str, Any]:
             possible.insert(0, ref(route.not_ready))
             headers = ("retry-after",)
         schema = possible[0] if len(possible) == 1 else {"anyOf": possible}
-        responses[str(status)] = _response(_STATUSES[status], schema, headers)
+        responses[str(status)] = _response(STATUSES[status], schema, headers)
     operation: dict[str, Any] = {"summary": route.summary, "responses": responses}
     if route.query:
         operation["parameters"] = [dict(each) for each in route.query]
@@ -183,7 +183,7 @@ def _operation(route: Route, protocol: WireProtocol) -> dict[str, Any]:
         }
         operation["parameters"] = [
             {"name": name, "in": "header", "required": False, "schema": schema, "description": text}
-            for name, schema, text in _REQUEST_HEADERS
+            for name, schema, text in REQUEST_HEADERS
         ]
     return operation
 

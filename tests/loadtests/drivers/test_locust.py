@@ -13,8 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from loadtests.drivers.locust import ROOT
-from loadtests.drivers.locust_page import refusal
+from loadtests.drivers.locust import ROOT, refusal
 
 TIMEOUT = 30.0  # seconds
 USERS = 5

@@ -43,10 +43,10 @@ def command(*flags: str, module: str = "service") -> list[str]:
 class Server:
     """Started, and ready once the banner is there."""
 
-    def __init__(self, *flags: str, module: str = "service") -> None:
+    def __init__(self, *flags: str, module: str = "service", folder: Path = ROOT) -> None:
         self.process = subprocess.Popen(
             command(*flags, module=module),
-            cwd=ROOT,
+            cwd=folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

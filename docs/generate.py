@@ -1,0 +1,255 @@
+"""Writes docs/configuration.md from the settings and docs/http-api.md from the route table.
+
+    python docs/generate.py
+
+A test compares both pages with what this would write. It changes nothing else.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from service import settings as settings_module
+from service.api import openapi
+from service.api.routes import Route, WireProtocol
+from service.app import PROTOCOLS
+from service.arguments import default_of
+from service.errors import KIND_STATUSES
+from service.settings import PREFIX, Settings
+
+FOLDER = Path(__file__).parent
+
+# Old name → new name; they still work, with a warning.
+REPLACED: Mapping[str, str] = getattr(settings_module, "REPLACED", {})
+
+# What is in no group is listed last.
+GROUPS: Mapping[str, Sequence[str]] = {
+    "The model": (
+        "model",
+        "runner",
+        "task",
+        "device",
+        "dtype",
+        "backend",
+        "compile",
+        "min_cosine",
+        "cache_dir",
+    ),
+    "Batches and the queue": (
+        "max_batch_size",
+        "max_batch_tokens",
+        "max_wait_ms",
+        "max_queue_size",
+        "max_queue_tokens",
+        "request_timeout_ms",
+        "deduplicate",
+        "share_equal",
+        "cache_bytes",
+    ),
+    "Processes and devices": (
+        "replicas",
+        "memory_reserve_mb",
+        "frontends",
+        "isolation",
+        "threads",
+    ),
+    "HTTP": (
+        "host",
+        "port",
+        "api_key",
+        "max_connections",
+        "max_body_bytes",
+        "max_client_batch_size",
+    ),
+    "The log": ("log_level", "log_format", "access_log"),
+    "Health and shutdown": (
+        "hang_timeout_min_ms",
+        "hang_after_ms",
+        "canary_interval_ms",
+        "drain_delay_ms",
+        "drain_timeout_ms",
+    ),
+    "The simulated accelerator": (
+        "sim_fixed_ms",
+        "sim_per_input_ms",
+        "sim_per_item_ms",
+        "sim_per_token_us",
+    ),
+}
+MADE = "<!-- Written by docs/generate.py. Change the source that it names, then run it again. -->"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [head, ["---"] * len(head), *rows]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in lines]
+
+
+def configuration() -> str:
+    names = [name for name in Settings.model_fields if name not in REPLACED]
+    grouped = {title: [n for n in group if n in names] for title, group in GROUPS.items()}
+    rest = [name for name in names if not any(name in group for group in grouped.values())]
+    lines = [
+        "# Configuration",
+        "",
+        MADE,
+        "",
+        "Every setting is an environment variable and a flag: `BATCHER_MAX_BATCH_SIZE=32` is",
+        "`--max-batch-size 32`. A flag overrides its variable. An unknown variable whose name",
+        "begins with `BATCHER_`, or a value out of range, stops the start with exit code 2 and one",
+        "line that names it. `batcher serve --print-config` prints every setting in force and its",
+        "origin; `batcher serve --help` prints this page.",
+    ]
+    for title, group in {**grouped, "Others": rest}.items():
+        if group:
+            lines += ["", f"## {title}", ""]
+            lines += table(("variable", "default", "what it does"), map(_setting, group))
+    if REPLACED:
+        lines += ["", "## Old names", "", "They work for one more release, with a warning.", ""]
+        lines += table(
+            ("old", "use instead"),
+            ((f"`{_variable(old)}`", f"`{_variable(new)}`") for old, new in REPLACED.items()),
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _variable(name: str) -> str:
+    return PREFIX + name.upper()
+
+
+def _setting(name: str) -> tuple[str, str, str]:
+    default = default_of(name) or "unset"
+    return f"`{_variable(name)}`", default, Settings.model_fields[name].description or ""
+
+
+def http_api() -> str:
+    lines = [
+        "# HTTP API",
+        "",
+        MADE,
+        "",
+        "`GET /docs` shows the same in a browser, offline, with a form to try each route;",
+        "`GET /openapi.json` is the machine-readable form. A request body is JSON, uncompressed.",
+        "",
+        "## Routes",
+        "",
+    ]
+    rows = [
+        (
+            f"`{route.method} {route.path}`",
+            route.summary,
+            route.task or "any",
+            "no" if route.is_open else "yes",
+        )
+        for protocol in PROTOCOLS
+        for route in protocol.routes
+    ]
+    lines += table(("route", "what it does", "task of the model", "needs the key"), rows)
+    lines += [
+        "",
+        "*Task*: what the model must be for (`BATCHER_TASK`). A model for another task answers",
+        "424, or 400 on `/v1/…`, and names the route to use. *Key*: only if `BATCHER_API_KEY` is",
+        "set; it is sent as `Authorization: Bearer <key>`.",
+    ]
+    for protocol in PROTOCOLS:
+        for route in protocol.routes:
+            if route.body is not None:
+                lines += ["", f"### `{route.method} {route.path}`", "", *_body(route, protocol)]
+    lines += ["", "## Request headers", "", "All are optional.", ""]
+    lines += table(
+        ("header", "what it does"),
+        ((f"`{name}`", text) for name, _, text in openapi.REQUEST_HEADERS),
+    )
+    lines += [
+        "",
+        "## Answer headers",
+        "",
+        *table(
+            ("header", "what it says"),
+            (
+                ("`X-Request-Id`", "the request's id; in the log where the request failed"),
+                (
+                    "`Server-Timing`",
+                    "milliseconds of each phase (`tokenize`, `queue`, `inference`, `total`), and"
+                    " the batch the request was in: size, tokens, why it was closed, padding, the"
+                    " wait of its oldest input, and the time predicted for it",
+                ),
+                ("`Retry-After`, `retry-after-ms`", "on 429 and 503: when to retry, with jitter"),
+                ("`x-should-retry: false`", "the same request would fail again"),
+            ),
+        ),
+        "",
+        "## Statuses",
+        "",
+        *table(
+            ("status", "meaning"),
+            ((str(status), text) for status, text in sorted(openapi.STATUSES.items())),
+        ),
+        "",
+        "Every error body is JSON in the envelope of its route and carries the request's id.",
+        "`code` in it is one of these kinds, or a name for the status:",
+        "",
+        *table(
+            ("code", "status", "otherwise"),
+            (
+                (f"`{name}`", str(status), _exceptions(name, status))
+                for name, status in KIND_STATUSES.items()
+            ),
+        ),
+        "",
+        "The OpenAI routes, `/v1/predict` and unknown paths below `/v1/`:",
+        "",
+        "```text",
+        '{"error": {"message": "…", "type": "…", "param": "input", "code": "empty",',
+        '           "request_id": "…"}}',
+        "```",
+        "",
+        "All other routes, as text-embeddings-inference does:",
+        "",
+        "```text",
+        '{"error": "…", "error_type": "Validation", "code": "empty", "request_id": "…"}',
+        "```",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _exceptions(kind: str, usual: int) -> str:
+    named: dict[int, list[str]] = {}
+    for protocol in PROTOCOLS:
+        status = protocol.errors.statuses.get(kind, usual)
+        if status != usual:
+            named.setdefault(status, []).extend(r.path for r in protocol.routes if r.body)
+    return "; ".join(
+        f"{status} on {', '.join(f'`{path}`' for path in dict.fromkeys(paths))}"
+        for status, paths in named.items()
+        if paths
+    )
+
+
+def _body(route: Route, protocol: WireProtocol) -> list[str]:
+    assert route.body is not None
+    schema = route.body.model_json_schema()
+    rows = []
+    for name, field in schema["properties"].items():
+        required = name in schema.get("required", ())
+        notes = [str(field.get("description", "")).rstrip(".")]
+        if not required and field.get("default") is not None:
+            notes.append(f"default `{str(field['default']).lower()}`")
+        rows.append((f"`{name}`", "yes" if required else "", "; ".join(filter(None, notes))))
+    return table(("field", "required", "what it is"), rows)
+
+
+def pages() -> Mapping[Path, str]:
+    return {
+        FOLDER / "configuration.md": configuration(),
+        FOLDER / "http-api.md": http_api(),
+    }
+
+
+if __name__ == "__main__":
+    for page, text in pages().items():
+        page.write_text(text, encoding="utf-8")
+        print(page)
