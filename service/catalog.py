@@ -1,6 +1,6 @@
 """The models served here, by name, and the tasks of each. One model today.
 
-A task is registered in TASKS, and nowhere else: BATCHER_TASK takes its name.
+A task is registered in TASKS; BATCHER_TASK lists the same names, and a test compares them.
 """
 
 from __future__ import annotations
