@@ -1,6 +1,6 @@
 # Every target installs what it needs into .venv and can be run first thing on a fresh machine.
 # constraints.txt holds the version of every package, and says what torch brings with it.
-#   make serve TORCH=cpu         torch's build for CPUs: 0.2 GB to fetch instead of about 3 GB
+#   make serve TORCH=cpu         torch's build for CPUs: 0.2 GB to fetch instead of 2.7 GB
 #   make serve CONSTRAINTS=      the newest versions that pyproject.toml allows
 #   make serve PYTHON=python3.12 another Python than python3
 PYTHON ?= python3
@@ -17,8 +17,9 @@ SENTENCES ?=
 serve: $(VENV)/serve.installed  ## run the service on its embedded default model
 	$(BIN)/batcher serve
 
+# A test that hangs ends its pytest process; with a new one in its place xdist would wait for ever.
 test: $(VENV)/test.installed  ## the whole test suite
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart=0
 
 test-conditions: $(VENV)/test.installed  ## the test suite on a young clock, in another locale, …
 	.ci/conditions $(BIN)/python

@@ -7,7 +7,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -148,3 +148,16 @@ def is_tei_error(body: dict[str, Any]) -> bool:
         and isinstance(body["error"], str)
         and body["error_type"] in known
     )
+
+
+@pytest.fixture
+def no_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a user id without a name, as containers are often started with."""
+
+    def unknown(user: int) -> NoReturn:
+        raise KeyError(f"getpwuid(): uid not found: {user}")
+
+    for name in ("HOME", "XDG_CACHE_HOME", "BATCHER_CACHE_DIR"):
+        monkeypatch.setenv(name, "")  # so that it is as it was afterwards, even if it was unset
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("pwd.getpwuid", unknown)

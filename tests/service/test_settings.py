@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
@@ -315,19 +315,6 @@ def test_measurements_are_saved_where_caches_belong(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("BATCHER_CACHE_DIR", "")  # as it was written before
     assert Settings().cache_folder == ""
     assert "write off" in flags.warnings_of(Settings())[0]
-
-
-@pytest.fixture
-def no_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user id without a name, as containers are often started with."""
-
-    def unknown(user: int) -> NoReturn:
-        raise KeyError(f"getpwuid(): uid not found: {user}")
-
-    monkeypatch.delenv("HOME", raising=False)
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.delenv("BATCHER_CACHE_DIR")
-    monkeypatch.setattr("pwd.getpwuid", unknown)
 
 
 @pytest.mark.usefixtures("no_home")
