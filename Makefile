@@ -46,7 +46,7 @@ LOCUST = $(BIN)/locust -f loadtests/locustfile.py --host $(HOST) --rate $(RATE)
 
 loadtest: $(VENV)/test.installed  ## Locust for a minute against a running service; leaves build/loadtest.html
 	@mkdir -p build
-	$(LOCUST) --headless --users 20 --run-time 60s --html build/loadtest.html
+	$(LOCUST) --headless --users 20 --spawn-rate 20 --run-time 60s --html build/loadtest.html
 
 locust: $(VENV)/test.installed  ## Locust's page, http://127.0.0.1:8089, against a running service
 	$(LOCUST) --web-host 127.0.0.1

@@ -42,6 +42,8 @@ def check(command: str) -> None:
             ask(flags)
         case ["pip", "install", "-e", what] | ["python", "-m", "pip", "install", "-e", what]:
             _check_extras(what)
+        case ["pip", "install", package]:
+            _check_package(package)
         case ["python", "docs/generate.py"] | ["git", "clone", _] | ["cd", _] | ["kill", *_]:
             pass
         case [".", ".venv/bin/activate"]:
@@ -80,6 +82,15 @@ def _check_serve(flags: Sequence[str], given: dict[str, str]) -> None:
 def _check_extras(what: str) -> None:
     found = re.fullmatch(r"\.\[([\w,-]+)\]", what)
     assert found is not None, f"{what}: an editable install of this folder, with extras"
+    assert set(found[1].split(",")) <= set(_extras())
+
+
+def _check_package(name: str) -> None:
+    """One of those that the project itself uses: a misspelt name is somebody else's package."""
+    assert any(re.match(rf"{name}\b", each) for extra in _extras().values() for each in extra)
+
+
+def _extras() -> dict[str, list[str]]:
     with (ROOT / "pyproject.toml").open("rb") as file:
-        extras = tomllib.load(file)["project"]["optional-dependencies"]
-    assert set(found[1].split(",")) <= set(extras)
+        extras: dict[str, list[str]] = tomllib.load(file)["project"]["optional-dependencies"]
+    return extras
