@@ -53,6 +53,8 @@ class BatchingThread:
         self._unsent = deque[Batch]()
         self._restarts = WorkerRestarts()
         self._has_passed_canary = False  # since it came up
+        # The engine reports it, and ends, unless another replica comes up.
+        self._first_failure: RunnerFailed | None = None
         self._thread = threading.Thread(target=self._main, name=self.name)
 
     def start(self, canary: Payload = None) -> None:
@@ -202,7 +204,10 @@ class BatchingThread:
         try:
             info = self._host.start()
         except BatcherError as error:
-            _log.error("replica %d did not start: %s", self._replica, error)
+            if isinstance(error, RunnerFailed):
+                self._first_failure = error
+            else:
+                _log.error("replica %d did not start: %s", self._replica, error)
             self._restarts.first_start_failed()
             self._on_first_start(error)
             self._collector.replica_waits(self._replica, 0.0, str(error), False)
@@ -226,15 +231,19 @@ class BatchingThread:
             is_broken, delay = self._restarts.is_broken, self._restarts.next_delay()
             if why is not None:
                 self._collector.replica_waits(self._replica, delay, why, is_broken)
-            attempt = self._restarts.attempts
-            _log.warning("replica %d restarts in %.1f s, attempt %d", self._replica, delay, attempt)
+            number, attempt = self._replica, self._restarts.attempts
+            if self._first_failure is None:
+                _log.warning("restarting replica %d in %.1f s, attempt %d", number, delay, attempt)
             if self._closing.wait(delay):
                 return
+            if (failure := self._first_failure) is not None:
+                _log.error("replica %d did not start: %s; starting it again", number, failure)
+                self._first_failure = None
             try:
                 info = self._host.start()
             except BatcherError as error:
                 why = str(error)
-                _log.error("replica %d did not start: %s", self._replica, error)
+                _log.error("replica %d did not start: %s", number, error)
             else:
                 self._up(info)
                 return

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from batcher.scheduling.replica_model import MOST_TOKENS
 from service.environment import EMPTY_IS_A_VALUE, PREFIX, links_in, unknown_in
@@ -187,8 +188,28 @@ def _describe(error: ValidationError, flags: Mapping[str, str]) -> str:
     value: Any = "(hidden)" if name == "api_key" else repr(first["input"])
     about = Settings.model_fields[name].description
     rules = dict.fromkeys(
-        "not a possible value" if item["type"] == "string_pattern_mismatch" else item["msg"]
-        for item in error.errors(include_url=False)
-        if item["loc"][0] == name
+        _rule(item) for item in error.errors(include_url=False) if item["loc"][0] == name
     )
-    return f"{where}={value}: {'; or '.join(rules)} ({about})"
+    return f"{where}={value}: must be {' or '.join(rules)} ({about})"
+
+
+def _rule(broken: ErrorDetails) -> str:
+    """What the value must be, in our words where pydantic's are a programmer's."""
+    bounds = broken.get("ctx", {})
+    match broken["type"]:
+        case "int_parsing" | "int_from_float" | "int_parsing_size":
+            return "a whole number"
+        case "float_parsing" | "finite_number":
+            return "a number"
+        case "bool_parsing":
+            return "true or false"
+        case "greater_than_equal":
+            return f"at least {bounds['ge']:g}"
+        case "less_than_equal":
+            return f"at most {bounds['le']:.10g}"
+        case "literal_error":
+            return str(bounds["expected"])
+        case "string_pattern_mismatch":
+            return "one of the possible values"
+        case _:
+            return str(broken["msg"])

@@ -48,6 +48,11 @@ class InputError(ValueError):
         return f"{self.field}: {self.rule}" if self.field else self.rule
 
 
+class CannotServe(ValueError):
+    """The model, the settings and this machine do not fit together. The text says what to change;
+    the same start fails again."""
+
+
 class WrongTask(Exception):
     """The model is not for this. The text says what it is for. The same call will fail again."""
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from service import arguments as flags
 from service.edge.sockets import listen
+from service.models.create import RunnerNotFound, check_module
 from service.observability.logs import LogOptions, start_logging
 from service.placement.layout import lay_out
 from service.placement.replica_count import Refused
@@ -31,6 +32,11 @@ def main(arguments: Sequence[str]) -> int:
     except BadSetting as error:
         print_error(error)
         return exits.BAD_SETTING
+    try:
+        check_module(settings.runner)
+    except RunnerNotFound as error:
+        print_error(error)
+        return exits.NO_MODEL
     if print_config:
         print("\n".join(flags.effective(settings, options)))
     else:

@@ -235,12 +235,12 @@ class Settings(BaseSettings):
         each = [] if keys is None else keys.get_secret_value().split(",")
         if not all(each):
             # Else an extra comma would let in every caller that sends an empty key.
-            raise PydanticCustomError("empty", "there is an empty key between its commas")
+            raise PydanticCustomError("empty", "without an empty key between its commas")
         if any(key != key.strip() for key in each):
             # White space around a header's value is dropped: no request could send this key.
-            raise PydanticCustomError("space", "a key must not begin or end with white space")
+            raise PydanticCustomError("space", "keys without white space at their ends")
         if not all(key.isprintable() for key in each):  # bytes that are not UTF-8 are surrogates
-            raise PydanticCustomError("printable", "a key must consist of printable characters")
+            raise PydanticCustomError("printable", "keys of printable characters")
         return keys
 
     @property

@@ -44,6 +44,9 @@ def main(factory: RunnerFactory, channel: socket.socket, output: Connection) -> 
         runner = factory()
         info = RunnerInfo.from_facts(runner.warm_up())
         info = replace(info, pid=info.pid or os.getpid())
+    except RunnerFailed as error:  # its text says all
+        pipe.answer(0, BatchFailed(str(error)))
+        return
     except Exception as error:
         traceback.print_exc()
         pipe.answer(0, BatchFailed(explain(error)))

@@ -83,6 +83,8 @@ class InlineHost:
         try:
             self._runner = self._factory()
             info = RunnerInfo.from_facts(self._runner.warm_up())
+        except RunnerFailed:
+            raise
         except BaseException as error:  # SystemExit too: the thread is the engine's
             raise RunnerFailed(explain(error)) from error
         self._changes = InfoChanges(self._runner, info)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import inspect
 import os
+import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from batcher.failures import explain
 from batcher.runner import Runner
+from service.errors import CannotServe
 from service.models.config import RunnerConfig
 
 
-class RunnerNotFound(ValueError):
-    """BATCHER_RUNNER names nothing that can be run. The text says what to write instead."""
+class RunnerNotFound(CannotServe):
+    """BATCHER_RUNNER names nothing that can be run."""
 
 
 class CallableRunner:
@@ -65,8 +69,12 @@ def _users_own(runner: str, config: RunnerConfig) -> Runner:
         )
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise RunnerNotFound(f"runner {runner!r}: cannot import {module_name}: {error}") from error
+    except ModuleNotFoundError as error:
+        if f"{module_name}.".startswith(f"{error.name}."):
+            raise RunnerNotFound(_no_module(runner, str(error.name))) from error
+        raise RunnerNotFound(_not_imported(runner, module_name, error)) from error
+    except Exception as error:  # whatever the module raises
+        raise RunnerNotFound(_not_imported(runner, module_name, error)) from error
     found = getattr(module, name, None)
     if found is None:
         raise RunnerNotFound(f"runner {runner!r}: module {module_name} has no {name!r}")
@@ -76,6 +84,30 @@ def _users_own(runner: str, config: RunnerConfig) -> Runner:
     if callable(found):
         return CallableRunner(found, runner)
     raise RunnerNotFound(f"runner {runner!r} is neither a class nor a function")
+
+
+def check_module(runner: str) -> None:
+    """Imports nothing: finds out before any worker is started that none of them could. Raises
+    RunnerNotFound."""
+    package = runner.partition(":")[0].partition(".")[0]
+    if ":" in runner and package not in sys.modules and not importlib.util.find_spec(package):
+        raise RunnerNotFound(_no_module(runner, package))
+
+
+def _no_module(runner: str, missing: str) -> str:
+    return (
+        f"runner {runner!r}: there is no module {missing}, neither in this folder nor among the"
+        " installed packages"
+    )
+
+
+def _not_imported(runner: str, module: str, error: Exception) -> str:
+    deepest = traceback.extract_tb(error.__traceback__)[-1]
+    where = f" ({deepest.filename}, line {deepest.lineno})"
+    is_told = isinstance(error, SyntaxError)  # by its own text
+    return (
+        f"runner {runner!r}: importing {module} failed: {explain(error)}{'' if is_told else where}"
+    )
 
 
 def _takes_config(runner: type) -> bool:

@@ -5,13 +5,16 @@ Lives in the worker. Everything else is the runner's own.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from batcher.errors import RunnerFailed
 from batcher.runner import Informing, Launcher, Runner, RunnerInfo
+from service.errors import CannotServe
 from service.models.config import RunnerConfig
 from service.models.create import create_runner
 from service.placement import memory
@@ -20,14 +23,24 @@ from service.placement.replica_count import Placement
 
 
 def create_pinned(runner: str, config: RunnerConfig) -> Runner:
-    """See create_runner()."""
+    """See create_runner(). Raises RunnerFailed for what a setting has to change."""
     if config.cores:
         try:
             # Of this thread and of those that it starts, as torch's are.
             os.sched_setaffinity(0, config.cores)
         except OSError as error:  # the machine has changed; any core is better than none
             print(f"not bound to cores {ranges(config.cores)}: {error}", flush=True)
-    return PinnedRunner(create_runner(runner, config), config.placement)
+    with _said_in_one_line():
+        return PinnedRunner(create_runner(runner, config), config.placement)
+
+
+@contextlib.contextmanager
+def _said_in_one_line() -> Iterator[None]:
+    """The text of CannotServe says all: RunnerFailed is reported without a traceback."""
+    try:
+        yield
+    except CannotServe as error:
+        raise RunnerFailed(str(error)) from error
 
 
 class PinnedRunner:
@@ -40,7 +53,8 @@ class PinnedRunner:
         self.launch: Callable[[Sequence[Any]], Callable[[], Sequence[Any]]] | None = None
 
     def warm_up(self) -> RunnerInfo:
-        info = RunnerInfo.from_facts(self._runner.warm_up())
+        with _said_in_one_line():
+            info = RunnerInfo.from_facts(self._runner.warm_up())
         # Not before: only its backend says whether it can, see EncoderRunner.
         self._informing = self._runner if isinstance(self._runner, Informing) else None
         self.run = self._runner.run

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from service.errors import CannotServe
+
 CPUINFO = Path("/proc/cpuinfo")
 NATIVE_BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # the last is Arm's name for it
 DTYPES = {
@@ -15,7 +17,7 @@ DTYPES = {
 }
 
 
-class DeviceNotFound(ValueError):
+class DeviceNotFound(CannotServe):
     """BATCHER_DEVICE names what this machine has not."""
 
 

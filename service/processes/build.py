@@ -48,7 +48,9 @@ def _serve_model(settings: Settings) -> ServedModel:
     if settings.runner != "transformers":
         return own_model(settings.model_id, settings.task, TextPassthrough(), created)
     if settings.task == "predict":
-        raise ModelNotSupported("BATCHER_TASK=predict: only a runner of your own can be for that")
+        raise ModelNotSupported(
+            "BATCHER_TASK=predict needs a runner of your own (BATCHER_RUNNER=package.module:Name)"
+        )
     spec = read_spec(find_model(settings.model), settings.task)
     if spec.dropped_head:
         _log.warning(

@@ -38,6 +38,7 @@ class Child:
         self._on_death = on_death
         self._loop = asyncio.get_running_loop()
         self._awaited: dict[str, asyncio.Future[Any]] = {}
+        self.was_killed = False  # by us
         self.gone = self._loop.create_future()  # what it died of
         ours, theirs = ControlChannel.pair()
         # Not daemonic: the engine has children of its own.
@@ -79,6 +80,7 @@ class Child:
 
     def kill(self) -> None:
         if not self.gone.done():
+            self.was_killed = True
             self._process.kill()
 
     async def _listen(self) -> None:

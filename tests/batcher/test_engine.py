@@ -188,21 +188,29 @@ async def test_before_the_start_there_is_no_client() -> None:
     assert not (await engine.snapshot()).ready
 
 
-@on_a_loop
-async def test_an_engine_that_does_not_load_gives_the_reason_and_is_closed() -> None:
-    engine = inline(DoesNotLoad)
-    with pytest.raises(RunnerFailed, match="no weights in /nowhere"):
-        async with engine:
-            raise AssertionError("it must not come this far")
-    assert (await engine.snapshot()).phase == "closed"
+def test_an_engine_that_does_not_load_gives_the_reason_and_is_closed(log: LogWatch) -> None:
+    async def test() -> None:
+        engine = inline(DoesNotLoad)
+        with pytest.raises(RunnerFailed, match="no weights in /nowhere"):
+            async with engine:
+                raise AssertionError("it must not come this far")
+        assert (await engine.snapshot()).phase == "closed"
+
+    run_async(test())
+    assert log.lines == []  # the error says it, and nothing is started again
 
 
-@on_a_loop
-async def test_one_replica_that_does_not_load_leaves_the_work_to_the_others() -> None:
-    async with inline([DoesNotLoad, Echo]) as engine:
-        assert await engine.submit("a") == "a"
-        replicas = (await engine.snapshot()).replicas
-        assert [replica.up for replica in replicas] == [False, True]
+def test_one_replica_that_does_not_load_leaves_the_work_to_the_others(log: LogWatch) -> None:
+    reason = "FileNotFoundError: no weights in /nowhere"
+
+    async def test() -> None:
+        async with inline([DoesNotLoad, Echo]) as engine:
+            assert await engine.submit("a") == "a"
+            replicas = (await engine.snapshot()).replicas
+            assert [replica.up for replica in replicas] == [False, True]
+            log.wait_for(f"replica 0 did not start: {reason}; starting it again")
+
+    run_async(test())
 
 
 @on_a_loop
@@ -415,7 +423,7 @@ def test_a_killed_worker_is_replaced_and_the_next_request_served(
             assert replica.info.pid == second
 
     run_async(main())
-    log.wait_for("replica 0 restarts in 0.0 s, attempt 1")
+    log.wait_for("restarting replica 0 in 0.0 s, attempt 1")
 
 
 def restarted(collector: Collector) -> bool:

@@ -16,6 +16,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from service.errors import CannotServe
 from service.models.config import ModelConfig
 from service.models.measures import Answers as Answers
 from service.repository.spec import EncoderSpec
@@ -87,7 +88,7 @@ class Place:
     native_bf16: bool = False  # the device computes in bfloat16, and does not emulate it
 
 
-class BackendNotAvailable(ValueError):
+class BackendNotAvailable(CannotServe):
     """The backend that BATCHER_BACKEND names cannot be had here. The text says what to do."""
 
 

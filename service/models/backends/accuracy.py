@@ -16,6 +16,7 @@ import torch
 
 from service.cache.notes import load_note, save_note
 from service.cache.profiles import weights_of
+from service.errors import CannotServe
 from service.models.backends import Answers, Backend, BlocksInFloat32, Ids, Open, Place, Say, Types
 from service.models.backends.reference_texts import with_pairs
 from service.models.backends.torch.eager import TorchBackend, load
@@ -26,7 +27,7 @@ from service.repository.spec import EncoderSpec
 _TOGETHER = 8  # sentences in one batch: padded, as most batches are
 
 
-class TooInaccurate(ValueError):
+class TooInaccurate(CannotServe):
     """A reduced precision moves this model's answers too far. The text says what to set instead."""
 
 

@@ -36,6 +36,7 @@ from tests.batcher.runners import (
     Obedient,
     OddFacts,
     Returns,
+    SaysWhatToChange,
     WrongFacts,
 )
 from tests.fakes import PATIENCE, LogWatch, children, join
@@ -378,6 +379,14 @@ def test_a_start_that_fails_has_its_reason_and_leaves_nothing(
         with pytest.raises(error, match=reason):
             host.start()
     host.stop()
+
+
+def test_a_start_that_fails_with_the_models_own_words_leaves_no_traceback(log: LogWatch) -> None:
+    host = ProcessHost(SaysWhatToChange, "worker-0", lambda reason: None)
+    with pytest.raises(RunnerFailed, match=r"^set another device$"):
+        host.start()
+    host.stop()
+    assert log.lines == []
 
 
 def test_a_start_without_descriptors_left_is_a_failed_start_and_not_the_end(

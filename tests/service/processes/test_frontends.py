@@ -377,7 +377,7 @@ def ended(*flags: str) -> subprocess.CompletedProcess[str]:
     [
         (["--frontends", "2", "--engine", "inline"], 2, "BATCHER_ENGINE='inline': "),
         (["--model", "/no/such/folder"], 3, "'/no/such/folder'"),
-        (["--runner", "tests.service.runners:NeverLoads"], 3, "the weights are not there"),
+        (["--runner", "tests.service.runners:Nothing"], 3, "has no 'Nothing'"),
         # It takes its process along each time, and in a thread that is the engine's.
         (
             ["--runner", "tests.service.runners:Exits", "--isolation", "thread"],
@@ -392,3 +392,5 @@ def test_what_cannot_start_says_why_in_one_line(flags: list[str], code: int, say
     [line] = [line for line in done.stderr.splitlines() if line.startswith("batcher: ")]
     assert says in line
     assert done.stderr.splitlines()[-1] == line
+    assert "Traceback" not in done.stderr
+    assert "ended with" not in done.stderr

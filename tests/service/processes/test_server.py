@@ -462,7 +462,8 @@ def test_a_service_whose_stdout_nobody_reads_serves_all_the_same() -> None:
         (["--host", "127..0.0.1"], 2, "BATCHER_HOST='127..0.0.1': "),
         (["--model", "/no/such/folder"], 3, "'/no/such/folder'"),
         (["--runner", "tests.service.runners:NeverLoads"], 3, "the weights are not there"),
-        (["--runner", "no.such.module:Runner"], 3, "no.such.module"),
+        (["--runner", "tests.service.runners:Nothing"], 3, "has no 'Nothing'"),
+        (["--runner", "tests.service.needs_more:Any"], 3, "needs_more.py, line 3)"),
     ],
 )
 def test_what_cannot_start_says_why_in_one_line(flags: list[str], code: int, says: str) -> None:
@@ -472,6 +473,9 @@ def test_what_cannot_start_says_why_in_one_line(flags: list[str], code: int, say
     [line] = [line for line in ended.stderr.splitlines() if line.startswith("batcher: ")]
     assert says in line
     assert ended.stderr.splitlines()[-1] == line
+    if says != "the weights are not there":  # that is for its author to mend
+        assert "Traceback" not in ended.stderr
+    assert "starting" not in ended.stderr
 
 
 def test_a_model_of_no_certain_task_is_refused_with_the_setting_that_decides(

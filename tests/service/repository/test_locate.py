@@ -22,7 +22,7 @@ def test_a_path_is_taken_first(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelNotFound, match=r"holds no config\.json"):
+    with pytest.raises(ModelNotFound, match=r"has no config\.json"):
         find_model(str(tmp_path))
 
 
@@ -53,7 +53,7 @@ def test_a_package_never_stands_in_for_another_organisations_model(
     monkeypatch.syspath_prepend(tmp_path)
     use(monkeypatch, FakeHub("nothing cached", "no route to host"))
     assert package_of("someone-else/all-MiniLM-L6-v2") is None
-    with pytest.raises(ModelNotFound, match="no folder of that name, local cache"):
+    with pytest.raises(ModelNotFound, match="no folder of that name, not in the local"):
         find_model("someone/tiny-1.5")
 
 
@@ -116,13 +116,13 @@ def test_a_model_found_nowhere_says_where_it_was_looked_for(
         find_model("someone/model")
     assert str(caught.value) == (
         "model 'someone/model' not found: no folder of that name, "
-        "local cache: nothing cached; hub: no route to host"
+        "not in the local cache, hub: no route to host"
     )
 
 
 def test_a_bare_name_found_nowhere_names_its_package_too(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, FakeHub("nothing cached", "no route to host"))
-    with pytest.raises(ModelNotFound, match="no installed package gt_no_model, local cache"):
+    with pytest.raises(ModelNotFound, match="no installed package gt_no_model, not in"):
         find_model("no-model")
 
 
