@@ -27,8 +27,10 @@ class EmbeddingsBody(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     input: Annotated[Any, Field(json_schema_extra=schemas.TEXT_INPUTS)]
-    model: str
-    encoding_format: Literal["float", "base64"] = "float"
+    model: str = Field(description=schemas.ABOUT_MODEL)
+    encoding_format: Literal["float", "base64"] = Field(
+        "float", description="float, or base64 of little-endian float32"
+    )
     dimensions: schemas.Count | None = Field(
         None, description="how many numbers of each vector to keep"
     )

@@ -37,7 +37,7 @@ class PredictBody(BaseModel):
             json_schema_extra={"minItems": 1},
         ),
     ]
-    model: str | None = None
+    model: str | None = Field(None, description=schemas.ABOUT_MODEL)
     priority: schemas.Priority | None = Field(None, description=schemas.ABOUT_PRIORITY)
 
 

@@ -20,6 +20,8 @@ ABOUT_PRIORITY = (
     " that 0 to 3 leave. It wins over the Priority header"
 )
 
+ABOUT_MODEL = "the name of the served model, or its last part; any other is a 404"
+
 TEXT_INPUTS: dict[str, Any] = {
     "description": "A text, a list of token ids, or a list of these.",
     "anyOf": [
