@@ -11,6 +11,7 @@ import pytest
 from batcher.collector import Collector
 from batcher.limits import Limits
 from batcher.request import CloseReason
+from service.arguments import default_of
 from service.observability.prometheus import exposition
 from service.settings import PREFIX, Settings
 from tests.docs.blocks import PAGES, ROOT
@@ -57,6 +58,16 @@ def test_settings_that_are_named_exist(page: Path) -> None:
     named = re.findall(rf"\b{PREFIX}([A-Z][A-Z_]+[A-Z])\b", page.read_text(encoding="utf-8"))
     unknown = {name for name in named if name.lower() not in Settings.model_fields}
     assert {name for name in unknown if not name.startswith("LOADTEST_")} == set()
+
+
+def test_the_defaults_in_readme_are_those_of_the_settings() -> None:
+    rows = re.findall(r"^\| (`BATCHER_.*?) \| (.*?) \|", prose(ROOT / "README.md"), re.MULTILINE)
+    assert len(rows) > 9
+    for variables, defaults in rows:
+        names = re.findall(r"BATCHER_(\w+)", variables)
+        for name, default in zip(names, defaults.split(", "), strict=True):
+            full = default_of(name.lower()) or "unset"
+            assert full.startswith(default) or full.endswith(f"/{default}"), name
 
 
 def test_metrics_that_are_named_exist() -> None:
