@@ -48,9 +48,6 @@ class TextTokenizer:
         self._may_overflow = tokenizer.get_vocab_size(with_added_tokens=True) > self.vocab_size
         self._can_cut = _splits_at_whitespace(tokenizer)
         self._takes_token_types = spec.takes_token_types
-        # For pairs, which the library itself cuts: the longer one first, as the reference does.
-        self._cutting = Tokenizer.from_str(tokenizer.to_str())
-        self._cutting.enable_truncation(self.max_length, strategy="longest_first")
 
     @classmethod
     def load(cls, spec: EncoderSpec) -> TextTokenizer:
@@ -75,18 +72,23 @@ class TextTokenizer:
         """
         check_unicode(first)
         check_unicode(second)
-        tokenizer = self._cutting if truncate else self._tokenizer
         texts = self._beginnings(first, second)
+        # The library's own truncation is not used: it keeps what it cuts off, and joins each piece
+        # of one text with each of the other (two texts of 5,000 words took 12 GB).
         if max(map(len, texts)) <= LONG_TEXT:
-            encoding = tokenizer.encode(*texts)
+            encoding = self._tokenizer.encode(*texts)
         else:
-            encoding = tokenizer.encode_batch_fast([texts])[0]
-        if len(encoding) > self.max_length:
-            is_whole = texts == (first, second)
-            raise TextTooLong(len(encoding), self.max_length, at_least=not is_whole)
-        ids = self._as_ids(encoding.ids)
-        if self._takes_token_types and any(encoding.type_ids):
-            types = np.array(encoding.type_ids, dtype=np.int32)
+            encoding = self._tokenizer.encode_batch_fast([texts])[0]
+        found, kinds = encoding.ids, encoding.type_ids
+        if len(found) > self.max_length:
+            if not truncate:
+                is_whole = texts == (first, second)
+                raise TextTooLong(len(found), self.max_length, at_least=not is_whole)
+            kept = _longest_first(encoding.sequence_ids, self.max_length)
+            found, kinds = [found[place] for place in kept], [kinds[place] for place in kept]
+        ids = self._as_ids(found)
+        if self._takes_token_types and any(kinds):
+            types = np.array(kinds, dtype=np.int32)
             return ModelInput({"input_ids": ids, "token_type_ids": types}, len(ids))
         return ModelInput(ids, len(ids))
 
@@ -170,6 +172,25 @@ class TextTokenizer:
         else:  # encode holds the interpreter lock for as long as it takes; this does not
             ids = self._tokenizer.encode_batch_fast([text])[0].ids
         return ids
+
+
+def _longest_first(sequences: Sequence[int | None], limit: int) -> list[int]:
+    """The places that remain of a pair, by the rule of the tokenizers library: the longer text is
+    cut to the length of the other, then both equally. `sequences`: the text (0 or 1) of each token,
+    None for a special one."""
+    counts = sequences.count(0), sequences.count(1)
+    room = max(0, limit - sequences.count(None))
+    short = min(*counts, room // 2)
+    kept = (short, room - short) if counts[0] <= counts[1] else (room - short, short)
+    ends = [0, 0]
+    places = []
+    for place, text in enumerate(sequences):
+        if text is None:
+            places.append(place)
+        elif ends[text] < kept[text]:
+            ends[text] += 1
+            places.append(place)
+    return places
 
 
 def _as_array(ids: list[int]) -> Ids:

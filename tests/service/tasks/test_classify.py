@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,22 @@ def test_a_model_without_token_types_is_given_none(tmp_path: Path) -> None:
     assert arrays(prepared) == {"input_ids": [2, 4, 3, 3, 5, 3]}
 
 
-@pytest.mark.parametrize("words", [(20, 2), (2, 20), (20, 20), (5000, 3), (5000, 5000)])
+def test_a_pair_of_two_long_texts_costs_what_its_length_costs(folder: Path) -> None:
+    """Its memory grew with the square of it: 12 GB for 5,000 words each."""
+    task = of(folder)
+    pair = "one " * 5000, "two " * 5001
+    spare = 1 << 30
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + spare, before[1]))
+    try:
+        got = arrays(task.preprocess(pair, Options()))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    assert len(got["input_ids"]) == 16
+
+
+@pytest.mark.parametrize("words", [(20, 2), (2, 20), (20, 20), (5000, 3), (300, 301)])
 def test_a_pair_is_cut_as_the_reference_cuts_it(folder: Path, words: tuple[int, int]) -> None:
     import transformers
 
