@@ -158,12 +158,14 @@ class BatchingThread:
         """Ends a batch that failed, or ran on a worker that died."""
         match next_step(error, batch.size, self._closing.is_set()):
             case Step.HALVE:
-                _log.warning("a batch of %d failed, it runs again in halves: %s", batch.size, error)
+                _log.warning(
+                    "a batch of %d inputs failed; retrying it in halves: %s", batch.size, error
+                )
                 halves = self._collector.halve(batch, isinstance(error, OutOfMemory))
                 self._unsent.extendleft(reversed(halves))
             case Step.REQUEUE:
                 _log.error(
-                    "%s while running %d requests; they run again on the next worker",
+                    "%s while running %d requests; retrying them on the next worker",
                     error,
                     batch.size,
                 )
@@ -186,10 +188,12 @@ class BatchingThread:
             if failure is not None:
                 raise failure
         except WorkerLost as error:
-            _log.error("%s while it ran a canary", error)
+            _log.error("%s while running a test input", error)
         except BatcherError as error:
             self._host.discard("canary")
-            _log.error("replica %d failed a canary: %s", self._replica, error)
+            _log.error(
+                "replica %d failed a test input; replacing its worker: %s", self._replica, error
+            )
         else:
             seconds = reply.seconds
             if self._has_passed_canary:  # it has lived for a while: the cause of its start is over

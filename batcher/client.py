@@ -197,7 +197,7 @@ class PendingCall:
 
 
 def late() -> DeadlineExceeded:
-    return DeadlineExceeded("the deadline passed before the answer was there")
+    return DeadlineExceeded("the deadline passed before the result was ready")
 
 
 ReplyTo = tuple[PendingCall, int]
@@ -214,7 +214,9 @@ class LoopSink:
         try:
             self._loop.call_soon_threadsafe(_hand_out, settled)
         except RuntimeError:  # the loop is closed: no caller waits any more
-            _log.warning("%d outcomes came after their event loop had closed", len(settled))
+            _log.warning(
+                "dropping %d results: the event loop of their callers has closed", len(settled)
+            )
 
 
 def _hand_out(settled: Sequence[tuple[Request, Outcome]]) -> None:

@@ -201,7 +201,9 @@ class Engine(Client):
             self._up.set_result(None)
 
     def _on_crash(self, error: BaseException) -> None:
-        self._collector.close(Draining("the service has failed and is ending", retry_after=1.0))
+        self._collector.close(
+            Draining("the service has failed and is shutting down", retry_after=1.0)
+        )
         with contextlib.suppress(InvalidStateError):
             self._up.set_exception(error)
         if not self._crashed.done():

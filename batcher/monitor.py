@@ -52,7 +52,7 @@ class Monitor:
             try:
                 sink.deliver(settled)
             except Exception:  # it broke its contract; the other callers must not pay for that
-                _log.exception("a sink failed; %d outcomes are lost", len(settled))
+                _log.exception("delivering %d results failed: their callers get none", len(settled))
 
     # With the lock
 

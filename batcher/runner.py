@@ -184,7 +184,7 @@ class InfoChanges:
         try:
             self._info = self._info.updated(news)
         except TypeError as error:  # what the batch returned is good all the same
-            _log.warning("a change of the runner's facts is ignored: %s", error)
+            _log.warning("ignoring changed facts of the runner: %s", error)
             return None
         return self._info
 

@@ -201,7 +201,7 @@ class Settlement:
                 if request.state is not State.RUNNING:  # its caller has gone
                     continue
                 if request.deadline <= now:
-                    late = DeadlineExceeded("the deadline passed while the request ran again")
+                    late = DeadlineExceeded("the deadline passed while the request was retried")
                     self._ledger.finish(request, late, outcomes)
                 elif self._has_shut_down:
                     why = Draining("the service has shut down", _RETRY_ELSEWHERE_SECONDS)
@@ -239,7 +239,9 @@ def inspect(results: Sequence[Any]) -> tuple[Sequence[Any], Sequence[BatcherErro
 def _late(request: Request, now: float) -> DeadlineExceeded:
     if request.deadline <= now:
         return DeadlineExceeded("the deadline passed in the queue")
-    return DeadlineExceeded("the answer would have come after the deadline: it was not run")
+    return DeadlineExceeded(
+        "the result would have come after the deadline, so the input was not run"
+    )
 
 
 def shutting_down() -> Draining:

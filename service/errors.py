@@ -211,7 +211,7 @@ def problem_of(error: Told, format: ErrorFormat | None = None) -> Problem:
 
 
 def internal() -> Problem:
-    return Problem(500, "internal error; the log has it under this request id")
+    return Problem(500, "internal error; see the service's log for this request id")
 
 
 def quote(value: object, limit: int = 80) -> str:

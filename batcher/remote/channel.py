@@ -119,7 +119,7 @@ class Channel(asyncio.Protocol):
             for message in self._reader.feed(data):
                 self._take(message)
         except FrameError as error:
-            _log.error("%s sent what cannot be read, closing its connection: %s", self.peer, error)
+            _log.error("%s sent a malformed message; closing its connection: %s", self.peer, error)
             self._abort()
 
     def pause_writing(self) -> None:
@@ -156,7 +156,7 @@ class Channel(asyncio.Protocol):
         try:
             self.send(Reply.of(query.number, await self._owner.on_query(query.subject)))
         except Exception:
-            _log.exception("%s asked for %r, and gets no reply", self.peer, query.subject)
+            _log.exception("%s asked for %r and gets no reply", self.peer, query.subject)
 
     def _abort(self) -> None:
         self.is_open = False
@@ -168,4 +168,4 @@ class Channel(asyncio.Protocol):
 
 
 def _gone(peer: str) -> NotReady:
-    return NotReady(f"{peer} has ended; it is being started again", retry_after=1.0)
+    return NotReady(f"{peer} has exited; it is being restarted", retry_after=1.0)

@@ -76,7 +76,7 @@ class RemoteClient(Client):
         costs, deadline = call.checked(now, self._request_timeout)
         channel = self._open()
         if channel.write_paused:
-            raise Overloaded("the engine does not keep up with what it is sent", _RETRY)
+            raise Overloaded("the engine is not keeping up with its frontends", _RETRY)
         number = next(self._numbers)
         caller = None if call.caller is None else bytes_of(call.caller)
         try:
@@ -133,7 +133,7 @@ class RemoteClient(Client):
             self._on_lost()
         calls, self._calls = self._calls, {}
         for call in calls.values():
-            call.settle(0, NotReady("the engine was lost while it had this request", _RETRY))
+            call.settle(0, NotReady("the engine died while it had this request", _RETRY))
 
     def __repr__(self) -> str:
         return f"<RemoteClient {len(self._calls)} in flight, {self._channel!r}>"
@@ -142,7 +142,7 @@ class RemoteClient(Client):
 
     def _open(self) -> Channel:
         if self._channel is None or not self._channel.is_open:
-            raise NotReady("the engine is being started", _RETRY)
+            raise NotReady("the engine is starting", _RETRY)
         return self._channel
 
     def _withdraw(self, number: int, is_late: bool) -> None:

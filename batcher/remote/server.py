@@ -105,7 +105,9 @@ class FrontendSession:
         try:
             self._loop.call_soon_threadsafe(self._hand_out, settled)
         except RuntimeError:  # the loop is closed: no caller waits any more
-            _log.warning("%d outcomes came after their event loop had closed", len(settled))
+            _log.warning(
+                "dropping %d results: the event loop of their callers has closed", len(settled)
+            )
 
     # Inside
 

@@ -128,7 +128,9 @@ class Supervision:
             return self.not_ready(now)
         self.quarantine.release_expired(now)
         if any(self.quarantine.holds(each, now) for each in fingerprints):
-            return PoisonRequest("this input has killed several workers: it is refused")
+            return PoisonRequest(
+                "this input has killed several workers and is refused for some minutes"
+            )
         return None
 
     def not_ready(self, now: float) -> NotReady:
@@ -222,8 +224,8 @@ class Supervision:
         assert poison is not None, "it has been in a worker: this is a bug"
         self.quarantine.add(poison, now)
         _log.error(
-            "an input was aboard when %d workers were lost, the last time alone; inputs with its"
-            " fingerprint, %s, are refused for %.0f s",
+            "quarantining an input: %d workers died running it, the last one with it alone; inputs"
+            " with its fingerprint %s are refused for %.0f s",
             LOSSES_OF_A_CULPRIT,
             poison,
             SECONDS,

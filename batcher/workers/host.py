@@ -118,7 +118,7 @@ class InlineHost:
             if runner is not None:
                 runner.close()
         except Exception:  # nothing uses it any more
-            _log.exception("the runner did not close")
+            _log.exception("closing the runner failed")
 
     def kill(self) -> None:
         """A thread cannot be killed: the run under way ends by itself."""

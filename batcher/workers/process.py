@@ -100,7 +100,7 @@ class ProcessHost:
         if isinstance(message, BatchFailed):
             raise RunnerFailed(message.reason)
         if not isinstance(message, Ready):
-            raise self._garbage(f"{type(message).__name__} when it should be ready")
+            raise self._garbage(f"{type(message).__name__} before it was ready")
         self._start_seconds = self._start_seconds or self._clock.now() - started
         return message.info
 
@@ -217,10 +217,10 @@ class ProcessHost:
             except MemoryError:
                 raise self._garbage("an impossible length") from None
             if answered > number:
-                raise self._garbage("an answer to a batch that it never got")
+                raise self._garbage("an answer to a batch that was never sent to it")
             if answered == number:
                 break
-            self._log.warning("an answer to an earlier batch is dropped")
+            self._log.warning("dropping a late answer to an earlier batch")
         try:
             return pickle.loads(data)
         except (pickle.UnpicklingError, EOFError):
@@ -230,7 +230,7 @@ class ProcessHost:
 
     def _garbage(self, what: str) -> WorkerLost:
         """Kills the worker: after a malformed message nothing in its channel can be trusted."""
-        self._log.error("%s sent %s", self.name, what)
+        self._log.error("%s sent %s; killing it", self.name, what)
         self._end("garbage")
         return self._bury()
 

@@ -81,7 +81,7 @@ def locked(path: Path, what: str, say: Callable[[str], None]) -> Iterator[None]:
         try:  # given back as it is closed, or the process ends
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"another process makes the same ({what}); waiting for it …")
+            say(f"waiting for another process to finish the same work ({what}) …")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -93,7 +93,7 @@ def write(path: Path, content: Mapping[str, object]) -> str:
         with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(content, indent=1) + "\n")
     except OSError as error:
-        return f"{path} is not saved, the next start finds it out again: {one_line(error)}"
+        return f"{path} cannot be saved, so the next start measures again: {one_line(error)}"
     return ""
 
 
@@ -125,7 +125,7 @@ def as_json(key: Key) -> Any:
 
 
 def unusable(what: object, error: Exception) -> str:
-    return f"{what} is of no use: {one_line(error)}"
+    return f"{what} cannot be used: {one_line(error)}"
 
 
 def one_line(error: BaseException) -> str:

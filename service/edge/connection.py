@@ -61,7 +61,7 @@ class Connection(asyncio.Protocol):
         self._parser = RequestParser(self, scope)
         shared.state.connections.add(self)
         if len(shared.state.connections) > shared.max_connections and not shared.evict_idle():
-            self._refuse(Problem(503, "there are too many connections", retry_after=1.0))
+            self._refuse(Problem(503, "too many open connections", retry_after=1.0))
         else:
             self._wait_in(shared.awaiting_head)
 
@@ -88,7 +88,7 @@ class Connection(asyncio.Protocol):
         self._half_closed = self.transport.get_extra_info("socket").fileno()
         self._shared.hangups.add(self._half_closed, self.transport.abort)
         if self._receiving is not None:
-            self._refuse(malformed("the connection ended in mid-body"))
+            self._refuse(malformed("the connection ended before the whole body had arrived"))
         elif not self.is_write_paused and running.scope["http_version"] == "1.1":
             # Has it closed, or only ended its sending? A client that still reads skips this
             # (RFC 9110, section 15.2); the kernel of one that does not resets the connection.

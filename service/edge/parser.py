@@ -217,13 +217,13 @@ def _check(
     if len(headers) > MAX_HEADERS:
         raise Problem(431, f"there are more than {MAX_HEADERS} headers")
     if version not in _VERSIONS:
-        raise malformed(f"HTTP/{version} is not spoken here, HTTP/1.1 is")
+        raise malformed(f"HTTP/{version} is not supported; use HTTP/1.1")
     host = special.get(b"host")
     if host is None:
         if version == "1.1":
-            raise malformed("the header host is missing")
+            raise malformed("the Host header is missing")
     elif not _is_host(host):
-        raise malformed(f"the host {quote(host.decode('latin-1'))}")
+        raise malformed(f"invalid Host header {quote(host.decode('latin-1'))}")
     coding = special.get(b"transfer-encoding")
     if coding is not None:
         _check_coding(version, coding)
@@ -231,7 +231,7 @@ def _check(
     if expected.lower() != b"100-continue":
         raise Problem(
             417,
-            f"Expect {quote(expected.decode('latin-1'))}: only 100-continue can be met",
+            f"Expect {quote(expected.decode('latin-1'))}: only 100-continue is supported",
             param="Expect",
         )
 
@@ -257,11 +257,11 @@ def _is_host(value: bytes) -> bool:
 
 
 def _duplicate(name: bytes) -> Problem:
-    return malformed(f"the header {name.decode()} is there twice")
+    return malformed(f"the {name.decode()} header occurs twice")
 
 
 def malformed(why: str) -> Problem:
-    return Problem(400, f"this is no valid HTTP: {why}", code="malformed_http")
+    return Problem(400, f"not a valid HTTP request: {why}", code="malformed_http")
 
 
 def _check_size(url: bytes, headers: Sequence[Header]) -> None:
@@ -280,6 +280,8 @@ def too_late(seconds: float) -> Problem:
 
 def _check_coding(version: str, value: bytes) -> None:
     if version == "1.0":
-        raise malformed("transfer-encoding came with HTTP/1.1")
+        raise malformed("HTTP/1.0 has no transfer-encoding")
     if value.lower() != b"chunked":
-        raise malformed(f"transfer-encoding {quote(value.decode('latin-1'))}: only chunked is read")
+        raise malformed(
+            f"transfer-encoding {quote(value.decode('latin-1'))}: only chunked is supported"
+        )

@@ -88,7 +88,7 @@ class RequestCycle:
         try:
             await app(self.scope, self.receive, self.send)
         except (Exception, asyncio.CancelledError):  # cancelled: the server waits no longer for it
-            _log.exception("the application failed")
+            _log.exception("a request failed outside its endpoint")
         finally:
             # Not a callback of the task: that takes one more turn of the event loop.
             self._wire.on_application_end(self)

@@ -76,7 +76,7 @@ class Server(uvicorn.Server):
         try:
             await self.serve([listener])
         except SystemExit as error:  # uvicorn's own way to say so
-            raise RuntimeError(f"the HTTP server did not start (exit {error.code})") from None
+            raise RuntimeError(f"the HTTP server did not start (exit code {error.code})") from None
         finally:
             self.connections.hangups.close()
 

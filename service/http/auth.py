@@ -21,7 +21,7 @@ def check_key(headers: Headers, keys: Sequence[bytes]) -> str:
     if scheme.lower() != b"bearer" or not any(matches):
         raise Problem(
             401,
-            "this service wants its key: send the header 'Authorization: Bearer <key>'",
+            "an API key is required: send the header 'Authorization: Bearer <key>'",
             param="Authorization",
             headers={"www-authenticate": "Bearer"},
         )

@@ -280,7 +280,7 @@ class ExchangeMiddleware:
         elif isinstance(error, BatcherError | InputError | WrongTask):
             problem = problem_of(error, format)
             if problem.status == 500 or isinstance(error, WorkerLost):
-                _log.warning("request %s: %s", request_id, error)
+                _log.warning("request %s failed: %s", request_id, error)
         else:
             _log.error("request %s failed", request_id, exc_info=error)
             problem = internal()

@@ -29,7 +29,7 @@ def create_pinned(runner: str, config: RunnerConfig) -> Runner:
             # Of this thread and of those that it starts, as torch's are.
             os.sched_setaffinity(0, config.cores)
         except OSError as error:  # the machine has changed; any core is better than none
-            print(f"not bound to cores {ranges(config.cores)}: {error}", flush=True)
+            print(f"cannot bind this worker to cores {ranges(config.cores)}: {error}", flush=True)
     with _said_in_one_line():
         return PinnedRunner(create_runner(runner, config), config.placement)
 

@@ -57,8 +57,8 @@ class Telemetry:
         if not self._is_late:
             self._is_late = True
             _log.warning(
-                "NVIDIA's driver has not answered for %g s: batcher_gpu_* in /metrics stay as they"
-                " were until it does",
+                "NVIDIA's driver has not answered for %g s; /metrics repeats the last batcher_gpu_*"
+                " values until it does",
                 self._patience,
             )
         return self._last
@@ -70,7 +70,7 @@ class Telemetry:
             self._questions.put(None)
             self._thread.join(self._patience)
             if self._thread.is_alive():
-                _log.warning("NVIDIA's driver does not answer: its thread is left behind")
+                _log.warning("NVIDIA's driver does not answer; exiting without it")
 
     def _ask(self, devices: Mapping[str, str]) -> Future[Sequence[Reading]]:
         self._is_late = False

@@ -52,7 +52,7 @@ class _Collector:
         yield from self._replicas()
         yield _gauge(
             "build_info",
-            "Always 1; says what is running.",
+            "Always 1; its labels say what is running.",
             [((self._version, self._model), 1)],
             ("version", "model"),
         )
@@ -60,13 +60,13 @@ class _Collector:
     def _http(self) -> Iterator[Metric]:
         yield _counter(
             "requests",
-            "HTTP requests, by route and by how they ended.",
+            "HTTP requests by route and outcome.",
             [(key, each.count) for key, each in self._http_counts.items()],
             ("route", "outcome"),
         )
         durations = HistogramMetricFamily(
             "batcher_request_duration_seconds",
-            "Time from the arrival of an HTTP request to the end of its answer.",
+            "Time from the arrival of an HTTP request to the end of its response.",
             labels=("route", "outcome"),
         )
         for labels, histogram in self._http_counts.items():
@@ -75,8 +75,8 @@ class _Collector:
         if self._fronts:
             yield _gauge(
                 "front_up",
-                "1 where this front's HTTP counts are of now; 0: it is being replaced, or did not"
-                " answer, and they are as it last told them.",
+                "1 if this frontend answered this scrape; 0 if it did not, so that its HTTP counts"
+                " are those of an earlier one.",
                 [((str(number),), int(is_fresh)) for number, is_fresh in self._fronts.items()],
                 ("front",),
             )
@@ -85,89 +85,97 @@ class _Collector:
         now = self._snapshot
         ended = {"ok": now.ok, "failed": now.failed, "expired": now.expired}
         ended["cancelled"] = now.cancelled
-        yield _counter("inputs_accepted", "Inputs admitted to the queue.", [((), now.accepted)])
+        yield _counter("inputs_accepted", "Inputs accepted into the queue.", [((), now.accepted)])
         yield _counter(
             "inputs",
-            "Admitted inputs that have their outcome.",
+            "Accepted inputs that are finished, by outcome.",
             [((outcome,), count) for outcome, count in ended.items()],
             ("outcome",),
         )
         yield _counter(
             "inputs_refused",
-            "Inputs turned away at the door, by reason.",
+            "Inputs refused on arrival, by reason.",
             [((reason,), count) for reason, count in now.refused.items()],
             ("reason",),
         )
         yield _counter(
             "inputs_retried",
-            "Times that an input went back to the queue because its worker was lost.",
+            "Retries of inputs whose worker died or was replaced while it ran them.",
             [((), now.retried)],
         )
         yield _counter(
             "inputs_poison",
-            "Inputs that failed because worker after worker was lost with them.",
+            "Inputs that failed because every worker that ran them died.",
             [((), now.poison)],
         )
         yield _counter(
             "inputs_shared",
-            "Inputs that were given the result of an equal one that waited or ran.",
+            "Inputs that got the result of an equal input that was waiting or running.",
             [((), now.shared)],
         )
         yield _counter(
             "inputs_cached",
-            "Inputs that were answered at the door, with what an equal one had got before.",
+            "Inputs answered from the cache, without a model run.",
             [((), now.cached)],
         )
-        yield _gauge("queue_depth", "Inputs that wait.", [((), now.waiting)])
+        yield _gauge("queue_depth", "Inputs waiting in the queue.", [((), now.waiting)])
         yield _gauge(
             "queue_depth_bulk",
-            "Inputs that wait in the lane for bulk (priority 4 to 7), equal ones counted once.",
+            "Inputs waiting with bulk priority (4 to 7), equal ones counted once.",
             [((), now.waiting_bulk)],
         )
-        yield _gauge("queue_tokens", "Tokens of the inputs that wait.", [((), now.waiting_tokens)])
-        yield _gauge("inputs_running", "Inputs in a batch that runs.", [((), now.running)])
         yield _gauge(
-            "queue_oldest_age_seconds", "How long the oldest has waited.", [((), now.oldest_age)]
+            "queue_tokens", "Tokens of the inputs waiting in the queue.", [((), now.waiting_tokens)]
+        )
+        yield _gauge("inputs_running", "Inputs in running batches.", [((), now.running)])
+        yield _gauge(
+            "queue_oldest_age_seconds",
+            "How long the oldest input in the queue has waited.",
+            [((), now.oldest_age)],
         )
         yield _gauge(
             "predicted_batch_seconds",
-            "How long a batch of all that waits would take, were it cut now.",
+            "Predicted time of the batch that would be formed from the queue now.",
             [((), now.predicted_batch)],
         )
         yield _gauge(
             "handoff_seconds",
-            "What a batch has taken beside its time in the model, recently.",
+            "Recent time of a batch outside the model: sending, receiving, waking up.",
             [((), now.handoff)],
         )
-        yield _gauge("ready", "1 while new work is taken.", [((), int(now.ready))])
+        yield _gauge("ready", "1 while new requests are accepted.", [((), int(now.ready))])
 
     def _batches(self) -> Iterator[Metric]:
         now = self._snapshot
         yield _counter(
             "batches",
-            "Batches run, by why they closed.",
+            "Batches run, by the reason that closed them.",
             [((reason,), count) for reason, count in now.batches.items()],
             ("reason",),
         )
         for name, help_text, histogram in (
-            ("queue_wait_seconds", "Time in the queue, of each input.", now.queue_wait),
-            ("inference_seconds", "Time in the model, of each batch.", now.inference),
+            ("queue_wait_seconds", "Time that each input waited in the queue.", now.queue_wait),
+            ("inference_seconds", "Time that each batch ran in the model.", now.inference),
             ("batch_size", "Inputs in a batch.", now.batch_size),
-            ("batch_tokens", "Tokens in a batch as run, padding included.", now.batch_tokens),
-            ("batch_padding_ratio", "Share of a batch that is padding.", now.batch_padding),
+            ("batch_tokens", "Tokens in a batch, padding included.", now.batch_tokens),
+            (
+                "batch_padding_ratio",
+                "Share of the tokens of a batch that is padding.",
+                now.batch_padding,
+            ),
             (
                 "batch_oldest_wait_seconds",
-                "How long the first input of each batch had waited.",
+                "How long the oldest input of each batch had waited.",
                 now.batch_oldest_wait,
             ),
             (
                 "batch_predicted_seconds",
-                "Time in the model that was predicted for each batch.",
+                "Predicted time of each batch in the model.",
                 now.batch_predicted,
             ),
             (
                 "batch_prediction_error_ratio",
-                "How far off that was, as a share of the real time.",
+                "Error of the predicted time of each batch, as a share of its real time.",
                 now.batch_prediction_error,
             ),
         ):
@@ -185,19 +193,19 @@ class _Collector:
         )
         yield _gauge(
             "worker_ready",
-            "1 while it is up and a run of it has succeeded recently.",
+            "1 while this replica's worker is up and a batch or test input has succeeded recently.",
             [((str(replica.index),), int(replica.ready)) for replica in replicas],
             ("replica",),
         )
         yield _counter(
             "device_busy_seconds",
-            "Time for which this replica had a batch; its rate is the share of the time.",
+            "Time that this replica spent running batches; its rate is the utilisation.",
             [((str(replica.index),), replica.busy_seconds) for replica in replicas],
             ("replica",),
         )
         yield _counter(
             "worker_restarts",
-            "Workers that were lost, by what they died of.",
+            "Workers that died or were replaced, by cause.",
             [
                 ((str(replica.index), reason), count)
                 for replica in replicas

@@ -76,7 +76,7 @@ class Fronts:
 
     async def join(self, number: int, end: socket.socket) -> None:
         """A new one with that number, if there was one before it."""
-        session = FrontendSession(self._collector, f"front-{number}", self._asked, self._lost)
+        session = FrontendSession(self._collector, f"frontend-{number}", self._asked, self._lost)
         self._sessions[number] = session
         await session.attach(end)
 

@@ -33,7 +33,7 @@ class Layout:
     remarks: tuple[str, ...] = ()  # for the log
 
     def lines(self) -> list[str]:
-        return [f"replica {n}: {each}" for n, each in enumerate(self.placements)]
+        return [f"replica {n} runs on {each}" for n, each in enumerate(self.placements)]
 
 
 def lay_out(settings: Settings) -> Layout:
@@ -124,7 +124,7 @@ def _uuid(device: str, gpus: Gpus) -> str:
 def _remark(device: str, number: int, need: Need | None, free: int | None) -> str:
     who = f"{number} replica{'s' * (number > 1)} on {device}"
     if need is None:
-        return f"{who}; what one needs is known once the model has been fetched"
+        return f"{who}; its memory needs are known once the model has been downloaded"
     source = "as measured" if need.note else "estimated from the size of its weights"
     has = "" if free is None else f"; {free / MIB:,.0f} MiB are free"
     return f"{who}, each of {need.most / MIB:,.0f} MiB at most ({source}){has}"

@@ -31,27 +31,27 @@ class Figure:
 FIGURES = (
     Figure(
         "gpu_utilisation_ratio",
-        "Share of the driver's last sample in which the device ran anything, of whomever.",
+        "Share of the driver's last sample in which the device was busy, with any program.",
         lambda nvml, gpu: nvml.nvmlDeviceGetUtilizationRates(gpu).gpu / 100,
     ),
     Figure(
         "gpu_memory_used_bytes",
-        "Memory of the device that is taken, by whomever.",
+        "Memory of the device in use, by any program.",
         lambda nvml, gpu: nvml.nvmlDeviceGetMemoryInfo(gpu).used,
     ),
     Figure(
         "gpu_memory_total_bytes",
-        "Memory of the device.",
+        "Total memory of the device.",
         lambda nvml, gpu: nvml.nvmlDeviceGetMemoryInfo(gpu).total,
     ),
     Figure(
         "gpu_power_watts",
-        "What the device draws.",
+        "Power draw of the device.",
         lambda nvml, gpu: nvml.nvmlDeviceGetPowerUsage(gpu) / 1e3,
     ),
     Figure(
         "gpu_energy_joules",
-        "What the device has drawn since its driver was loaded.",
+        "Energy used by the device since its driver was loaded.",
         lambda nvml, gpu: nvml.nvmlDeviceGetTotalEnergyConsumption(gpu) / 1e3,
         is_counter=True,
     ),

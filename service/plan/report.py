@@ -72,7 +72,7 @@ def as_text(plan: Plan, traffic: Traffic, device: Device) -> str:
         f" busy {final.busy:.0%} of the time",
         "lost": f"{final.lost:.2%} refused or dropped" if final.lost else "",
         "breaks": f"{_reach(plan)}; the queue grows from {a_second(plan.breaks)}",
-        "played": f"{final.requests:,} requests, {seconds_of(final.seconds)}"
+        "simulated": f"{final.requests:,} requests, {seconds_of(final.seconds)}"
         + (" of one machine's share" if plan.fleet.machines > 1 else ""),
     }
     table = "\n".join(f"  {name:<12} {text}" for name, text in rows.items() if text)

@@ -134,8 +134,8 @@ class Planner:
                 best = self._challenge(best, limits)
         if best is None:
             raise CannotBeKept(
-                f"a p95 of {ms(self._goal.p95)} is not kept by any fleet that was tried, not even"
-                f" at {_BARELY:.0%} load: a request that is alone takes {ms(alone)}"
+                f"a p95 of {ms(self._goal.p95)} is not kept by any number of replicas that was"
+                f" tried, not even at {_BARELY:.0%} load: a request that is alone takes {ms(alone)}"
             )
         return self._in_full(best)
 
@@ -196,7 +196,7 @@ class Planner:
             last = goal.replicas is not None or mend == _MENDS
             # Too small a fleet mostly shows in a part of it already.
             for part in (count,) if last else (min(count, _LONGER * self._slice), count):
-                self._tell(f"{where}{replicas_of(fleet.replicas)}: playing {part:,} requests")
+                self._tell(f"{where}{replicas_of(fleet.replicas)}: simulating {part:,} requests")
                 final = self._run(share, fleet.replicas, fleet.limits, part)
                 if part == count or not self._keeps(final):
                     break
@@ -207,7 +207,7 @@ class Planner:
             else:
                 more = fleet.machines + _step(fleet.machines)
                 fleet = dataclasses.replace(fleet, machines=more)
-        self._tell("where it breaks")
+        self._tell("the rate at which it breaks")
         breaks = self._capacity(fleet.limits) * fleet.total
         kept = self._keeps(final) and goal.rate < breaks
         within = self._within(fleet.replicas, fleet.limits) * fleet.machines

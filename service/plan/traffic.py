@@ -99,7 +99,7 @@ def read_arrivals(path: Path) -> tuple[float, ...]:
     try:
         table = list(csv.reader(lines, skipinitialspace=True))
     except csv.Error as error:
-        raise BadTraffic(f"is no CSV file: {error}") from None
+        raise BadTraffic(f"is not a CSV file: {error}") from None
     header = [name.strip() for name in table[0]] if table else []
     if "TIMESTAMP" in header:
         column = header.index("TIMESTAMP")
@@ -128,9 +128,9 @@ def _stamp(row: list[str], column: int, line: int) -> float:
                 date = date.replace(tzinfo=UTC)
             return date.timestamp() + (0.0 if fraction is None else float(f"0.{fraction[1]}"))
         except (ValueError, OverflowError):
-            raise BadTraffic(f"line {line}: {text!r} is no date and no number") from None
+            raise BadTraffic(f"line {line}: {text!r} is neither a date nor a number") from None
     if not math.isfinite(value):
-        raise BadTraffic(f"line {line}: {text!r} is no date and no number")
+        raise BadTraffic(f"line {line}: {text!r} is neither a date nor a number")
     return value
 
 

@@ -54,8 +54,8 @@ def _serve_model(settings: Settings) -> ServedModel:
     spec = read_spec(find_model(settings.model), settings.task)
     if spec.dropped_head:
         _log.warning(
-            "%s is served as an encoder (BATCHER_TASK=embed): its head is left out, and vectors of"
-            " a body that was not trained for embeddings may not compare well",
+            "%s is served as an encoder, without its head (BATCHER_TASK=embed): a model that was"
+            " not trained for embeddings may give vectors that do not compare well",
             spec.dropped_head,
         )
     return text_model(settings.model_id, spec, TextTokenizer.load(spec), created)

@@ -75,7 +75,7 @@ class Child:
         if future.done():
             return future.result()
         if not self.gone.done():
-            _log.warning("%s has not %s within %g s", self.name, reply, timeout)
+            _log.warning("%s did not reply %r within %g s", self.name, reply, timeout)
         return None
 
     def kill(self) -> None:
@@ -123,7 +123,7 @@ def _begin(
 ) -> None:
     die_with_parent()
     start_logging(log, name)
-    _log.info("runs as process %d", os.getpid())
+    _log.info("started as process %d", os.getpid())
     sys.exit(main(end, *arguments))
 
 
@@ -134,5 +134,5 @@ async def next_message(control: ControlChannel) -> ControlMessage:
         if message.kind != "ping":
             return message
         control.send("pong")
-    _log.error("the supervisor has exited: exiting")
+    _log.error("the supervisor has exited; exiting")
     os._exit(1)

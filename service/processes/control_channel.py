@@ -50,7 +50,7 @@ class ControlChannel:
         try:
             socket.send_fds(self._end, [data], fds)
         except OSError as error:
-            _log.warning("%r could not be sent: %s", kind, error.strerror or error)
+            _log.warning("control message %r could not be sent: %s", kind, error.strerror or error)
 
     async def receive(self) -> ControlMessage | None:
         """None: the peer has exited, or closed its end."""

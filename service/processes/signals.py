@@ -35,12 +35,12 @@ class Signals:
             return
         self._last = now
         if self.came.is_set():
-            _log.warning("%s again: ending at once", name)
+            _log.warning("%s again: exiting at once", name)
             self._kill_all()
             os._exit(128 + number)
         if number == signal.SIGTERM:  # from the keyboard nobody waits for load balancers
             self.delay = self._drain_delay
         after = f"in {self.delay:g} s " if self.delay else ""
-        _log.info("%s: %srefusing new requests, answering the accepted ones", name, after)
+        _log.info("%s: %srefusing new requests and answering the accepted ones", name, after)
         self._on_first()
         self.came.set()

@@ -54,7 +54,7 @@ class Alone:
         try:
             return await self._live()
         except Exception:
-            _log.critical("the service has failed and is ending", exc_info=True)
+            _log.critical("internal error; shutting down", exc_info=True)
             return CRASHED
         finally:  # whatever happened: a thread or a worker that is left would keep the process
             await self._engine.close()
@@ -92,7 +92,7 @@ class Alone:
         if problem is not None:
             print_error(f"the model cannot be loaded: {one_line(problem)}")
             return NO_MODEL
-        _log.info("ended")
+        _log.info("shut down")
         if ended_by_itself:
             return CRASHED
         return OK if drained else UNANSWERED

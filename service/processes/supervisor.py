@@ -51,7 +51,7 @@ class Supervisor:
         self._listener = listener
         self._layout = layout
         self._count = fronts
-        self._numbers = {f"front-{number}": number for number in range(fronts)}
+        self._numbers = {f"frontend-{number}": number for number in range(fronts)}
         self._clock = MonotonicClock()
         self._loop = asyncio.get_running_loop()
         self._restarts = {name: Restarts() for name in (_ENGINE, *self._numbers)}
@@ -77,7 +77,7 @@ class Supervisor:
             self._call_the_roll()
             code = await self._live(signals)
         except Exception:
-            _log.critical("the service has failed and is ending", exc_info=True)
+            _log.critical("internal error; shutting down", exc_info=True)
         finally:
             self._is_ending = True
             self._kill_all()
@@ -86,7 +86,7 @@ class Supervisor:
         if self._problem:
             print_error(self._problem)
         elif code == OK:
-            _log.info("ended")
+            _log.info("shut down")
         return code
 
     async def _live(self, signals: Signals) -> int:
@@ -143,7 +143,7 @@ class Supervisor:
             return True
         _, late = await asyncio.wait([child.gone for child in children], timeout=timeout)
         if late:
-            _log.error("%d processes did not end and are killed", len(late))
+            _log.error("killing %d processes that have not exited", len(late))
             for child in children:
                 child.kill()
         return not late
@@ -179,11 +179,11 @@ class Supervisor:
         """If both live: else they are joined when who has died is there again."""
         both_live = name in self._children and _ENGINE in self._children
         if both_live and not self._is_ending and self._way.get(name) == lost:
-            _log.error("%s has lost its way to the engine, and both live: joining them anew", name)
+            _log.error("%s lost its engine connection; reconnecting", name)
             try:
                 self._join(name)
             except OSError as error:  # no descriptor to be had
-                _log.error("they cannot be joined yet: %s", error.strerror or error)
+                _log.error("%s cannot be reconnected yet: %s", name, error.strerror or error)
                 self._loop.call_later(rollcall.INTERVAL, self._join_again, name, lost)
 
     def _call_the_roll(self) -> None:
@@ -192,7 +192,7 @@ class Supervisor:
             return
         asked, silent = self._roll.call(sorted(self._up), self._clock.now())
         for name in silent:
-            _log.error("%s has not answered for %g s: killing it", name, rollcall.BOUND)
+            _log.error("%s has not answered for %g s; killing it", name, rollcall.BOUND)
             self._children[name].kill()
             self._up.discard(name)  # it is told once
             self._roll.heard(name)
@@ -210,7 +210,7 @@ class Supervisor:
             elif len(self._up) == len(self._restarts):
                 self._is_announced = True
                 print_banner(self._banner)
-                _log.info("the engine and %d fronts are up", self._count)
+                _log.info("the engine and %d frontends are up", self._count)
         elif message.kind == "pong":
             self._roll.heard(child.name)
         elif message.kind == "lost":
@@ -229,15 +229,15 @@ class Supervisor:
         self._roll.heard(name)
         if self._is_ending:
             if why != "exit code 0" and not child.was_killed:
-                _log.warning("%s ended with %s", name, why)
+                _log.warning("%s exited with %s", name, why)
             return
         delay = self._restarts[name].died(self._clock.now())
-        lost = "all that was accepted" if name == _ENGINE else "its connections"
+        lost = "the accepted requests" if name == _ENGINE else "its connections"
         if delay is None:
-            _log.critical("%s died (%s) again before it was up: giving up", name, why)
+            _log.critical("%s died (%s) again before it was up; giving up", name, why)
             self._fail(CRASHED, f"{name} cannot be started: it died ({why}) each time")
             return
-        _log.error("%s died (%s), and %s; starting it in %.1f s", name, why, lost, delay)
+        _log.error("%s died (%s) with %s; restarting it in %.1f s", name, why, lost, delay)
         self._waiting[name] = self._loop.call_later(delay, self._start_again, name)
 
     def _start_again(self, name: str) -> None:

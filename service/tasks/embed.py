@@ -67,7 +67,7 @@ class Embed:
         if vector is None:
             if self._wrong_task is not None:
                 raise WrongTask(self._wrong_task)
-            raise RunnerFailed(f"the runner answered {type(value).__name__}, which is no vector")
+            raise RunnerFailed(f"the runner answered {type(value).__name__}, which is not a vector")
         if self._dimension not in (None, len(vector)):
             raise RunnerFailed(
                 f"the runner answered a vector of {len(vector)} numbers; it stated"

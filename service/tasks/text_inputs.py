@@ -88,7 +88,7 @@ def parse(value: object, field: str, limit: int) -> list[TextInput]:
 def check_count(count: int, field: str, limit: int) -> None:
     if count > limit:
         raise InputError(
-            f"{count} inputs, and one request may bring at most {limit}",
+            f"{count} inputs; one request may have at most {limit}",
             field=field,
             kind="too_many_inputs",
         )

@@ -178,7 +178,7 @@ async def test_one_failure_fails_the_call_and_withdraws_its_siblings() -> None:
 @on_a_loop
 async def test_a_deadline_that_passes_in_the_queue_answers_without_waiting_for_a_batch() -> None:
     desk = Desk()
-    with pytest.raises(DeadlineExceeded, match="before the answer was there"):
+    with pytest.raises(DeadlineExceeded, match="before the result was ready"):
         await desk.client.submit_all(["a", "b"], deadline=desk.clock.now() + 0.01)
     assert desk.counts() == {"accepted": 2, "expired": 2}
 

@@ -377,7 +377,7 @@ def test_an_event_loop_that_closes_with_requests_in_flight_harms_nobody(
     left[0].close()
     snapshot = engine._collector.snapshot()
     assert (snapshot.accepted, snapshot.running, snapshot.waiting) == (1, 0, 0)
-    assert "after their event loop had closed" in caplog.text
+    assert "the event loop of their callers has closed" in caplog.text
 
 
 # When the engine itself fails
@@ -572,7 +572,7 @@ def test_a_worker_killed_in_the_middle_of_a_batch_costs_nobody_an_answer(
 
     run_async(main())
     log.wait_for(
-        "worker-0 died (signal 9) while running 8 requests; they run again on the next worker"
+        "worker-0 died (signal 9) while running 8 requests; retrying them on the next worker"
     )
 
 

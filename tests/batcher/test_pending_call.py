@@ -108,4 +108,4 @@ def test_outcomes_for_a_loop_that_has_closed_are_dropped_with_a_warning(
     loop.close()
     with caplog.at_level(logging.WARNING):
         sink.deliver([settled(call, 0, answer("x"))])
-    assert "1 outcomes came after their event loop had closed" in caplog.text
+    assert "dropping 1 results: the event loop of their callers has closed" in caplog.text

@@ -86,7 +86,7 @@ def test_a_change_to_the_wrong_type_is_logged_and_ignored(
     runner.news = {"dimension": "384"}
     assert [changes.next(), changes.next()] == [None, None]
     assert caplog.messages == [
-        "a change of the runner's facts is ignored: dimension must be an int, not '384'"
+        "ignoring changed facts of the runner: dimension must be an int, not '384'"
     ]
 
 

@@ -145,7 +145,7 @@ def test_an_outcome_after_the_deadline_changes_nothing(desk: Desk) -> None:
     desk.loop.go_to(1.0)
     call.settle(0, DeadlineExceeded("of the engine"))
     call.expire()
-    assert "before the answer was there" in str(call.future.exception())
+    assert "before the result was ready" in str(call.future.exception())
 
 
 # TimeoutQueue

@@ -55,7 +55,7 @@ def test_a_socket_that_is_only_bound_does_not_count_as_taken_until_one_listens()
     [
         (RuntimeError("of uvicorn"), "of uvicorn"),
         # What it does where the application does not start: straight through the event loop.
-        (SystemExit(3), "the HTTP server did not start (exit 3)"),
+        (SystemExit(3), "the HTTP server did not start (exit code 3)"),
     ],
 )
 def test_what_ends_the_http_server_is_in_the_log_and_leaves_nothing(

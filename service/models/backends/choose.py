@@ -197,7 +197,7 @@ class _Opener:
         of_ours = isinstance(error, BackendNotAvailable | TooInaccurate)
         self.failed[name] = str(error) if of_ours else one_line(error)
         self.lasting = self.lasting and of_ours
-        self.say(f"backend {name} is left out: {self.failed[name]}")
+        self.say(f"skipping backend {name}: {self.failed[name]}")
 
 
 def _torch_of(dtype: str, place: Place) -> dict[str, str]:

@@ -66,5 +66,5 @@ class Fallback:
     def _replace(self, plain: Backend, why: str) -> None:
         failed, self.running = self.running, plain
         self.failed = {failed.name: why}
-        self._say(f"backend {failed.name} fails, the model runs as it comes from now on: {why}")
+        self._say(f"backend {failed.name} keeps failing; switching to plain PyTorch: {why}")
         failed.close()

@@ -94,4 +94,4 @@ def test_a_runner_is_closed_once_and_may_fail_at_it(caplog: pytest.LogCaptureFix
         host.stop()
         host.stop()
     assert runner.closed == 1
-    assert "did not close" in caplog.text
+    assert "closing the runner failed" in caplog.text

@@ -68,7 +68,7 @@ def test_a_damaged_file_is_told_once_and_replaced(tmp_path: Path, damage: bytes)
     the_file(tmp_path).write_bytes(damage)
     found, why = load_profile(str(tmp_path), KEY)
     assert found is None
-    assert "is of no use" in why
+    assert "cannot be used" in why
     assert "\n" not in why
     assert latest_profile(str(tmp_path), KEY.model) is None
     assert save_profile(str(tmp_path), KEY, POINTS) == ""
@@ -85,7 +85,7 @@ def test_points_that_make_no_sense_are_not_loaded(tmp_path: Path, points: object
     path.write_text(json.dumps(json.loads(path.read_text()) | {"value": {"points": points}}))
     found, why = load_profile(str(tmp_path), KEY)
     assert found is None
-    assert "is of no use" in why
+    assert "cannot be used" in why
 
 
 def test_the_file_of_another_key_under_this_name_is_not_loaded(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_the_file_of_another_key_under_this_name_is_not_loaded(tmp_path: Path) -
 def test_a_folder_that_cannot_be_written_is_one_line_and_no_failure(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     why = save_profile(str(tmp_path / "file"), KEY, POINTS)
-    assert "not saved" in why
+    assert "cannot be saved" in why
     assert "\n" not in why
     assert load_profile(str(tmp_path / "file"), KEY)[0] is None
 

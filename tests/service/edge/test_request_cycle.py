@@ -296,4 +296,6 @@ def test_an_application_that_fails_is_logged_and_ends(
 
     asyncio.run(test())
     assert wire.ended == 1
-    assert [record.message for record in caplog.records] == ["the application failed"]
+    assert [record.message for record in caplog.records] == [
+        "a request failed outside its endpoint"
+    ]

@@ -93,5 +93,5 @@ def test_free_memory_is_what_both_the_machine_and_the_container_have(
 def test_a_note_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     why = memory.note(str(tmp_path / "file" / "need.json"), 1, 2)
-    assert "need.json is not saved" in why
+    assert "need.json cannot be saved" in why
     assert "\n" not in why

@@ -120,7 +120,7 @@ def test_a_model_that_must_be_fetched_first_refuses_nothing(
     monkeypatch.setattr(placing, "find_local", lambda name: None)
     found = lay_out(Settings(model="some/model", replicas=50))
     assert len(found.placements) == 50
-    assert "known once the model has been fetched" in found.remarks[0]
+    assert "known once the model has been downloaded" in found.remarks[0]
 
 
 def test_replicas_that_are_threads_of_this_process_do_not_bind_it() -> None:
@@ -162,8 +162,8 @@ def test_print_config_says_where_each_replica_goes(capsys: pytest.CaptureFixture
     assert launch.main(given) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-2:] == [
-        "replica 0: cpu, cores 2-4, 3 threads",
-        "replica 1: cpu, cores 5-7, 3 threads",
+        "replica 0 runs on cpu, cores 2-4, 3 threads",
+        "replica 1 runs on cpu, cores 5-7, 3 threads",
     ]
 
 

@@ -24,7 +24,7 @@ def short_slices(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_table_a_sentence_and_what_to_set(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*ASKED, *SPEED, *FAST]) == 0
     out, err = capsys.readouterr()
-    for row in ("traffic", "speed", "replicas", "latency", "utilisation", "breaks", "played"):
+    for row in ("traffic", "speed", "replicas", "latency", "utilisation", "breaks", "simulated"):
         assert f"\n  {row:<12} " in f"\n{out}"
     assert "Run 1 replica: p95 is " in out
     assert "  export BATCHER_REPLICAS=1\n  export BATCHER_MAX_BATCH_SIZE=16\n" in out

@@ -89,8 +89,8 @@ def test_recorded_arrivals_are_dates_or_seconds(
         ("1\nsoon\n", "line 2: 'soon' is not a number"),
         ("1\nnan\n", "line 2"),
         ("when,what\n1,2\n", "TIMESTAMP"),
-        ("TIMESTAMP,x\n2023-11-16 18:15:46,1\nlater,1\n", "line 3: 'later' is no date"),
-        ("x,TIMESTAMP\n1\n", "line 2: '' is no date"),
+        ("TIMESTAMP,x\n2023-11-16 18:15:46,1\nlater,1\n", "line 3: 'later' is neither a date"),
+        ("x,TIMESTAMP\n1\n", "line 2: '' is neither a date"),
         ("TIMESTAMP,x\ninf,1\n2,2\n", "line 2: 'inf'"),
     ],
 )

@@ -51,7 +51,7 @@ def child(server: Server, name: str) -> int:
     found = [
         int(said[1])
         for line in server.log
-        if (said := re.search(rf" {name}: service: runs as process (\d+)", line))
+        if (said := re.search(rf" {name}: service: started as process (\d+)", line))
     ]
     assert found, "\n".join(server.log)
     return found[-1]
@@ -79,7 +79,7 @@ def front_of(server: Server, http: httpx2.Client) -> int:
     [connection] = pool._pool.connections
     port = connection._connection._network_stream.get_extra_info("client_addr")[1]
     for number in range(FRONTS):
-        if port in peers_of(child(server, f"front-{number}")):
+        if port in peers_of(child(server, f"frontend-{number}")):
             return number
     raise AssertionError("no front holds it")
 
@@ -127,7 +127,7 @@ def way_to_the_engine(server: Server, name: str) -> socket.socket:
 
 
 def lost(server: Server) -> int:
-    return sum("has lost its way to the engine" in line for line in server.log)
+    return sum("lost its engine connection" in line for line in server.log)
 
 
 def requests_total(page: str) -> collections.Counter[str]:
@@ -175,12 +175,12 @@ def test_a_killed_front_loses_its_own_and_is_replaced_and_no_counter_falls() -> 
         caller = threading.Thread(target=ask, args=(dying,))
         caller.start()
         server.until(lambda: living.get("/stats").json()["running"] == 1)
-        os.kill(child(server, "front-0"), signal.SIGKILL)
+        os.kill(child(server, "frontend-0"), signal.SIGKILL)
         caller.join()
         assert lost == ["gone"]
         server.until(lambda: living.get("/stats").json()["cancelled"] == 1)
-        server.heard("front-0 died (signal 9)")
-        server.heard("front-0 is up again")
+        server.heard("frontend-0 died (signal 9)")
+        server.heard("frontend-0 is up again")
         stats = living.get("/stats").json()
         assert (stats["fronts"], stats["running"]) == ({"0": True, "1": True}, 0)
         after = requests_total(living.get("/metrics").text)
@@ -229,7 +229,7 @@ def test_a_killed_engine_is_503_for_what_it_had_and_comes_back() -> None:
 
 def test_a_front_whose_way_to_a_living_engine_breaks_is_joined_to_it_anew() -> None:
     with several() as server, each_front(server) as fronts:
-        pids = [child(server, name) for name in ("engine", "front-0", "front-1")]
+        pids = [child(server, name) for name in ("engine", "frontend-0", "frontend-1")]
         for http in fronts:
             http.post("/embed", json={"inputs": "a"})
         before = requests_total(fronts[1].get("/metrics").text)
@@ -253,7 +253,7 @@ def test_a_front_whose_way_to_a_living_engine_breaks_is_joined_to_it_anew() -> N
         for caller in callers:
             caller.start()
         for losses in (1, 2):
-            with way_to_the_engine(server, "front-0") as way:
+            with way_to_the_engine(server, "frontend-0") as way:
                 way.shutdown(socket.SHUT_RDWR)
             server.until(functools.partial(reached, losses, 0))
             server.until(functools.partial(reached, losses, seen[0][200]))
@@ -262,7 +262,7 @@ def test_a_front_whose_way_to_a_living_engine_breaks_is_joined_to_it_anew() -> N
             caller.join()
         assert {status for statuses in seen for status in statuses} <= {200, 503}
         assert seen[0][503] >= 1
-        assert [child(server, name) for name in ("engine", "front-0", "front-1")] == pids
+        assert [child(server, name) for name in ("engine", "frontend-0", "frontend-1")] == pids
         stats = fronts[0].get("/stats").json()
         assert (stats["fronts"], stats["running"]) == ({"0": True, "1": True}, 0)
         after = requests_total(fronts[1].get("/metrics").text)
@@ -274,9 +274,9 @@ def test_a_front_whose_way_to_a_living_engine_breaks_is_joined_to_it_anew() -> N
 
 def test_a_stopped_front_and_a_stopped_engine_are_killed_and_replaced() -> None:
     with several(module="tests.service.hasty") as server, each_front(server) as (_, living):
-        for name in ("front-0", "engine"):
+        for name in ("frontend-0", "engine"):
             os.kill(child(server, name), signal.SIGSTOP)
-            server.heard(f"{name} has not answered for {hasty.BOUND:g} s: killing it")
+            server.heard(f"{name} has not answered for {hasty.BOUND:g} s; killing it")
             server.heard(f"{name} died (signal 9)")
             server.heard(f"{name} is up again")
             got = living.post("/embed", json={"inputs": "a"})
@@ -291,9 +291,9 @@ def test_a_front_that_is_replaced_after_the_signal_is_not_ready_either() -> None
         server.http.close()
         server.process.send_signal(signal.SIGTERM)
         server.heard("in 600 s refusing new requests")
-        os.kill(child(server, "front-0"), signal.SIGKILL)
-        server.heard("front-0 is up again")
-        os.kill(child(server, "front-1"), signal.SIGSTOP)  # the other takes all connections
+        os.kill(child(server, "frontend-0"), signal.SIGKILL)
+        server.heard("frontend-0 is up again")
+        os.kill(child(server, "frontend-1"), signal.SIGSTOP)  # the other takes all connections
         ready = httpx2.get(server.url + "/health/ready", timeout=DEADLINE)
         assert (ready.status_code, "shutting down" in ready.text) == (503, True)
         server.process.send_signal(signal.SIGTERM)
@@ -303,7 +303,7 @@ def test_a_front_that_is_replaced_after_the_signal_is_not_ready_either() -> None
 def test_sigterm_answers_everything_accepted_at_every_front_and_exits_zero() -> None:
     accepted = 40
     with several("--sim-fixed-ms", "100", "--max-batch-size", "4") as server:
-        pids = [child(server, name) for name in ("engine", "front-0", "front-1")]
+        pids = [child(server, name) for name in ("engine", "frontend-0", "frontend-1")]
         worker = server.worker()
         server.http.close()
 
@@ -331,7 +331,7 @@ def test_sigterm_answers_everything_accepted_at_every_front_and_exits_zero() -> 
 
 def test_a_killed_supervisor_leaves_nobody() -> None:
     with several() as server:
-        pids = [child(server, name) for name in ("engine", "front-0", "front-1")]
+        pids = [child(server, name) for name in ("engine", "frontend-0", "frontend-1")]
         worker = server.worker()
         server.process.kill()
         assert all(ends(pid) for pid in (*pids, worker))
@@ -339,7 +339,7 @@ def test_a_killed_supervisor_leaves_nobody() -> None:
 
 def test_a_second_signal_ends_all_at_once() -> None:
     with several("--drain-delay-ms", "600000") as server:
-        pids = [child(server, name) for name in ("engine", "front-0", "front-1")]
+        pids = [child(server, name) for name in ("engine", "frontend-0", "frontend-1")]
         server.http.close()
         server.process.send_signal(signal.SIGTERM)
         server.heard("in 600 s refusing new requests")

@@ -46,7 +46,9 @@ def _cached(
     except OSError as error:
         if _flaw(path, seal, key) is None:  # read-only, as a folder that came with an image
             return path
-        say(f"the graph is not saved, the next start makes it again: {one_line(error)}")
+        say(
+            f"the ONNX graph cannot be saved, so the next start exports it again: {one_line(error)}"
+        )
         return None
 
 
@@ -55,7 +57,7 @@ def _saved(path: Path, seal: Path, key: Key, make: Callable[[Path], None], say: 
     if why is None:
         return path
     if why:
-        say(f"{path} is of no use: {why}; making it again …")
+        say(f"{path} cannot be used: {why}; exporting it again …")
     seal.unlink(missing_ok=True)  # until the new one is whole there is none
     with atomic_write(path) as temporary:
         make(temporary)

@@ -51,7 +51,7 @@ class Compiled:
             why = explain(error).partition(" Set TORCHDYNAMO_VERBOSE")[0]  # advice for its makers
         answer = self._function(**given)  # raises, too, if the input is what was wrong
         self._compiled, self.failed = None, why
-        self._say(f"the compiled model fails, the model runs as it comes from now on: {why}")
+        self._say(f"the compiled model keeps failing; switching to plain PyTorch: {why}")
         return answer
 
 

@@ -41,14 +41,14 @@ def open_torch(config: ModelConfig, spec: EncoderSpec, place: Place, say: Say) -
     if not reason and device.type == "cuda" and spec.pairs_have_types:
         reason = f"its pairs have token types, which are not queued on {place.device}"
     if reason:
-        say(f"the model runs as it comes: {reason}")
+        say(f"using the model's own PyTorch code: {reason}")
         return eager
     try:
         if device.type == "cpu":
             return _packed(eager, spec)
         return _queued(eager, spec, device, config.max_batch_size, say)
     except Exception as error:  # of a version of torch or transformers that was never tested
-        say(f"the model runs as it comes: our own forward pass of it fails ({explain(error)})")
+        say(f"using the model's own PyTorch code: our faster forward pass fails ({explain(error)})")
         return eager
 
 

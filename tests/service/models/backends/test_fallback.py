@@ -89,8 +89,7 @@ def test_what_fails_where_torch_does_not_is_replaced_for_good(stage: Stage) -> N
     assert stage.fallback.running.name == "torch"
     assert stage.fallback.failed == {"onnx": "RuntimeError: Non-zero status code"}
     assert stage.said == [
-        "backend onnx fails, the model runs as it comes from now on:"
-        " RuntimeError: Non-zero status code"
+        "backend onnx keeps failing; switching to plain PyTorch: RuntimeError: Non-zero status code"
     ]
     stage.fallback.close()
     assert (stage.graph.closed, stage.plain.closed) == (1, 1)

@@ -289,7 +289,7 @@ def test_auto_falls_back_to_torch_where_the_export_fails_and_says_so(
     opened = open_backend(config, read_spec(tiny), CPU, said.append)
     assert opened.backend.name == "torch"
     assert "no such operator" in opened.facts["backend_failed"]["onnx"]  # type: ignore[index]
-    assert any("backend onnx is left out: the model cannot be exported" in line for line in said)
+    assert any("skipping backend onnx: the model cannot be exported" in line for line in said)
     # It would fail again: the next start does not try.
     monkeypatch.setattr(choice, "OPENS", {**choice.OPENS, "onnx": breaks})
     again = open_backend(config, read_spec(tiny), CPU, said.append)
@@ -367,7 +367,7 @@ def test_of_two_that_start_together_one_races_and_the_other_reads_its_note(
     waits = threading.Event()
 
     def say(line: str) -> None:
-        if "another process makes the same (backends)" in line:
+        if "to finish the same work (backends)" in line:
             waits.set()
 
     def gated(*_: Any) -> dict[str, dict[str, float]]:

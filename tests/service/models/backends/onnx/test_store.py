@@ -48,7 +48,7 @@ def test_a_graph_whose_bytes_have_changed_is_made_again_and_that_is_said(
     assert read(tmp_path, making, said) == b"graph" * 100
     assert making.times == 2
     assert len(said) == 1
-    assert "its bytes have changed; making it again" in said[0]
+    assert "its bytes have changed; exporting it again" in said[0]
 
 
 @pytest.mark.parametrize("seal", ["", "{", "[]", '{"key": {}}'])
@@ -87,7 +87,7 @@ def test_a_cache_folder_that_cannot_be_written_is_said_and_done_without(tmp_path
     said: list[str] = []
     assert read(tmp_path / "file", Making(), said) == b"graph" * 100
     assert len(said) == 1
-    assert "is not saved" in said[0]
+    assert "cannot be saved" in said[0]
 
 
 def test_a_good_graph_in_a_folder_that_cannot_be_written_is_used(tmp_path: Path) -> None:
@@ -128,12 +128,12 @@ def test_a_note_that_cannot_be_read_says_why(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     value, why = load_note(str(tmp_path), "kind", KEY)
     assert value is None
-    assert "is of no use" in why
+    assert "cannot be used" in why
 
 
 def test_a_note_that_cannot_be_saved_says_why(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert "is not saved" in save_note(str(tmp_path / "file"), "kind", KEY, {})
+    assert "cannot be saved" in save_note(str(tmp_path / "file"), "kind", KEY, {})
 
 
 def test_one_at_a_time_finds_out_what_is_noted_under_a_key(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_a_packed_backend_tells_the_scheduler_that_padding_is_free(tmp_path: Pat
 def test_a_model_of_another_kind_is_padded_and_the_log_says_why(tmp_path: Path) -> None:
     said: list[str] = []
     padded, _ = opened(make_tiny(tmp_path, "distilbert", "mean", normalize=True), said)
-    assert said == ["the model runs as it comes: a distilbert, not a BERT"]
+    assert said == ["using the model's own PyTorch code: a distilbert, not a BERT"]
     assert "padding_free" not in padded.facts()
 
 
