@@ -47,10 +47,6 @@ def create_runner(runner: str, config: RunnerConfig) -> Runner:
         # Read by OpenMP as torch loads it. Its threads would otherwise spin where they wait for
         # each other, and starve whatever shares their cores (measured: up to 3 times slower).
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        if os.path.expanduser("~") == "~":
-            # A user id without a name and a home, as in many containers: OpenVINO could not convert
-            # a model. By convention nothing is at this path.
-            os.environ["HOME"] = "/nonexistent"
         from service.models.encoder import EncoderRunner
 
         return EncoderRunner(config)

@@ -302,6 +302,7 @@ def test_a_mistyped_flag_is_named_without_its_value(capsys: pytest.CaptureFixtur
 
 
 def test_measurements_are_saved_where_caches_belong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
     monkeypatch.delenv("BATCHER_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
     assert Settings().cache_folder == "/caches/batcher"

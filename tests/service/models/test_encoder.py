@@ -304,11 +304,3 @@ def test_the_profile_is_measured_once_and_then_read(
 
 def test_nothing_is_measured_unless_asked_for(minilm: EncoderRunner) -> None:
     assert "profile" not in minilm.warm_up()
-
-
-@pytest.mark.usefixtures("no_home")
-def test_a_library_that_asks_for_the_home_folder_is_answered() -> None:
-    with pytest.raises(RuntimeError, match="home"):
-        Path.home()
-    create_runner("transformers", runner_config())
-    assert Path.home() == Path("/nonexistent")

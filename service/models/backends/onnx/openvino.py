@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,9 +82,17 @@ def open_openvino(
 
 
 def versions() -> str:
+    return f"openvino {_openvino().__version__}, {torch_versions()}"
+
+
+def _openvino() -> Any:
+    """Its telemetry asks for the home folder: the import would raise for a user id without a name,
+    as in many containers, which has none."""
+    if os.path.expanduser("~") == "~":
+        os.environ["HOME"] = "/nonexistent"  # by convention nothing is there
     import openvino
 
-    return f"openvino {openvino.__version__}, {torch_versions()}"
+    return openvino
 
 
 def _on_cpu(spec: EncoderSpec) -> RunGraph:
@@ -95,9 +104,7 @@ def _on_cpu(spec: EncoderSpec) -> RunGraph:
 
 
 def _request(path: Path, threads: int, dtype: str) -> Any:
-    import openvino
-
-    core = openvino.Core()
+    core = _openvino().Core()
     options = {
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,

@@ -33,7 +33,7 @@ from service.models.backends import choose as choice
 from service.models.backends import extras as packages
 from service.models.backends.accuracy import Opened, TooInaccurate
 from service.models.backends.choose import open_backend
-from service.models.backends.onnx import export
+from service.models.backends.onnx import export, openvino
 from service.models.backends.onnx.int8 import block_of, per_channel, smoothing, weight_bits
 from service.models.backends.onnx.session import OnnxBackend, choose_onnx_dtype, open_onnx
 from service.models.backends.race import ALONE, SHORT
@@ -476,6 +476,15 @@ def test_a_backend_that_loads_and_does_not_run_is_left_out(
     opened = open_backend(asked(tiny, cache, backend="auto"), *on(tiny))
     assert opened.backend.name == "torch"
     assert "a kernel is missing" in str(opened.facts["backend_failed"])
+
+
+@pytest.mark.skipif(bool(packages.missing("openvino")), reason="openvino is not installed")
+@pytest.mark.usefixtures("no_home")
+def test_openvino_is_told_of_a_home_where_the_user_has_none() -> None:
+    with pytest.raises(RuntimeError, match="home"):
+        Path.home()
+    openvino.versions()
+    assert Path.home() == Path("/nonexistent")
 
 
 @pytest.mark.skipif(bool(packages.missing("openvino")), reason="openvino is not installed")
