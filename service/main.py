@@ -66,9 +66,9 @@ def main(arguments: Sequence[str]) -> int:
         return exits.NO_PORT
     log_address(settings, listener)
     if topology.is_alone:
-        from service.processes import single as alone
+        from service.processes import single
 
-        return alone.run(settings, listener, layout)
+        return single.run(settings, listener, layout)
     from service.processes import supervisor
 
     return supervisor.run(settings, listener, layout, topology)

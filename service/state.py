@@ -14,7 +14,7 @@ from service.inference.offload import OffloadPool
 from service.inference.pipeline import Pipeline
 from service.observability.gpu_readings import Telemetry
 from service.observability.http_counts import HttpDurations
-from service.observability.whole_service import Alone, Census
+from service.observability.whole_service import LocalView, ServiceView
 from service.settings import Settings
 from service.version import VERSION
 
@@ -27,7 +27,7 @@ class AppState:
         clock: Clock | None = None,
         *,
         frontends: int = 1,  # of the service, this one included
-        whole_service: Census | None = None,  # None: this process is all there is
+        whole_service: ServiceView | None = None,  # None: this process is all there is
     ) -> None:
         self.settings = settings
         self.clock: Clock = clock or MonotonicClock()
@@ -39,7 +39,7 @@ class AppState:
         self.frontends = frontends
         self.tally = HttpDurations()
         self.access_log = AccessLog(settings.access_log, self.clock.now, frontends)
-        self.census: Census = whole_service or Alone(self)
+        self.census: ServiceView = whole_service or LocalView(self)
         self.gpus = Telemetry()
         self.request_timeout = settings.deadline  # seconds
         self.max_body_bytes = settings.max_body_bytes

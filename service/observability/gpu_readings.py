@@ -15,7 +15,7 @@ from queue import SimpleQueue
 
 from service.placement.nvml import Driver, Reading
 
-PATIENCE = 2.0  # seconds; below what Prometheus gives a scrape, and the driver wakes up in less
+TIMEOUT = 2.0  # seconds; below what Prometheus gives a scrape, and the driver wakes up in less
 
 _log = logging.getLogger("service")
 
@@ -29,7 +29,7 @@ class _Question:
 class Telemetry:
     """For one event loop. At most one question is with the driver; who asks meanwhile shares it."""
 
-    def __init__(self, driver: Driver | None = None, patience: float = PATIENCE) -> None:
+    def __init__(self, driver: Driver | None = None, patience: float = TIMEOUT) -> None:
         self._driver = driver or Driver()
         self._patience = patience
         self._questions: SimpleQueue[_Question | None] = SimpleQueue()

@@ -55,14 +55,14 @@ def added(one: Counts, other: Counts) -> Counts:
     return total
 
 
-def told(counts: Counts) -> list[Any]:
+def as_json(counts: Counts) -> list[Any]:
     return [[*key, each.bounds, each.counts, each.sum] for key, each in counts.items()]
 
 
-def counts_from(told: list[Any]) -> Counts:
+def counts_from(listed: list[Any]) -> Counts:
     return {
         (route, outcome): HistogramSnapshot(tuple(bounds), tuple(counts), total)
-        for route, outcome, bounds, counts, total in told
+        for route, outcome, bounds, counts, total in listed
     }
 
 

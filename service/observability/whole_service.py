@@ -1,6 +1,7 @@
-"""The whole service at one instant, though it be several processes.
+"""The metrics of the whole service at one instant, whatever its number of processes.
 
-Alone: this process is all there is. Elsewhere: the engine's process knows (Fronts), and is asked.
+LocalView: there is only this process. RemoteView: asks the engine's process, where the
+FrontendRegistry has the counts of all frontends.
 """
 
 from __future__ import annotations
@@ -16,21 +17,21 @@ from batcher.collector import Collector
 from batcher.remote.client import RemoteClient
 from batcher.remote.messages import snapshot_from
 from batcher.remote.server import FrontendSession
-from service.observability.http_counts import Counts, HttpDurations, added, counts_from, told
+from service.observability.http_counts import Counts, HttpDurations, added, as_json, counts_from
 
-_PATIENCE = 0.5  # seconds for a front to say what it has counted
+_REPLY_TIMEOUT = 0.5  # seconds for a front to say what it has counted
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
+class ServiceSnapshot:
     snapshot: Snapshot
     http: Counts
     # By number: whether what it has counted is of now. Empty: there is but this process.
     fronts: Mapping[int, bool] = field(default_factory=dict)
 
 
-class Census(Protocol):
-    async def take(self) -> Whole:
+class ServiceView(Protocol):
+    async def take(self) -> ServiceSnapshot:
         """Raises NotReady while there is no engine to ask."""
 
 
@@ -41,41 +42,40 @@ class _Frontend(Protocol):
     def tally(self) -> HttpDurations: ...
 
 
-class Alone:
+class LocalView:
     def __init__(self, front: _Frontend) -> None:
         self._front = front  # not its client: that is another one once the model is there
 
-    async def take(self) -> Whole:
-        return Whole(await self._front.client.snapshot(), self._front.tally.snapshot())
+    async def take(self) -> ServiceSnapshot:
+        return ServiceSnapshot(await self._front.client.snapshot(), self._front.tally.snapshot())
 
 
-class Elsewhere:
+class RemoteView:
     def __init__(self, client: RemoteClient) -> None:
         self._client = client
 
-    async def take(self) -> Whole:
+    async def take(self) -> ServiceSnapshot:
         whole = await self._client.query("whole")
         fronts = {int(number): is_fresh for number, is_fresh in whole["fronts"].items()}
-        return Whole(snapshot_from(whole["snapshot"]), counts_from(whole["http"]), fronts)
+        return ServiceSnapshot(snapshot_from(whole["snapshot"]), counts_from(whole["http"]), fronts)
 
 
-class Fronts:
-    """All fronts, as the engine's process knows them: where their calls come in, and what each has
-    counted.
+class FrontendRegistry:
+    """All frontends, in the engine's process: where their calls come in, and their HTTP counts.
 
-    What one has counted since it was last asked is lost with it; all else stays in the sum, so that
-    no counter ever falls but with the engine itself.
+    A dead frontend loses only its counts since the last scrape; totals never decrease unless the
+    engine restarts.
     """
 
     def __init__(self, collector: Collector, count: int) -> None:
         self._collector = collector
         self._count = count
         self._sessions: dict[int, FrontendSession] = {}
-        self._last: dict[FrontendSession, Counts] = {}  # as each last told
+        self._last: dict[FrontendSession, Counts] = {}  # as each last as_json
         self._gone: Counts = {}  # of those that are no more
 
     async def join(self, number: int, end: socket.socket) -> None:
-        """A new one with that number, if there was one before it."""
+        """Replaces the frontend of that number, if there was one."""
         session = FrontendSession(self._collector, f"frontend-{number}", self._asked, self._lost)
         self._sessions[number] = session
         await session.attach(end)
@@ -92,15 +92,15 @@ class Fronts:
         http = self._gone
         for counts in self._last.values():
             http = added(http, counts)
-        return {"snapshot": self._collector.snapshot(), "http": told(http), "fronts": fronts}
+        return {"snapshot": self._collector.snapshot(), "http": as_json(http), "fronts": fronts}
 
     async def _look(self, session: FrontendSession) -> bool:
-        """Whether it has told what it has counted by now."""
+        """Whether it has reported its counts of now."""
         try:
-            counts = counts_from(await session.query("tally", _PATIENCE))
+            counts = counts_from(await session.query("tally", _REPLY_TIMEOUT))
         except NotReady:
             return False
-        if session not in self._sessions.values():  # it told, and died
+        if session not in self._sessions.values():  # it as_json, and died
             return False
         self._last[session] = counts
         return True

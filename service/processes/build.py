@@ -16,7 +16,7 @@ from service.catalog import ServedModel, own_model, simulated_model, text_model
 from service.models.config import ModelConfig, RunnerConfig, SimulatedConfig
 from service.models.placed import create_pinned
 from service.placement.layout import Layout
-from service.processes.freezing import freeze
+from service.processes.gc_tuning import freeze
 from service.repository.locate import find_model
 from service.repository.spec import ModelNotSupported, read_spec
 from service.settings import Settings

@@ -1,4 +1,4 @@
-"""A process of the supervisor's: spawned, told what to do, and seen to die. It dies with us."""
+"""SupervisedProcess: a child of the supervisor, spawned and controlled; it dies with its parent."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from service.processes.control_channel import ControlChannel, ControlMessage
 _log = logging.getLogger("service")
 
 
-class Child:
+class SupervisedProcess:
     """Of the running event loop, which calls `on_message` with each message of its that nobody
-    waits for, and then `on_death` with what it died of, once."""
+    waits for, and then `on_exit` with what it died of, once."""
 
     def __init__(
         self,
@@ -28,14 +28,14 @@ class Child:
         main: Callable[..., int],
         arguments: tuple[Any, ...],
         log: LogOptions,
-        on_message: Callable[[Child, ControlMessage], None],
-        on_death: Callable[[Child, str], None],
+        on_message: Callable[[SupervisedProcess, ControlMessage], None],
+        on_exit: Callable[[SupervisedProcess, str], None],
     ) -> None:
         """Returns once it has been born. `main` is called in it with its end of the control
         channel and the arguments, and returns the exit code."""
         self.name = name
         self._on_message = on_message
-        self._on_death = on_death
+        self._on_exit = on_exit
         self._loop = asyncio.get_running_loop()
         self._awaited: dict[str, asyncio.Future[Any]] = {}
         self.was_killed = False  # by us
@@ -57,7 +57,7 @@ class Child:
         self._control = ControlChannel(ours)
         self._death = exit_descriptor(self._process)
         self._listening = self._loop.create_task(self._listen(), name=f"listen to {name}")
-        self._loop.add_reader(self._death, self._died)
+        self._loop.add_reader(self._death, self._on_death)
 
     def send(self, kind: str, value: Any = None, attached: socket.socket | None = None) -> None:
         if not self.gone.done():
@@ -94,21 +94,21 @@ class Child:
             else:
                 future.set_result(message.value)
 
-    def _died(self) -> None:
+    def _on_death(self) -> None:
         self._loop.remove_reader(self._death)
         os.close(self._death)
         self._process.join()
         why = describe_exit(self._process.exitcode)
         self._process.close()
-        self._listening.add_done_callback(lambda _: self._bury(why))
+        self._listening.add_done_callback(lambda _: self._reaped(why))
 
-    def _bury(self, why: str) -> None:
+    def _reaped(self, why: str) -> None:
         self._control.close()
         self.gone.set_result(why)
-        self._on_death(self, why)
+        self._on_exit(self, why)
 
     def __repr__(self) -> str:
-        return f"<Child {self.name}, pid {self.pid}>"
+        return f"<SupervisedProcess {self.name}, pid {self.pid}>"
 
 
 # The child's side

@@ -9,7 +9,7 @@ import socket
 import uvloop
 
 from batcher.clock import MonotonicClock
-from service.observability.whole_service import Fronts
+from service.observability.whole_service import FrontendRegistry
 from service.placement.layout import Layout
 from service.processes.banner import banner
 from service.processes.build import make_engine, start_engine
@@ -41,7 +41,7 @@ class _EngineProcess:
         self._settings = settings
         self._count = fronts
         self._engine = make_engine(settings, layout, MonotonicClock())
-        self._fronts = Fronts(self._engine.collector, fronts)
+        self._fronts = FrontendRegistry(self._engine.collector, fronts)
         self._control = ControlChannel(end)
         self._is_closing = False
 

@@ -16,13 +16,13 @@ from batcher.remote.messages import Json
 from service.app import create_app, envelope_of
 from service.edge.server import Server
 from service.edge.sockets import raise_fd_limit
-from service.observability.http_counts import told
-from service.observability.whole_service import Elsewhere
+from service.observability.http_counts import as_json
+from service.observability.whole_service import RemoteView
 from service.processes.build import find_served
 from service.processes.child import next_message
 from service.processes.control_channel import LONGEST_TEXT, ControlChannel
 from service.processes.exit_codes import CRASHED, NO_MODEL, OK
-from service.processes.freezing import freeze
+from service.processes.gc_tuning import freeze
 from service.processes.terminal import one_line
 from service.settings import Settings
 from service.state import AppState
@@ -37,10 +37,10 @@ def main(end: socket.socket, settings: Settings, listener: socket.socket, fronts
 
 
 async def _run(end: socket.socket, settings: Settings, listener: socket.socket, fronts: int) -> int:
-    return await _FrontProcess(end, settings, listener, fronts).run()
+    return await _FrontendProcess(end, settings, listener, fronts).run()
 
 
-class _FrontProcess:
+class _FrontendProcess:
     def __init__(
         self, end: socket.socket, settings: Settings, listener: socket.socket, fronts: int
     ) -> None:
@@ -48,18 +48,18 @@ class _FrontProcess:
         self._settings = settings
         self._listener = listener
         self._client = RemoteClient(clock, settings.deadline, self._asked, self._lost)
-        self._front = AppState(
-            settings, self._client, clock, frontends=fronts, whole_service=Elsewhere(self._client)
+        self._state = AppState(
+            settings, self._client, clock, frontends=fronts, whole_service=RemoteView(self._client)
         )
         share = math.ceil(settings.max_connections / fronts)
         self._server = Server(
-            create_app(self._front),
+            create_app(self._state),
             raise_fd_limit(share),
             envelope_of,
-            self._front.on_refusal,
+            self._state.on_refusal,
         )
         self._control = ControlChannel(end)
-        self._way: int | None = None  # to the engine, by the number that the supervisor gave it
+        self._link_id: int | None = None  # to the engine, by the number that the supervisor gave it
 
     async def run(self) -> int:
         serving = asyncio.create_task(self._server.run_on(self._listener), name="http")
@@ -82,7 +82,7 @@ class _FrontProcess:
                 task.cancel()
             await asyncio.wait((serving, controlling, loading))
             await self._client.close()
-            self._front.close()
+            self._state.close()
             self._listener.close()
             self._control.close()
 
@@ -92,26 +92,26 @@ class _FrontProcess:
             if kind == "engine":
                 assert end is not None
                 await self._client.close()  # and whatever that loses goes by the number before
-                self._way = value
+                self._link_id = value
                 await self._client.attach(end)
             elif kind == "stopping":
-                self._front.stopping = True
+                self._state.stopping = True
             elif kind == "refuse":
                 self._control.send("refused", await self._server.refuse_connections())
             elif kind == "end":
                 return
 
     async def _load(self) -> None:
-        self._front.served = await find_served(self._settings)
+        self._state.served = await find_served(self._settings)
         freeze()
         self._control.send("up")
 
     async def _asked(self, subject: str) -> Json:
         assert subject == "tally", f"asked for {subject}: this is a bug"
-        return told(self._front.tally.snapshot())
+        return as_json(self._state.tally.snapshot())
 
     def _lost(self) -> None:
         # The engine knew what the fronts before this one had counted. A sum that begins anew is
         # understood; one that falls by their share would be taken for as many new requests.
-        self._front.tally.clear()
-        self._control.send("lost", self._way)  # the engine may well live
+        self._state.tally.clear()
+        self._control.send("lost", self._link_id)  # the engine may well live

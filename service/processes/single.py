@@ -33,21 +33,21 @@ _log = logging.getLogger("service")
 def run(settings: Settings, listener: socket.socket, layout: Layout) -> int:
     """Returns the exit code."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(Alone(settings, listener, layout).run())
+        return runner.run(SingleProcess(settings, listener, layout).run())
 
 
-class Alone:
+class SingleProcess:
     def __init__(self, settings: Settings, listener: socket.socket, layout: Layout) -> None:
         clock = MonotonicClock()
         self._settings = settings
         self._listener = listener
         self._engine: Engine = make_engine(settings, layout, clock)
-        self._front = AppState(settings, self._engine, clock)
+        self._state = AppState(settings, self._engine, clock)
         self._server = Server(
-            create_app(self._front),
+            create_app(self._state),
             raise_fd_limit(settings.max_connections),
             envelope_of,
-            self._front.on_refusal,
+            self._state.on_refusal,
         )
 
     async def run(self) -> int:
@@ -58,7 +58,7 @@ class Alone:
             return CRASHED
         finally:  # whatever happened: a thread or a worker that is left would keep the process
             await self._engine.close()
-            self._front.close()
+            self._state.close()
             self._listener.close()
 
     async def _live(self) -> int:
@@ -75,7 +75,7 @@ class Alone:
             await _first(stopping, crashing, serving)
             if signals.delay:  # nobody sends new requests here once all know that we end
                 await _first(crashing, serving, timeout=signals.delay)
-        self._front.stopping = True
+        self._state.stopping = True
         grace = await self._server.refuse_connections()
         if problem is None and loading.done():
             drained, _ = await asyncio.gather(self._engine.drain(), asyncio.sleep(grace))
@@ -99,15 +99,15 @@ class Alone:
 
     async def _load(self) -> None:
         served, snapshot = await start_engine(self._engine, self._settings, self._found)
-        self._front.client = self._engine.client  # the engine's own submit_all only forwards
+        self._state.client = self._engine.client  # the engine's own submit_all only forwards
         port = self._listener.getsockname()[1]
         print_banner(banner(self._settings, served, snapshot, port))
 
     def _found(self, served: ServedModel) -> None:
-        self._front.served = served
+        self._state.served = served
 
     def _on_signal(self) -> None:
-        self._front.stopping = True
+        self._state.stopping = True
 
 
 def _kill_workers() -> None:

@@ -1,6 +1,6 @@
-"""The supervisor: owns the listening socket and the signals, and two kinds of children: the engine
-and the fronts. It replaces who dies or no longer answers, joins who is new or has lost the other,
-and ends them in order. Serves nothing.
+"""The supervisor: owns the listening socket, the signals, and its child processes: the engine and
+the frontends. Replaces a process that dies or misses its heartbeat, connects frontends with the
+engine, and shuts all down in order. Serves nothing.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from service.observability.logs import LogOptions
 from service.placement.layout import Layout
 from service.processes import engine as engine_process
 from service.processes import frontend as front_process
-from service.processes import liveness as rollcall
-from service.processes.child import Child
+from service.processes import liveness
+from service.processes.child import SupervisedProcess
 from service.processes.control_channel import ControlMessage
 from service.processes.exit_codes import CRASHED, NO_MODEL, OK, UNANSWERED
-from service.processes.liveness import RollCall
+from service.processes.liveness import Heartbeats
 from service.processes.signals import Signals
 from service.processes.terminal import print_banner, print_error
 from service.processes.topology import Topology
 from service.settings import Settings
 
 _log = logging.getLogger("service")
-_LAST_WORDS = 15.0  # seconds for a process to end that has nothing left to do
-_WORD = 5.0  # seconds for a front to do what takes a turn of its event loop: it may be stuck
-_REJOIN = 0.1  # seconds, so that what breaks at once each time costs little
+_EXIT_TIMEOUT = 15.0  # seconds for a process to exit that has nothing left to do
+_COMMAND_TIMEOUT = 5.0  # seconds for a frontend to obey: one turn of its event loop, if not stuck
+_RECONNECT_DELAY = 0.1  # seconds: a connection that breaks again at once must cost little
 _ENGINE = "engine"
 
 
@@ -55,12 +55,12 @@ class Supervisor:
         self._clock = MonotonicClock()
         self._loop = asyncio.get_running_loop()
         self._restarts = {name: Restarts() for name in (_ENGINE, *self._numbers)}
-        self._children: dict[str, Child] = {}  # those that live
+        self._children: dict[str, SupervisedProcess] = {}  # those that live
         self._waiting: dict[str, asyncio.TimerHandle] = {}  # to be started again
         self._up: set[str] = set()  # those that live and have come up
-        self._ways = itertools.count(1)  # from a front to the engine: never the same number again
-        self._way: dict[str, int] = {}  # the one that each front was given last
-        self._roll = RollCall()
+        self._link_ids = itertools.count(1)  # of a frontend's connection to the engine; unique
+        self._link_id: dict[str, int] = {}  # the latest of each frontend
+        self._heartbeats = Heartbeats()
         self._banner = ""  # empty: no engine has ever come up
         self._is_announced = False
         self._is_stopping = False  # a signal has come
@@ -74,14 +74,14 @@ class Supervisor:
         try:
             for name in self._restarts:
                 self._start(name)
-            self._call_the_roll()
+            self._send_heartbeats()
             code = await self._live(signals)
         except Exception:
             _log.critical("internal error; shutting down", exc_info=True)
         finally:
             self._is_ending = True
             self._kill_all()
-            await self._all_gone(_LAST_WORDS)
+            await self._all_gone(_EXIT_TIMEOUT)
             self._listener.close()
         if self._problem:
             print_error(self._problem)
@@ -111,33 +111,33 @@ class Supervisor:
         fronts = [each for name, each in self._children.items() if name != _ENGINE]
         engine = self._children.get(_ENGINE)
         said = await asyncio.gather(
-            *(front.request("refuse", "refused", _WORD) for front in fronts)
+            *(front.request("refuse", "refused", _COMMAND_TIMEOUT) for front in fronts)
         )
         if engine is not None:
             if _ENGINE in self._up:
                 grace = asyncio.sleep(max((each for each in said if each), default=0.0))
-                patience = self._settings.drain_timeout_ms / 1e3 + _LAST_WORDS
+                timeout = self._settings.drain_timeout_ms / 1e3 + _EXIT_TIMEOUT
                 drained, _ = await asyncio.gather(
-                    engine.request("drain", "drained", patience), grace
+                    engine.request("drain", "drained", timeout), grace
                 )
                 all_answered = bool(drained)
                 if not drained:
                     _log.error("not all accepted requests were answered within the drain timeout")
-                if drained is None:  # who still waits for it is told so at once
+                if drained is None:  # callers that still wait get their error at once
                     engine.kill()
-            await engine.request("close", "closed", _LAST_WORDS)
+            await engine.request("close", "closed", _EXIT_TIMEOUT)
         for front in fronts:
             front.send("end")
-        all_answered &= await self._gone(fronts, _LAST_WORDS)
+        all_answered &= await self._gone(fronts, _EXIT_TIMEOUT)
         if engine is not None:
             engine.send("end")
-            await self._gone([engine], _LAST_WORDS)
+            await self._gone([engine], _EXIT_TIMEOUT)
         return all_answered
 
     async def _all_gone(self, timeout: float) -> None:
         await self._gone(list(self._children.values()), timeout)
 
-    async def _gone(self, children: list[Child], timeout: float) -> bool:
+    async def _gone(self, children: list[SupervisedProcess], timeout: float) -> bool:
         """Whether they went by themselves."""
         if not children:
             return True
@@ -159,48 +159,50 @@ class Supervisor:
             main, shared = engine_process.main, (self._layout, self._listener.getsockname()[1])
         arguments = (self._settings, shared, self._count)
         log = LogOptions(self._settings.log_level, self._settings.log_format)
-        self._children[name] = Child(name, main, arguments, log, self._on_message, self._on_death)
+        self._children[name] = SupervisedProcess(
+            name, main, arguments, log, self._on_message, self._on_exit
+        )
         if self._is_stopping and name != _ENGINE:
             self._children[name].send("stopping")
         for front in self._numbers if name == _ENGINE else [name]:
-            self._join(front)
+            self._connect(front)
 
-    def _join(self, name: str) -> None:
+    def _connect(self, name: str) -> None:
         engine, front = self._children.get(_ENGINE), self._children.get(name)
         if engine is None or front is None:
             return
         one, other = socket.socketpair()
         with one, other:
-            way = self._way[name] = next(self._ways)
+            link_id = self._link_id[name] = next(self._link_ids)
             engine.send("front", self._numbers[name], one)
-            front.send("engine", way, other)
+            front.send("engine", link_id, other)
 
-    def _join_again(self, name: str, lost: int) -> None:
+    def _reconnect(self, name: str, lost: int) -> None:
         """If both live: else they are joined when who has died is there again."""
         both_live = name in self._children and _ENGINE in self._children
-        if both_live and not self._is_ending and self._way.get(name) == lost:
+        if both_live and not self._is_ending and self._link_id.get(name) == lost:
             _log.error("%s lost its engine connection; reconnecting", name)
             try:
-                self._join(name)
+                self._connect(name)
             except OSError as error:  # no descriptor to be had
                 _log.error("%s cannot be reconnected yet: %s", name, error.strerror or error)
-                self._loop.call_later(rollcall.INTERVAL, self._join_again, name, lost)
+                self._loop.call_later(liveness.INTERVAL, self._reconnect, name, lost)
 
-    def _call_the_roll(self) -> None:
+    def _send_heartbeats(self) -> None:
         """Of those that are up: a start has no bound, and tells of its end."""
         if self._is_ending:
             return
-        asked, silent = self._roll.call(sorted(self._up), self._clock.now())
+        asked, silent = self._heartbeats.ping(sorted(self._up), self._clock.now())
         for name in silent:
-            _log.error("%s has not answered for %g s; killing it", name, rollcall.BOUND)
+            _log.error("%s has not answered for %g s; killing it", name, liveness.BOUND)
             self._children[name].kill()
-            self._up.discard(name)  # it is told once
-            self._roll.heard(name)
+            self._up.discard(name)  # logged once
+            self._heartbeats.pong(name)
         for name in asked:
             self._children[name].send("ping")
-        self._loop.call_later(rollcall.INTERVAL, self._call_the_roll)
+        self._loop.call_later(liveness.INTERVAL, self._send_heartbeats)
 
-    def _on_message(self, child: Child, message: ControlMessage) -> None:
+    def _on_message(self, child: SupervisedProcess, message: ControlMessage) -> None:
         if message.kind == "up":
             self._up.add(child.name)
             self._restarts[child.name].came_up(self._clock.now())
@@ -212,9 +214,9 @@ class Supervisor:
                 print_banner(self._banner)
                 _log.info("the engine and %d frontends are up", self._count)
         elif message.kind == "pong":
-            self._roll.heard(child.name)
+            self._heartbeats.pong(child.name)
         elif message.kind == "lost":
-            self._loop.call_later(_REJOIN, self._join_again, child.name, message.value)
+            self._loop.call_later(_RECONNECT_DELAY, self._reconnect, child.name, message.value)
         elif message.kind == "failed" and child.name not in self._up:
             problem = f"the model cannot be loaded: {message.value}"
             if self._banner:  # it could be, before
@@ -222,11 +224,11 @@ class Supervisor:
             else:
                 self._fail(NO_MODEL, problem)
 
-    def _on_death(self, child: Child, why: str) -> None:
+    def _on_exit(self, child: SupervisedProcess, why: str) -> None:
         name = child.name
         del self._children[name]
         self._up.discard(name)
-        self._roll.heard(name)
+        self._heartbeats.pong(name)
         if self._is_ending:
             if why != "exit code 0" and not child.was_killed:
                 _log.warning("%s exited with %s", name, why)

@@ -1,14 +1,14 @@
-"""`python -m service` whose supervisor calls the roll often, and waits for answers but shortly."""
+"""`python -m service` whose supervisor pings often and waits only briefly for answers."""
 
 from __future__ import annotations
 
 import sys
 
 from service import main as launch
-from service.processes import liveness as rollcall
+from service.processes import liveness
 
 BOUND = 3.0  # seconds; a process that is merely busy must answer in time on a slow machine too
 
 if __name__ == "__main__":
-    rollcall.INTERVAL, rollcall.BOUND = 0.25, BOUND
+    liveness.INTERVAL, liveness.BOUND = 0.25, BOUND
     sys.exit(launch.main(sys.argv[1:]))

@@ -16,7 +16,7 @@ from service import main as launch
 from service.edge.sockets import listen
 from service.placement.layout import Layout
 from service.processes import exit_codes as exits
-from service.processes.single import Alone
+from service.processes.single import SingleProcess
 from service.processes.terminal import print_banner
 from service.settings import Settings
 
@@ -72,7 +72,7 @@ def test_what_ends_the_http_server_is_in_the_log_and_leaves_nothing(
     signals = (signal.SIGTERM, signal.SIGINT)
     before = [signal.getsignal(number) for number in signals]
     with listen(given) as listener:
-        service = Alone(given, listener, Layout())
+        service = SingleProcess(given, listener, Layout())
         try:
             assert asyncio.run(asyncio.wait_for(service.run(), 30)) == exits.CRASHED
         finally:

@@ -12,8 +12,8 @@ from batcher.limits import Limits
 from batcher.remote.client import RemoteClient
 from batcher.remote.messages import Json
 from service.observability import whole_service as census
-from service.observability.http_counts import HttpDurations, told
-from service.observability.whole_service import Elsewhere, Fronts, Whole
+from service.observability.http_counts import HttpDurations, as_json
+from service.observability.whole_service import FrontendRegistry, RemoteView, ServiceSnapshot
 from tests.fakes import run_async
 
 
@@ -27,25 +27,25 @@ class Counting:
         self.answers = asyncio.Event()
         self.answers.set()
 
-    async def join(self, fronts: Fronts, number: int) -> None:
+    async def join(self, fronts: FrontendRegistry, number: int) -> None:
         ours, theirs = socket.socketpair()
         await asyncio.gather(fronts.join(number, ours), self.client.attach(theirs))
 
-    async def take(self) -> Whole:
-        return await Elsewhere(self.client).take()
+    async def take(self) -> ServiceSnapshot:
+        return await RemoteView(self.client).take()
 
     async def _asked(self, subject: str) -> Json:
         assert subject == "tally"
         await self.answers.wait()
-        return told(self.tally.snapshot())
+        return as_json(self.tally.snapshot())
 
 
-def counts(whole: Whole) -> dict[tuple[str, str], int]:
+def counts(whole: ServiceSnapshot) -> dict[tuple[str, str], int]:
     return {key: histogram.count for key, histogram in whole.http.items()}
 
 
-def engine(count: int) -> Fronts:
-    return Fronts(Collector(Limits(), MonotonicClock()), count)
+def engine(count: int) -> FrontendRegistry:
+    return FrontendRegistry(Collector(Limits(), MonotonicClock()), count)
 
 
 def test_any_front_is_told_the_sum_of_all() -> None:
@@ -70,7 +70,7 @@ def test_any_front_is_told_the_sum_of_all() -> None:
 
 
 def test_one_that_is_gone_or_silent_counts_as_it_last_told(monkeypatch: Any) -> None:
-    monkeypatch.setattr(census, "_PATIENCE", 0.02)
+    monkeypatch.setattr(census, "_REPLY_TIMEOUT", 0.02)
 
     async def test() -> None:
         fronts, one, two = engine(2), Counting(), Counting()

@@ -6,7 +6,7 @@ import signal
 import socket
 
 from service.observability.logs import LogOptions
-from service.processes.child import Child
+from service.processes.child import SupervisedProcess
 from tests.fakes import run_async
 
 
@@ -17,7 +17,9 @@ def keeps_silent(end: socket.socket) -> int:
 
 def test_one_that_does_not_answer_is_not_waited_for_without_end() -> None:
     async def test() -> None:
-        child = Child("silent", keeps_silent, (), LogOptions(), lambda *_: None, lambda *_: None)
+        child = SupervisedProcess(
+            "silent", keeps_silent, (), LogOptions(), lambda *_: None, lambda *_: None
+        )
         assert await child.request("drain", "drained", 0.01) is None
         assert not child.gone.done()
         child.kill()

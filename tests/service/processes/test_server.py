@@ -444,7 +444,7 @@ def test_a_service_whose_stdout_nobody_reads_serves_all_the_same() -> None:
             said = []
             for line in process.stderr:
                 said.append(line)
-                if "ready after" in line:
+                if "the banner cannot be printed" in line:
                     break
             process.terminate()
             said.append(process.communicate(timeout=DEADLINE)[1])
