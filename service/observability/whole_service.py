@@ -71,8 +71,8 @@ class FrontendRegistry:
         self._collector = collector
         self._count = count
         self._sessions: dict[int, FrontendSession] = {}
-        self._last: dict[FrontendSession, Counts] = {}  # as each last as_json
-        self._gone: Counts = {}  # of those that are no more
+        self._last: dict[FrontendSession, Counts] = {}  # as each reported last
+        self._gone: Counts = {}  # of those that have exited
 
     async def join(self, number: int, end: socket.socket) -> None:
         """Replaces the frontend of that number, if there was one."""
