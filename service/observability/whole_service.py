@@ -100,7 +100,7 @@ class FrontendRegistry:
             counts = counts_from(await session.query("tally", _REPLY_TIMEOUT))
         except NotReady:
             return False
-        if session not in self._sessions.values():  # it as_json, and died
+        if session not in self._sessions.values():  # it answered, and died
             return False
         self._last[session] = counts
         return True
