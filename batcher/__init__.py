@@ -15,8 +15,8 @@ The path of one request, which is also the order in which to read the files:
                  it is due, `selection` which requests are in it, within the `limits`, by what the
                  `replica_model` predicts; `dispatch` which of several replicas takes it.
 4. `workers/`    `process` sends the batch over a `pipe` to the worker process, perhaps while the
-                 batch before it still runs; there `child` runs it on the `runner`. A `watchdog`
-                 kills a worker that hangs. What a failure means says `failures`, what follows from
+                 batch before it still runs; there `child` runs it on the `runner`. A worker
+                 that hangs is killed. What a failure means says `failures`, what follows from
                  it `supervision/recovery`: the batch runs again in halves, or goes back to the
                  front of the queue; an input that kills worker after worker is quarantined.
 5. `settlement`  ends the batch: each request gets its outcome, once; the `ledger` counts it, and

@@ -11,18 +11,11 @@ class Clock(Protocol):
     def now(self) -> float:
         """Seconds on a clock that never goes back."""
 
-    def wait(self, condition: threading.Condition, until: float | None) -> None:
-        """Waits on `condition`, whose lock the caller holds, to be notified or for `until` to come.
-
-        May return early: the caller looks again, as with any condition.
-        """
+    def condition(self, lock: threading.Lock) -> threading.Condition:
+        """Whose timeouts are on this clock."""
 
 
 class MonotonicClock:
-    now = staticmethod(time.monotonic)  # a method around it would take longer than it does
-
-    def wait(self, condition: threading.Condition, until: float | None) -> None:
-        if until is None:
-            condition.wait()
-        else:
-            condition.wait(min(max(0.0, until - time.monotonic()), threading.TIMEOUT_MAX))
+    # A method around either would take longer than it does.
+    now = staticmethod(time.monotonic)
+    condition = staticmethod(threading.Condition)

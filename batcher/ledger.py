@@ -133,6 +133,7 @@ class Ledger:
             requests=len(requests) + sum(map(len, batch.duplicates.values())),
             tokens=batch.tokens,
             useful_tokens=batch.useful_tokens,
+            padding_ratio=1.0 - batch.useful_tokens / batch.tokens if batch.tokens else 0.0,
             reason=batch.reason,
             closed=batch.closed,
             oldest_wait=batch.closed - oldest,
@@ -150,7 +151,7 @@ class Ledger:
             counters.batch_prediction_error.observe(error)
         counters.batch_size.observe(report.size)
         counters.batch_tokens.observe(report.tokens)
-        counters.batch_padding.observe(1.0 - report.useful_tokens / report.tokens)
+        counters.batch_padding.observe(report.padding_ratio)
         counters.batch_oldest_wait.observe(report.oldest_wait)
         counters.batch_predicted.observe(report.predicted)
         return report

@@ -4,7 +4,6 @@ delivery of outcomes once the lock is released."""
 from __future__ import annotations
 
 import logging
-import math
 import threading
 from collections import defaultdict
 from collections.abc import Callable
@@ -25,8 +24,8 @@ class Monitor:
         self.phase = "open"  # then draining, then closed
         self.free = set[int]()  # replicas whose threads wait for their wake-up
         # One per replica: notified on new work, on a change of its state, and of the phase.
-        self.wakeups = [threading.Condition(self.lock) for _ in range(replicas)]
-        self._finished = threading.Condition(self.lock)
+        self.wakeups = [clock.condition(self.lock) for _ in range(replicas)]
+        self._finished = clock.condition(self.lock)
         self._clock = clock
         self._is_finished = is_finished
         self._outcomes: Outbox = {}  # of the thread that holds the lock
@@ -59,12 +58,16 @@ class Monitor:
     def wait_for_work(self, replica: int, until: float) -> None:
         self.free.add(replica)
         try:
-            self._clock.wait(self.wakeups[replica], until if until < math.inf else None)
+            self.wakeups[replica].wait(self._seconds_until(until))
         finally:
             self.free.discard(replica)
 
     def wait_until_finished(self, until: float) -> None:
-        self._clock.wait(self._finished, until if until < math.inf else None)
+        self._finished.wait(self._seconds_until(until))
+
+    def _seconds_until(self, time: float) -> float | None:
+        seconds = time - self._clock.now()
+        return seconds if seconds < threading.TIMEOUT_MAX else None
 
     def wake_all(self) -> None:
         for wakeup in (*self.wakeups, self._finished):

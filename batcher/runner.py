@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral
 from typing import Any, Protocol, runtime_checkable
 
-from batcher.errors import RunnerFailed
 from batcher.request import Payload
-
-_log = logging.getLogger(__name__)
-
 
 ProfilePoint = tuple[int, int, float]
 """Rows of a batch, its tokens as run (padding included), and the seconds that it took."""
@@ -130,17 +125,6 @@ class Runner(Protocol):
         """Gives back what warm_up took. Called once, last."""
 
 
-def one_each(results: Sequence[Any], expected: int) -> list[Any]:
-    """The results as a list. Raises RunnerFailed unless it is a sequence of one per payload."""
-    # A mapping would pass for a list of its keys, a string for one of its letters.
-    if isinstance(results, Mapping | str | bytes) or not hasattr(results, "__getitem__"):
-        raise RunnerFailed(f"the runner returned {type(results).__name__}, no sequence of results")
-    listed = list(results)
-    if len(listed) != expected:
-        raise RunnerFailed(f"the runner returned {len(listed)} results for {expected} inputs")
-    return listed
-
-
 @runtime_checkable
 class Launcher(Protocol):
     """A runner for a device that computes while the process goes on. In a worker process its
@@ -157,36 +141,11 @@ class Launcher(Protocol):
 
 @runtime_checkable
 class Informing(Protocol):
-    """A runner whose facts change as it runs. It has `news` from its warm-up on."""
+    """A runner whose facts change as it runs."""
 
-    @property
-    def news(self) -> Mapping[str, object] | None:
-        """Those that have changed since warm_up, each time in a new mapping. Read after each
-        batch."""
-
-
-class InfoChanges:
-    """The info of a runner that has been warmed up, kept up to date with its news."""
-
-    def __init__(self, runner: Runner, info: RunnerInfo) -> None:
-        # Asked once: such an isinstance takes 10 us before Python 3.12.
-        self._runner = runner if isinstance(runner, Informing) else None
-        self._info = info
-        self._seen: object = None  # the last news
-
-    def next(self) -> RunnerInfo | None:
-        """The whole info, if it has changed since this was last asked."""
-        if self._runner is None or (news := self._runner.news) is self._seen:
-            return None
-        self._seen = news
-        if not isinstance(news, Mapping):  # a runner of the user's own has that name for its own
-            return None
-        try:
-            self._info = self._info.updated(news)
-        except TypeError as error:  # what the batch returned is good all the same
-            _log.warning("ignoring changed facts of the runner: %s", error)
-            return None
-        return self._info
+    def changed_facts(self) -> Mapping[str, object] | None:
+        """Those that have changed since warm_up, each time in a new mapping. None: none have. Asked
+        after each batch."""
 
 
 RunnerFactory = Callable[[], Runner]

@@ -22,7 +22,7 @@ from batcher.scheduling.selection import Selection
 from batcher.scheduling.sharing import Sharing, Split
 from batcher.supervision.supervision import Supervision
 
-_FROM_CACHE = BatchReport(-1, 0, 0, 0, 0, "cache", 0.0, 0.0, 0.0, 0.0)
+_FROM_CACHE = BatchReport(-1, 0, 0, 0, 0, 0.0, "cache", 0.0, 0.0, 0.0, 0.0)
 _NO_ROW = (None, 0)
 _RETRY_ELSEWHERE_SECONDS = 1.0  # for callers of a service that shuts down
 
@@ -233,7 +233,9 @@ def inspect(results: Sequence[Any]) -> tuple[Sequence[Any], Sequence[BatcherErro
     model's own, and looking at them may take long."""
     if is_array(results) and results.dtype.kind != "O":
         return list(results), [None] * len(results)  # each index into an array makes a new object
-    return results, [as_outcome(result) for result in results]
+    return results, [
+        as_outcome(result) if issubclass(type(result), Exception) else None for result in results
+    ]
 
 
 def _late(request: Request, now: float) -> DeadlineExceeded:

@@ -11,13 +11,36 @@ import os
 import threading
 from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from batcher.collector import Collector
-from batcher.request import BatchReport, CloseReason, Outcome, Request
+from batcher.request import Batch, BatchReport, CloseReason, Outcome, Request
 from batcher.scheduling.pending import Pending
 
 PATIENCE = 30.0  # seconds; a wait that takes this long has failed
+
+
+class Waiter(Protocol):
+    """A fake clock."""
+
+    def now(self) -> float: ...
+
+    def wait(self, condition: threading.Condition, until: float | None) -> None: ...
+
+
+class FakeCondition(threading.Condition):
+    """Its waits end when it is notified, or the fake clock says so."""
+
+    def __init__(self, clock: Waiter, lock: threading.Lock) -> None:
+        super().__init__(lock)
+        self._clock = clock
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self._clock.wait(self, None if timeout is None else self._clock.now() + timeout)
+        return True
+
+    def wait_to_be_notified(self) -> bool:
+        return super().wait(PATIENCE)
 
 
 class FakeClock:
@@ -33,6 +56,9 @@ class FakeClock:
         with self._changed:
             return self._now
 
+    def condition(self, lock: threading.Lock) -> FakeCondition:
+        return FakeCondition(self, lock)
+
     def wait(self, condition: threading.Condition, until: float | None) -> None:
         me = object()
         with self._changed:
@@ -41,7 +67,8 @@ class FakeClock:
             self._blocked[me] = (condition, until)
             self._changed.notify_all()
         try:
-            if not condition.wait(PATIENCE):
+            assert isinstance(condition, FakeCondition)
+            if not condition.wait_to_be_notified():
                 raise AssertionError(f"nothing ended a wait until {until} at {self.now()}")
         finally:
             with self._changed:
@@ -89,6 +116,9 @@ class VirtualClock:
 
     def now(self) -> float:
         return self._now
+
+    def condition(self, lock: threading.Lock) -> FakeCondition:
+        return FakeCondition(self, lock)
 
     def at(self, time: float, event: Callable[[], None]) -> None:
         assert time >= self._now, "an event in the past"
@@ -226,6 +256,10 @@ def of_costs(*costs: int) -> Pending:
     return queue(*(request(cost=cost) for cost in costs))
 
 
+def payloads_of(batch: Batch) -> list[Any]:
+    return [request.payload for request in batch.requests]
+
+
 def report(
     *,
     size: int = 1,
@@ -241,6 +275,7 @@ def report(
         requests=size,
         tokens=tokens,
         useful_tokens=useful_tokens,
+        padding_ratio=1.0 - useful_tokens / tokens,
         reason=reason,
         closed=0.0,
         oldest_wait=0.0,

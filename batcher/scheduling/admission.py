@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from operator import attrgetter
 
 from batcher.errors import Overloaded
 from batcher.limits import Limits
 from batcher.request import FIRST_BULK, Request
+from batcher.scheduling.arrivals import Arrivals
 from batcher.scheduling.pending import Pending
 from batcher.scheduling.replica_model import ReplicaModel
 
@@ -18,29 +18,8 @@ from batcher.scheduling.replica_model import ReplicaModel
 # about 1/k each if k are greedy, and a new caller finds room (Choudhury and Hahne, "Dynamic queue
 # length thresholds for shared-memory packet switches", 1998).
 SHARE = 8
-_PESSIMISM = 2.0  # times the predicted time
 _MAX_INTERACTIVE_SHARE = 0.9  # of the replicas' time, as assumed when bulk is admitted
-_ARRIVALS_WINDOW = 2.0  # seconds
 _free_at = attrgetter("free_at")
-
-
-@dataclass(slots=True)
-class Arrivals:
-    """Requests per second, recently, refused ones included: they too say how fast a batch fills."""
-
-    interactive: float = 0.0
-    bulk: float = 0.0
-    counts: list[int] = field(default_factory=lambda: [0, 0])  # since the last update, by lane
-    _updated: float | None = None
-
-    def update(self, now: float) -> None:
-        if self._updated is not None and now > self._updated:
-            seconds = now - self._updated
-            keep = math.exp(-seconds / _ARRIVALS_WINDOW)
-            new = (1.0 - keep) / seconds
-            self.interactive = keep * self.interactive + new * self.counts[0]
-            self.bulk = keep * self.bulk + new * self.counts[1]
-        self.counts, self._updated = [0, 0], now
 
 
 _NONE = Arrivals()
@@ -65,11 +44,7 @@ def refusal(
     why = _no_room(pending, first, asked, tokens, limits)
     if why is not None:
         return Overloaded(why, seconds_until(pending.rows, replicas, now, arrivals))
-    if (
-        first.deadline == math.inf
-        or not replicas
-        or _is_early(pending, first, asked, replicas, now)
-    ):
+    if first.deadline == math.inf or not replicas:
         return None
     if not pending.rows and any(replica.may_test_prediction(now) for replica in replicas):
         return None  # only a run can correct the prediction
@@ -80,20 +55,6 @@ def refusal(
         return None
     why = f"it would be done in {finish:.2f} s, {now + finish - first.deadline:.2f} s too late"
     return Overloaded(why, finish)
-
-
-def _is_early(
-    pending: Pending, first: Request, asked: int, replicas: Sequence[ReplicaModel], now: float
-) -> bool:
-    """Would an interactive request be in time even behind the whole queue, in batches twice as slow
-    as predicted? Most are, and need no closer look."""
-    if first.priority >= FIRST_BULK:
-        return False
-    pace = replicas[0].pace
-    batches = (len(pending.line) + asked) // pace.size + 2
-    latest = replicas[0].free_at if len(replicas) == 1 else max([each.free_at for each in replicas])
-    start = latest if latest > now else now
-    return start + _PESSIMISM * batches * pace.full_batch < first.deadline
 
 
 def _no_room(

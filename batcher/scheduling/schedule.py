@@ -19,9 +19,8 @@ from batcher.errors import Overloaded
 from batcher.limits import Limits
 from batcher.request import FIRST_BULK, CloseReason, Request
 from batcher.scheduling import admission, dispatch
-from batcher.scheduling.admission import Arrivals
+from batcher.scheduling.arrivals import Arrivals, Regroup
 from batcher.scheduling.pending import Pending
-from batcher.scheduling.regroup import Regroup
 from batcher.scheduling.replica_model import ReplicaModel
 from batcher.scheduling.selection import Selection, is_full, select
 
@@ -30,6 +29,7 @@ _LEARNING_RATE = 0.1  # the weight of the last batch
 # A thread that waits for the interpreter's lock cuts its batch late: so many seconds are allowed
 # for that, and at most such a share of the batch that runs.
 _CUT_DELAY, _MAX_CUT_DELAY = 0.005, 0.25
+_PESSIMISM = 2.0  # times the predicted time
 _MAX_EARLY = 0.5  # of a batch: cut earlier, the next one misses more requests than it gains time
 
 
@@ -55,13 +55,33 @@ class Schedule:
 
     def refusal(self, requests: Sequence[Request], now: float) -> Overloaded | None:
         """Why these may not be queued; None: they may, all of them."""
-        self._arrivals.counts[requests[0].priority >= FIRST_BULK] += len(requests)
+        is_bulk = requests[0].priority >= FIRST_BULK
+        self._arrivals.counts[is_bulk] += len(requests)
         up: Sequence[ReplicaModel] = self.replicas
         if len(up) > 1 or not up[0].is_up:
             up = dispatch.dependable(up)
+        if up and not is_bulk and self._is_far_from_full(requests, up, now):
+            return None
         return admission.refusal(
             self.pending, requests, self.limits, up, now, self.handoff, self._arrivals
         )
+
+    def _is_far_from_full(
+        self, requests: Sequence[Request], up: Sequence[ReplicaModel], now: float
+    ) -> bool:
+        """Is there room whoever the caller is, and time even behind the whole queue, in batches
+        twice as slow as predicted? For most there is, and they need no closer look."""
+        pending, limits, first, asked = self.pending, self.limits, requests[0], len(requests)
+        rows = len(pending.line) + asked
+        if rows * (admission.SHARE + 1) > admission.SHARE * limits.max_queue_size:
+            return False
+        tokens = first.cost if asked == 1 else sum([request.cost for request in requests])
+        if pending.tokens + tokens > limits.max_queue_tokens:
+            return False
+        pace = up[0].pace
+        free_at = up[0].free_at if len(up) == 1 else max([each.free_at for each in up])
+        longest = _PESSIMISM * (rows // pace.size + 2) * pace.full_batch
+        return (free_at if free_at > now else now) + longest < first.deadline
 
     def coalesced(self, count: int, now: float) -> None:
         """So many requests have arrived and joined a row in flight: they will not be queued."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import multiprocessing
 import os
 import pickle
@@ -18,7 +19,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -26,9 +27,10 @@ from typing import Any
 from batcher.errors import RunnerFailed
 from batcher.failures import as_outcome, explain, is_device_lost, is_out_of_memory
 from batcher.processes import die_with_parent
-from batcher.runner import InfoChanges, Launcher, Runner, RunnerFactory, RunnerInfo, one_each
-from batcher.workers.host import Reply
-from batcher.workers.pipe import BatchFailed, Done, NotAMessage, Pipe, Ready
+from batcher.runner import Informing, Launcher, Runner, RunnerFactory, RunnerInfo
+from batcher.workers.pipe import BatchFailed, NotAMessage, Pipe, Ready, Reply
+
+_log = logging.getLogger(__name__)
 
 
 def main(factory: RunnerFactory, channel: socket.socket, output: Connection) -> None:
@@ -118,7 +120,7 @@ def _raise(error: BaseException) -> Sequence[Any]:
     raise error
 
 
-def _answer(begun: _Begun, ended: float, changes: InfoChanges) -> Done | BatchFailed:
+def _answer(begun: _Begun, ended: float, changes: InfoChanges) -> Reply | BatchFailed:
     """`ended`: when the device was last free."""
     started = time.perf_counter() if begun.started is None else max(begun.started, ended)
     try:
@@ -136,7 +138,40 @@ def _answer(begun: _Begun, ended: float, changes: InfoChanges) -> Done | BatchFa
     if not hasattr(results, "dtype"):  # an array crosses faster whole than row by row
         # An exception of the model's own may pickle and yet not unpickle: it crosses as its text.
         results = [as_outcome(result) or result for result in listed]
-    return Done(Reply(results, seconds, info))
+    return Reply(results, seconds, info)
+
+
+def one_each(results: Sequence[Any], expected: int) -> list[Any]:
+    """The results as a list. Raises RunnerFailed unless it is a sequence of one per payload."""
+    # A mapping would pass for a list of its keys, a string for one of its letters.
+    if isinstance(results, Mapping | str | bytes) or not hasattr(results, "__getitem__"):
+        raise RunnerFailed(f"the runner returned {type(results).__name__}, no sequence of results")
+    listed = list(results)
+    if len(listed) != expected:
+        raise RunnerFailed(f"the runner returned {len(listed)} results for {expected} inputs")
+    return listed
+
+
+class InfoChanges:
+    """The info of a runner that has been warmed up, kept up to date."""
+
+    def __init__(self, runner: Runner, info: RunnerInfo) -> None:
+        # Asked once: such an isinstance takes 10 us before Python 3.12.
+        self._ask = runner.changed_facts if isinstance(runner, Informing) else None
+        self._info = info
+        self._known: Mapping[str, object] | None = None
+
+    def next(self) -> RunnerInfo | None:
+        """The whole info, if it has changed since this was last asked."""
+        if self._ask is None or (facts := self._ask()) is self._known:
+            return None
+        self._known = facts
+        try:
+            self._info = self._info.updated(facts or {})
+        except TypeError as error:  # what the batch returned is good all the same
+            _log.warning("ignoring changed facts of the runner: %s", error)
+            return None
+        return self._info
 
 
 def _exit_with_parent() -> None:

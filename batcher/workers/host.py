@@ -5,24 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from batcher.errors import OutOfMemory, RunnerFailed
 from batcher.failures import explain, is_out_of_memory
 from batcher.request import Payload
-from batcher.runner import InfoChanges, Runner, RunnerFactory, RunnerInfo, one_each
+from batcher.runner import Runner, RunnerFactory, RunnerInfo
+from batcher.workers.child import InfoChanges, one_each
+from batcher.workers.pipe import Reply
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """The results of one batch, one per payload, and the seconds that Runner.run took."""
-
-    results: Sequence[Any]
-    seconds: float
-    info: RunnerInfo | None = None  # of the runner, if it has changed
 
 
 class Host(Protocol):

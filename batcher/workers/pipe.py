@@ -15,17 +15,19 @@ import socket
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from batcher.failures import explain
 from batcher.request import Payload
 from batcher.runner import RunnerInfo
-from batcher.workers.host import Reply
 
 HEAD = struct.Struct(">4sQQ")  # the mark, the number, how many bytes follow
 MARK = b"btch"
 _MOST = 1 << 40  # bytes of a message
 _CHUNK = 1 << 16
 _MOST_SELECTED = 1024  # FD_SETSIZE: select knows no descriptor from there on
+_TIMEVAL = struct.Struct("@ll")  # seconds and microseconds, as the kernel takes them
+_MOST_SECONDS = 1e6  # more is for ever
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +36,12 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    reply: Reply
+class Reply:
+    """The results of one batch, one per payload, and the seconds that Runner.run took."""
+
+    results: Sequence[Any]
+    seconds: float
+    info: RunnerInfo | None = None  # of the runner, if it has changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,26 +59,42 @@ class NotAMessage(Exception):
     """The bytes received are no message, and none of those after them can be trusted."""
 
 
-def pack(number: int, message: Run | Done | BatchFailed | Ready) -> bytes:
+def pack(number: int, message: Run | Reply | BatchFailed | Ready) -> bytes:
     """Raises what pickling the user's payloads or results raises."""
     body = pickle.dumps(message, protocol=5)
     return HEAD.pack(MARK, number, len(body)) + body
 
 
 class Pipe:
-    """One thread sends and one receives. Both raise OSError once the other end is gone."""
+    """One thread sends and one receives. Both raise OSError once the other end is gone, and
+    BlockingIOError where `allow` allows no more time."""
 
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
+        self._allowed = math.inf  # seconds
         self._rest = b""  # read already: the beginning of the next message
         self._arrivals = select.poll()
         self._arrivals.register(end, select.POLLIN)
+
+    def allow(self, seconds: float) -> None:
+        """From now on the other end is waited for that long, at a time. inf: as long as it takes.
+
+        The kernel keeps the time: no timer, no thread and no system call for each message. It does
+        not run on while this process is stopped (SIGSTOP, a frozen container).
+        """
+        if seconds == self._allowed:
+            return
+        self._allowed = seconds
+        whole = int(seconds) if seconds < _MOST_SECONDS else 0  # 0: for ever
+        part = max(1, int(seconds % 1.0 * 1e6)) if seconds < _MOST_SECONDS else 0
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self._socket.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(whole, part))
 
     def send(self, data: bytes) -> None:
         """What pack() returned."""
         self._socket.sendall(data)
 
-    def answer(self, number: int, message: Done | BatchFailed | Ready) -> None:
+    def answer(self, number: int, message: Reply | BatchFailed | Ready) -> None:
         try:
             data = pack(number, message)
         except Exception as error:  # a result of the user's own that does not pickle

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import multiprocessing
 import os
 import pickle
@@ -26,10 +27,8 @@ from batcher.processes import describe_exit, exit_descriptor
 from batcher.request import Payload
 from batcher.runner import RunnerFactory, RunnerInfo
 from batcher.workers.child import main
-from batcher.workers.host import Reply
 from batcher.workers.output import ErrorLines
-from batcher.workers.pipe import BatchFailed, Done, NotAMessage, Pipe, Ready, Run, pack
-from batcher.workers.watchdog import Watchdog
+from batcher.workers.pipe import BatchFailed, NotAMessage, Pipe, Ready, Reply, Run, pack
 
 _STOP_TIMEOUT = 5.0  # seconds that Runner.close may take
 _PIPE_BYTES = 65536  # what a pipe holds
@@ -75,7 +74,6 @@ class ProcessHost:
         self._killed = False
         self._kill_reason = ""  # why we killed it ourselves
         self._clock = clock or MonotonicClock()
-        self._watchdog = Watchdog(f"{name}-watchdog", self._clock, lambda: self._end("hang"))
         self._start_seconds: float | None = None  # of the first start that went well
         self._starting = threading.Lock()  # orders kill() and the start of the process
 
@@ -83,7 +81,6 @@ class ProcessHost:
         self._reap()
         self._tail.clear()
         self.death_reason, self._kill_reason = None, ""
-        self._watchdog.start()
         started = self._clock.now()
         try:
             self._spawn()
@@ -91,12 +88,10 @@ class ProcessHost:
             raise
         except Exception as error:  # a factory that does not pickle, no free file descriptor …
             raise RunnerFailed(f"{self.name} cannot be started: {explain(error)}") from error
-        if self._start_seconds is not None:  # the first one may download a model
-            self._watchdog.arm(max(_START_TIMEOUT, _TIMES_FIRST * self._start_seconds))
-        try:
-            message = self._receive(0)
-        finally:
-            self._watchdog.disarm()
+        allowed = math.inf  # the first one may download a model
+        if self._start_seconds is not None:
+            allowed = max(_START_TIMEOUT, _TIMES_FIRST * self._start_seconds)
+        message = self._receive(0, allowed)
         if isinstance(message, BatchFailed):
             raise RunnerFailed(message.reason)
         if not isinstance(message, Ready):
@@ -115,29 +110,28 @@ class ProcessHost:
             ) from error
         self._number += 1
         self._sent.append((self._number, len(payloads), hang_timeout))
-        if len(self._sent) == 1:
-            self._watchdog.arm(hang_timeout)  # before sending, which blocks while the pipe is full
         # If it has died, receive raises that, after the answers that it had sent before.
         with contextlib.suppress(OSError):
-            self._pipe.send(message)
+            try:  # sending blocks while the pipe is full, perhaps until the batch before has run
+                self._pipe.allow(max(timeout for _, _, timeout in self._sent))
+                self._pipe.send(message)
+            except BlockingIOError:
+                self._end("hang")
 
     def receive(self, until: float | None = None) -> Reply | None:
-        number, size, _ = self._sent[0]
+        number, size, hang_timeout = self._sent[0]
         if until is not None and not self._is_there(until):
             return None
         try:
-            reply = self._receive(number)
+            reply = self._receive(number, hang_timeout)
         finally:  # it has been answered, or the worker has died
-            self._watchdog.disarm()
             if self._sent:
                 self._sent.popleft()
-            if self._sent:
-                self._watchdog.arm(self._sent[0][2])
         if isinstance(reply, BatchFailed):
             raise (OutOfMemory if reply.out_of_memory else RunnerFailed)(reply.reason)
-        if not isinstance(reply, Done) or len(reply.reply.results) != size:
+        if not isinstance(reply, Reply) or len(reply.results) != size:
             raise self._garbage(f"no answer to {size} inputs")
-        return reply.reply
+        return reply
 
     def _is_there(self, until: float) -> bool:
         """Is there an answer, or end of file, by then?"""
@@ -154,7 +148,6 @@ class ProcessHost:
         if self._output is not None:
             self._output.join(_STOP_TIMEOUT)
         self._reap()
-        self._watchdog.stop()
 
     def kill(self) -> None:
         with self._starting:
@@ -204,12 +197,17 @@ class ProcessHost:
         )
         self._output.start()
 
-    def _receive(self, number: int) -> object:
-        """The answer to batch `number`; one to an earlier batch comes too late and is dropped."""
+    def _receive(self, number: int, allowed: float) -> object:
+        """The answer to batch `number`; one to an earlier batch comes too late and is dropped. A
+        worker that is silent for the seconds `allowed` hangs, and is killed."""
         assert self._pipe is not None
         while True:
             try:
+                self._pipe.allow(allowed)
                 answered, data = self._pipe.receive()
+            except BlockingIOError:
+                self._end("hang")
+                raise self._bury() from None
             except (EOFError, OSError):
                 raise self._bury() from None
             except NotAMessage as error:
@@ -255,7 +253,6 @@ class ProcessHost:
             self._pipe.close()
             self._pipe = None
         self._sent.clear()
-        self._watchdog.disarm()
 
     def _read_output(self, output: Connection, process: BaseProcess, pipe: Pipe) -> None:
         """Ends with the worker, even if a child of the worker keeps its output open."""

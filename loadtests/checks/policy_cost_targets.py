@@ -49,9 +49,21 @@ class VirtualClock:
     def now(self) -> float:
         return self.time
 
-    def wait(self, condition: threading.Condition, until: float | None) -> None:
-        assert until is not None, "it would wait for ever: this is a bug"
-        self.time = max(self.time, until)
+    def condition(self, lock: threading.Lock) -> threading.Condition:
+        return _Jump(self, lock)
+
+
+class _Jump(threading.Condition):
+    """A wait moves the time."""
+
+    def __init__(self, clock: VirtualClock, lock: threading.Lock) -> None:
+        super().__init__(lock)
+        self._clock = clock
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout is not None, "it would wait for ever: this is a bug"
+        self._clock.time += max(0.0, timeout)
+        return True
 
 
 class CostTarget(Protocol):

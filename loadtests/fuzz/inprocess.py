@@ -26,7 +26,7 @@ from service.state import AppState
 from service.tasks.embed import Embed
 from service.tasks.plain_text import SimulatedTokenizer
 
-_REPORT = BatchReport(0, 1, 1, 1, 1, "idle", 0.0, 0.0, 0.0, 0.0)
+_REPORT = BatchReport(0, 1, 1, 1, 1, 0.0, "idle", 0.0, 0.0, 0.0, 0.0)
 _SHOWN = 20  # violations; one is enough to look into
 
 

@@ -58,8 +58,7 @@ class EncoderRunner:
             raise ValueError(f"task {config.task!r} is not one of {', '.join(TASKS)}")
         self._config = config.settings
         self._placement, self._replicas = config.placement, config.replicas
-        # What has changed of the facts since warm_up. None: nothing.
-        self.news: Mapping[str, object] | None = None
+        self._changed_facts: Mapping[str, object] | None = None
         # Queues a batch and returns what waits for it, see Launch. None: the backend cannot.
         self.launch: Callable[[Sequence[Payload]], Callable[[], Sequence[Any]]] | None = None
 
@@ -119,6 +118,9 @@ class EncoderRunner:
             return cast(Sequence[Any], answers)
         return check_finite(answers)
 
+    def changed_facts(self) -> Mapping[str, object] | None:
+        return self._changed_facts
+
     def close(self) -> None:
         (self._fallback or self._backend).close()
 
@@ -132,7 +134,7 @@ class EncoderRunner:
             self._failed |= self._fallback.failed
             gone = self._about.keys() - _OF_THE_CHOICE
             self._about = self._of_backend()
-            self.news = {**dict.fromkeys(gone), **self._about}
+            self._changed_facts = {**dict.fromkeys(gone), **self._about}
         return answers
 
     def _of_backend(self) -> dict[str, object]:

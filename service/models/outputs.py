@@ -17,13 +17,8 @@ def check_finite(vectors: NDArray[np.float32]) -> Sequence[Any]:
     """The matrix itself, or a list of its rows in which each bad one is a NotFinite."""
     good: NDArray[np.bool_] = np.all(np.isfinite(vectors), axis=1)
     if np.all(good):
-        return as_rows(vectors)
+        return cast(Sequence[Any], vectors)
     return [
         row if ok else NotFinite("the model's answer to this input is not finite (NaN or infinity)")
         for row, ok in zip(vectors, good.tolist(), strict=True)
     ]
-
-
-def as_rows(vectors: NDArray[np.float32]) -> Sequence[Any]:
-    """A matrix has a length and rows, which is all of Sequence that a result needs."""
-    return cast(Sequence[Any], vectors)

@@ -47,18 +47,19 @@ class PinnedRunner:
     def __init__(self, runner: Runner, placement: Placement) -> None:
         self._runner = runner
         self._placement = placement
-        self._informing: Informing | None = None
         # The runner's own, from its warm-up on: a batch takes no step more for its placement.
         self.run: Callable[[Sequence[Any]], Sequence[Any]]
         self.launch: Callable[[Sequence[Any]], Callable[[], Sequence[Any]]] | None = None
+        self.changed_facts: Callable[[], Mapping[str, object] | None] | None = None
 
     def warm_up(self) -> RunnerInfo:
         with _said_in_one_line():
             info = RunnerInfo.from_facts(self._runner.warm_up())
         # Not before: only its backend says whether it can, see EncoderRunner.
-        self._informing = self._runner if isinstance(self._runner, Informing) else None
-        self.run = self._runner.run
-        self.launch = self._runner.launch if isinstance(self._runner, Launcher) else None
+        runner = self._runner
+        self.run = runner.run
+        self.launch = runner.launch if isinstance(runner, Launcher) else None
+        self.changed_facts = runner.changed_facts if isinstance(runner, Informing) else None
         place = self._placement
         info = replace(
             info,
@@ -82,10 +83,6 @@ class PinnedRunner:
             ):
                 print(why, flush=True)
         return info
-
-    @property
-    def news(self) -> Mapping[str, object] | None:
-        return self._informing.news if self._informing is not None else None
 
     def close(self) -> None:
         self._note_more()

@@ -11,13 +11,13 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.models.config import SimulatedConfig
-from service.models.outputs import as_rows, check_finite
+from service.models.outputs import check_finite
 from service.models.profiling import LENGTHS, grid
 
 DIMENSION = 8
@@ -73,7 +73,7 @@ class SimulatedRunner:
             if "nan" in drills:
                 vectors[[drill == "nan" for drill in drills], 0] = np.nan
                 return check_finite(vectors)
-            return as_rows(vectors)
+            return cast(Sequence[Any], vectors)
 
         return finish
 

@@ -115,8 +115,6 @@ def check_ids(ids: Sequence[int], vocab_size: int) -> None:
 
 def check_unicode(text: str) -> None:
     """Raises TextNotEncodable for a lone surrogate: JSON can carry one, UTF-8 cannot."""
-    if text.isascii():  # known without looking: the common case costs nothing
-        return
     try:
         text.encode()
     except UnicodeEncodeError as error:

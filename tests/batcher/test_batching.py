@@ -19,7 +19,7 @@ from batcher.request import Request
 from batcher.runner import RunnerInfo
 from batcher.scheduling.schedule import NOW
 from batcher.supervision import restarts
-from batcher.workers.host import Reply
+from batcher.workers.pipe import Reply
 from tests.fakes import PATIENCE, FakeClock, RecordingSink, Signal, join, request, until
 
 Act = Callable[[], Any]

@@ -17,7 +17,7 @@ from batcher.limits import Limits
 from batcher.request import Batch
 from batcher.runner import RunnerInfo
 from batcher.timeouts import SLOW_AFTER
-from tests.fakes import run_async
+from tests.fakes import payloads_of, run_async
 
 
 class Desk:
@@ -54,7 +54,7 @@ async def test_submit_gives_the_value_and_submit_all_the_answers() -> None:
     one = asyncio.create_task(desk.client.submit("a"))
     two = asyncio.create_task(desk.client.submit_all(["b", "c"]))
     batch = await desk.batch()
-    assert batch.payloads == ["a", "b", "c"]
+    assert payloads_of(batch) == ["a", "b", "c"]
     desk.collector.settle(batch, ["A", "B", "C"], seconds=0.5)
     assert await one == "A"
     answers = await two
@@ -144,7 +144,7 @@ async def test_a_caller_that_is_cancelled_takes_its_requests_with_it() -> None:
     with pytest.raises(asyncio.CancelledError):
         await goes
     batch = await desk.batch()
-    assert batch.payloads == ["c"]
+    assert payloads_of(batch) == ["c"]
     desk.collector.settle(batch, ["C"])
     assert await stays == "C"
     assert desk.counts() == {"accepted": 3, "ok": 1, "cancelled": 2}

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from batcher.clock import MonotonicClock
-from tests.fakes import PATIENCE, FakeClock, OutOfEvents, VirtualClock, join
+from tests.fakes import FakeClock, OutOfEvents, VirtualClock, join
 
 
 def test_the_clock_is_the_monotonic_one() -> None:
@@ -17,46 +17,15 @@ def test_the_clock_is_the_monotonic_one() -> None:
     assert before <= now <= time.monotonic()
 
 
-@pytest.mark.parametrize("late", [0.0, -5.0, float("-inf")])
-def test_a_wait_until_a_time_that_has_come_returns_at_once(late: float) -> None:
-    clock, condition = MonotonicClock(), threading.Condition()
-    with condition:
-        clock.wait(condition, clock.now() + late)
-
-
-@pytest.mark.parametrize("until", [None, 1e12, float("inf")])
-def test_a_wait_without_an_end_that_a_machine_could_count_to_waits_to_be_notified(
-    until: float | None,
-) -> None:
-    clock, condition = MonotonicClock(), threading.Condition()
-    errors: list[BaseException] = []
-    ready = threading.Event()
-
-    def wait() -> None:
-        try:
-            with condition:
-                ready.set()
-                clock.wait(condition, until)
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=wait, name="waiter")
-    thread.start()
-    assert ready.wait(PATIENCE)
-    with condition:
-        condition.notify()
-    join(thread)
-    assert errors == []
-
-
 def test_a_fake_wait_ends_when_the_clock_reaches_its_deadline_and_not_before() -> None:
-    clock, condition = FakeClock(), threading.Condition()
+    clock = FakeClock()
+    condition = clock.condition(threading.Lock())
     ended: list[float] = []
 
     def wait() -> None:
         with condition:
             while clock.now() < 3.0:
-                clock.wait(condition, 3.0)
+                condition.wait(3.0 - clock.now())
             ended.append(clock.now())
 
     thread = threading.Thread(target=wait, name="waiter")
@@ -70,23 +39,25 @@ def test_a_fake_wait_ends_when_the_clock_reaches_its_deadline_and_not_before() -
 
 
 def test_a_virtual_wait_runs_everything_of_an_instant_before_it_returns() -> None:
-    clock, condition = VirtualClock(), threading.Condition()
+    clock = VirtualClock()
+    condition = clock.condition(threading.Lock())
     seen: list[tuple[str, float]] = []
     for name, time_ in (("late", 2.0), ("one", 1.0), ("two", 1.0)):
         clock.at(time_, lambda name=name: seen.append((name, clock.now())))
     with condition:
-        clock.wait(condition, 1.5)
+        condition.wait(1.5 - clock.now())
         assert seen == [("one", 1.0), ("two", 1.0)]
-        clock.wait(condition, 1.5)
+        condition.wait(1.5 - clock.now())
         assert (clock.now(), len(seen)) == (1.5, 2)
-        clock.wait(condition, None)
+        condition.wait()
         assert seen[2:] == [("late", 2.0)]
         with pytest.raises(OutOfEvents):
-            clock.wait(condition, None)
+            condition.wait()
 
 
 def test_virtual_time_stops_at_the_horizon() -> None:
-    clock, condition = VirtualClock(horizon=2.0), threading.Condition()
+    clock = VirtualClock(horizon=2.0)
+    condition = clock.condition(threading.Lock())
     with condition, pytest.raises(OutOfEvents):
-        clock.wait(condition, 3.0)
+        condition.wait(3.0 - clock.now())
     assert clock.now() == 2.0

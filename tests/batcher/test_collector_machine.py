@@ -34,7 +34,7 @@ from batcher.scheduling import dispatch
 from batcher.scheduling.replica_model import ReplicaModel
 from batcher.scheduling.selection import MAX_SKIPPED
 from tests.batcher.conftest import examples
-from tests.fakes import OutOfEvents, RecordingSink, VirtualClock, request
+from tests.fakes import OutOfEvents, RecordingSink, VirtualClock, payloads_of, request
 
 TICK = 1 / 1024
 FOREVER = float("inf")
@@ -388,7 +388,7 @@ class CollectorMachine(RuleBasedStateMachine):
         return self.running.pop(replica)
 
     def _settle(self, batch: Batch, failed: set[int], ours: bool = False) -> None:
-        results: list[Any] = [f"result of {payload}" for payload in batch.payloads]
+        results: list[Any] = [f"result of {payload}" for payload in payloads_of(batch)]
         for place in failed:
             results[place] = RunnerFailed("bad") if ours else ValueError("bad")
         self.collector.settle(batch, results, self._seconds(batch.size, batch.tokens))
@@ -516,8 +516,8 @@ class CollectorMachine(RuleBasedStateMachine):
         self.waiting = [each for each in self.waiting if each not in aboard]
         left = self.waiting
         assert all(len({each.payload for each in row}) == 1 for row in rows)
-        assert len(set(batch.payloads)) == batch.size
-        assert not set(batch.payloads) & {each.payload for each in left}
+        assert len(set(payloads_of(batch))) == batch.size
+        assert not set(payloads_of(batch)) & {each.payload for each in left}
         # Within the limits, but for one that is too long for any batch.
         ceiling = self._device(batch.replica).memory_ceiling
         assert limits.max_batch_tokens is not None

@@ -54,6 +54,7 @@ def test_a_batch_counts_once_in_each_of_its_histograms() -> None:
         requests=5,
         tokens=40,
         useful_tokens=30,
+        padding_ratio=0.25,
         reason="full",
         closed=2.0,
         oldest_wait=0.5,

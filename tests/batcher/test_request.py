@@ -9,7 +9,7 @@ import pytest
 
 from batcher.errors import Draining, NotReady, Overloaded, Refused
 from batcher.request import Batch
-from tests.fakes import report, request
+from tests.fakes import request
 
 
 def batch(*costs: int) -> Batch:
@@ -28,19 +28,11 @@ def batch(*costs: int) -> Batch:
     )
 
 
-def test_payloads_come_in_the_order_of_the_requests() -> None:
-    assert batch(2, 1).payloads == ["text of 2", "text of 1"]
-
-
 def test_a_batch_is_whole_at_birth_and_nothing_can_be_poked_into_it() -> None:
     whole = batch(1)
     for field in dataclasses.fields(whole):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(whole, field.name, getattr(whole, field.name))
-
-
-def test_padding_is_the_part_of_the_tokens_that_nobody_sent() -> None:
-    assert report(size=2, tokens=20, useful_tokens=15).padding_ratio == 0.25
 
 
 @pytest.mark.parametrize("kind", [Refused, Overloaded, NotReady, Draining])

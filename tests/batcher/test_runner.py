@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from batcher.runner import InfoChanges, Launcher, RunnerInfo
+from batcher.runner import Launcher, RunnerInfo
 from tests.fakes import Echo
 
 
@@ -56,38 +56,6 @@ def test_a_fact_of_the_wrong_type_is_refused_by_its_name(
         TypeError, match=f"^{name} must be {expected}.*, not {re.escape(repr(fact))}"
     ):
         RunnerInfo.from_facts({name: fact})
-
-
-def test_a_change_of_the_facts_is_reported_once_and_whole() -> None:
-    class Changes(Echo):
-        news: object = ["of the user's own"]
-
-    runner = Changes()
-    info = RunnerInfo(pid=7, padding_free=True)
-    changes = InfoChanges(runner, info)
-    assert changes.next() is None
-    runner.news = {"backend": "torch", "padding_free": None}
-    assert [changes.next(), changes.next()] == [RunnerInfo(pid=7, backend="torch"), None]
-    runner.news = {"dtype": "float32", "seed": 1}
-    assert changes.next() == RunnerInfo(
-        pid=7, backend="torch", dtype="float32", details={"seed": 1}
-    )
-    assert InfoChanges(Echo(), info).next() is None
-
-
-def test_a_change_to_the_wrong_type_is_logged_and_ignored(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    class Changes(Echo):
-        news: object = None
-
-    runner = Changes()
-    changes = InfoChanges(runner, RunnerInfo())
-    runner.news = {"dimension": "384"}
-    assert [changes.next(), changes.next()] == [None, None]
-    assert caplog.messages == [
-        "ignoring changed facts of the runner: dimension must be an int, not '384'"
-    ]
 
 
 def test_a_runner_whose_launch_is_none_launches_nothing() -> None:

@@ -12,8 +12,8 @@ from batcher.failures import explain, is_device_lost, is_out_of_memory
 from service.models.backends import Answers, Backend, Ids, Say, Types
 
 _MOST_FAILURES = 3  # failures in a row: a lone one may be that of one input, or of a moment
-# Seconds that a batch which has failed waits for the other one to load. Not longer: the watchdog
-# would take the worker to hang (BATCHER_HANG_AFTER_MS), and the next worker had it all before it.
+# Seconds that a batch which has failed waits for the other one to load. Not longer: the worker
+# would be taken to hang (BATCHER_HANG_AFTER_MS), and the next one had it all before it.
 _LOAD_TIMEOUT = 2.0
 
 

@@ -29,7 +29,7 @@ from batcher.remote.messages import CallFailed, Hello, Json, Message, Reply, Sub
 from batcher.remote.server import FrontendSession
 from batcher.request import Batch
 from batcher.runner import RunnerInfo
-from tests.fakes import PATIENCE, FakeClock, run_async
+from tests.fakes import PATIENCE, FakeClock, payloads_of, run_async
 
 
 class Site:
@@ -118,8 +118,8 @@ async def test_a_call_travels_and_its_answers_come_back_with_their_batch() -> No
         client.submit_all([ids, "b"], costs=[3, 1], deadline=deadline, priority=1, caller="me")
     )
     batch = await site.batch(2)
-    np.testing.assert_array_equal(batch.payloads[0], ids)
-    assert batch.payloads[1] == "b"
+    np.testing.assert_array_equal(payloads_of(batch)[0], ids)
+    assert payloads_of(batch)[1] == "b"
     for request, cost in zip(batch.requests, (3, 1), strict=True):
         assert (request.cost, request.deadline) == (cost, deadline)
         assert (request.priority, request.caller) == (1, "me")
@@ -189,7 +189,7 @@ async def test_an_error_is_its_own_callers_and_takes_the_rest_of_that_call_along
     await asyncio.sleep(0)
     other = asyncio.create_task(client.submit("good"))
     batch = await site.batch(3)
-    results = ["GOOD" if payload == "good" else ValueError("odd") for payload in batch.payloads]
+    results = ["GOOD" if payload == "good" else ValueError("odd") for payload in payloads_of(batch)]
     site.collector.settle(batch, results, seconds=0.1)
     with pytest.raises(RunnerFailed, match="odd"):
         await both
@@ -395,7 +395,7 @@ async def test_equal_inputs_of_two_fronts_share_a_row() -> None:
     await site.until(accepted=2)
     batch = site.collector.next_batch(0)
     assert batch is not None
-    assert batch.payloads == ["same"]
+    assert payloads_of(batch) == ["same"]
     site.collector.settle(batch, ["S"], seconds=0.1)
     assert await asyncio.gather(*asking) == ["S", "S"]
     await site.close(one, two)

@@ -37,7 +37,7 @@ from tests.batcher.conftest import examples
 from tests.batcher.remote.plain_values import is_same, plain_values
 from tests.fakes import FakeClock
 
-REPORT = BatchReport(3, 2, 5, 64, 50, "lengths", 12.5, 0.25, 0.0078125, 0.015625)
+REPORT = BatchReport(3, 2, 5, 64, 50, 0.21875, "lengths", 12.5, 0.25, 0.0078125, 0.015625)
 
 
 def read(data: bytes, pieces: int | None = None) -> list[Message]:
@@ -149,7 +149,7 @@ def test_rows_of_objects_are_refused() -> None:
 def test_every_field_of_a_report_travels() -> None:
     [got] = read(encode(settled("a")))
     assert isinstance(got, Settled)
-    assert len({getattr(REPORT, f.name) for f in dataclasses.fields(REPORT)}) == 10
+    assert len({getattr(REPORT, f.name) for f in dataclasses.fields(REPORT)}) == 11
     assert got.report == REPORT
     [told] = read(encode(Reply.of(1, [REPORT, REPORT])))
     assert isinstance(told, Reply)

@@ -22,7 +22,7 @@ from batcher.runner import RunnerInfo
 from tests.batcher.conftest import examples
 from tests.batcher.remote.plain_values import is_same, plain_values
 from tests.batcher.test_plain_data import PLAIN, REFUSED
-from tests.fakes import run_async
+from tests.fakes import payloads_of, run_async
 
 
 class Site:
@@ -57,7 +57,7 @@ class Site:
         batch = await self.batch()
         self.collector.settle(batch, results, seconds=0.1)
         answers = await asking
-        return batch.payloads, [answer.value for answer in answers]
+        return payloads_of(batch), [answer.value for answer in answers]
 
     async def failures(self, client: Client, payload: Any) -> tuple[str, str]:
         """Of one as a payload, and as a result."""

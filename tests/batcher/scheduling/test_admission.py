@@ -7,7 +7,7 @@ import pytest
 from batcher.errors import Overloaded
 from batcher.limits import Limits
 from batcher.scheduling import admission
-from batcher.scheduling.admission import Arrivals
+from batcher.scheduling.arrivals import Arrivals
 from batcher.scheduling.pending import Pending
 from batcher.scheduling.replica_model import ReplicaModel
 from tests.fakes import request

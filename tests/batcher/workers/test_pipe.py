@@ -96,3 +96,28 @@ def test_a_shut_pipe_gives_what_had_come_and_then_ends(ends: Ends) -> None:
     assert payloads(ends.pipe.receive()) == ["a"]
     with pytest.raises(EOFError):
         ends.pipe.receive()
+
+
+def test_a_message_that_does_not_come_whole_in_the_time_allowed_is_not_waited_for(
+    ends: Ends,
+) -> None:
+    ends.pipe.allow(0.001)
+    with pytest.raises(BlockingIOError):
+        ends.pipe.receive()
+    ends.theirs.sendall(pack(1, Run(["a"]))[:-1])
+    with pytest.raises(BlockingIOError):
+        ends.pipe.receive()
+
+
+def test_a_message_that_is_not_taken_in_the_time_allowed_is_given_up(ends: Ends) -> None:
+    ends.pipe.allow(0.001)
+    with pytest.raises(BlockingIOError):
+        ends.pipe.send(b"x" * 10_000_000)  # more than a socket holds
+
+
+@pytest.mark.parametrize("seconds", [1e-9, 0.5, 30.0, 1e12, float("inf")])
+def test_any_time_can_be_allowed_and_another_one_after_it(ends: Ends, seconds: float) -> None:
+    ends.pipe.allow(0.001)
+    ends.theirs.sendall(pack(7, Run(["a"])))
+    ends.pipe.allow(seconds)
+    assert payloads(ends.pipe.receive()) == ["a"]

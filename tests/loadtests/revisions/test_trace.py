@@ -54,9 +54,9 @@ def test_processes_are_added_and_no_move_leads_from_one_to_the_other():
     assert (len(one.files), one.moves, sum(one.calls.values())) == (2, [], 2)
 
 
-def test_file_that_is_returned_into_is_entered_though_it_was_called_before():
-    one = passed([{"events": [back("batcher/b.py", "batcher/waits.py")]}])
-    assert one.files == {"batcher/waits.py"}
+def test_file_that_was_called_before_and_holds_the_event_loop_is_not_entered():
+    one = passed([{"events": [call("batcher/b.py", "service/runs.py"), back("batcher/b.py")]}])
+    assert one.files == {"batcher/b.py"}
 
 
 def test_caller_is_the_nearest_file_of_ours_and_other_code_is_not_counted(tmp_path: Path):

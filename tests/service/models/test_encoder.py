@@ -128,7 +128,7 @@ def test_what_no_way_of_running_the_model_can_answer_stays_what_it_is(
         with pytest.raises(RuntimeError, match="shapes do not match"):
             minilm.run(ids_of(TEXTS))
     assert len(minilm.run(ids_of(TEXTS))) == len(TEXTS)
-    assert minilm.news is None
+    assert minilm.changed_facts() is None
 
 
 def test_bfloat16_points_the_same_way_as_the_reference(reference: Vectors) -> None:

@@ -117,7 +117,7 @@ def test_a_failure_now_and_then_is_answered_and_changes_nothing(stage: Stage) ->
 def test_a_batch_does_not_wait_for_long_until_the_other_is_loaded(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or the watchdog would take the worker to hang, and the next one would do the same."""
+    """Or the worker would be taken to hang, and the next one would do the same."""
     monkeypatch.setattr(fallback, "_LOAD_TIMEOUT", 0.01)
     loaded = threading.Event()
 
@@ -182,7 +182,7 @@ def test_our_own_forward_pass_of_it_is_replaced_too(
     assert runner.warm_up()["padding_free"] is True
     ids = np.array([2, 4, 5, 3], np.int32)
     before = np.asarray(runner.run([ids]))
-    assert runner.news is None
+    assert runner.changed_facts() is None
 
     def breaks(*_: object) -> NoReturn:
         raise RuntimeError("no such operator")
@@ -190,9 +190,10 @@ def test_our_own_forward_pass_of_it_is_replaced_too(
     monkeypatch.setattr(PackedBackend, "_forward", breaks)
     for _ in range(3):
         np.testing.assert_allclose(np.asarray(runner.run([ids])), before, atol=1e-5)
-    assert runner.news is not None
-    assert (runner.news["backend"], runner.news["padding_free"]) == ("torch", None)
-    assert runner.news["backend_failed"] == {"torch": "RuntimeError: no such operator"}
+    changed = runner.changed_facts()
+    assert changed is not None
+    assert (changed["backend"], changed["padding_free"]) == ("torch", None)
+    assert changed["backend_failed"] == {"torch": "RuntimeError: no such operator"}
 
 
 def test_a_batch_that_goes_well_ends_the_row_of_failures(
@@ -213,7 +214,7 @@ def test_a_batch_that_goes_well_ends_the_row_of_failures(
     monkeypatch.setattr(PackedBackend, "_forward", sometimes)
     for _ in range(6):
         runner.run([ids])
-    assert runner.news is None
+    assert runner.changed_facts() is None
     runner.close()
 
 

@@ -1,21 +1,42 @@
-"""Regroup: do callers come straight back after a batch, and how long is it worth waiting for them?
+"""What is learned from the arrivals: how many come, and whether callers come straight back after a
+batch, so that it is worth waiting a moment for them. Pure: no lock, no clock.
 
 Callers that send their next request when they have their answer split into two groups: one runs
 while the other waits, and every batch is half of what it could be. Waiting a moment after a batch
 for the callers it has answered puts them into one. Whether they come back is learned by counting
-the arrivals after the end of each batch, waited for or not, in excess of the usual rate. Pure: no
-lock, no clock.
+the arrivals after the end of each batch, waited for or not, in excess of the usual rate.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 
 _MAX_WAIT = 0.1  # of the time of the next batch
 _WORTHWHILE = 0.5  # share of the callers that must come straight back
 _LEARNING_RATE = 0.2  # the weight of the last batch
 _NEARLY_ALL = 0.9
 _SPARE = 1.5  # times the delay of nearly all
+_RATE_WINDOW = 2.0  # seconds
+
+
+@dataclass(slots=True)
+class Arrivals:
+    """Requests per second, recently, refused ones included: they too say how fast a batch fills."""
+
+    interactive: float = 0.0
+    bulk: float = 0.0
+    counts: list[int] = field(default_factory=lambda: [0, 0])  # since the last update, by lane
+    _updated: float | None = None
+
+    def update(self, now: float) -> None:
+        if self._updated is not None and now > self._updated:
+            seconds = now - self._updated
+            keep = math.exp(-seconds / _RATE_WINDOW)
+            new = (1.0 - keep) / seconds
+            self.interactive = keep * self.interactive + new * self.counts[0]
+            self.bulk = keep * self.bulk + new * self.counts[1]
+        self.counts, self._updated = [0, 0], now
 
 
 class Regroup:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from batcher.limits import Limits
-from batcher.scheduling.regroup import Regroup
+from batcher.scheduling.arrivals import Regroup
 from batcher.scheduling.schedule import Schedule
 from batcher.scheduling.simulate import Arrival, latencies, simulate
 from tests.fakes import request
