@@ -15,7 +15,6 @@ from typing import Any
 from batcher.errors import BatcherError, DeadlineExceeded, Draining, PoisonRequest
 from batcher.failures import as_outcome
 from batcher.ledger import Ledger
-from batcher.plain_data import is_array
 from batcher.request import ALONE, Answer, Batch, BatchReport, Outbox, Request, State
 from batcher.scheduling.schedule import Schedule
 from batcher.scheduling.selection import Selection
@@ -231,7 +230,8 @@ class Settlement:
 def inspect(results: Sequence[Any]) -> tuple[Sequence[Any], Sequence[BatcherError | None]]:
     """The results by row, and the error of each row. Without the lock: they are objects of the
     model's own, and looking at them may take long."""
-    if is_array(results) and results.dtype.kind != "O":
+    kind = getattr(getattr(results, "dtype", None), "kind", "O")
+    if kind != "O":  # numbers
         return list(results), [None] * len(results)  # each index into an array makes a new object
     return results, [
         as_outcome(result) if issubclass(type(result), Exception) else None for result in results
