@@ -96,7 +96,9 @@ async def embed(state: AppState, exchange: Exchange) -> None:
         inputs = parse(options.inputs, "inputs", state.input_limit)
     given = Options(truncate=False) if options.truncate is False else DEFAULT_OPTIONS
     results = await state.pipeline.run(exchange, task, inputs, "inputs", given, options.priority)
-    vectors = shorten(results.values, options.dimensions)
+    vectors = results.values
+    if options.dimensions is not None:
+        vectors = shorten(vectors, options.dimensions)
     if options.normalize and task.normalization == "service":
         vectors = scale(vectors)
     if len(vectors) * len(vectors[0]) > LARGE:

@@ -240,7 +240,7 @@ def _check(
 @lru_cache(maxsize=256)
 def _target(url: bytes) -> tuple[str, bytes, bytes]:
     """Path, the same as it was sent, and query. Raises Problem, or the parser's own error."""
-    if url[:1] == b"/" and b"#" not in url:  # the parser has looked at every character of it
+    if url[:1] == b"/" and url.find(b"#") < 0:  # the parser has looked at every character of it
         raw_path, _, query = url.partition(b"?")
     else:
         parsed = httptools.parse_url(url)

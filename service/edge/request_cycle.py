@@ -171,21 +171,24 @@ class RequestCycle:
             wire.on_response_complete(self.keep_alive)
 
     def _make_head(self, status: int, headers: Iterable[Header]) -> bytes:
-        if type(headers) is not list:
-            headers = list(headers)
-        lines = [b": ".join(header) for header in headers]
-        named = dict(headers)
+        lines, length, connection = [], None, b""
+        for name, value in headers:
+            lines.append(name + b": " + value)
+            if name == b"content-length":
+                length = value
+            elif name == b"connection":
+                connection = value
         self._expects_continue = False
         if self.scope["method"] == "HEAD":
             self._has_body = False
-        elif (length := named.get(b"content-length")) is not None:
+        elif length is not None:
             self._unsent = int(length)
         elif status in (204, 304):
             self._unsent = 0
         elif self.scope["http_version"] == "1.1":
             self._is_chunked = True
             lines.append(b"transfer-encoding: chunked")
-        if b"close" in named.get(b"connection", b""):
+        if connection and b"close" in connection:  # Python looks for bytes by way of an exception
             self.keep_alive = False
         elif not self.keep_alive:
             lines.append(b"connection: close")

@@ -213,7 +213,9 @@ class ExchangeMiddleware:
             return
         exchange = Exchange(scope, receive, send, self._now(), next(self._ids), self._service)
         path = exchange.path
-        exchange.task = asyncio.current_task(self._loop) or self._task_on_another_loop()
+        # Without a loop, current_task would find a task, and with it the system call each time.
+        task = asyncio.current_task(self._loop) if self._loop is not None else None
+        exchange.task = task or self._task_on_another_loop()
         self._quick.add(exchange)
         outcome = None
         try:
