@@ -26,6 +26,7 @@ test-conditions: $(VENV)/test.installed  ## the test suite on a young clock, in 
 	.ci/conditions $(BIN)/python
 
 test-newest:  ## the test suite on the newest versions allowed, in an environment of its own
+	@rm -f .venv-newest/*.installed  # what was the newest at the last run
 	@mkdir -p build && grep '^torch==' constraints.txt > build/torch.txt
 	$(MAKE) VENV=.venv-newest CONSTRAINTS='--upgrade --upgrade-strategy eager -c build/torch.txt' test
 

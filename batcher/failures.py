@@ -10,10 +10,15 @@ from batcher.errors import BatcherError, RunnerFailed
 def explain(error: BaseException) -> str:
     """The type and the text of an exception, in one line."""
     try:
-        text = " ".join(str(error).split())
+        text = in_one_line(str(error))
     except Exception:  # the __str__ of a user's exception may raise
         text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def in_one_line(text: str) -> str:
+    """Text of a model or a caller, fit for a log and an operator's terminal."""
+    return "".join(each if each.isprintable() else " " for each in " ".join(text.split()))
 
 
 def as_outcome(result: Any) -> BatcherError | None:

@@ -37,7 +37,9 @@ def main() -> int:
         return 0
     if arguments[:1] in (["serve"], ["plan"]):
         return run(arguments)
-    problem = "a command is missing" if not arguments else f"there is no command {arguments[0]!r}"
+    problem = "a command is missing"
+    if arguments:  # without its value, which may be a key
+        problem = f"there is no command {arguments[0].partition('=')[0]!r}"
     print(f"{_USAGE}\nbatcher: {problem}: batcher serve starts the service", file=sys.stderr)
     return _BAD_USAGE
 

@@ -27,7 +27,8 @@ _UNSET = {
     "cache_dir": "batcher in $XDG_CACHE_HOME, otherwise in ~/.cache",
     "replicas": "1 for each device",
 }
-_SECRET = ("KEY", "TOKEN", "SECRET")  # in a misspelt name: its value is not shown
+# In a misspelt name: its value is not shown.
+_SECRET = ("KEY", "TOKEN", "SECRET", "PASS", "AUTH", "BEARER", "CRED")
 _MOST_LINKS = 4  # that are listed
 _EMPTY_KEY = (
     "BATCHER_API_KEY is set but empty, and an empty key would let everybody in: give it a value, or"

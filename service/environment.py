@@ -28,6 +28,7 @@ _OF_A_LINK = re.compile(
 )
 _PORT_LINK = re.compile(r"(?:tcp|udp|sctp)://\S+")  # the value of …PORT
 _OF_A_CONTAINER = re.compile(r"(\w+?)_(?:NAME|ENV_\w+)", re.ASCII)
+_NAME_LINK = re.compile(r"/[^/\s]+/[^/\s]+")  # the value of …NAME: both containers
 
 
 class Environment(PydanticBaseSettingsSource):
@@ -71,8 +72,9 @@ def is_link(variable: str, environ: Mapping[str, str]) -> bool:
     name = variable.removeprefix(PREFIX)
     if _OF_A_LINK.fullmatch(name):
         return True
-    if of_container := _OF_A_CONTAINER.fullmatch(variable):  # there is a link to its port, too
-        return _PORT_LINK.fullmatch(environ.get(f"{of_container[1]}_PORT", "")) is not None
+    if of_container := _OF_A_CONTAINER.fullmatch(variable):  # it has a port and a name, too
+        port, other = (environ.get(f"{of_container[1]}_{each}", "") for each in ("PORT", "NAME"))
+        return bool(_PORT_LINK.fullmatch(port) and _NAME_LINK.fullmatch(other))
     is_port = name == "PORT" or name.endswith("_PORT")
     return is_port and _PORT_LINK.fullmatch(environ[variable]) is not None
 

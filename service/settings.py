@@ -179,8 +179,8 @@ class Settings(BaseSettings):
     access_log: Literal["off", "errors", "all"] = Field(
         "errors",
         description="HTTP requests that are logged: off, errors (status 400 and above, and clients"
-        " that disconnected; at most 10 lines a second, then a count), or all. Level info, from"
-        " status 500 on warning",
+        " that disconnected; at most 10 lines a second, or one for each HTTP process, then a"
+        " count), or all. Level info, from status 500 on warning",
     )
     drain_timeout_ms: Milliseconds = Field(
         30_000.0,

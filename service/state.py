@@ -65,10 +65,10 @@ class AppState:
     def client(self, client: Client) -> None:
         self.pipeline.client = client
 
-    def on_refusal(self, problem: Problem, request_id: str) -> None:
+    def on_refusal(self, problem: Problem, request_id: str, client: str) -> None:
         """The edge has answered what it could not give to a route."""
         self.tally.observe("", outcome_of(problem.status), 0.0)
-        self.access_log.add_refusal(problem, request_id)
+        self.access_log.add_refusal(problem, request_id, client)
 
     def close(self) -> None:
         """Once nothing more is served."""

@@ -25,7 +25,13 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from batcher.errors import RunnerFailed
-from batcher.failures import as_outcome, explain, is_device_lost, is_out_of_memory
+from batcher.failures import (
+    as_outcome,
+    explain,
+    in_one_line,
+    is_device_lost,
+    is_out_of_memory,
+)
 from batcher.processes import die_with_parent
 from batcher.runner import Informing, Launcher, Runner, RunnerFactory, RunnerInfo
 from batcher.workers.pipe import BatchFailed, NotAMessage, Pipe, Ready, Reply
@@ -47,7 +53,7 @@ def main(factory: RunnerFactory, channel: socket.socket, output: Connection) -> 
         info = RunnerInfo.from_facts(runner.warm_up())
         info = replace(info, pid=info.pid or os.getpid())
     except RunnerFailed as error:  # its text says all
-        pipe.answer(0, BatchFailed(str(error)))
+        pipe.answer(0, BatchFailed(in_one_line(str(error))))
         return
     except Exception as error:
         traceback.print_exc()
@@ -130,7 +136,7 @@ def _answer(begun: _Begun, ended: float, changes: InfoChanges) -> Reply | BatchF
         info = changes.next()
     except Exception as error:
         traceback.print_exc()
-        reason = str(error) if isinstance(error, RunnerFailed) else explain(error)
+        reason = in_one_line(str(error)) if isinstance(error, RunnerFailed) else explain(error)
         no_memory = is_out_of_memory(error)
         if not no_memory and is_device_lost(error):
             raise SystemExit("the device has failed") from None
@@ -163,12 +169,14 @@ class InfoChanges:
 
     def next(self) -> RunnerInfo | None:
         """The whole info, if it has changed since this was last asked."""
-        if self._ask is None or (facts := self._ask()) is self._known:
+        if self._ask is None:
             return None
-        self._known = facts
         try:
+            if (facts := self._ask()) is self._known:
+                return None
+            self._known = facts
             self._info = self._info.updated(facts or {})
-        except TypeError as error:  # what the batch returned is good all the same
+        except Exception as error:  # what the batch returned is good all the same
             _log.warning("ignoring changed facts of the runner: %s", error)
             return None
         return self._info

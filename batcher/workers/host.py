@@ -30,7 +30,7 @@ class Host(Protocol):
         """Hands a batch over. One more may be sent before the first is answered, if `pipelines`.
 
         Raises RunnerFailed (it cannot be sent, and the host does not have it) or WorkerLost (the
-        runner has died). It may run for `hang_timeout` seconds, counted from when it is the oldest.
+        runner has died). It may be silent for `hang_timeout` seconds once it is the oldest.
         """
 
     def receive(self, until: float | None = None) -> Reply | None:

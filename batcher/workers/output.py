@@ -23,6 +23,7 @@ class ErrorLines:
             self._in_traceback = True
             return True
         if self._in_traceback:  # its lines are indented; the first that is not ends it
-            self._in_traceback = line[:1] == " "
+            is_last_of_group = bool(line.strip()) and not line.strip(" +-")
+            self._in_traceback = line[:1] == " " and not is_last_of_group
             return True
         return line.startswith(_ALONE)

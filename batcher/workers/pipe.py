@@ -28,6 +28,7 @@ _CHUNK = 1 << 16
 _MOST_SELECTED = 1024  # FD_SETSIZE: select knows no descriptor from there on
 _TIMEVAL = struct.Struct("@ll")  # seconds and microseconds, as the kernel takes them
 _MOST_SECONDS = 1e6  # more is for ever
+_GRACE = 0.5  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +78,9 @@ class Pipe:
         self._arrivals.register(end, select.POLLIN)
 
     def allow(self, seconds: float) -> None:
-        """From now on the other end is waited for that long, at a time. inf: as long as it takes.
+        """From now on the other end may be silent for that long. inf: as long as it takes.
 
-        The kernel keeps the time: no timer, no thread and no system call for each message. It does
-        not run on while this process is stopped (SIGSTOP, a frozen container).
+        The kernel keeps the time: no timer, no thread and no system call for each message.
         """
         if seconds == self._allowed:
             return
@@ -139,14 +139,26 @@ class Pipe:
         self._socket.close()
 
     def _some(self) -> bytes:
-        chunk = self._socket.recv(_CHUNK)
+        try:
+            chunk = self._socket.recv(_CHUNK)
+        except BlockingIOError:
+            self._wait_once_more()
+            chunk = self._socket.recv(_CHUNK, socket.MSG_DONTWAIT)
         if not chunk:
             raise EOFError
         return chunk
 
+    def _wait_once_more(self) -> None:
+        """The time is over. But if the whole machine stood still, the other end had none of it."""
+        self._arrivals.poll(math.ceil(min(_GRACE, self._allowed) * 1e3))
+
     def _fill(self, view: memoryview) -> None:
         while view:
-            count = self._socket.recv_into(view)
+            try:
+                count = self._socket.recv_into(view)
+            except BlockingIOError:
+                self._wait_once_more()
+                count = self._socket.recv_into(view, 0, socket.MSG_DONTWAIT)
             if not count:
                 raise EOFError
             view = view[count:]

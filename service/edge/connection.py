@@ -235,7 +235,8 @@ class Connection(asyncio.Protocol):
             self._refusal = problem
 
     def _send_refusal(self, problem: Problem) -> None:
-        self.transport.write(self._shared.refusal(problem))
+        peer = address_of(self.transport, "peername")
+        self.transport.write(self._shared.refusal(problem, peer[0] if peer else ""))
         self._finish()
 
     def pause_writing(self) -> None:

@@ -63,10 +63,10 @@ class Connections:
         max_connections: int,
         timeouts: ConnectionTimeouts,
         envelope_of: Callable[[str], Envelope],
-        on_refusal: Callable[[Problem, str], object],
+        on_refusal: Callable[[Problem, str, str], object],
         state: ServerState,
     ) -> None:
-        """`on_refusal(problem, request id)` counts and logs an answer that is given here."""
+        """`on_refusal(problem, request id, client)` counts and logs an answer given here."""
         queue = TimeoutQueue[TimedConnection]
         self.awaiting_head = queue(timeouts.receipt, lambda each: each.on_head_timeout())
         self.draining_body = queue(timeouts.receipt, lambda each: each.on_body_timeout())
@@ -108,10 +108,11 @@ class Connections:
         """Seconds in which new connections may still send their first request."""
         return _SILENT_AFTER if len(self.awaiting_head) else 0.0
 
-    def refusal(self, problem: Problem) -> bytes:
-        """The whole response to bytes that reach no route. The last one of its connection."""
+    def refusal(self, problem: Problem, client: str) -> bytes:
+        """The whole response to bytes that reach no route. The last one of its connection.
+        `client`: its address."""
         request_id = os.urandom(8).hex()
-        self._on_refusal(problem, request_id)
+        self._on_refusal(problem, request_id, client)
         body = orjson.dumps(self._envelope(problem, request_id))
         headers = [
             (b"content-type", b"application/json"),

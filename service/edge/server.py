@@ -34,10 +34,10 @@ class Server(uvicorn.Server):
         app: ASGIApp,
         max_connections: int,
         envelope_of: Callable[[str], Envelope],
-        on_refusal: Callable[[Problem, str], object],
+        on_refusal: Callable[[Problem, str, str], object],
         timeouts: ConnectionTimeouts | None = None,
     ) -> None:
-        """`on_refusal(problem, request id)` counts and logs what is answered before the app."""
+        """`on_refusal(problem, request id, client)` counts and logs an answer before the app."""
         super().__init__(
             uvicorn.Config(
                 app,

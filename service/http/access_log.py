@@ -70,9 +70,9 @@ class AccessLog:
             extra={"fields": asdict(request)},  # what JSON has beside the text
         )
 
-    def add_refusal(self, problem: Problem, request_id: str) -> None:
-        """Of bytes that are not a request that could be given to a route."""
-        self.add(HandledRequest("-", "-", problem.status, problem.code, 0.0, "", request_id))
+    def add_refusal(self, problem: Problem, request_id: str, client: str) -> None:
+        """Of bytes that are no request, or not all of one."""
+        self.add(HandledRequest("-", "-", problem.status, problem.code, 0.0, client, request_id))
 
     def close(self) -> None:
         """Logs what is still to be reported."""

@@ -58,7 +58,7 @@ def ask(arguments: Sequence[str]) -> Asked:
     fixed = set(typed) & {"replicas", "max_batch_size", "max_batch_tokens"}
     is_set = settings.model_fields_set & {"request_timeout_ms", "target_latency_ms"}
     timeout_ms = settings.deadline * 1e3 if is_set else None
-    p95_ms = own["p95_ms"] or timeout_ms
+    p95_ms = own["p95_ms"] or settings.target_latency_ms  # a timeout is no target
     if p95_ms is None:
         raise BadFlag("--p95-ms is missing: the latency that 95 % of the requests must keep")
     deadline_ms = own["deadline_ms"] or timeout_ms

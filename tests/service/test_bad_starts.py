@@ -35,7 +35,7 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
         file.parent.mkdir(exist_ok=True)
         file.write_text(text)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("service.placement.cuda.find", lambda: Gpus())
     monkeypatch.setattr("service.main.start_logging", lambda options: None)
     numbers = (signal.SIGTERM, signal.SIGINT)

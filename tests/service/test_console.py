@@ -114,3 +114,12 @@ def test_a_package_of_the_working_folder_called_service_is_not_taken_for_this_on
         finally:
             process.kill()
     assert re.search(r"batcher \S+ is ready", banner), log
+
+
+def test_a_key_given_without_a_command_is_not_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert typed(monkeypatch, "--api-key=secret") == 2
+    said = capsys.readouterr()
+    assert "there is no command '--api-key'" in said.err
+    assert "secret" not in said.out + said.err

@@ -91,3 +91,26 @@ def test_a_misspelt_setting_is_still_refused(
 def test_a_port_link_on_a_flag_is_no_port() -> None:
     with pytest.raises(BadSetting, match=r"^--port='tcp://"):
         flags.load({"port": "tcp://10.0.0.1:80"})
+
+
+@pytest.mark.parametrize(
+    ("service", "name", "value"),
+    [
+        (SERVICE, "BATCHER_NAME", "mine"),
+        (SERVICE, "BATCHER_ENV_FILE", ".env"),
+        (
+            {name.replace("BATCHER_", "BATCHER_MODEL_", 1): SERVICE[name] for name in SERVICE},
+            "BATCHER_MODEL_NAME",
+            "BAAI/bge-m3",
+        ),
+    ],
+)
+def test_next_to_the_links_of_a_kubernetes_service_it_is_still_refused(
+    monkeypatch: pytest.MonkeyPatch, service: dict[str, str], name: str, value: str
+) -> None:
+    """Kubernetes sets no NAME; ignored, it would have the default model served in its place."""
+    for link in service:
+        monkeypatch.setenv(link, service[link])
+    monkeypatch.setenv(name, value)
+    with pytest.raises(BadSetting, match=f"^{name}=.*: there is no such setting"):
+        flags.load({})

@@ -76,3 +76,17 @@ def test_a_change_to_the_wrong_type_is_logged_and_ignored(
     assert caplog.messages == [
         "ignoring changed facts of the runner: dimension must be an int, not '384'"
     ]
+
+
+@pytest.mark.parametrize("facts", ["of the user's own", 7, ValueError("not now")])
+def test_facts_that_cannot_be_read_leave_the_batch_alone(
+    facts: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Changes(Echo):
+        def changed_facts(self) -> Any:
+            if isinstance(facts, Exception):
+                raise facts
+            return facts
+
+    assert InfoChanges(Changes(), RunnerInfo()).next() is None
+    assert caplog.messages[0].startswith("ignoring changed facts of the runner: ")

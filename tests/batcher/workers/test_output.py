@@ -35,3 +35,16 @@ def test_one_that_is_only_quoted_ends_where_the_indent_does() -> None:
     errors = ErrorLines()
     given = ["Traceback (most recent call last):", '  File "x"', "ValueError: a", "ready"]
     assert [errors.is_error(line) for line in given] == [True, True, True, False]
+
+
+def test_what_follows_a_group_of_exceptions_is_no_error() -> None:
+    errors = ErrorLines()
+    given = [
+        "  + Exception Group Traceback (most recent call last):",
+        "  | ExceptionGroup: two (1 sub-exception)",
+        "  +-+---------------- 1 ----------------",
+        "    | ValueError: a",
+        "    +------------------------------------",
+        "ready",
+    ]
+    assert [errors.is_error(line) for line in given] == [True] * 5 + [False]

@@ -121,3 +121,31 @@ def test_any_time_can_be_allowed_and_another_one_after_it(ends: Ends, seconds: f
     ends.theirs.sendall(pack(7, Run(["a"])))
     ends.pipe.allow(seconds)
     assert payloads(ends.pipe.receive()) == ["a"]
+
+
+def test_what_comes_as_the_time_is_over_is_received_all_the_same() -> None:
+    """Where the whole machine has stood still, the kernel's timer is the first to go off."""
+
+    class Late:
+        """A socket whose timer goes off with each first look."""
+
+        def __init__(self, end: socket.socket) -> None:
+            self._end = end
+
+        def fileno(self) -> int:
+            return self._end.fileno()
+
+        def recv(self, most: int, flags: int = 0) -> bytes:
+            if not flags:
+                raise BlockingIOError
+            return self._end.recv(min(most, HEAD.size + 1), flags)
+
+        def recv_into(self, view: memoryview, most: int = 0, flags: int = 0) -> int:
+            if not flags:
+                raise BlockingIOError
+            return self._end.recv_into(view, most, flags)
+
+    theirs, ours = socket.socketpair()
+    with theirs, ours:
+        theirs.sendall(pack(7, Run(["a"])))
+        assert payloads(Pipe(Late(ours)).receive()) == ["a"]  # type: ignore[arg-type]

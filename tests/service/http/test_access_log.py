@@ -55,12 +55,12 @@ def test_a_line_names_the_request_and_its_level_says_whose_fault(
     log.add(handled(422, "/a\nb\x1b[2J"))
     log.add(handled(500))
     log.add(handled(0))
-    log.add_refusal(Problem(400, "no HTTP", code="malformed_http"), "id-2")
+    log.add_refusal(Problem(400, "no HTTP", code="malformed_http"), "id-2", "10.0.0.9")
     assert lines(caplog) == [
         "POST /a?b?[2J 422 a_code in 2.1 ms (client 10.0.0.1, request id-1)",
         "POST /embed 500 a_code in 2.1 ms (client 10.0.0.1, request id-1)",
         "POST /embed client disconnected in 2.1 ms (client 10.0.0.1, request id-1)",
-        "- - 400 malformed_http in 0.0 ms (request id-2)",
+        "- - 400 malformed_http in 0.0 ms (client 10.0.0.9, request id-2)",
     ]
     assert [each.levelname for each in caplog.records] == ["INFO", "WARNING", "INFO", "INFO"]
 
@@ -140,7 +140,8 @@ def test_150_client_errors_over_http_leave_lines_and_a_count_and_successes_none(
 
     run(test())
     assert sum("POST /embed 400 " in line for line in lines(caplog)) == LINES
-    assert lines(caplog)[-1].startswith(f"{150 - LINES + 1} more requests failed")
+    counted = [int(line.split()[0]) for line in lines(caplog) if " more requests failed" in line]
+    assert sum(counted) == 150 - LINES + 1  # in one report, or two on a slow machine
     assert not any(" 200 " in line for line in lines(caplog))
 
 

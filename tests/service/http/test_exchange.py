@@ -14,12 +14,12 @@ from tests.fakes import run_async
 from tests.service.conftest import FakeClient
 
 
-def test_the_running_loop_is_asked_for_with_the_first_request_only(
+def test_no_request_looks_for_the_running_loop_by_way_of_its_task(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is a system call, before Python 3.12."""
     app = create_app(AppState(Settings(), FakeClient()))  # type: ignore[arg-type]  # a fake
-    scope = {"type": "http", "method": "GET", "path": "/livez", "headers": []}
+    scope = {"type": "http", "method": "GET", "path": "/health/live", "headers": []}
     asked: list[str] = []
     current_task = asyncio.current_task
 
@@ -28,7 +28,11 @@ def test_the_running_loop_is_asked_for_with_the_first_request_only(
             asked.append("current_task")
         return current_task(loop)
 
-    async def send(_message: object) -> None: ...
+    answered: list[int] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            answered.append(message["status"])
 
     async def receive() -> dict[str, object]:
         return {"type": "http.request", "body": b"", "more_body": False}
@@ -39,4 +43,4 @@ def test_the_running_loop_is_asked_for_with_the_first_request_only(
             await app(dict(scope), receive, send)
 
     run_async(request_twice())
-    assert asked == []
+    assert (answered, asked) == ([200, 200], [])
