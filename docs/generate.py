@@ -1,84 +1,44 @@
-"""Writes docs/configuration.md from the settings and docs/http-api.md from the route table.
+"""Writes docs/configuration.md from the settings, docs/http-api.md from the route table, and
+docs/metrics.md from what /metrics answers.
 
     python docs/generate.py
 
-A test compares both pages with what this would write. It changes nothing else.
+A test compares the pages with what this would write. It changes nothing else.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from service import settings as settings_module
+from batcher import Limits
+from batcher.clock import MonotonicClock
+from batcher.collector import Collector
 from service.api import openapi
 from service.api.routes import Route, WireProtocol
 from service.app import PROTOCOLS
 from service.arguments import default_of
-from service.errors import KIND_STATUSES
-from service.settings import PREFIX, Settings
+from service.errors import KIND_STATUSES, Problem
+from service.observability.prometheus import exposition
+from service.placement.nvml import FIGURES
+from service.settings import PREFIX, REPLACED, Settings
 
 FOLDER = Path(__file__).parent
 
-# Old name → new name; they still work, with a warning.
-REPLACED: Mapping[str, str] = getattr(settings_module, "REPLACED", {})
-
-# What is in no group is listed last.
-GROUPS: Mapping[str, Sequence[str]] = {
-    "The model": (
-        "model",
-        "runner",
-        "task",
-        "device",
-        "dtype",
-        "backend",
-        "compile",
-        "min_cosine",
-        "cache_dir",
-    ),
-    "Batches and the queue": (
-        "max_batch_size",
-        "max_batch_tokens",
-        "max_wait_ms",
-        "max_queue_size",
-        "max_queue_tokens",
-        "request_timeout_ms",
-        "deduplicate",
-        "share_equal",
-        "cache_bytes",
-    ),
-    "Processes and devices": (
-        "replicas",
-        "memory_reserve_mb",
-        "frontends",
-        "isolation",
-        "threads",
-    ),
-    "HTTP": (
-        "host",
-        "port",
-        "api_key",
-        "max_connections",
-        "max_body_bytes",
-        "max_client_batch_size",
-    ),
-    "The log": ("log_level", "log_format", "access_log"),
-    "Health and shutdown": (
-        "hang_timeout_min_ms",
-        "hang_after_ms",
-        "canary_interval_ms",
-        "drain_delay_ms",
-        "drain_timeout_ms",
-    ),
-    "The simulated accelerator": (
-        "sim_fixed_ms",
-        "sim_per_input_ms",
-        "sim_per_item_ms",
-        "sim_per_token_us",
-    ),
+# Names of settings; what is in no group is listed last.
+GROUPS: Mapping[str, str] = {
+    "The model": "model runner task device dtype backend compile min_cosine cache_dir",
+    "Batches and the queue": "max_batch_size max_batch_tokens max_wait_ms max_queue_size"
+    " max_queue_tokens request_timeout_ms share_equal cache_bytes",
+    "Processes and devices": "replicas memory_reserve_mb frontends isolation threads",
+    "HTTP": "host port api_key max_connections max_body_bytes max_client_batch_size",
+    "The log": "log_level log_format access_log",
+    "Health and shutdown": "hang_after_ms canary_interval_ms drain_delay_ms drain_timeout_ms",
+    "The simulated accelerator": "sim_fixed_ms sim_per_item_ms sim_per_token_us",
 }
 MADE = "<!-- Written by docs/generate.py. Change the source that it names, then run it again. -->"
 
@@ -90,7 +50,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 def configuration() -> str:
     names = [name for name in Settings.model_fields if name not in REPLACED]
-    grouped = {title: [n for n in group if n in names] for title, group in GROUPS.items()}
+    grouped = {title: group.split() for title, group in GROUPS.items()}
     rest = [name for name in names if not any(name in group for group in grouped.values())]
     lines = [
         "# Configuration",
@@ -102,6 +62,11 @@ def configuration() -> str:
         "begins with `BATCHER_`, or a value out of range, stops the start with exit code 2 and one",
         "line that names it. `batcher serve --print-config` prints every setting in force and its",
         "origin; `batcher serve --help` prints this page.",
+        "",
+        "An empty variable counts as unset. Exceptions: an empty `BATCHER_API_KEY` is refused, an",
+        "empty `BATCHER_CACHE_DIR` means `off`, with a warning. Variables that are no settings and",
+        "are ignored: `BATCHER_LOADTEST_…`, which the load tests read, and what Kubernetes and",
+        "Docker set for a service or container named `batcher`, such as `BATCHER_PORT=tcp://…`.",
     ]
     for title, group in {**grouped, "Others": rest}.items():
         if group:
@@ -158,12 +123,17 @@ def http_api() -> str:
         for route in protocol.routes:
             if route.body is not None:
                 lines += ["", f"### `{route.method} {route.path}`", "", *_body(route, protocol)]
+            if route.query:
+                lines += ["", f"### `{route.method} {route.path}`", "", *_query(route)]
     lines += ["", "## Request headers", "", "All are optional.", ""]
     lines += table(
         ("header", "what it does"),
         ((f"`{name}`", text) for name, _, text in openapi.REQUEST_HEADERS),
     )
     lines += [
+        "",
+        "`X-Envoy-Expected-Rq-Timeout-Ms`, which Envoy sets, means the same as",
+        "`X-Request-Timeout-Ms`; where both are given, the shorter one counts.",
         "",
         "## Answer headers",
         "",
@@ -185,12 +155,15 @@ def http_api() -> str:
         "## Statuses",
         "",
         *table(
-            ("status", "meaning"),
-            ((str(status), text) for status, text in sorted(openapi.STATUSES.items())),
+            ("status", "meaning", "`code`"),
+            (
+                (str(status), text, f"`{Problem(status, '').code}`")
+                for status, text in sorted(openapi.STATUSES.items())
+            ),
         ),
         "",
-        "Every error body is JSON in the envelope of its route and carries the request's id.",
-        "`code` in it is one of these kinds, or a name for the status:",
+        "An error body is JSON in the envelope of its route and carries the request's id. Its",
+        "`code` is the one above, or the kind of the error:",
         "",
         *table(
             ("code", "status", "otherwise"),
@@ -200,6 +173,8 @@ def http_api() -> str:
             ),
         ),
         "",
+        "Three more: `malformed_http` and `invalid_json` with 400, `model_not_found` with 404.",
+        "",
         "The OpenAI routes, `/v1/predict` and unknown paths below `/v1/`:",
         "",
         "```text",
@@ -207,10 +182,18 @@ def http_api() -> str:
         '           "request_id": "…"}}',
         "```",
         "",
-        "All other routes, as text-embeddings-inference does:",
+        "All other routes, as text-embeddings-inference does. A request that is refused before its",
+        "route is known (malformed HTTP, a head that is too large or late, too many connections)",
+        "gets this form, too:",
         "",
         "```text",
         '{"error": "…", "error_type": "Validation", "code": "empty", "request_id": "…"}',
+        "```",
+        "",
+        "`/health` and `/health/ready`, while the service is not ready (503, with `Retry-After`):",
+        "",
+        "```text",
+        '{"status": "not ready", "reason": "worker 0 is loading the model", "request_id": "…"}',
         "```",
     ]
     return "\n".join(lines) + "\n"
@@ -242,10 +225,58 @@ def _body(route: Route, protocol: WireProtocol) -> list[str]:
     return table(("field", "required", "what it is"), rows)
 
 
+def _query(route: Route) -> list[str]:
+    rows = []
+    for each in route.query:
+        schema = each["schema"]
+        values = f"{schema['minimum']} to {schema['maximum']}; default `{schema['default']}`"
+        rows.append((f"`?{each['name']}=`", f"{each['description']}: {values}"))
+    return table(("parameter", "what it is"), rows)
+
+
+def metrics() -> str:
+    snapshot = Collector(Limits(), MonotonicClock()).snapshot()
+    page = exposition(snapshot, {}, {0: True}, "", "").decode()
+    kinds = dict(re.findall(r"^# TYPE (\w+) (\w+)$", page, re.MULTILINE))
+    rows = [
+        (f"`{name}`", kinds[name], text)
+        for name, text in re.findall(r"^# HELP (\w+) (.*)$", page, re.MULTILINE)
+    ]
+    of_gpus = [
+        (
+            f"`batcher_{figure.name}{'_total' * figure.is_counter}`",
+            "counter" if figure.is_counter else "gauge",
+            figure.help,
+        )
+        for figure in FIGURES
+    ]
+    head = ("metric", "type", "what it is")
+    lines = [
+        "# Metrics",
+        "",
+        MADE,
+        "",
+        "What `GET /metrics` answers, in the text format of Prometheus.",
+        "[operations](operations.md#metrics) says which ones to watch.",
+        "",
+        *table(head, rows),
+        "",
+        "`batcher_front_up` is there with more than one HTTP process only.",
+        "",
+        "## GPUs",
+        "",
+        "With the extra `gpu`, for each device that a replica runs on, if its driver tells it:",
+        "",
+        *table(head, of_gpus),
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def pages() -> Mapping[Path, str]:
     return {
         FOLDER / "configuration.md": configuration(),
         FOLDER / "http-api.md": http_api(),
+        FOLDER / "metrics.md": metrics(),
     }
 
 

@@ -56,9 +56,11 @@ def run(arguments: Sequence[str]) -> int:
         missing = (error.name or "service").partition(".")[0]
         if missing in ("service", "batcher"):
             raise  # a file of our own: this is a bug
+        from service.errors import how_to_install
+
         print(
             f"batcher: the package {missing} is not installed, which is part of the extra service:"
-            " pip install 'batcher-serve[service]'",
+            f" {how_to_install('service')}",
             file=sys.stderr,
         )
         return _BAD_USAGE

@@ -27,6 +27,7 @@ _UNSET = {
     "cache_dir": "batcher in $XDG_CACHE_HOME, otherwise in ~/.cache",
     "replicas": "1 for each device",
 }
+_OURS = ("empty", "space", "printable", "home")  # errors with a text that is a whole clause
 # In a misspelt name: its value is not shown.
 _SECRET = ("KEY", "TOKEN", "SECRET", "PASS", "AUTH", "BEARER", "CRED")
 _MOST_LINKS = 4  # that are listed
@@ -188,6 +189,8 @@ def _describe(error: ValidationError, flags: Mapping[str, str]) -> str:
     where = flag(name) if name in flags else PREFIX + name.upper()
     value: Any = "(hidden)" if name == "api_key" else repr(first["input"])
     about = Settings.model_fields[name].description
+    if first["type"] in _OURS:
+        return f"{where}={value}: {first['msg']} ({about})"
     rules = dict.fromkeys(
         _rule(item) for item in error.errors(include_url=False) if item["loc"][0] == name
     )

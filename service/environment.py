@@ -96,5 +96,5 @@ def default_cache_folder(environ: Mapping[str, str]) -> str:
 def in_a_home(folder: str) -> str:
     """The folder as given. Raises PydanticCustomError if it begins with ~ and there is no home."""
     if os.path.expanduser(folder).startswith("~"):
-        raise PydanticCustomError("home", "there is no home folder that ~ could stand for")
+        raise PydanticCustomError("home", "cannot be used: there is no home folder to replace ~")
     return folder

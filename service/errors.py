@@ -1,4 +1,5 @@
-"""Every answer that is no result. One table: error → kind. Statuses and bodies: see api/."""
+"""Every answer that is no result. Two tables: error → kind, and kind → status. The statuses that a
+protocol has of its own, and the bodies: see api/."""
 
 from __future__ import annotations
 
@@ -51,6 +52,13 @@ class InputError(ValueError):
 class CannotServe(ValueError):
     """The model, the settings and this machine do not fit together. The text says what to change;
     the same start fails again."""
+
+
+def how_to_install(*extras: str) -> str:
+    """For the text of an error: one of these extras is missing. No package registry has this
+    service, so they are installed from its own folder."""
+    commands = " or ".join(f"pip install -e '.[{extra}]'" for extra in extras)
+    return f"run {commands} in the clone of batcher"
 
 
 class WrongTask(Exception):

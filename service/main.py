@@ -79,7 +79,7 @@ def log_address(settings: Settings, listener: socket.socket) -> None:
     _log.info("listening on %s port %d; loading the model", address, port)
     if settings.api_key is None and not ipaddress.ip_address(address).is_loopback:
         _log.warning(
-            "BATCHER_HOST=%s without BATCHER_API_KEY: whoever can reach this address can use the"
+            "BATCHER_HOST=%s without BATCHER_API_KEY: anyone who can reach this address can use the"
             " service",
             settings.host,
         )

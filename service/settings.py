@@ -68,8 +68,9 @@ class Settings(BaseSettings):
         None,
         ge=0,
         le=1,
-        description="lowest cosine similarity to float32 that a reduced precision may have, from 0"
-        " to 1; parts of the model that fall below it run in float32",
+        description="lowest cosine similarity to float32 that vectors in a reduced precision may"
+        " have, from 0 to 1; parts of the model run in float32 where it is lower. Classifiers have"
+        " fixed bounds instead",
     )
     max_batch_size: Positive = Field(
         64, description="most inputs in one forward pass; 1: no batching"
@@ -112,7 +113,8 @@ class Settings(BaseSettings):
         ge=1,
         le=3_600_000,
         description="milliseconds: a batch that runs for longer than this, and for longer than 10"
-        " times its predicted time, counts as hung, and its worker is replaced",
+        " times its predicted time, counts as hung, and its worker is replaced. While nothing is"
+        " known to predict from, a batch has 300 s",
     )
     canary_interval_ms: Milliseconds = Field(
         120_000.0,
@@ -162,7 +164,7 @@ class Settings(BaseSettings):
     max_connections: Positive = Field(
         4096,
         description="most open connections, fewer if the limit on open files is lower; one more"
-        " closes the one that has been idle for longest",
+        " closes the one that has been idle for longest, or gets 503 if none is idle",
     )
     max_body_bytes: Positive = Field(
         2 * 1024 * 1024, description="bytes: a larger request body gets 413"
@@ -235,12 +237,12 @@ class Settings(BaseSettings):
         each = [] if keys is None else keys.get_secret_value().split(",")
         if not all(each):
             # Else an extra comma would let in every caller that sends an empty key.
-            raise PydanticCustomError("empty", "without an empty key between its commas")
+            raise PydanticCustomError("empty", "must not contain an empty key")
         if any(key != key.strip() for key in each):
             # White space around a header's value is dropped: no request could send this key.
-            raise PydanticCustomError("space", "keys without white space at their ends")
+            raise PydanticCustomError("space", "must not have white space at the ends of a key")
         if not all(key.isprintable() for key in each):  # bytes that are not UTF-8 are surrogates
-            raise PydanticCustomError("printable", "keys of printable characters")
+            raise PydanticCustomError("printable", "must consist of printable characters")
         return keys
 
     @property

@@ -86,10 +86,10 @@ def test_the_lock_has_whatever_an_installed_package_needs() -> None:
                 waiting.append(needed)
 
 
-def test_an_extra_is_never_looked_for_in_a_package_of_another_name() -> None:
-    """The public registry's `batcher` is somebody else's."""
+def test_no_text_says_that_a_registry_has_this_package() -> None:
+    """None has it yet, and the public registry's `batcher` is somebody else's."""
     assert OURS == "batcher-serve"
-    named = re.compile(r"\b(?<!/)batcher\[")
+    named = re.compile(r"\b(?<!/)batcher(-serve)?\[")
     sources = [*ROOT.glob("batcher/**/*.py"), *ROOT.glob("service/**/*.py")]
     wrong = [path for path in sources if named.search(path.read_text())]
     assert wrong == []

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ci",
         action="store_true",
-        help="the scenarios whose verdict does not hang on the machine's speed; no controls",
+        help="the scenarios whose verdict does not depend on the machine's speed; no controls",
     )
     parser.add_argument(
         "--soak",

@@ -22,6 +22,7 @@ from loadtests.peers.catalogue import PEERS, Peer, named
 from loadtests.peers.options import LOADS, Options
 from loadtests.peers.schedule import Point, Visit
 from loadtests.reports.options import add_common_arguments, configuration
+from loadtests.reports.plots import check_matplotlib
 from loadtests.reports.record import Record
 
 POINTS = "points.jsonl"
@@ -50,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """The command: returns 0 when every peer that is installed was measured."""
+    check_matplotlib()
     give_up = time.monotonic() + args.minutes * 60
     peers = named(args.only)
     absent = {peer.name: install.missing(peer, args.environments) for peer in peers}

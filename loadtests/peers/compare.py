@@ -15,6 +15,7 @@ from loadtests.peers import comparison as report
 from loadtests.peers.bench import LOCUST_START_SECONDS, START_SECONDS, WARM_SECONDS, Bench, Point
 from loadtests.reports.finding import Finding, holds, table
 from loadtests.reports.options import add_common_arguments, configuration
+from loadtests.reports.plots import check_matplotlib
 from loadtests.reports.record import Record
 from loadtests.servers.launch import Variant, service
 from loadtests.theory import ladder
@@ -58,6 +59,7 @@ def variants(args: argparse.Namespace) -> list[Variant]:
 
 def run(args: argparse.Namespace) -> int:
     """The command: returns 0 when ours is as far ahead as it is claimed to be."""
+    check_matplotlib()
     started = time.monotonic()
     subjects = variants(args)
     described = {subject.name: subject.describe() for subject in subjects}

@@ -20,6 +20,7 @@ from loadtests.drivers import closedloop, workloads
 from loadtests.drivers.outcomes import OK, percentiles
 from loadtests.drivers.target import count_between, number_between
 from loadtests.reports.options import add_common_arguments, configuration
+from loadtests.reports.plots import check_matplotlib
 from loadtests.reports.record import Record
 from loadtests.tune import report as tune_report
 from loadtests.tune.bench import CALLERS, Bench, base_settings, check, shown
@@ -71,6 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """The command: returns 0 with an answer, 1 when no setting can keep the target."""
+    check_matplotlib()
     base = base_settings(args.runner, args.threads)
     sentences = workloads.load_sentences(args.sentences)
     check(base)

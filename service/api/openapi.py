@@ -51,7 +51,8 @@ REQUEST_HEADERS = [
     (
         "X-Request-Timeout-Ms",
         {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS},
-        "deadline: 429 at once if the service predicts to miss it, 504 if it does miss it",
+        "deadline, in milliseconds from the arrival, 1 to 3600000: 429 at once if the service"
+        " predicts to miss it, 504 if it does miss it",
     ),
     (
         "Priority",

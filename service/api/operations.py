@@ -122,7 +122,7 @@ def _why_not(state: AppState, snapshot: Snapshot) -> str | None:
     if state.stopping or snapshot.phase != "open":
         return _STOPPING
     if state.served is None:
-        return "the model is being looked for"
+        return "searching for the model"
     if snapshot.ready:
         return None
     return "; ".join(_state_of(replica) for replica in snapshot.replicas)

@@ -32,8 +32,8 @@ class PredictBody(BaseModel):
     inputs: Annotated[
         list[Any],
         Field(
-            description="any JSON values; the model gets each as it is, an integer beyond 64"
-            " bits as a float",
+            description="any JSON values; the model gets each unchanged, except that an integer"
+            " beyond 64 bits becomes a float",
             json_schema_extra={"minItems": 1},
         ),
     ]

@@ -34,6 +34,9 @@ Direction = Literal["Right", "right", "Left", "left"]
 
 _ABOUT_TRUNCATE = "cut a text over the model's limit (the default), or refuse it with 422"
 _ABOUT_DIRECTION = "texts are cut on the right; left is refused with 422"
+_ABOUT_NORMALIZE = (
+    "bring the vectors to length 1; false is refused with 422 if the model itself does that"
+)
 _TEXT = {"type": "string"}
 _ONE_OR_PAIR = {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": 2}
 _PREDICT_INPUTS: dict[str, Any] = {
@@ -50,7 +53,7 @@ class EmbedBody(BaseModel):
     inputs: Annotated[Any, Field(json_schema_extra=schemas.TEXT_INPUTS)]
     truncate: bool | None = Field(None, description=_ABOUT_TRUNCATE)
     truncation_direction: Direction = Field("Right", description=_ABOUT_DIRECTION)
-    normalize: bool = Field(True, description="bring the vectors to length 1")
+    normalize: bool = Field(True, description=_ABOUT_NORMALIZE)
     prompt_name: str | None = Field(
         None,
         description="must be null: there are no named prompts",

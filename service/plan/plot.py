@@ -18,9 +18,7 @@ def check() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise NoMatplotlib(
-            "--plot needs matplotlib: pip install matplotlib (or batcher-serve[loadtest])"
-        ) from None
+        raise NoMatplotlib("--plot needs matplotlib: pip install matplotlib") from None
 
 
 def draw(path: Path, plan: Plan, trials: Sequence[Trial]) -> None:

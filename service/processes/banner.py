@@ -28,8 +28,8 @@ def banner(
         "model": served.name,
         "runs on": _place(info, settings),
         "answers": _answers(served, info),
-        "batches": f"up to {settings.max_batch_size} requests or {_tokens(settings, snapshot)};"
-        f" {settings.max_queue_size} may wait",
+        "batches": f"up to {settings.max_batch_size} inputs or {_tokens(settings, snapshot)};"
+        f" at most {settings.max_queue_size} inputs wait",
         "replicas": f"{up} of {len(snapshot.replicas)} up, isolation {settings.isolation}"
         + _places(snapshot.replicas),
         **({"processes": f"{fronts} for HTTP, 1 for the engine"} if fronts else {}),

@@ -40,7 +40,9 @@ class Signals:
             os._exit(128 + number)
         if number == signal.SIGTERM:  # from the keyboard nobody waits for load balancers
             self.delay = self._drain_delay
-        after = f"in {self.delay:g} s " if self.delay else ""
-        _log.info("%s: %srefusing new requests and answering the accepted ones", name, after)
+        after = f" in {self.delay:g} s" if self.delay else ""
+        _log.info(
+            "%s: draining; new requests are refused%s, accepted ones are answered", name, after
+        )
         self._on_first()
         self.came.set()

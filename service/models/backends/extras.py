@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 
+from service.errors import how_to_install
 from service.models.backends import BackendNotAvailable
 
 NEEDED = {"onnx": ("onnxruntime", "onnx"), "openvino": ("openvino", "onnx")}  # by extra
@@ -18,5 +19,5 @@ def check_packages(extra: str) -> None:
     """Raises BackendNotAvailable that names the extra."""
     if absent := missing(extra):
         raise BackendNotAvailable(
-            f"backend {extra} needs {' and '.join(absent)}: pip install 'batcher-serve[{extra}]'"
+            f"backend {extra} needs {' and '.join(absent)}: {how_to_install(extra)}"
         )

@@ -1,5 +1,6 @@
-"""What a request leaves behind: nothing. Garbage collections are rare here (service/freezing.py),
-so a ring of objects would keep its request, and the body, for a long time."""
+"""What a request leaves behind: nothing. Garbage collections are rare
+(service/processes/gc_tuning.py), so a ring of objects would keep its request, and the body, for a
+long time."""
 
 from __future__ import annotations
 

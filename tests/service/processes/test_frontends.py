@@ -290,7 +290,7 @@ def test_a_front_that_is_replaced_after_the_signal_is_not_ready_either() -> None
     with several("--drain-delay-ms", "600000") as server:
         server.http.close()
         server.process.send_signal(signal.SIGTERM)
-        server.heard("in 600 s refusing new requests")
+        server.heard("new requests are refused in 600 s")
         os.kill(child(server, "frontend-0"), signal.SIGKILL)
         server.heard("frontend-0 is up again")
         os.kill(child(server, "frontend-1"), signal.SIGSTOP)  # the other takes all connections
@@ -342,7 +342,7 @@ def test_a_second_signal_ends_all_at_once() -> None:
         pids = [child(server, name) for name in ("engine", "frontend-0", "frontend-1")]
         server.http.close()
         server.process.send_signal(signal.SIGTERM)
-        server.heard("in 600 s refusing new requests")
+        server.heard("new requests are refused in 600 s")
         while server.process.poll() is None:  # one that follows at once would be the same one
             server.process.send_signal(signal.SIGTERM)
             with contextlib.suppress(httpx2.HTTPError):

@@ -382,7 +382,7 @@ def test_a_second_signal_ends_at_once_and_takes_the_worker_along() -> None:
                 while (await hung.get("/stats")).json()["running"] < 1:
                     pass
                 server.process.send_signal(signal.SIGTERM)
-                await asyncio.to_thread(server.heard, "refusing new requests")
+                await asyncio.to_thread(server.heard, "new requests are refused")
                 while server.process.poll() is None:  # one that follows at once is the same one
                     server.process.send_signal(signal.SIGTERM)
                     with contextlib.suppress(httpx2.HTTPError):

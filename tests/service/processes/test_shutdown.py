@@ -34,7 +34,7 @@ def test_sigterm_serves_on_not_ready_and_sends_every_client_elsewhere() -> None:
         pooled.sendall(POST)
         assert b"connection: close" not in answer(pooled)
         server.process.send_signal(signal.SIGTERM)
-        server.heard("in 600 s refusing new requests")
+        server.heard("new requests are refused in 600 s")
         ready = server.http.get("/health/ready")
         assert ready.status_code == 503
         assert ready.json()["reason"] == "the service is shutting down"

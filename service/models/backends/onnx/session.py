@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from batcher.failures import is_out_of_memory
+from service.errors import how_to_install
 from service.models.backends import Answers, BackendNotAvailable, Ids, Place, Say, Types
 from service.models.backends.extras import check_packages
 from service.models.backends.onnx.export import (
@@ -144,9 +145,9 @@ def providers(config: ModelConfig, spec: EncoderSpec, place: Place, dtype: str) 
     there = onnxruntime.get_available_providers()
     if "CUDAExecutionProvider" not in there:
         raise BackendNotAvailable(
-            f"backend onnx on {place.device} needs the CUDA provider of ONNX Runtime, which this"
-            f" build has not ({', '.join(there)}): pip uninstall onnxruntime, then"
-            " pip install 'batcher-serve[onnx-gpu]'"
+            f"backend onnx on {place.device} needs the CUDA provider of ONNX Runtime, which is"
+            f" missing from this build (it has {', '.join(there)}): run pip uninstall onnxruntime,"
+            f" then {how_to_install('onnx-gpu')}"
         )
     cuda: Provider = ("CUDAExecutionProvider", {"device_id": int(index or 0)})
     if "TensorrtExecutionProvider" not in there or importlib.util.find_spec("tensorrt") is None:
@@ -187,7 +188,7 @@ def _session(path: Path, threads: int, wanted: Sequence[Provider]) -> InferenceS
     if first not in session.get_providers():
         raise BackendNotAvailable(
             f"ONNX Runtime's {first} does not start here (its libraries are missing or of another"
-            " version): pip install 'batcher-serve[onnx-gpu]'"
+            f" version): {how_to_install('onnx-gpu')}"
         )
     return session
 

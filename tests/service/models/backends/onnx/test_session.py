@@ -394,7 +394,7 @@ def test_a_backend_whose_package_is_absent_names_the_extra(
     monkeypatch.setitem(packages.NEEDED, "onnx", ("no_such_package", "onnx"))
     with pytest.raises(
         BackendNotAvailable,
-        match=r"backend onnx needs no_such_package: pip install 'batcher-serve\[onnx\]'",
+        match=r"backend onnx needs no_such_package: run pip install -e '\.\[onnx\]' in the clone",
     ):
         open_backend(asked(tiny), *on(tiny))
 
@@ -412,7 +412,7 @@ def test_auto_without_any_other_package_is_torch(
 
 def test_int8_with_no_backend_for_it_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "missing", lambda name: ["x"])
-    with pytest.raises(BackendNotAvailable, match=r"pip install 'batcher-serve\[onnx\]'"):
+    with pytest.raises(BackendNotAvailable, match=r"run pip install -e '\.\[onnx\]' in the clone"):
         choice.candidates("int8", CPU)
     with pytest.raises(BackendNotAvailable, match="no backend has it"):
         choice.candidates("int8", GPU)
