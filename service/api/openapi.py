@@ -36,7 +36,7 @@ STATUSES = {
     424: "the model is for another task",
     429: "overloaded; retry after Retry-After",
     431: "too many headers, or too large",
-    500: "the model failed on this input",
+    500: "the model failed on this input, or the service has a bug",
     503: "not ready, draining, or the worker was lost; retry after Retry-After",
     504: "the deadline passed",
 }

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from batcher import Snapshot
+from service.errors import how_to_install
 
-ABSENT = "nvidia-ml-py is not installed; it is the extra `gpu`"
+ABSENT = f"nvidia-ml-py is not installed: {how_to_install('gpu')}"
 
 _log = logging.getLogger("service")
 
