@@ -23,6 +23,7 @@ from batcher.scheduling.replica_model import ReplicaModel
 WINDOW = 128  # requests, first in order, among which a batch is chosen
 MAX_SKIPPED = 8  # times that a request may be skipped
 _ROUNDS = 4  # of leaving out late requests for one batch; the next batch finds the rest
+_ROUNDS_BEFORE_A_TEST = 64  # nobody runs only as a test while one behind would be in time
 _MAX_PADDING = 0.05  # of a batch's time; with more, like lengths are looked for
 
 
@@ -58,7 +59,8 @@ def select(
     """
     late: dict[Request, None] = {}
     first: Selection | None = None
-    for _ in range(_ROUNDS):
+    may_test = replica.may_test_prediction(now)
+    for _ in range(_ROUNDS_BEFORE_A_TEST if may_test else _ROUNDS):
         chosen = _choose(pending, replica, now, late, overhead, most or replica.max_batch_size)
         if not chosen.taken:
             break
@@ -74,7 +76,7 @@ def select(
             chosen.late = list(late)
             return chosen
         late.update(dict.fromkeys(too_late))
-    if first is None or not replica.may_test_prediction(now):
+    if first is None or not may_test:
         return Selection(late=list(late))
     first.late = [request for request in late if request.deadline <= now]
     return first

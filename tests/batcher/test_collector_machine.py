@@ -648,3 +648,14 @@ class CollectorMachine(RuleBasedStateMachine):
 
 TestCollectorMachine = CollectorMachine.TestCase
 TestCollectorMachine.settings = examples(100, stateful_step_count=40)
+
+
+def test_no_run_tests_the_prediction_while_one_far_behind_would_be_in_time() -> None:
+    state = CollectorMachine()
+    limits = Limits(max_batch_size=1, max_batch_tokens=1, max_queue_size=5, max_queue_tokens=60)
+    state.begin(limits=limits, replicas=1, speed=(80, 2, 0.0), is_known=True)
+    state.advance(ticks=1)
+    state.submit(caller=None, priority=3, ticks=1, work=[1] * 5)
+    state.submit(caller=None, priority=3, ticks=None, work=[1])
+    state.fail_all(which=0)
+    state.teardown()
