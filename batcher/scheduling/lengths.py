@@ -19,7 +19,7 @@ from itertools import accumulate
 
 # Times the fixed time of a batch. A batch more costs its callers and the HTTP process something as
 # well, and the times are predicted.
-_MIN_GAIN = 2.0
+_MIN_GAIN = 1.5
 
 
 def neighbours(

@@ -27,12 +27,12 @@ def seconds(costs: list[int], weights: Weights) -> float:
 
 
 def is_clearly_cheaper_in_two(costs: list[int], weights: Weights) -> bool:
-    """Would any two batches of neighbours, and the fixed time of a third, take less time than the
-    one? (`costs` in order.)"""
-    fixed = weights[0]
+    """Would any two batches of neighbours, and half the fixed time of a third, take less time than
+    the one? (`costs` in order.)"""
+    half = weights[0] / 2
     parts = [(costs[:cut], costs[cut:]) for cut in range(1, len(costs))]
     return any(
-        seconds(one, weights) + seconds(other, weights) + fixed < seconds(costs, weights) - 1e-9
+        seconds(one, weights) + seconds(other, weights) + half < seconds(costs, weights) - 1e-9
         for one, other in parts
     )
 
