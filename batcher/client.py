@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Hashable, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from batcher.collector import Collector
@@ -113,7 +113,7 @@ class LocalClient(Client):
         self._loop = loop
         self._request_timeout = request_timeout
         self._any_value = any_value
-        self._sink = LoopSink(loop)
+        self._sink = LoopSink(loop, hand_out)
         self._deadlines = Deadlines(loop, collector.clock)
         self._shares = shares_equal(collector.limits)
 
@@ -201,25 +201,31 @@ def late() -> DeadlineExceeded:
 
 
 ReplyTo = tuple[PendingCall, int]
-"""What a request of a LoopSink carries: its call, and its index in that call."""
+"""What a request of a LocalClient carries: its call, and its index in that call."""
 
 
 class LoopSink:
-    """The sink of one event loop, for requests that carry a ReplyTo."""
+    """A sink whose outcomes are handed out on one event loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        hand_out: Callable[[Sequence[tuple[Request, Outcome]]], None],
+    ) -> None:
         self._loop = loop
+        self._hand_out = hand_out
 
     def deliver(self, settled: Sequence[tuple[Request, Outcome]]) -> None:
         try:
-            self._loop.call_soon_threadsafe(_hand_out, settled)
+            self._loop.call_soon_threadsafe(self._hand_out, settled)
         except RuntimeError:  # the loop is closed: no caller waits any more
             _log.warning(
                 "dropping %d results: the event loop of their callers has closed", len(settled)
             )
 
 
-def _hand_out(settled: Sequence[tuple[Request, Outcome]]) -> None:
+def hand_out(settled: Sequence[tuple[Request, Outcome]]) -> None:
+    """To the callers of a LocalClient, on their event loop."""
     for request, outcome in settled:
         reply_to: ReplyTo = request.reply_to  # type: ignore[assignment]  # LocalClient made it
         call, index = reply_to

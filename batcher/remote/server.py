@@ -10,7 +10,7 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 
-from batcher.client import late, shares_equal
+from batcher.client import LoopSink, late, shares_equal
 from batcher.collector import Collector
 from batcher.errors import BatcherError, Cancelled, RunnerFailed
 from batcher.plain_data import dedup_key
@@ -35,7 +35,7 @@ ReplyTo = tuple[int, int]
 
 
 class FrontendSession:
-    """A Sink, of requests that carry a ReplyTo."""
+    """Of requests that carry a ReplyTo."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class FrontendSession:
         self._collector = collector
         self._on_query = on_query
         self._on_lost = on_lost
-        self._loop = asyncio.get_running_loop()
+        self._sink = LoopSink(asyncio.get_running_loop(), self._hand_out)
         self._calls: dict[int, list[Request]] = {}  # those without an outcome
         self._missing: dict[int, int] = {}  # outcomes, of calls with several inputs
         self._channel: Channel | None = None
@@ -99,16 +99,6 @@ class FrontendSession:
         if self._on_lost is not None:
             self._on_lost(self)
 
-    # Sink
-
-    def deliver(self, settled: Sequence[tuple[Request, Outcome]]) -> None:
-        try:
-            self._loop.call_soon_threadsafe(self._hand_out, settled)
-        except RuntimeError:  # the loop is closed: no caller waits any more
-            _log.warning(
-                "dropping %d results: the event loop of their callers has closed", len(settled)
-            )
-
     # Inside
 
     def _submit(self, call: Submit) -> None:
@@ -117,10 +107,11 @@ class FrontendSession:
             raise FrameError("a call that no frontend makes")
         now = self._collector.clock.now()
         caller = None if call.caller is None else text_of(call.caller)
-        deadline, priority, shares = call.deadline, call.priority, self._shares
+        deadline, priority = call.deadline, call.priority
+        sink, shares = self._sink, self._shares
         keys = [dedup_key(payload) if shares else None for payload in call.payloads]
         requests = [
-            Request(payload, cost, now, deadline, self, (number, at), priority, caller, key)
+            Request(payload, cost, now, deadline, sink, (number, at), priority, caller, key)
             for at, (payload, cost, key) in enumerate(
                 zip(call.payloads, call.costs, keys, strict=True)
             )

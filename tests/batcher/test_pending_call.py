@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from batcher.client import LoopSink, PendingCall
+from batcher.client import LoopSink, PendingCall, hand_out
 from batcher.errors import RunnerFailed
 from batcher.request import Answer, Outcome, Request
 from tests.fakes import join, report, request, run_async
@@ -39,7 +39,7 @@ async def deliver(sink: LoopSink, *outcomes: tuple[Request, Outcome]) -> None:
 def test_a_call_has_its_answers_in_its_own_order_whenever_they_come() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        call, sink = PendingCall(loop, 3, 60.0), LoopSink(loop)
+        call, sink = PendingCall(loop, 3, 60.0), LoopSink(loop, hand_out)
         await deliver(sink, settled(call, 2, answer("c")), settled(call, 0, answer("a")))
         assert not call.future.done()
         await deliver(sink, settled(call, 1, answer("b")))
@@ -51,7 +51,7 @@ def test_a_call_has_its_answers_in_its_own_order_whenever_they_come() -> None:
 def test_the_first_error_is_the_call_s_and_later_outcomes_change_nothing() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        call, sink = PendingCall(loop, 3, 60.0), LoopSink(loop)
+        call, sink = PendingCall(loop, 3, 60.0), LoopSink(loop, hand_out)
         first = RunnerFailed("first")
         await deliver(
             sink,
@@ -71,7 +71,7 @@ def test_a_cancelled_call_does_not_strand_the_rest_of_its_batch() -> None:
             PendingCall(loop, 1, 60.0),
             PendingCall(loop, 1, 60.0),
             PendingCall(loop, 1, 60.0),
-            LoopSink(loop),
+            LoopSink(loop, hand_out),
         )
         gone.future.cancel()
         await deliver(sink, *(settled(call, 0, answer("x")) for call in (before, gone, after)))
@@ -92,7 +92,7 @@ def test_a_batch_wakes_its_loop_once_however_many_it_answers() -> None:
     async def main() -> None:
         counting = CountingLoop()
         calls = [PendingCall(asyncio.get_running_loop(), 1, 60.0) for _ in range(64)]
-        sink = LoopSink(counting)  # type: ignore[arg-type]  # the one method that it uses
+        sink = LoopSink(counting, hand_out)  # type: ignore[arg-type]  # the one method that it uses
         sink.deliver([settled(call, 0, answer("x")) for call in calls])
         assert counting.wake_ups == 1
         assert all(call.future.done() for call in calls)
@@ -104,7 +104,7 @@ def test_outcomes_for_a_loop_that_has_closed_are_dropped_with_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     loop = asyncio.new_event_loop()
-    call, sink = PendingCall(loop, 1, 60.0), LoopSink(loop)
+    call, sink = PendingCall(loop, 1, 60.0), LoopSink(loop, hand_out)
     loop.close()
     with caplog.at_level(logging.WARNING):
         sink.deliver([settled(call, 0, answer("x"))])
