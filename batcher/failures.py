@@ -16,9 +16,20 @@ def explain(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+def reason_of(error: BaseException) -> str:
+    """What a runner's exception says, in one line. A RunnerFailed says all by its text."""
+    return in_one_line(str(error)) if isinstance(error, RunnerFailed) else explain(error)
+
+
 def in_one_line(text: str) -> str:
-    """Text of a model or a caller, fit for a log and an operator's terminal."""
-    return "".join(each if each.isprintable() else " " for each in " ".join(text.split()))
+    """White space of any kind is one blank."""
+    return printable(" ".join(text.split()))
+
+
+def printable(text: str, instead: str = " ") -> str:
+    """Text of a model or a caller, fit for a log and an operator's terminal: no control characters
+    are left in it."""
+    return "".join(each if each.isprintable() else instead for each in text)
 
 
 def as_outcome(result: Any) -> BatcherError | None:

@@ -28,9 +28,9 @@ from batcher.errors import RunnerFailed
 from batcher.failures import (
     as_outcome,
     explain,
-    in_one_line,
     is_device_lost,
     is_out_of_memory,
+    reason_of,
 )
 from batcher.processes import die_with_parent
 from batcher.runner import Informing, Launcher, Runner, RunnerFactory, RunnerInfo
@@ -52,12 +52,10 @@ def main(factory: RunnerFactory, channel: socket.socket, output: Connection) -> 
         runner = factory()
         info = RunnerInfo.from_facts(runner.warm_up())
         info = replace(info, pid=info.pid or os.getpid())
-    except RunnerFailed as error:  # its text says all
-        pipe.answer(0, BatchFailed(in_one_line(str(error))))
-        return
     except Exception as error:
-        traceback.print_exc()
-        pipe.answer(0, BatchFailed(explain(error)))
+        if not isinstance(error, RunnerFailed):
+            traceback.print_exc()
+        pipe.answer(0, BatchFailed(reason_of(error)))
         return
     gc.collect()
     gc.freeze()  # a later collection need not walk over the model
@@ -136,11 +134,10 @@ def _answer(begun: _Begun, ended: float, changes: InfoChanges) -> Reply | BatchF
         info = changes.next()
     except Exception as error:
         traceback.print_exc()
-        reason = in_one_line(str(error)) if isinstance(error, RunnerFailed) else explain(error)
         no_memory = is_out_of_memory(error)
         if not no_memory and is_device_lost(error):
             raise SystemExit("the device has failed") from None
-        return BatchFailed(reason, no_memory)
+        return BatchFailed(reason_of(error), no_memory)
     if not hasattr(results, "dtype"):  # an array crosses faster whole than row by row
         # An exception of the model's own may pickle and yet not unpickle: it crosses as its text.
         results = [as_outcome(result) or result for result in listed]

@@ -22,7 +22,7 @@ from multiprocessing.process import BaseProcess
 
 from batcher.clock import Clock, MonotonicClock
 from batcher.errors import OutOfMemory, RunnerFailed, WorkerLost
-from batcher.failures import explain
+from batcher.failures import explain, printable
 from batcher.processes import describe_exit, exit_descriptor
 from batcher.request import Payload
 from batcher.runner import RunnerFactory, RunnerInfo
@@ -281,9 +281,7 @@ class ProcessHost:
 
     def _say(self, lines: Sequence[bytes], errors: ErrorLines) -> None:
         for line in lines:
-            # Control characters in a quoted input must not reach the operator's terminal.
-            printable = (c if c.isprintable() else " " for c in line.decode(errors="replace"))
-            if text := "".join(printable).rstrip():
+            if text := printable(line.decode(errors="replace")).rstrip():
                 self._tail.append(text)
                 self._log.log(logging.ERROR if errors.is_error(text) else logging.INFO, "%s", text)
 

@@ -9,10 +9,12 @@ from collections.abc import Callable, Container
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from batcher.failures import printable
 from service.errors import Problem
 
 LINES = 10  # in each window, with access log `errors`; of all HTTP processes together
 WINDOW = 1.0  # seconds
+_MAX_PATH = 200  # characters that are logged
 
 _log = logging.getLogger("service.access")
 
@@ -62,7 +64,7 @@ class AccessLog:
             level,
             "%s %s %s in %.1f ms (%srequest %s)",
             request.method,
-            _printable(request.path),
+            printable(request.path[:_MAX_PATH], "?"),
             outcome if request.status else "client disconnected",
             request.seconds * 1e3,
             f"client {request.client}, " if request.client else "",
@@ -125,8 +127,3 @@ class LineLimit:
         """Those since the last call."""
         omitted, self._omitted = self._omitted, Counter()
         return omitted
-
-
-def _printable(path: str) -> str:
-    """A caller's path on one line of an operator's terminal."""
-    return "".join(each if each.isprintable() else "?" for each in path[:200])
