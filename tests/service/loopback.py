@@ -169,7 +169,14 @@ async def serving(
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
     server = server_of(front, max_connections, timeouts)
     server.config.timeout_graceful_shutdown = 1
-    running = asyncio.create_task(server.run_on(listener))
+    async with running(front, server, listener) as site:
+        yield site
+
+
+@contextlib.asynccontextmanager
+async def running(front: AppState, server: Server, listener: socket.socket) -> AsyncIterator[Site]:
+    """Until the end of the block: then its clients are cut off, and it ends."""
+    task = asyncio.create_task(server.run_on(listener))
     site = Site(front, server, listener.getsockname()[1])
     try:
         yield site
@@ -177,7 +184,7 @@ async def serving(
         for one in site.clients:
             one.reset()
         server.stop()
-        await running
+        await task
 
 
 def post(body: bytes, *headers: bytes, path: bytes = b"/embed") -> bytes:

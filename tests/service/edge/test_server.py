@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator
@@ -16,7 +15,7 @@ import uvicorn
 from service.app import envelope_of
 from service.edge.server import Server
 from tests.service.conftest import FakeClient, is_tei_error, make_front
-from tests.service.loopback import POST, Site, run
+from tests.service.loopback import POST, Site, run, running
 
 SERVICE = Path(__file__).parents[3] / "service"
 
@@ -79,15 +78,8 @@ async def serving_app(app: Any) -> AsyncIterator[Site]:
     front = make_front(FakeClient())
     listener = socket.create_server(("127.0.0.1", 0))
     server = Server(with_lifespan, 10, envelope_of, front.on_refusal)
-    running = asyncio.create_task(server.run_on(listener))
-    site = Site(front, server, listener.getsockname()[1])
-    try:
+    async with running(front, server, listener) as site:
         yield site
-    finally:
-        for client in site.clients:
-            client.reset()
-        server.stop()
-        await running
 
 
 START = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9")]}
