@@ -63,10 +63,8 @@ class BatchingThread:
         self._thread.start()
 
     def stop(self, now: bool = False) -> None:
-        """Tells the thread to end once the collector has finished.
-
-        `now` kills the host: for a start that is no longer wanted, or a batch that hangs.
-        """
+        """Tells the thread to end once the collector has finished. `now` kills the host: for a
+        start that is no longer wanted, or a batch that hangs."""
         self._closing.set()
         if now:
             self._host.kill()
@@ -156,18 +154,15 @@ class BatchingThread:
 
     def _recover(self, batch: Batch, error: RunnerFailed | WorkerLost) -> None:
         """Ends a batch that failed, or ran on a worker that died."""
-        match next_step(error, batch.size, self._closing.is_set()):
+        size = batch.size
+        match next_step(error, size, self._closing.is_set()):
             case Step.HALVE:
-                _log.warning(
-                    "a batch of %d inputs failed; retrying it in halves: %s", batch.size, error
-                )
+                _log.warning("a batch of %d inputs failed; retrying it in halves: %s", size, error)
                 halves = self._collector.halve(batch, isinstance(error, OutOfMemory))
                 self._unsent.extendleft(reversed(halves))
             case Step.REQUEUE:
                 _log.error(
-                    "%s while running %d requests; retrying them on the next worker",
-                    error,
-                    batch.size,
+                    "%s while running %d requests; retrying them on the next worker", error, size
                 )
                 while self._unsent:  # each goes before the last, and the lost one before all
                     self._collector.requeue(self._unsent.pop(), lost=False)
@@ -236,13 +231,13 @@ class BatchingThread:
             if why is not None:
                 self._collector.replica_waits(self._replica, delay, why, is_broken)
             number, attempt = self._replica, self._restarts.attempts
-            if self._first_failure is None:
+            failure, self._first_failure = self._first_failure, None
+            if failure is None:
                 _log.warning("restarting replica %d in %.1f s, attempt %d", number, delay, attempt)
             if self._closing.wait(delay):
                 return
-            if (failure := self._first_failure) is not None:
+            if failure is not None:
                 _log.error("replica %d did not start: %s; starting it again", number, failure)
-                self._first_failure = None
             try:
                 info = self._host.start()
             except BatcherError as error:

@@ -36,10 +36,7 @@ _RULE = (
 
 def refusal(value: Any) -> str | None:
     """Why `value` is not plain data; None: it is. O(1) for an atom or an array."""
-    kind = type(value)
-    if kind in ATOMS or (
-        kind.__module__ == "numpy" and kind.__name__ == "ndarray" and value.dtype.kind in NUMBERS
-    ):
+    if type(value) in ATOMS or (is_array(value) and value.dtype.kind in NUMBERS):
         return None  # nearly every one
     found = _first_refused(value, MAX_DEPTH)
     return None if found is None else describe_refused(found[0])

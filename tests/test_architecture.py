@@ -268,6 +268,24 @@ def test_a_folder_is_seen_at_a_glance(package: str) -> None:
         assert len(rooms) <= (22 if name == package else 16), name
 
 
+def test_no_file_is_long_and_those_of_the_path_are_shorter() -> None:
+    path = {
+        "batcher/collector.py",
+        "batcher/batching.py",
+        "batcher/workers/child.py",
+        "service/inference/pipeline.py",
+        *(str(each.relative_to(ROOT)) for each in (ROOT / "service/api").glob("*.py")),
+    }
+    counts = {
+        str(file.relative_to(ROOT)): len(file.read_text(encoding="utf-8").splitlines())
+        for package in ("batcher", "service")
+        for file in (ROOT / package).rglob("*.py")
+    }
+    assert path <= counts.keys()
+    long = {file: count for file, count in counts.items() if count > (249 if file in path else 300)}
+    assert long == {}
+
+
 # What an import may not bring in
 
 

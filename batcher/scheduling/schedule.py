@@ -69,8 +69,8 @@ class Schedule:
     def _is_far_from_full(
         self, requests: Sequence[Request], up: Sequence[ReplicaModel], now: float
     ) -> bool:
-        """Is there room whoever the caller is, and time even behind the whole queue, in batches
-        twice as slow as predicted? For most there is, and they need no closer look."""
+        """Is there room for any caller, and time even behind the whole queue, in batches twice as
+        slow as predicted? For most there is, and they need no closer look."""
         pending, limits, first, asked = self.pending, self.limits, requests[0], len(requests)
         rows = len(pending.line) + asked
         if rows * (admission.SHARE + 1) > admission.SHARE * limits.max_queue_size:

@@ -23,7 +23,7 @@ from batcher.scheduling.replica_model import ReplicaModel
 WINDOW = 128  # requests, first in order, among which a batch is chosen
 MAX_SKIPPED = 8  # times that a request may be skipped
 _ROUNDS = 4  # of leaving out late requests for one batch; the next batch finds the rest
-_ROUNDS_BEFORE_A_TEST = 64  # nobody runs only as a test while one behind would be in time
+_ROUNDS_BEFORE_A_TEST = 64  # no request runs only as a test while a later one would be in time
 _MAX_PADDING = 0.05  # of a batch's time; with more, like lengths are looked for
 
 

@@ -18,15 +18,7 @@ from service.http.exchange import Exchange
 from service.state import AppState
 from service.tasks import classify
 from service.tasks.classify import Classify
-from service.tasks.embed import (
-    LARGE,
-    Embed,
-    Vector,
-    check_dimensions,
-    scale,
-    shorten,
-    write_large,
-)
+from service.tasks.embed import LARGE, Embed, Vector, check_dimensions, scale, shorten, write_large
 from service.tasks.protocol import DEFAULT_OPTIONS, Options
 from service.tasks.text_inputs import TextInput, parse
 
@@ -99,9 +91,7 @@ async def embed(state: AppState, exchange: Exchange) -> None:
         inputs = parse(options.inputs, "inputs", state.input_limit)
     given = Options(truncate=False) if options.truncate is False else DEFAULT_OPTIONS
     results = await state.pipeline.run(exchange, task, inputs, "inputs", given, options.priority)
-    vectors = results.values
-    if options.dimensions is not None:
-        vectors = shorten(vectors, options.dimensions)
+    vectors = shorten(results.values, options.dimensions)
     if options.normalize and task.normalization == "service":
         vectors = scale(vectors)
     if len(vectors) * len(vectors[0]) > LARGE:
