@@ -102,7 +102,7 @@ def test_large_answers_are_the_same_as_small_ones(
     http: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = ask(http, inputs=["a", "b"])
-    monkeypatch.setattr("service.api.tei.LARGE", 1)
+    monkeypatch.setattr("service.api.tei.embed.LARGE", 1)
     assert ask(http, inputs=["a", "b"]) == small
 
 

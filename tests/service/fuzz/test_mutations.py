@@ -58,6 +58,6 @@ def test_a_bug_behind_a_route_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> 
     def broken(*_: object) -> None:
         raise Problem(500, "broken")
 
-    monkeypatch.setattr("service.api.tei.fields", broken)
+    monkeypatch.setattr("service.api.tei.embed.fields", broken)
     tried = asyncio.run(Application().try_all(bodies(300)))
     assert tried.violations

@@ -1,0 +1,72 @@
+"""POST /predict."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.api import schemas
+from service.api.routes import INFERENCE, Route
+from service.api.tei.envelope import ABOUT_DIRECTION, ABOUT_TRUNCATE, Direction, check_direction
+from service.http.body import fields
+from service.http.exchange import Exchange
+from service.state import AppState
+from service.tasks import classify
+from service.tasks.classify import Classify
+from service.tasks.protocol import Options
+
+_TEXT = {"type": "string"}
+_ONE_OR_PAIR = {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": 2}
+_INPUTS: dict[str, Any] = {
+    "description": "A text, a pair of texts, or a list of lists of one text or two.",
+    "anyOf": [_TEXT, _ONE_OR_PAIR, {"type": "array", "items": _ONE_OR_PAIR, "minItems": 1}],
+}
+
+
+class ClassifyBody(BaseModel):
+    """What POST /predict takes."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    inputs: Annotated[Any, Field(json_schema_extra=_INPUTS)]
+    raw_scores: bool = Field(False, description="the model's logits instead of scores from 0 to 1")
+    truncate: bool | None = Field(None, description=ABOUT_TRUNCATE)
+    truncation_direction: Direction = Field("Right", description=ABOUT_DIRECTION)
+    priority: schemas.Priority | None = Field(None, description=schemas.ABOUT_PRIORITY)
+
+
+async def predict(state: AppState, exchange: Exchange) -> None:
+    body = fields(ClassifyBody, await exchange.json())
+    task = state.tasks.get(Classify.name)
+    if not isinstance(task, Classify):
+        task = await state.ask_for(Classify)
+    check_direction(body.truncation_direction)
+    inputs, is_batch = classify.parse(body.inputs, "inputs", state.input_limit)
+    options = Options(body.truncate is not False)
+    results = await state.pipeline.run(exchange, task, inputs, "inputs", options, body.priority)
+    scores = results.values if body.raw_scores else [task.scores(each) for each in results.values]
+    ranked = [classify.ranked(task.labels, each) for each in scores]
+    answer = orjson.dumps(ranked if is_batch else ranked[0], option=orjson.OPT_SERIALIZE_NUMPY)
+    await exchange.answer(answer, state.pipeline.timing(exchange, results))
+
+
+ROUTE = Route(
+    "POST",
+    "/predict",
+    predict,
+    "A score for each label, in the format of text-embeddings-inference",
+    {
+        "anyOf": [
+            {"type": "array", "items": schemas.ref(schemas.Prediction)},
+            {
+                "type": "array",
+                "items": {"type": "array", "items": schemas.ref(schemas.Prediction)},
+            },
+        ]
+    },
+    (*INFERENCE, 424),
+    ClassifyBody,
+    task=Classify.name,
+)
