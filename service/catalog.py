@@ -9,11 +9,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+import numpy as np
+
 from service.errors import WrongTask
 from service.repository.spec import EncoderSpec, ModelNotSupported
+from service.repository.vision import VisionSpec
 from service.tasks.classify import Classify, PairPreprocessor
 from service.tasks.custom import Predict
 from service.tasks.embed import Embed
+from service.tasks.image_classify import ImageClassify
+from service.tasks.image_embed import ImageEmbed
+from service.tasks.images import ImagePreprocessor
 from service.tasks.protocol import DEFAULT_OPTIONS, ModelInput, Task
 from service.tasks.text_inputs import TextPreprocessor
 
@@ -26,7 +32,7 @@ class TaskEntry:
     """How a task is made for a model, and how callers are told of it where a model lacks it, or
     has it: `this model <lacks>: use <routes>`."""
 
-    make: Callable[[EncoderSpec, PairPreprocessor], AnyTask]
+    make: Callable[[Any, Any], AnyTask]  # of the model's spec, and what preprocesses its inputs
     lacks: str
     routes: str
 
@@ -41,6 +47,16 @@ TASKS: Mapping[str, TaskEntry] = {
         lambda spec, text: Classify(text, spec.labels, spec.activation),
         "does not classify",
         "POST /predict",
+    ),
+    "image-classify": TaskEntry(
+        lambda spec, both: ImageClassify(both[0], spec.labels, spec.activation),
+        "does not classify images",
+        "POST /",
+    ),
+    "image-embed": TaskEntry(
+        lambda spec, both: ImageEmbed(both[0], both[1], "model" if spec.normalize else "service"),
+        "has no space of images and texts",
+        "POST /",
     ),
     "predict": TaskEntry(
         lambda spec, text: Predict(), "is not one of the user's own", "POST /v1/predict"
@@ -61,6 +77,7 @@ class ServedModel:
     is_own: bool = False  # a runner of the user's own
     # More tasks, if that runner is a class, by the dimension that it states: see decided().
     if_class: Mapping[str, Callable[[int | None], AnyTask]] = field(default_factory=dict)
+    canary_input: ModelInput | None = None  # None: the first task makes it, of a text
     aliases: frozenset[str] = field(init=False)  # any of these in a request means this model
 
     def __post_init__(self) -> None:
@@ -83,6 +100,8 @@ class ServedModel:
 
     def canary(self) -> ModelInput:
         """What a replica is to run that has run nothing for long."""
+        if self.canary_input is not None:
+            return self.canary_input
         [first, *_] = self.tasks.values()
         return first.preprocess("ok", DEFAULT_OPTIONS)
 
@@ -102,6 +121,29 @@ def text_model(
         spec.max_length,
         spec.pooling,
     )
+
+
+def vision_model(
+    name: str,
+    spec: VisionSpec,
+    images: ImagePreprocessor,
+    texts: TextPreprocessor | None,  # of image-embed
+    created: int,
+) -> ServedModel:
+    task = TASKS[spec.task].make(spec, (images, texts))
+    assert isinstance(task, ImageClassify | ImageEmbed)
+    return ServedModel(
+        name,
+        created,
+        {task.name: task, task.in_texts.name: task.in_texts},
+        max_length=texts.max_length if texts is not None else None,
+        canary_input=_blank(spec),
+    )
+
+
+def _blank(spec: VisionSpec) -> ModelInput:
+    """An image of the size that the model takes even where its processor does not resize."""
+    return ModelInput(np.zeros((spec.image_size, spec.image_size, 3), np.uint8), spec.cost)
 
 
 def simulated_model(name: str, preprocessor: TextPreprocessor, created: int) -> ServedModel:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Container, Mapping
 from typing import Any
 
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 from pydantic_settings import PydanticBaseSettingsSource
@@ -98,3 +99,17 @@ def in_a_home(folder: str) -> str:
     if os.path.expanduser(folder).startswith("~"):
         raise PydanticCustomError("home", "cannot be used: there is no home folder to replace ~")
     return folder
+
+
+def list_of_keys(keys: SecretStr | None) -> SecretStr | None:
+    """The keys as given. Raises PydanticCustomError for one that no request could send, or any."""
+    each = [] if keys is None else keys.get_secret_value().split(",")
+    if not all(each):
+        # Else an extra comma would let in every caller that sends an empty key.
+        raise PydanticCustomError("empty", "must not contain an empty key")
+    if any(key != key.strip() for key in each):
+        # White space around a header's value is dropped: no request could send this key.
+        raise PydanticCustomError("space", "must not have white space at the ends of a key")
+    if not all(key.isprintable() for key in each):  # bytes that are not UTF-8 are surrogates
+        raise PydanticCustomError("printable", "must consist of printable characters")
+    return keys

@@ -11,11 +11,16 @@ import os
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator
-from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from batcher import Limits
-from service.environment import PREFIX, Environment, default_cache_folder, in_a_home
+from service.environment import (
+    PREFIX,
+    Environment,
+    default_cache_folder,
+    in_a_home,
+    list_of_keys,
+)
 
 Positive = Annotated[int, Field(ge=1)]
 Milliseconds = Annotated[float, Field(allow_inf_nan=False)]
@@ -39,7 +44,7 @@ class Settings(BaseSettings):
         description="what runs the model: transformers, simulated (no model; for load tests), or"
         " package.module:Name, a class or function of your own",
     )
-    task: Literal["auto", "embed", "classify", "predict"] = Field(
+    task: Literal["auto", "embed", "classify", "image-classify", "image-embed", "predict"] = Field(
         "auto",
         description="what the model does. auto: decided by the model's files, and refused if they"
         " are ambiguous; a function of your own is for predict, a class of your own for embed if"
@@ -94,6 +99,11 @@ class Settings(BaseSettings):
     )
     target_latency_ms: Milliseconds | None = Field(
         None, ge=1, le=3_600_000, description="deprecated: the shorter of the two timeouts applies"
+    )
+    max_image_pixels: Positive = Field(
+        50_000_000,
+        description="most pixels, width times height, that an image may have; checked before it is"
+        " decoded",
     )
     request_timeout_ms: Milliseconds = Field(
         30_000.0,
@@ -155,7 +165,7 @@ class Settings(BaseSettings):
         " protect",
     )
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0: any free one")
-    api_key: SecretStr | None = Field(
+    api_key: Annotated[SecretStr | None, AfterValidator(list_of_keys)] = Field(
         None,
         min_length=1,
         description="keys that callers must send as Authorization: Bearer, separated by commas;"
@@ -230,20 +240,6 @@ class Settings(BaseSettings):
     @classmethod
     def _in_any_case(cls, given: object) -> object:
         return given.lower() if isinstance(given, str) else given
-
-    @field_validator("api_key")
-    @classmethod
-    def _is_a_list_of_keys(cls, keys: SecretStr | None) -> SecretStr | None:
-        each = [] if keys is None else keys.get_secret_value().split(",")
-        if not all(each):
-            # Else an extra comma would let in every caller that sends an empty key.
-            raise PydanticCustomError("empty", "must not contain an empty key")
-        if any(key != key.strip() for key in each):
-            # White space around a header's value is dropped: no request could send this key.
-            raise PydanticCustomError("space", "must not have white space at the ends of a key")
-        if not all(key.isprintable() for key in each):  # bytes that are not UTF-8 are surrogates
-            raise PydanticCustomError("printable", "must consist of printable characters")
-        return keys
 
     @property
     def api_keys(self) -> tuple[bytes, ...]:

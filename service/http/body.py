@@ -7,8 +7,10 @@ from typing import Any, Protocol, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
+from starlette.types import Message, Receive
 
 from service.errors import Problem, quote
+from service.http.supervision import Disconnected
 
 LARGE = 64 << 10  # bytes; parsing that many takes about 1 ms: more is done off the event loop
 _NOT_JSON = (b"multipart/", b"image/", b"audio/", b"video/")
@@ -55,6 +57,19 @@ def parse(data: bytes) -> dict[str, Any]:
     return body
 
 
+async def read_on(message: Message, receive: Receive, limit: int) -> bytes:
+    """The body of which `message` is the first piece. Raises Problem 413, Disconnected."""
+    received = bytearray()
+    while message["type"] == "http.request":
+        received += message.get("body", b"")
+        if len(received) > limit:
+            raise too_large(limit)
+        if not message.get("more_body"):
+            return bytes(received)
+        message = await receive()
+    raise Disconnected
+
+
 def check_media(headers: Headers) -> None:
     """Raises Problem 415 for what is clearly no JSON; `curl -d` and no type at all are fine."""
     media = headers.get(b"content-type")
@@ -64,6 +79,11 @@ def check_media(headers: Headers) -> None:
             f"Content-Type {quote(media.decode('latin-1'))}: this route takes application/json",
             param="Content-Type",
         )
+    check_encoding(headers)
+
+
+def check_encoding(headers: Headers) -> None:
+    """Raises Problem 415 for a compressed body."""
     encoding = headers.get(b"content-encoding")
     if encoding is not None and encoding.lower() not in (b"identity", b""):
         raise Problem(

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from typing import Any, Protocol
 
 import orjson
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from batcher import BatcherError, Draining, WorkerLost
 from batcher.timeouts import TimeoutQueue
@@ -26,6 +26,7 @@ from service.errors import (
     outcome_of,
     problem_of,
 )
+from service.http import body as bodies
 from service.http.access_log import AccessLog, HandledRequest
 from service.http.auth import check_key
 from service.http.body import LARGE, Offload, check_media, parse, too_large
@@ -87,45 +88,51 @@ class Exchange:
     async def json(self) -> dict[str, Any]:
         """The body, an object; `timeout` and `priority` are what the headers say from then on.
         Raises Problem 400, 408, 413 or 415; Overloaded or DeadlineExceeded if it is large."""
-        headers, limit = self.headers, self._service.max_body_bytes
+        headers = self.headers
         if headers.get(b"content-type") != _JSON or b"content-encoding" in headers:
             check_media(headers)
-        declared = headers.get(b"content-length")
-        if declared is not None and declared.isdigit() and int(declared) > limit:
-            raise too_large(limit)  # before a byte of it is read
-        self.enter("receiving")
-        message = await self.receive()
-        if message["type"] == "http.request" and not message.get("more_body"):
-            data: bytes = message["body"]
-            if len(data) > limit:
-                raise too_large(limit)
-        else:
-            data = await self._read_on(message)
-        self.enter("waiting")  # for the engine, until it is answered
-        if not TIMEOUTS.keys().isdisjoint(headers):
-            self.timeout = timeout(headers)
-        if b"priority" in headers:
-            self.priority = priority_of(headers)
+        data = await self.read()
         if len(data) > LARGE:
-            deadline = self.started + self.timeout
-            return await self._service.offload.run(deadline, parse, data, caller=self.caller)
+            return await self._parse(data)
         try:
             body = orjson.loads(data)
         except orjson.JSONDecodeError:
             return parse(data)  # says what is wrong with it
         return body if type(body) is dict else parse(data)
 
-    async def _read_on(self, message: Message) -> bytes:
-        """The body of which `message` is the first piece. Raises Problem 413, Disconnected."""
-        received = bytearray()
-        while message["type"] == "http.request":
-            received += message.get("body", b"")
-            if len(received) > self._service.max_body_bytes:
-                raise too_large(self._service.max_body_bytes)
-            if not message.get("more_body"):
-                return bytes(received)
-            message = await self.receive()
-        raise Disconnected
+    async def json_or_bytes(self) -> dict[str, Any] | bytes:
+        """As json(), where the body begins as an object does, as no image does. What Content-Type
+        says is of no matter: clients send a wrong one, or none."""
+        bodies.check_encoding(self.headers)
+        data = await self.read()
+        return await self._parse(data) if data.lstrip()[:1] == b"{" else data
+
+    async def read(self) -> bytes:
+        """The body as it came; else as json()."""
+        headers, limit = self.headers, self._service.max_body_bytes
+        declared = headers.get(b"content-length")
+        if declared is not None and declared.isdigit() and int(declared) > limit:
+            raise too_large(limit)  # before a byte of it is read
+        self.enter("receiving")
+        message = await self.receive()
+        is_all = message["type"] == "http.request" and not message.get("more_body")
+        data: bytes = (
+            message["body"] if is_all else await bodies.read_on(message, self.receive, limit)
+        )
+        if len(data) > limit:
+            raise too_large(limit)
+        self.enter("waiting")  # for the engine, until it is answered
+        if not TIMEOUTS.keys().isdisjoint(headers):
+            self.timeout = timeout(headers)
+        if b"priority" in headers:
+            self.priority = priority_of(headers)
+        return data
+
+    async def _parse(self, data: bytes) -> dict[str, Any]:
+        if len(data) <= LARGE:
+            return parse(data)
+        deadline = self.started + self.timeout
+        return await self._service.offload.run(deadline, parse, data, caller=self.caller)
 
     async def answer(
         self, body: bytes, *headers: Header, status: int = 200, media: bytes = _JSON

@@ -14,6 +14,15 @@ from batcher.failures import explain
 from batcher.runner import Runner
 from service.errors import CannotServe
 from service.models.config import RunnerConfig
+from service.repository.locate import find_model
+from service.repository.vision import image_task
+
+# What runs a model of Hugging Face's, by its task. Imported by its worker alone.
+ENCODER = "service.models.encoder:EncoderRunner"
+RUNNERS: Mapping[str, str] = {
+    "image-classify": "service.models.vision.runner:VisionRunner",
+    "image-embed": "service.models.vision.runner:VisionRunner",
+}
 
 
 class RunnerNotFound(CannotServe):
@@ -47,14 +56,20 @@ def create_runner(runner: str, config: RunnerConfig) -> Runner:
         # Read by OpenMP as torch loads it. Its threads would otherwise spin where they wait for
         # each other, and starve whatever shares their cores (measured: up to 3 times slower).
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        from service.models.encoder import EncoderRunner
-
-        return EncoderRunner(config)
+        return _of_task(config)
     if runner == "simulated":
         from service.models.simulated import SimulatedRunner
 
         return SimulatedRunner(config.simulated)
     return _users_own(runner, config)
+
+
+def _of_task(config: RunnerConfig) -> Runner:
+    """Raises what find_model() and image_task() do."""
+    task = image_task(find_model(config.model), config.task)
+    module, _, name = RUNNERS.get(task or "", ENCODER).partition(":")
+    runner: Callable[[RunnerConfig], Runner] = getattr(importlib.import_module(module), name)
+    return runner(config)
 
 
 def _users_own(runner: str, config: RunnerConfig) -> Runner:

@@ -5,7 +5,7 @@ The smallest batches come first, so what time does not suffice for is what takes
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from service.cache.profiles import Point
 
@@ -18,9 +18,9 @@ _REPEATS, _SLOW_REPEATS = 3, 2  # at most; the first run of a size may do what n
 _SLOW = 0.02  # of the budget: what takes longer is repeated less
 
 
-def grid(max_length: int) -> list[tuple[int, int]]:
+def grid(max_length: int, lengths: Sequence[int] = LENGTHS) -> list[tuple[int, int]]:
     """(size, length), by padded tokens."""
-    lengths = sorted({min(length, max_length) for length in LENGTHS})
+    lengths = sorted({min(length, max_length) for length in lengths})
     points = [(size, length) for size in SIZES for length in lengths]
     within = [(n, length) for n, length in points if n * length <= MOST_TOKENS]
     return sorted(within, key=lambda point: (point[0] * point[1], point[0]))
@@ -31,13 +31,14 @@ def measure(
     max_length: int,
     say: Callable[[str], None],
     budget: float = BUDGET,
+    lengths: Sequence[int] = LENGTHS,
 ) -> list[Point]:
     """`run(size, length)` runs such a batch and returns its seconds, or raises MemoryError: then
     nothing larger is tried. What would take too long, by what the last point took, is left out. A
     point is the least of its runs: other work on the machine only ever makes one slower.
     """
     left, points = budget, list[Point]()
-    for size, length in grid(max_length):
+    for size, length in grid(max_length, lengths):
         tokens = size * length
         if points and points[-1][2] * tokens / points[-1][1] > left * _LONGEST:
             say(f"profile: batches of {tokens} tokens and more would take too long to measure")

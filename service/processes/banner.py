@@ -14,6 +14,11 @@ from service.tasks.classify import Classify
 from service.version import VERSION
 
 _SHOWN = 8  # replicas
+# An image of one white pixel.
+_PIXEL = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4//8/AAX+Av4N"
+    "70a4AAAAAElFTkSuQmCC"
+)
 
 
 def banner(
@@ -55,16 +60,20 @@ def _answers(served: ServedModel, info: RunnerInfo) -> str:
     classify = served.tasks.get("classify")
     if isinstance(classify, Classify):
         names = ", ".join(classify.labels[:_SHOWN]) + (", …" * (len(classify.labels) > _SHOWN))
-        return f"scores of {len(classify.labels)} labels ({names}){limit}"
+        of = " for an image" if "image-classify" in served.tasks else ""
+        return f"scores of {len(classify.labels)} labels ({names}){of}{limit}"
     if "predict" in served.tasks:
         return "what the runner answers, as JSON: POST /v1/predict"
-    return f"vectors of {served.dimension or info.dimension or '?'} numbers{limit}"
+    of = " for images and texts" if "image-embed" in served.tasks else ""
+    return f"vectors of {served.dimension or info.dimension or '?'} numbers{of}{limit}"
 
 
 def _example(served: ServedModel) -> tuple[str, dict[str, object]]:
     """A route, and a body for it."""
     if "embed" in served.tasks and not served.is_own:
         return "/v1/embeddings", {"model": served.name, "input": "Good morning!"}
+    if "image-classify" in served.tasks:
+        return "/predict", {"inputs": _PIXEL}
     route = "/predict" if "classify" in served.tasks else "/v1/predict"
     if "embed" in served.tasks and "predict" not in served.tasks:
         route = "/embed"

@@ -12,13 +12,20 @@ from concurrent.futures import Future
 
 from batcher import Engine, Runner, Snapshot
 from batcher.clock import Clock
-from service.catalog import ServedModel, own_model, simulated_model, text_model
+from service.catalog import (
+    ServedModel,
+    own_model,
+    simulated_model,
+    text_model,
+    vision_model,
+)
 from service.models.config import ModelConfig, RunnerConfig, SimulatedConfig
 from service.models.placed import create_pinned
 from service.placement.layout import Layout
 from service.processes.gc_tuning import freeze
 from service.repository.locate import find_model
 from service.repository.spec import ModelNotSupported, read_spec
+from service.repository.vision import VisionSpec, image_task, read_vision_spec
 from service.settings import Settings
 from service.tasks.plain_text import SimulatedTokenizer, TextPassthrough
 from service.tasks.text import TextTokenizer
@@ -51,7 +58,10 @@ def _serve_model(settings: Settings) -> ServedModel:
         raise ModelNotSupported(
             "BATCHER_TASK=predict needs a runner of your own (BATCHER_RUNNER=package.module:Name)"
         )
-    spec = read_spec(find_model(settings.model), settings.task)
+    folder = find_model(settings.model)
+    if image_task(folder, settings.task) is not None:
+        return _of_images(settings, read_vision_spec(folder, settings.task), created)
+    spec = read_spec(folder, settings.task)
     if spec.dropped_head:
         _log.warning(
             "%s is served as an encoder, without its head (BATCHER_TASK=embed): a model that was"
@@ -59,6 +69,14 @@ def _serve_model(settings: Settings) -> ServedModel:
             spec.dropped_head,
         )
     return text_model(settings.model_id, spec, TextTokenizer.load(spec), created)
+
+
+def _of_images(settings: Settings, spec: VisionSpec, created: int) -> ServedModel:
+    from service.tasks.decoding import ImageDecoder  # Pillow: only where there are images
+
+    images = ImageDecoder(settings.max_image_pixels, spec.cost, spec.processor)
+    texts = TextTokenizer.load(spec.text) if spec.text is not None else None
+    return vision_model(settings.model_id, spec, images, texts, created)
 
 
 def make_engine(settings: Settings, layout: Layout, clock: Clock) -> Engine:

@@ -14,9 +14,10 @@ from typing import Any, Literal
 from service.repository.json_files import ModelNotSupported
 
 Task = Literal["embed", "classify"]
-Activation = Literal["softmax", "sigmoid"]
+Activation = Literal["softmax", "sigmoid", "none"]
 """From a classifier's logits to scores: softmax, or sigmoid for one label or for independent ones,
-as transformers' pipeline has it. (text-embeddings-inference has softmax for the latter, too.)"""
+as transformers' pipeline has it. (text-embeddings-inference has softmax for the latter, too.) None:
+the numbers of a regression are its scores."""
 
 # A body without a head: BertModel, MPNetModel. Not GPT2LMHeadModel, EncoderDecoderModel.
 _BODY = re.compile(r"^\w+(?<!Head)(?<!Heads)(?<!Decoder)Model$")

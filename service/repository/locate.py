@@ -15,8 +15,10 @@ from service.errors import CannotServe, how_to_install
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 FILES = ("*.json", "*.txt", "*.model")
-WEIGHTS = ("model*.safetensors", "0_Transformer/model*.safetensors")
-OLD_WEIGHTS = ("pytorch_model*.bin", "0_Transformer/pytorch_model*.bin")
+# The first module of sentence-transformers, where that has a folder of its own.
+FIRST_MODULES = ("0_Transformer", "0_CLIPModel")
+WEIGHTS = ("model*.safetensors", *(f"{place}/model*.safetensors" for place in FIRST_MODULES))
+OLD_WEIGHTS = ("pytorch_model*.bin", *(f"{place}/pytorch_model*.bin" for place in FIRST_MODULES))
 ELSEWHERE = ["onnx/*", "openvino/*", "coreml/*"]  # the same model again, for other engines
 # Ids that an installed package is known to carry. A package's name tells no organisation: another's
 # model of the same name must not be answered with these weights.
@@ -133,7 +135,7 @@ def _from_hub(name: str, tried: str) -> Path:
 
 
 def _has_weights(folder: Path) -> bool:
-    for place in (folder, folder / "0_Transformer"):
+    for place in (folder, *(folder / name for name in FIRST_MODULES)):
         if (place / SHARDS).is_file():
             shards = set(json.loads((place / SHARDS).read_text())["weight_map"].values())
             return all((place / shard).is_file() for shard in shards)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batcher import RunnerFailed
 from service.errors import InputError
+from service.repository.architecture import Activation
 from service.tasks.protocol import ModelInput, Options
 from service.tasks.text_inputs import (
     TextPreprocessor,
@@ -36,7 +37,7 @@ class Classify:
         self,
         preprocessor: PairPreprocessor,
         labels: Sequence[str],
-        activation: Literal["softmax", "sigmoid"],
+        activation: Activation,
     ) -> None:
         self.labels = tuple(labels)
         self._preprocessor = preprocessor
@@ -61,10 +62,14 @@ class Classify:
             )
         return logits.astype(np.float32, copy=False)
 
-    def scores(self, logits: Scores) -> Scores:
-        """From 0 to 1; those of softmax add up to 1."""
+    def scores(self, logits: Scores, activation: Activation | None = None) -> Scores:
+        """From 0 to 1, unless the activation is none; those of softmax add up to 1. `activation`:
+        instead of the model's own."""
+        wanted = activation or self._activation
+        if wanted == "none":
+            return logits
         x = logits.astype(np.float64)
-        if self._activation == "sigmoid":
+        if wanted == "sigmoid":
             scores = 1 / (1 + np.exp(-np.clip(x, -700, 700)))  # past that float64 has no exp
         else:
             powers = np.exp(x - x.max())

@@ -12,6 +12,7 @@ from service.catalog import ServedModel
 from service.http.exchange import Exchange
 from service.state import AppState
 from service.tasks.classify import Classify
+from service.tasks.image_classify import ImageClassify
 
 
 def _model_type(served: ServedModel) -> dict[str, object]:
@@ -23,7 +24,9 @@ def _model_type(served: ServedModel) -> dict[str, object]:
         "id2label": {str(place): label for place, label in enumerate(task.labels)},
         "label2id": {label: place for place, label in enumerate(task.labels)},
     }
-    return {"classifier" if len(task.labels) > 1 else "reranker": labels}
+    # One label of an image is no score of a pair of texts.
+    is_classifier = len(task.labels) > 1 or ImageClassify.name in served.tasks
+    return {"classifier" if is_classifier else "reranker": labels}
 
 
 async def info(state: AppState, exchange: Exchange) -> None:

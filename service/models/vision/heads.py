@@ -1,0 +1,151 @@
+"""What is asked of a model that sees: a classifier's logits, or vectors of images and texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import transformers
+from numpy.typing import NDArray
+from torch import Tensor
+
+from batcher.failures import explain
+from service.models.backends.reference_texts import SENTENCES
+from service.models.measures import Cosine, Logits, Measure
+from service.models.vision.processing import Tensors
+from service.repository.json_files import ModelNotSupported
+from service.repository.vision import VisionSpec
+from service.tasks.text import TextTokenizer
+
+Ids = NDArray[np.int32]  # the tokens of one text, special ones included
+
+
+class Head(Protocol):
+    auto_class: str  # of transformers, which loads the model
+    measure: Measure
+
+    def of_images(self, model: Any, inputs: Tensors) -> Tensor:
+        """(n, width)"""
+
+    def of_texts(self, model: Any, texts: Sequence[Ids], device: torch.device) -> Tensor:
+        """(n, width). Raises ValueError where the model takes images alone."""
+
+    def info(self, model: Any) -> Mapping[str, object]:
+        """For /info, the log and the frontends."""
+
+
+class Classifies:
+    auto_class = "AutoModelForImageClassification"
+    measure: Measure = Logits()
+
+    def __init__(self, spec: VisionSpec) -> None:
+        self._spec = spec
+
+    def of_images(self, model: Any, inputs: Tensors) -> Tensor:
+        logits: Tensor = model(**inputs).logits
+        return logits
+
+    def of_texts(self, model: Any, texts: Sequence[Ids], device: torch.device) -> Tensor:
+        raise ValueError("a text, where the model takes images")
+
+    def info(self, model: Any) -> Mapping[str, object]:
+        return {"labels": list(self._spec.labels), "activation": self._spec.activation}
+
+
+class EmbedsBoth:
+    """The features of images and of texts, projected into one space."""
+
+    auto_class = "AutoModel"
+    measure: Measure = Cosine()
+
+    def __init__(self, spec: VisionSpec) -> None:
+        """Raises ModelNotSupported if the frontends' tokenizer differs from the reference's."""
+        assert spec.text is not None, "a model of images and texts has a tokenizer"
+        self._spec, self._text = spec, spec.text
+        try:
+            self._tokenizer = transformers.AutoTokenizer.from_pretrained(
+                spec.folder, local_files_only=True, trust_remote_code=False
+            )
+        except Exception as error:  # the library raises whatever a damaged file leads it to
+            raise ModelNotSupported(
+                f"{spec.folder}: its tokenizer cannot be loaded: {explain(error)}"
+            ) from error
+        self._check_tokenizer()
+
+    def of_images(self, model: Any, inputs: Tensors) -> Tensor:
+        return self._scaled(_features(model.get_image_features(**inputs)))
+
+    def of_texts(self, model: Any, texts: Sequence[Ids], device: torch.device) -> Tensor:
+        padded = self._tokenizer.pad(
+            {"input_ids": [ids.tolist() for ids in texts]},
+            padding="max_length" if self._spec.padded_to else True,
+            max_length=self._text.max_length if self._spec.padded_to else None,
+            return_tensors="pt",
+        )
+        names = self._tokenizer.model_input_names
+        given = {name: each.to(device) for name, each in padded.items() if name in names}
+        return self._scaled(_features(model.get_text_features(**given)))
+
+    def info(self, model: Any) -> Mapping[str, object]:
+        """Raises ModelNotSupported for a model that its files have been read wrongly of."""
+        own = model.config.text_config
+        if own.vocab_size != self._text.vocab_size:
+            raise ModelNotSupported(
+                f"{self._spec.folder}: the model has {own.vocab_size} tokens, and its config.json"
+                f" was read as if it had {self._text.vocab_size}; please report this"
+            )
+        bias = getattr(model, "logit_bias", None)
+        return {
+            "dimension": self._dimension(model),
+            "normalize": self._spec.normalize,
+            # What the zero-shot classification of images makes logits of cosines with.
+            "logit_scale": _number(self._scale(model)),
+            "logit_bias": 0.0 if bias is None else _number(bias),
+            "zero_shot": "sigmoid" if "siglip" in model.config.model_type else "softmax",
+        }
+
+    def _dimension(self, model: Any) -> int:
+        ids = np.zeros(1, np.int32)
+        return self.of_texts(model, [ids], next(model.parameters()).device).shape[1]
+
+    @staticmethod
+    def _scale(model: Any) -> Tensor:
+        scale: Tensor | None = getattr(model, "logit_scale", None)
+        # ALIGN divides by a temperature instead.
+        return scale.float().exp() if scale is not None else 1 / model.temperature.float()
+
+    def _scaled(self, vectors: Tensor) -> Tensor:
+        if not self._spec.normalize:
+            return vectors
+        return torch.nn.functional.normalize(vectors.float(), p=2.0, dim=1)
+
+    def _check_tokenizer(self) -> None:
+        own = TextTokenizer.load(self._text)
+        for text in ("", "a", *SENTENCES, "word " * self._text.max_length):
+            prompted = self._text.prompt + text
+            expected = self._tokenizer(
+                prompted, truncation=True, max_length=self._text.max_length
+            ).input_ids
+            if own.encode(text, truncate=True).tolist() != expected:
+                raise ModelNotSupported(
+                    f"{self._spec.folder}: tokenizer.json alone does not make the tokens that the"
+                    f" model's own tokenizer ({type(self._tokenizer).__name__}) does"
+                )
+
+
+HEADS: Mapping[str, Callable[[VisionSpec], Head]] = {
+    "image-classify": Classifies,
+    "image-embed": EmbedsBoth,
+}
+
+
+def _features(output: Any) -> Tensor:
+    """Of the versions of transformers that answer with a record, and those that do not."""
+    features: Tensor = output if isinstance(output, Tensor) else output.pooler_output
+    return features
+
+
+def _number(tensor: Tensor) -> float:
+    return float(tensor.float().reshape(()))

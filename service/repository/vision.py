@@ -1,0 +1,195 @@
+"""What the files of an image model say: of a classifier of images, or of a model that puts images
+and texts in one space (the CLIP family). Reads JSON only: no torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from service.repository.architecture import Activation, architecture, labels_of
+from service.repository.json_files import ModelNotSupported, read_json, read_object
+from service.repository.resize import ProcessorSpec, read_processor
+from service.repository.spec import EncoderSpec
+
+ImageTask = Literal["image-classify", "image-embed"]
+IMAGE_TASKS: tuple[str, ...] = get_args(ImageTask)
+
+_CLASSIFIER = re.compile(r"^\w+ForImageClassification([A-Z]\w+)?$")  # DeiT's: …WithTeacher
+_WHOLE = re.compile(r"^\w+(?<!Vision)(?<!Text)Model$")  # not one side of it
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """Of models with `get_image_features` and `get_text_features`: what transformers takes where a
+    config does not say it."""
+
+    vocab_size: int
+    max_length: int  # tokens
+    padded_to: int | None = None  # tokens of every text; None: as many as its batch needs
+
+
+_FAMILIES: Mapping[str, _Family] = {
+    "align": _Family(30522, 512),
+    "altclip": _Family(250002, 512),
+    "chinese_clip": _Family(30522, 512),
+    "clip": _Family(49408, 77),
+    "metaclip_2": _Family(49408, 77),
+    # As they were trained, and as the pipelines of transformers run them.
+    "siglip": _Family(32000, 64, padded_to=64),
+    "siglip2": _Family(32000, 64, padded_to=64),
+}
+_USUAL_SIZE = 224  # pixels, also of most models that take any size
+_CHAIN = ("CLIPModel", "Transformer")  # a module of sentence-transformers that may be of a family
+
+
+@dataclass(frozen=True, slots=True)
+class VisionSpec:
+    folder: Path  # holds config.json, the image processor's files and the weights
+    task: ImageTask
+    cost: int  # of an image, in tokens: its patches
+    image_size: int  # pixels of an edge, as the model has them; of no matter where it takes any
+    processor: ProcessorSpec
+    labels: tuple[str, ...] = ()  # of image-classify, by the place of their logit
+    activation: Activation = "softmax"  # from logits to scores
+    # Of image-embed:
+    text: EncoderSpec | None = None  # how a text becomes tokens
+    padded_to: int | None = None  # tokens of every text; None: as many as its batch needs
+    normalize: bool = False  # the folder says that its vectors have length 1
+
+
+def image_task(folder: Path, wanted: str) -> ImageTask | None:
+    """`wanted` as in BATCHER_TASK. None: the model is for texts, see read_spec(). Raises
+    ModelNotSupported where an image task is wanted that the model is not for."""
+    place, _ = _place(folder)
+    file = place / "config.json"
+    config = read_object(file, optional=True)
+    name = architecture(config)
+    found: ImageTask | None = None
+    if _CLASSIFIER.match(name):
+        found = "image-classify"
+    elif config.get("model_type") in _FAMILIES and _WHOLE.match(name):
+        found = "image-embed"
+    if wanted in IMAGE_TASKS and wanted != found:
+        needs = {
+            "image-classify": "an image classifier (…ForImageClassification)",
+            "image-embed": f"a model of images and texts ({', '.join(sorted(_FAMILIES))})",
+        }
+        raise ModelNotSupported(
+            f"{file}: {name or 'no architecture'}: BATCHER_TASK={wanted} needs {needs[wanted]}"
+        )
+    if found is not None and wanted not in ("auto", found):
+        raise ModelNotSupported(f"{file}: {name} is for BATCHER_TASK={found}, not {wanted}")
+    return found
+
+
+def read_vision_spec(folder: Path, task: str = "auto") -> VisionSpec:
+    """Raises ModelNotSupported."""
+    chosen = image_task(folder, task)
+    place, normalize = _place(folder)
+    file = place / "config.json"
+    config = read_object(file)
+    if chosen is None:
+        raise ModelNotSupported(
+            f"{file}: {architecture(config) or 'no architecture'} is not of images"
+        )
+    if "auto_map" in config:
+        raise ModelNotSupported(
+            f"{file}: its auto_map names code of the model's own, which is not run"
+        )
+    processor = read_processor(place)
+    if chosen == "image-classify":
+        labels = labels_of(config, file)
+        return VisionSpec(
+            place,
+            chosen,
+            _patches(config),
+            _image_size(config),
+            processor,
+            labels,
+            _activation(config, labels),
+        )
+    family = _FAMILIES[config["model_type"]]
+    of_images = config.get("vision_config") or {}
+    return VisionSpec(
+        place,
+        chosen,
+        _patches(of_images),
+        _image_size(of_images),
+        processor,
+        text=_text(folder, place, config, family),
+        padded_to=family.padded_to,
+        normalize=normalize,
+    )
+
+
+def _place(folder: Path) -> tuple[Path, bool]:
+    """Where the model itself is, and whether the chain of sentence-transformers normalises."""
+    file = folder / "modules.json"
+    if not file.is_file():
+        return folder, False
+    modules = read_json(file)
+    try:
+        chain = [(str(each["type"]).rpartition(".")[2], str(each["path"])) for each in modules]
+    except (KeyError, TypeError) as error:
+        raise ModelNotSupported(f"{file}: not a list of modules") from error
+    if not chain or chain[0][0] not in _CHAIN:
+        return folder, False
+    place = folder / chain[0][1]
+    rest = [kind for kind, _ in chain[1:]]
+    of_family = read_object(place / "config.json", optional=True).get("model_type") in _FAMILIES
+    if of_family and rest not in ([], ["Normalize"]):
+        raise ModelNotSupported(
+            f"{file}: {' → '.join([chain[0][0], *rest])} is not supported for a model of images and"
+            " texts (with Normalize after it, or nothing, it is)"
+        )
+    return place, bool(rest)
+
+
+def _text(folder: Path, place: Path, config: Mapping[str, Any], family: _Family) -> EncoderSpec:
+    own = config.get("text_config") or {}
+    tokenizer = read_object(place / "tokenizer_config.json", optional=True)
+    if not (place / "tokenizer.json").is_file():
+        raise ModelNotSupported(f"{place}: no tokenizer.json (the fast tokenizer's one file)")
+    if tokenizer.get("truncation_side", "right") != "right":
+        raise ModelNotSupported(f"{place / 'tokenizer_config.json'}: cuts texts on the left")
+    positions = own.get("max_position_embeddings", family.max_length)
+    limits = [positions, tokenizer.get("model_max_length"), family.padded_to]
+    sentences = read_object(folder / "config_sentence_transformers.json", optional=True)
+    default = sentences.get("default_prompt_name")
+    return EncoderSpec(
+        folder=place,
+        pooling="last",
+        normalize=False,
+        max_length=min(int(n) for n in limits if isinstance(n, int | float) and n > 0),
+        dimension=0,  # the worker tells it
+        vocab_size=own.get("vocab_size", family.vocab_size),
+        pad_id=0,
+        lowercase=False,
+        prompt="" if default is None else str((sentences.get("prompts") or {}).get(default, "")),
+    )
+
+
+def _image_size(config: Mapping[str, Any]) -> int:
+    size = config.get("image_size")
+    return size if isinstance(size, int) and size > 0 else _USUAL_SIZE
+
+
+def _patches(config: Mapping[str, Any]) -> int:
+    """Of one image, and the token of the whole; 1 where it is not made of patches."""
+    size, patch = config.get("image_size"), config.get("patch_size")
+    if isinstance(size, int) and isinstance(patch, int) and patch > 0:
+        return (size // patch) ** 2 + 1
+    return 1
+
+
+def _activation(config: Mapping[str, Any], labels: tuple[str, ...]) -> Activation:
+    """As the pipeline of transformers has it."""
+    match config.get("problem_type"):
+        case "regression":
+            return "none"
+        case "multi_label_classification":
+            return "sigmoid"
+    return "sigmoid" if len(labels) == 1 else "softmax"
