@@ -15,11 +15,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from pydantic import BaseModel
+
 from batcher import Limits
 from batcher.clock import MonotonicClock
 from batcher.collector import Collector
 from service.api import openapi
-from service.api.routes import Route, WireProtocol
+from service.api.routes import Route
 from service.app import PROTOCOLS
 from service.arguments import default_of
 from service.errors import KIND_STATUSES, Problem
@@ -106,7 +108,7 @@ def http_api() -> str:
         (
             f"`{route.method} {route.path}`",
             route.summary,
-            route.task or "any",
+            ", ".join(route.tasks) or "any",
             "no" if route.is_open else "yes",
         )
         for protocol in PROTOCOLS
@@ -122,7 +124,9 @@ def http_api() -> str:
     for protocol in PROTOCOLS:
         for route in protocol.routes:
             if route.body is not None:
-                lines += ["", f"### `{route.method} {route.path}`", "", *_body(route, protocol)]
+                lines += ["", f"### `{route.method} {route.path}`", "", *_body(route.body)]
+            if route.bodies:
+                lines += ["", f"### `{route.method} {route.path}`", *_bodies(route)]
             if route.query:
                 lines += ["", f"### `{route.method} {route.path}`", "", *_query(route)]
     lines += ["", "## Request headers", "", "All are optional.", ""]
@@ -212,9 +216,25 @@ def _exceptions(kind: str, usual: int) -> str:
     )
 
 
-def _body(route: Route, protocol: WireProtocol) -> list[str]:
-    assert route.body is not None
-    schema = route.body.model_json_schema()
+def _bodies(route: Route) -> list[str]:
+    """By the model's task: bodies of other routes by their names, its own as tables."""
+    routes = [each for protocol in PROTOCOLS for each in protocol.routes]
+    elsewhere = {each.body: f"`{each.method} {each.path}`" for each in routes if each.body}
+    tasks: dict[type[BaseModel], list[str]] = {}
+    for task, bodies in route.bodies.items():
+        for body in bodies:
+            tasks.setdefault(body, []).append(task)
+    lines: list[str] = []
+    for body, names in tasks.items():
+        if body in elsewhere:
+            lines += ["", f"For {' and '.join(names)}, also the body of {elsewhere[body]}."]
+        else:
+            lines += ["", f"For a model of task {' or '.join(names)}:", "", *_body(body)]
+    return lines
+
+
+def _body(body: type[BaseModel]) -> list[str]:
+    schema = body.model_json_schema()
     rows = []
     for name, field in schema["properties"].items():
         required = name in schema.get("required", ())

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route as StarletteRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api import openai, openapi, operations, predict, tei
+from service.api import huggingface, openai, openapi, operations, predict, tei
 from service.api.routes import Route, WireProtocol
 from service.errors import Envelope, ErrorFormat, Problem
 from service.http.exchange import EXCHANGE, Endpoint, ExchangeMiddleware
@@ -18,6 +18,7 @@ from service.state import AppState
 
 _DESCRIBED: Sequence[WireProtocol] = (
     tei.PROTOCOL,
+    huggingface.PROTOCOL,
     openai.PROTOCOL,
     predict.PROTOCOL,
     operations.PROTOCOL,

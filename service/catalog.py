@@ -20,7 +20,10 @@ from service.tasks.embed import Embed
 from service.tasks.image_classify import ImageClassify
 from service.tasks.image_embed import ImageEmbed
 from service.tasks.images import ImagePreprocessor
+from service.tasks.plain_text import SIMULATED_LABELS
 from service.tasks.protocol import DEFAULT_OPTIONS, ModelInput, Task
+from service.tasks.score import Score
+from service.tasks.text import TextTokenizer
 from service.tasks.text_inputs import TextPreprocessor
 
 AnyTask = Task[Any, Any]
@@ -47,6 +50,11 @@ TASKS: Mapping[str, TaskEntry] = {
         lambda spec, text: Classify(text, spec.labels, spec.activation),
         "does not classify",
         "POST /predict",
+    ),
+    "score": TaskEntry(
+        lambda spec, text: Score(text, spec.labels, spec.activation),
+        "is not a re-ranker model",
+        "POST /rerank or POST /predict",
     ),
     "image-classify": TaskEntry(
         lambda spec, both: ImageClassify(both[0], spec.labels, spec.activation),
@@ -75,6 +83,7 @@ class ServedModel:
     max_length: int | None = None  # tokens
     pooling: str | None = None
     is_own: bool = False  # a runner of the user's own
+    tokenizer: TextTokenizer | None = None  # None: the runner takes texts
     # More tasks, if that runner is a class, by the dimension that it states: see decided().
     if_class: Mapping[str, Callable[[int | None], AnyTask]] = field(default_factory=dict)
     canary_input: ModelInput | None = None  # None: the first task makes it, of a text
@@ -120,6 +129,7 @@ def text_model(
         spec.dimension,
         spec.max_length,
         spec.pooling,
+        tokenizer=preprocessor if isinstance(preprocessor, TextTokenizer) else None,
     )
 
 
@@ -138,6 +148,7 @@ def vision_model(
         {task.name: task, task.in_texts.name: task.in_texts},
         max_length=texts.max_length if texts is not None else None,
         canary_input=_blank(spec),
+        tokenizer=texts if isinstance(texts, TextTokenizer) else None,
     )
 
 
@@ -146,8 +157,17 @@ def _blank(spec: VisionSpec) -> ModelInput:
     return ModelInput(np.zeros((spec.image_size, spec.image_size, 3), np.uint8), spec.cost)
 
 
-def simulated_model(name: str, preprocessor: TextPreprocessor, created: int) -> ServedModel:
-    return ServedModel(name, created, {"embed": Embed(preprocessor)})
+def simulated_model(
+    name: str, task: str, preprocessor: PairPreprocessor, created: int
+) -> ServedModel:
+    """`task` as in BATCHER_TASK; vectors where it names none with labels."""
+    if task == Classify.name:
+        labels = SIMULATED_LABELS[task]
+        return ServedModel(name, created, {task: Classify(preprocessor, labels, "softmax")})
+    if task == Score.name:
+        labels = SIMULATED_LABELS[task]
+        return ServedModel(name, created, {task: Score(preprocessor, labels, "sigmoid")})
+    return ServedModel(name, created, {Embed.name: Embed(preprocessor)})
 
 
 def own_model(name: str, task: str, preprocessor: TextPreprocessor, created: int) -> ServedModel:

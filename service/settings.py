@@ -44,7 +44,9 @@ class Settings(BaseSettings):
         description="what runs the model: transformers, simulated (no model; for load tests), or"
         " package.module:Name, a class or function of your own",
     )
-    task: Literal["auto", "embed", "classify", "image-classify", "image-embed", "predict"] = Field(
+    task: Literal[
+        "auto", "embed", "classify", "score", "image-classify", "image-embed", "predict"
+    ] = Field(
         "auto",
         description="what the model does. auto: decided by the model's files, and refused if they"
         " are ambiguous; a function of your own is for predict, a class of your own for embed if"

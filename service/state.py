@@ -8,7 +8,7 @@ from random import random
 from batcher import Client, NotReady
 from batcher.clock import Clock, MonotonicClock
 from service.catalog import AnyTask, ServedModel, SomeTask
-from service.errors import Problem, outcome_of
+from service.errors import Problem, WrongTask, outcome_of
 from service.http.access_log import AccessLog
 from service.inference.offload import OffloadPool
 from service.inference.pipeline import Pipeline
@@ -16,6 +16,7 @@ from service.observability.gpu_readings import Telemetry
 from service.observability.http_counts import HttpDurations
 from service.observability.whole_service import LocalView, ServiceView
 from service.settings import Settings
+from service.tasks.text import TextTokenizer
 from service.version import VERSION
 
 
@@ -84,10 +85,21 @@ class AppState:
 
     async def ask_for(self, kind: type[SomeTask]) -> SomeTask:
         """The task of that kind, where `tasks` has none. Raises NotReady, WrongTask."""
+        return (await self.decided()).task(kind)
+
+    async def decided(self) -> ServedModel:
+        """The model with all of its tasks. Raises NotReady."""
         served = await self.decide()
         if served is None or served.if_class:
             raise NotReady("the model is being loaded", retry_after=1.0)
-        return served.task(kind)
+        return served
+
+    def tokenizer(self) -> TextTokenizer:
+        """Raises NotReady, WrongTask."""
+        served = self.model()
+        if served.tokenizer is None:
+            raise WrongTask("there is no tokenizer here: the runner is given texts as they come")
+        return served.tokenizer
 
     async def decide(self) -> ServedModel | None:
         """The model with all of its tasks: the worker of a user's own runner is asked what it is,

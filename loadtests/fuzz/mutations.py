@@ -26,6 +26,19 @@ VALID: dict[str, tuple[object, ...]] = {
         {"model": MODEL, "input": [5, 6, 7], "dimensions": 3, "encoding_format": "float"},
         {"model": MODEL, "input": [[1], [2, 3]], "truncate": False},
     ),
+    "/rerank": (
+        {"query": "the harbour", "texts": ["a", "b ☃ 𝄞 é", ""], "return_text": True},
+        {"query": "", "texts": ["a"], "raw_scores": True, "truncate": None, "priority": 5},
+    ),
+    "/similarity": (
+        {"inputs": {"source_sentence": "a", "sentences": ["b", ""]}},
+        {"inputs": {"source_sentence": "é", "sentences": ["b"]}, "parameters": {"truncate": True}},
+    ),
+    "/": (
+        {"inputs": ["a", "b"], "normalize": True, "encoding_format": "float"},
+        {"inputs": {"source_sentence": "a", "sentences": ["b"]}, "parameters": {}},
+        {"query": "a", "texts": ["b"]},
+    ),
 }
 
 # Bytes that mean something to a parser of JSON or of HTTP.

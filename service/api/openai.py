@@ -144,7 +144,7 @@ PROTOCOL = WireProtocol(
             schemas.EmbeddingsAnswer,
             INFERENCE,
             EmbeddingsBody,
-            task=Embed.name,
+            tasks=(Embed.name,),
         ),
         Route(
             "GET", "/v1/models", list_models, "The models served", schemas.ModelList, NEEDS_MODEL

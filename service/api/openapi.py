@@ -3,7 +3,7 @@ it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +116,10 @@ def describe(
         (route, protocol)
         for protocol in protocols
         for route in protocol.routes
-        if served is None or route.task is None or route.task in {*served.tasks, *served.if_class}
+        if served is None or _answers(served, route)
     ]
-    bodies = {route.body for route, _ in routes if route.body is not None}
+    there = None if served is None else {*served.tasks, *served.if_class}
+    bodies = {body for route, _ in routes for body in _bodies(route, there)}
     documented: list[type[BaseModel]] = [*bodies, *schemas.Shape.__subclasses__()]
     documented.sort(key=lambda model: model.__name__)
     _, described = models_json_schema(
@@ -138,7 +139,7 @@ def describe(
             "description": "Many small concurrent requests are run as few large batches.",
         },
         # No two routes of ours share a path.
-        "paths": {route.path: _path(route, protocol) for route, protocol in routes},
+        "paths": {route.path: _path(route, protocol, there) for route, protocol in routes},
         "components": {"schemas": described["$defs"]},
     }
     if wants_key:
@@ -147,17 +148,37 @@ def describe(
     return document
 
 
-def _path(route: Route, protocol: WireProtocol) -> dict[str, Any]:
-    entry: dict[str, Any] = {route.method.lower(): _operation(route, protocol)}
+def _answers(served: ServedModel, route: Route) -> bool:
+    there = {*served.tasks, *served.if_class}
+    fits = not route.tasks or not there.isdisjoint(route.tasks)
+    return fits and (served.tokenizer is not None or not route.needs_tokenizer)
+
+
+def _bodies(route: Route, tasks: Container[str] | None) -> list[type[BaseModel]]:
+    """Those that it takes for a model of these tasks; None: of any."""
+    by_task = [
+        body
+        for task, bodies in route.bodies.items()
+        if tasks is None or task in tasks
+        for body in bodies
+    ]
+    return list(dict.fromkeys([*([route.body] if route.body else []), *by_task]))
+
+
+def _path(route: Route, protocol: WireProtocol, tasks: Container[str] | None) -> dict[str, Any]:
+    entry: dict[str, Any] = {route.method.lower(): _operation(route, protocol, tasks)}
     if "{" in route.path:
         name = route.path[route.path.index("{") + 1 : -1]
         entry["parameters"] = [{"name": name, "in": "path", "required": True, "schema": _TEXT}]
     return entry
 
 
-def _operation(route: Route, protocol: WireProtocol) -> dict[str, Any]:
+def _operation(
+    route: Route, protocol: WireProtocol, tasks: Container[str] | None
+) -> dict[str, Any]:
+    bodies = [ref(body) for body in _bodies(route, tasks)]
     edge, error = ref(schemas.TEIError), ref(protocol.error)
-    timed = ("server-timing",) if route.body else ()
+    timed = ("server-timing",) if bodies else ()
     answer = route.answer if not isinstance(route.answer, type) else ref(route.answer)
     responses = {"200": _response("the answer", dict(answer), timed, route.media)}
     for status in sorted({*route.statuses, *_EDGE}):
@@ -170,23 +191,26 @@ def _operation(route: Route, protocol: WireProtocol) -> dict[str, Any]:
         if status == 503 and route.not_ready is not None:
             possible.insert(0, ref(route.not_ready))
             headers = ("retry-after",)
-        schema = possible[0] if len(possible) == 1 else {"anyOf": possible}
-        responses[str(status)] = _response(STATUSES[status], schema, headers)
+        responses[str(status)] = _response(STATUSES[status], _any_of(possible), headers)
     operation: dict[str, Any] = {"summary": route.summary, "responses": responses}
     if route.query:
         operation["parameters"] = [dict(each) for each in route.query]
     if route.is_open:
         operation["security"] = []
-    if route.body:
+    if bodies:
         operation["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": ref(route.body)}},
+            "content": {"application/json": {"schema": _any_of(bodies)}},
         }
         operation["parameters"] = [
             {"name": name, "in": "header", "required": False, "schema": schema, "description": text}
             for name, schema, text in REQUEST_HEADERS
         ]
     return operation
+
+
+def _any_of(schemas: list[dict[str, Any]]) -> dict[str, Any]:
+    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
 
 
 def _response(

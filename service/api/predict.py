@@ -121,7 +121,7 @@ PROTOCOL = WireProtocol(
             PredictAnswer,
             INFERENCE,
             PredictBody,
-            task=Predict.name,
+            tasks=(Predict.name,),
         ),
     ),
 )

@@ -4,7 +4,7 @@ table of it, openapi.py the description."""
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -17,6 +17,7 @@ Endpoint = Callable[[AppState, Exchange], Awaitable[None]]
 
 ANY_ROUTE = (401, 405)
 NEEDS_MODEL = (*ANY_ROUTE, 503)
+TOKENIZER = (400, 401, 405, 408, 413, 415, 422, 424, 429, 503, 504)
 INFERENCE = (400, 401, 404, 405, 408, 413, 415, 422, 429, 500, 503, 504)
 
 
@@ -31,7 +32,9 @@ class Route:
     answer: Mapping[str, Any] | type[BaseModel]  # a JSON schema
     statuses: Sequence[int] = ANY_ROUTE  # beside 200 and what the edge answers
     body: type[BaseModel] | None = None
-    task: str | None = None  # what a model must be for; None: any
+    bodies: Mapping[str, Sequence[type[BaseModel]]] = field(default_factory=dict)  # by task
+    tasks: Sequence[str] = ()  # what a model must be for, one of these; none: any
+    needs_tokenizer: bool = False
     media: str = "application/json"  # of the answer
     is_open: bool = False  # asks for no key
     not_ready: type[BaseModel] | None = None  # what a 503 may look like beside the error

@@ -41,6 +41,9 @@ TEXT_INPUTS: dict[str, Any] = {
 }
 
 
+TEXTS: dict[str, Any] = {"type": "array", "items": {"type": "string"}, "minItems": 1}
+
+
 def ref(model: type[BaseModel]) -> dict[str, Any]:
     return {"$ref": f"#/components/schemas/{model.__name__}"}
 
@@ -134,12 +137,26 @@ class ModelType(Shape):
 
     embedding: Pooling | None = None
     classifier: Labels | None = None
-    reranker: Labels | None = None  # a classifier with one label
+    reranker: Labels | None = None  # a cross-encoder: a classifier with one label
 
 
 class Prediction(Shape):
     label: str
     score: float
+
+
+class Rank(Shape):
+    index: int
+    score: float
+    text: str | None = None  # where it was asked for
+
+
+class TokenTold(Shape):
+    id: int
+    text: str
+    special: bool = Field(description="added by the tokenizer, as [CLS] is")
+    start: int | None = Field(description="bytes of the text in UTF-8; null: it is special")
+    stop: int | None
 
 
 class Place(Shape):

@@ -35,14 +35,16 @@ class Offload(Protocol):
 
 def fields(model: type[Fields], body: dict[str, Any]) -> Fields:
     """Raises Problem 400, naming the field and the rule."""
-    if len(body) > len(model.model_fields):  # pydantic would write an error for each of 100,000
+    is_strict = model.model_config.get("extra") == "forbid"
+    # Pydantic would write an error for each of 100,000.
+    if is_strict and len(body) > len(model.model_fields):
         unknown = next(name for name in body if name not in model.model_fields)
         raise Problem(400, f"{unknown[:80]}: there is no such field", param=unknown[:80])
     try:
         return model.model_validate(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        field = str(first["loc"][0])[:80] if first["loc"] else None
+        field = ".".join(map(str, first["loc"]))[:80] or None
         raise Problem(400, f"{field}: {_rule(first)}", param=field) from None
 
 
@@ -104,4 +106,6 @@ def _rule(error: Any) -> str:
         return "there is no such field"
     if error["type"] == "missing":
         return "this field is required"
+    if error["type"] in ("model_type", "dict_type"):
+        return "must be an object"
     return str(error["msg"])

@@ -3,7 +3,7 @@ went. Speaks no HTTP: jobs and clusters call it as well."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -16,6 +16,9 @@ from service.tasks.protocol import DEFAULT_OPTIONS, Options, Task
 
 Raw = TypeVar("Raw")
 Result = TypeVar("Result")
+
+Field = str | Callable[[int], str]
+"""What the caller calls the inputs: their list, or each by its place."""
 
 
 class Call(Protocol):
@@ -52,7 +55,7 @@ class Pipeline:
         call: Call,
         task: Task[Raw, Result],
         inputs: Sequence[Raw],
-        field: str = "inputs",  # what the caller calls them
+        field: Field = "inputs",
         options: Options = DEFAULT_OPTIONS,
         priority: int | None = None,  # None: the call's
     ) -> Results[Result]:
@@ -84,7 +87,7 @@ class Pipeline:
 
 
 def preprocess(
-    task: Task[Raw, Any], inputs: Sequence[Raw], options: Options, field: str
+    task: Task[Raw, Any], inputs: Sequence[Raw], options: Options, field: Field
 ) -> tuple[list[Payload], list[int]]:
     """The payloads and their costs. Raises InputError, which names the input that is at fault."""
     payloads: list[Payload] = []
@@ -95,7 +98,10 @@ def preprocess(
             payloads.append(payload)
             costs.append(cost)
     except InputError as error:
-        raise error.at(f"{field}[{len(costs)}]" if len(inputs) > 1 else field) from None
+        place = len(costs)
+        if not isinstance(field, str):
+            raise error.at(field(place)) from None
+        raise error.at(f"{field}[{place}]" if len(inputs) > 1 else field) from None
     return payloads, costs
 
 

@@ -60,7 +60,7 @@ def create_runner(runner: str, config: RunnerConfig) -> Runner:
     if runner == "simulated":
         from service.models.simulated import SimulatedRunner
 
-        return SimulatedRunner(config.simulated)
+        return SimulatedRunner(config.simulated, config.task)
     return _users_own(runner, config)
 
 

@@ -51,7 +51,7 @@ Payload = Ids | str | Mapping[str, Ids]
 
 
 class EncoderRunner:
-    """An encoder with the head of its task: to vectors (embed) or logits (classify)."""
+    """An encoder with the head of its task: to vectors (embed) or logits (classify, score)."""
 
     def __init__(self, config: RunnerConfig) -> None:
         if config.task not in TASKS:

@@ -66,7 +66,7 @@ class Pooled:
 
 
 class Classified:
-    """Task classify: one logit a label. Softmax or sigmoid is for whoever asks for scores."""
+    """Tasks classify and score: one logit a label. Softmax or sigmoid is up to the task."""
 
     auto_class = "AutoModelForSequenceClassification"
     measure: Measure = Logits()
@@ -97,7 +97,11 @@ class Classified:
         return {"labels": list(spec.labels), "activation": spec.activation}
 
 
-HEADS: Mapping[str, Head] = {"embed": Pooled(), "classify": Classified()}
+HEADS: Mapping[str, Head] = {
+    "embed": Pooled(),
+    "classify": Classified(),
+    "score": Classified(),
+}
 
 
 def head_of(spec: EncoderSpec) -> Head:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from service.models.config import SimulatedConfig
 from service.models.outputs import check_finite
 from service.models.profiling import LENGTHS, grid
+from service.tasks.plain_text import SIMULATED_LABELS
 
 DIMENSION = 8
 OOM_FROM = 5  # inputs in a batch
@@ -32,7 +33,8 @@ class SimulatedFault(RuntimeError):
 class SimulatedRunner:
     """A batch of n inputs, t = n times the most words, takes fixed + per_item·n + per_token·t."""
 
-    def __init__(self, config: SimulatedConfig) -> None:
+    def __init__(self, config: SimulatedConfig, task: str = "embed") -> None:
+        self._labels = len(SIMULATED_LABELS.get(task, ()))  # 0: it answers vectors
         self._fixed = config.fixed_ms / 1e3
         self._per_item = config.per_item_ms / 1e3
         self._per_token = config.per_token_us / 1e6
@@ -44,7 +46,7 @@ class SimulatedRunner:
             "model": "simulated",
             "device": "simulated",
             "dtype": "float32",
-            "dimension": DIMENSION,
+            **({} if self._labels else {"dimension": DIMENSION}),
             "fixed_ms": self._fixed * 1e3,
             "per_item_ms": self._per_item * 1e3,
             "per_token_us": self._per_token * 1e6,
@@ -53,7 +55,8 @@ class SimulatedRunner:
         }
 
     def run(self, payloads: Sequence[str]) -> Sequence[Any]:
-        """A float32 matrix (n, 8); a list with NotFinite in it where a drill asked for that."""
+        """A float32 matrix (n, 8), or (n, labels); a list with NotFinite in it where a drill
+        asked for that."""
         return self.launch(payloads)()
 
     def launch(self, payloads: Sequence[str]) -> Callable[[], Sequence[Any]]:
@@ -64,6 +67,8 @@ class SimulatedRunner:
         if not any(drills):
             self._free_at = ends
         vectors = answers(payloads)
+        if self._labels:
+            vectors = vectors[:, : self._labels]
 
         def finish() -> Sequence[Any]:
             if any(drills):

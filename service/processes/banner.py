@@ -11,6 +11,7 @@ from batcher.scheduling.replica_model import MOST_TOKENS
 from service.catalog import ServedModel
 from service.settings import Settings
 from service.tasks.classify import Classify
+from service.tasks.score import Score
 from service.version import VERSION
 
 _SHOWN = 8  # replicas
@@ -57,6 +58,8 @@ def _place(info: RunnerInfo, settings: Settings) -> str:
 
 def _answers(served: ServedModel, info: RunnerInfo) -> str:
     limit = f", at most {served.max_length} tokens" if served.max_length else ""
+    if Score.name in served.tasks:
+        return f"the relevance of texts to a query{limit}"
     classify = served.tasks.get("classify")
     if isinstance(classify, Classify):
         names = ", ".join(classify.labels[:_SHOWN]) + (", …" * (len(classify.labels) > _SHOWN))
@@ -74,6 +77,8 @@ def _example(served: ServedModel) -> tuple[str, dict[str, object]]:
         return "/v1/embeddings", {"model": served.name, "input": "Good morning!"}
     if "image-classify" in served.tasks:
         return "/predict", {"inputs": _PIXEL}
+    if Score.name in served.tasks:
+        return "/rerank", {"query": "What do whales eat?", "texts": ["Krill.", "It rained."]}
     route = "/predict" if "classify" in served.tasks else "/v1/predict"
     if "embed" in served.tasks and "predict" not in served.tasks:
         route = "/embed"

@@ -51,7 +51,7 @@ async def find_served(settings: Settings) -> ServedModel:
 def _serve_model(settings: Settings) -> ServedModel:
     created = int(time.time())
     if settings.runner == "simulated":
-        return simulated_model(settings.model_id, SimulatedTokenizer(), created)
+        return simulated_model(settings.model_id, settings.task, SimulatedTokenizer(), created)
     if settings.runner != "transformers":
         return own_model(settings.model_id, settings.task, TextPassthrough(), created)
     if settings.task == "predict":

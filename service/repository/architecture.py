@@ -13,11 +13,13 @@ from typing import Any, Literal
 
 from service.repository.json_files import ModelNotSupported
 
-Task = Literal["embed", "classify"]
+Task = Literal["embed", "classify", "score"]
 Activation = Literal["softmax", "sigmoid", "none"]
 """From a classifier's logits to scores: softmax, or sigmoid for one label or for independent ones,
 as transformers' pipeline has it. (text-embeddings-inference has softmax for the latter, too.) None:
 the numbers of a regression are its scores."""
+
+CLASSIFIERS = ("classify", "score")  # the tasks of a text classifier: several labels, or one
 
 # A body without a head: BertModel, MPNetModel. Not GPT2LMHeadModel, EncoderDecoderModel.
 _BODY = re.compile(r"^\w+(?<!Head)(?<!Heads)(?<!Decoder)Model$")
@@ -40,28 +42,38 @@ def is_classifier(config: Mapping[str, Any]) -> bool:
 def choose_task(
     wanted: str, config: Mapping[str, Any], file: Path, *, is_sentence_encoder: bool
 ) -> Task:
-    """`wanted`: auto, embed or classify. `file` is the config's. `is_sentence_encoder`: the files
-    of sentence-transformers name a pooling, so that the architecture's head is of no matter.
+    """`wanted`: auto, embed, classify or score. `file` is the config's. `is_sentence_encoder`: the
+    files of sentence-transformers name a pooling, so the architecture's head is of no matter.
 
     Raises ModelNotSupported for what auto is not sure of, and for a task the model cannot do.
     """
     name = architecture(config)
     classifies = not is_sentence_encoder and is_classifier(config)
-    if wanted == "classify" and not classifies:
+    if wanted in CLASSIFIERS and not classifies:
         what = "a sentence encoder" if is_sentence_encoder else name or "no architecture"
-        raise ModelNotSupported(f"{file}: {what}: BATCHER_TASK=classify needs a text classifier")
-    if wanted in ("embed", "classify"):
-        return "embed" if wanted == "embed" else "classify"
+        raise ModelNotSupported(f"{file}: {what}: BATCHER_TASK={wanted} needs a text classifier")
+    if wanted == "embed":
+        return "embed"
+    # One with one label is a cross-encoder, which answers all that a classifier does.
+    kind: Task = "classify"
+    if classifies and len(labels_of(config, file)) == 1:
+        kind = "score"
+    if wanted == "score" and kind != "score":
+        raise ModelNotSupported(
+            f"{file}: {name} has several labels: BATCHER_TASK=score needs a classifier with one"
+        )
+    if wanted in CLASSIFIERS:
+        return kind
     if "auto_map" in config:
         raise ModelNotSupported(
             f"{file}: its auto_map names code of the model's own, which is not run;"
-            f" {_by_hand(config, 'classify' if classifies else 'embed')}, by the code of"
+            f" {_by_hand(config, kind if classifies else 'embed')}, by the code of"
             " transformers where it knows this type of model"
         )
     if is_sentence_encoder:
         return "embed"
     if classifies:
-        return "classify"
+        return kind
     if _is_of_text(config) and _BODY.match(name):
         return "embed"
     raise ModelNotSupported(
@@ -108,6 +120,6 @@ def _is_of_text(config: Mapping[str, Any]) -> bool:
 
 def _by_hand(config: Mapping[str, Any], task: Task) -> str:
     if _is_of_text(config) and not config.get("is_encoder_decoder"):
-        what = "runs it as a classifier" if task == "classify" else "serves its body's vectors"
+        what = "runs it as a classifier" if task in CLASSIFIERS else "serves its body's vectors"
         return f"BATCHER_TASK={task} {what}"
     return "there is no setting that serves it"

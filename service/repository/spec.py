@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from service.repository.architecture import (
+    CLASSIFIERS,
     Activation,
     Task,
     activation_of,
@@ -55,7 +56,7 @@ class EncoderSpec:
     lowercase: bool  # lower-case the text first, whatever tokenizer.json does
     prompt: str  # goes before every text
     task: Task = "embed"
-    labels: tuple[str, ...] = ()  # of task classify, by the place of their logit
+    labels: tuple[str, ...] = ()  # of a classifier, by the place of their logit
     activation: Activation = "softmax"  # from logits to scores
     takes_token_types: bool = False
     dropped_head: str = ""  # the architecture, where BATCHER_TASK=embed leaves its head out
@@ -67,7 +68,7 @@ class EncoderSpec:
 
 
 def read_spec(folder: Path, task: str = "auto") -> EncoderSpec:
-    """What the model's files say. `task`: auto, embed or classify. Raises ModelNotSupported.
+    """What the model's files say. `task`: auto, embed, classify or score. Raises ModelNotSupported.
 
     An encoder without the sentence-transformers files (modules.json): mean pooling, normalised.
     """
@@ -87,7 +88,7 @@ def read_spec(folder: Path, task: str = "auto") -> EncoderSpec:
     if not (encoder / "tokenizer.json").is_file():
         raise ModelNotSupported(f"{encoder}: no tokenizer.json (the fast tokenizer's one file)")
     sentence_config = _sentence_config(encoder, classifies=is_classifier(config))
-    labels = labels_of(config, file) if chosen == "classify" else ()
+    labels = labels_of(config, file) if chosen in CLASSIFIERS else ()
     return EncoderSpec(
         folder=encoder,
         pooling=_pooling(modules["Pooling"] / "config.json") if has_pooling else "mean",

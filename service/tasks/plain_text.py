@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from service.tasks.input_errors import IdsNotTaken, TextTooLong
 from service.tasks.protocol import ModelInput
@@ -11,6 +11,12 @@ from service.tasks.text_inputs import LONG_TEXT, check_ids, check_unicode
 LONG_WORDS = 50 * LONG_TEXT  # characters; counting words is so much quicker than tokenising
 SIMULATED_VOCAB = 30522
 SIMULATED_MAX_LENGTH = 8192
+SIMULATED_LABELS: Mapping[str, tuple[str, ...]] = {
+    "classify": ("LABEL_0", "LABEL_1", "LABEL_2"),
+    "score": ("LABEL_0",),
+}
+"""By the task; all others answer vectors."""
+_BETWEEN = "\x1f"  # white space to str.split(), and in few texts
 
 
 class SimulatedTokenizer:
@@ -31,6 +37,10 @@ class SimulatedTokenizer:
                 raise TextTooLong(len(words), self.max_length)
             return ModelInput(" ".join(words[: self.max_length]), self.max_length)
         return ModelInput(text, len(words) or 1)
+
+    def prepare_pair(self, first: str, second: str, *, truncate: bool) -> ModelInput:
+        """The second comes first: a document may ask for a drill."""
+        return self.prepare(f"{second}{_BETWEEN}{first}", truncate=truncate)
 
     def prepare_ids(self, ids: Sequence[int], *, truncate: bool) -> ModelInput:
         check_ids(ids, self.vocab_size)

@@ -61,6 +61,15 @@ class TextTokenizer:
             raise ModelNotSupported(f"{file}: cannot be read: {error}") from error
         return cls(tokenizer, spec)
 
+    @property
+    def library(self) -> Tokenizer:
+        """The tokenizer itself, without padding and truncation."""
+        return self._tokenizer
+
+    def prompted(self, text: str) -> str:
+        """What is tokenised for a text."""
+        return self._prompt + text
+
     def prepare(self, text: str, *, truncate: bool) -> ModelInput:
         ids = self.encode(text, truncate=truncate)
         return ModelInput(ids, len(ids))
@@ -105,7 +114,7 @@ class TextTokenizer:
         """
         if not text.isascii():
             check_unicode(text)
-        ids, is_whole = self._encode_enough(self._prompt + text)
+        ids, is_whole = self._encode_enough(self.prompted(text))
         if len(ids) > self.max_length:
             if not truncate:
                 raise TextTooLong(len(ids), self.max_length, at_least=not is_whole)

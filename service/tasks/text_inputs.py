@@ -17,7 +17,7 @@ TextInput = str | list[int]
 
 LONG_TEXT = 2000  # characters; about 1 ms of tokenising
 _MANY = 32  # inputs; more are tokenised off the event loop, as a long text is
-_MANY_IDS = 4096  # token ids, of all inputs together; checking that many takes about 1 ms
+MANY_IDS = 4096  # token ids, of all inputs together; checking that many takes about 1 ms
 
 
 class TextPreprocessor(Protocol):
@@ -62,7 +62,7 @@ def are_heavy(preprocessor: TextPreprocessor, inputs: Sequence[TextInput]) -> bo
             ids += len(one)
         elif len(one) > preprocessor.long_text:
             return True
-    return ids > _MANY_IDS
+    return ids > MANY_IDS
 
 
 def parse(value: object, field: str, limit: int) -> list[TextInput]:

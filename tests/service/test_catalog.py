@@ -4,10 +4,10 @@ from typing import get_args
 
 import pytest
 
-from service.catalog import TASKS, own_model
+from service.catalog import TASKS, own_model, simulated_model
 from service.repository.spec import ModelNotSupported
 from service.settings import Settings
-from service.tasks.plain_text import TextPassthrough
+from service.tasks.plain_text import SimulatedTokenizer, TextPassthrough
 
 
 def test_the_setting_takes_the_name_of_every_task_there_is() -> None:
@@ -23,6 +23,13 @@ def test_a_runner_of_the_users_own_is_for_what_the_setting_says(task: str, tasks
     assert set(served.tasks) | set(served.if_class) == tasks
     assert set(served.decided(is_function=False).tasks) == tasks
     assert set(served.decided(is_function=True).tasks) == tasks - {"embed"} or task == "embed"
+
+
+@pytest.mark.parametrize("task", ["auto", "embed", "classify", "score"])
+def test_the_simulated_accelerator_is_for_what_the_setting_says(task: str) -> None:
+    served = simulated_model("simulated", task, SimulatedTokenizer(), created=0)
+    assert list(served.tasks) == [task if task != "auto" else "embed"]
+    assert served.canary().cost == 1
 
 
 def test_a_runner_of_the_users_own_is_no_classifier() -> None:

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
+from service.repository.spec import EncoderSpec
+from service.tasks.text import TextTokenizer
+
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "one", "two", "three", "four", "five"]
 TINY_TEXTS = ["one", "two three four", "", "one two five four three two one four", "five five"]
 
@@ -39,6 +42,38 @@ def make_classifier(folder: Path, kind: str, labels: int = 3, **fields: Any) -> 
     model.save_pretrained(folder)
     _save_tokenizer(folder, kind)
     return folder
+
+
+SPELLED = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "one", "two", "é", "né", "𝄞"]
+
+
+def word_tokenizer(**fields: Any) -> TextTokenizer:
+    """Of words, by their places in SPELLED; `fields`: of its spec."""
+    vocabulary = {name: place for place, name in enumerate(SPELLED)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, "[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens(["[CLS]", "[SEP]"])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return as_text_tokenizer(tokenizer, **{"vocab_size": len(SPELLED), **fields})
+
+
+def as_text_tokenizer(tokenizer: Tokenizer, **fields: Any) -> TextTokenizer:
+    spec = EncoderSpec(
+        **{
+            "folder": Path(),
+            "pooling": "mean",
+            "normalize": True,
+            "max_length": 8,
+            "dimension": 8,
+            "pad_id": 0,
+            "lowercase": False,
+            "prompt": "",
+            **fields,
+        }
+    )
+    return TextTokenizer(tokenizer, spec)
 
 
 def _config(kind: str, **fields: Any) -> Any:

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from service.api import schemas
 from service.api.routes import WireProtocol
-from service.api.tei import embed, info, predict
+from service.api.tei import decode, embed, info, predict, rerank, similarity, tokenize
 from service.api.tei.envelope import ERRORS as ERRORS
 
 PROTOCOL = WireProtocol(
-    ERRORS, schemas.TEIError, (embed.ROUTE, predict.ROUTE, info.ROUTE), prefix="/"
+    ERRORS,
+    schemas.TEIError,
+    (
+        embed.ROUTE,
+        predict.ROUTE,
+        rerank.ROUTE,
+        similarity.ROUTE,
+        tokenize.ROUTE,
+        decode.ROUTE,
+        info.ROUTE,
+    ),
+    prefix="/",
 )

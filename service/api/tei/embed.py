@@ -47,8 +47,10 @@ class EmbedBody(BaseModel):
 _PLAIN = EmbedBody.model_validate({"inputs": None})
 
 
-async def embed(state: AppState, exchange: Exchange) -> None:
-    body = await exchange.json()
+async def embed(state: AppState, exchange: Exchange, body: dict[str, Any] | None = None) -> None:
+    """`body`: where it has been read."""
+    if body is None:
+        body = await exchange.json()
     text = body.get("inputs")
     # The commonest body needs no checking.
     inputs: list[TextInput] = [text] if type(text) is str and len(body) == 1 else []
@@ -94,5 +96,5 @@ ROUTE = Route(
     {"type": "array", "items": {"type": "array", "items": {"type": "number"}}},
     (*INFERENCE, 424),
     EmbedBody,
-    task=Embed.name,
+    tasks=(Embed.name,),
 )

@@ -12,11 +12,11 @@ from service.catalog import ServedModel
 from service.http.exchange import Exchange
 from service.state import AppState
 from service.tasks.classify import Classify
-from service.tasks.image_classify import ImageClassify
+from service.tasks.score import Score
 
 
 def _model_type(served: ServedModel) -> dict[str, object]:
-    task = served.tasks.get("classify")
+    task = served.tasks.get(Classify.name) or served.tasks.get(Score.name)
     if not isinstance(task, Classify):
         embeds = "embed" in {*served.tasks, *served.if_class}
         return {"embedding": {"pooling": served.pooling}} if embeds else {}
@@ -24,9 +24,7 @@ def _model_type(served: ServedModel) -> dict[str, object]:
         "id2label": {str(place): label for place, label in enumerate(task.labels)},
         "label2id": {label: place for place, label in enumerate(task.labels)},
     }
-    # One label of an image is no score of a pair of texts.
-    is_classifier = len(task.labels) > 1 or ImageClassify.name in served.tasks
-    return {"classifier" if is_classifier else "reranker": labels}
+    return {"reranker" if task.name == Score.name else "classifier": labels}
 
 
 async def info(state: AppState, exchange: Exchange) -> None:

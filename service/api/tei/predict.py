@@ -16,6 +16,7 @@ from service.state import AppState
 from service.tasks import classify
 from service.tasks.classify import Classify
 from service.tasks.protocol import Options
+from service.tasks.score import Score
 
 _TEXT = {"type": "string"}
 _ONE_OR_PAIR = {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": 2}
@@ -37,11 +38,16 @@ class ClassifyBody(BaseModel):
     priority: schemas.Priority | None = Field(None, description=schemas.ABOUT_PRIORITY)
 
 
-async def predict(state: AppState, exchange: Exchange) -> None:
-    body = fields(ClassifyBody, await exchange.json())
-    task = state.tasks.get(Classify.name)
-    if not isinstance(task, Classify):
-        task = await state.ask_for(Classify)
+async def classifier(state: AppState) -> Classify:
+    """Raises NotReady, WrongTask."""
+    task = state.tasks.get(Classify.name) or state.tasks.get(Score.name)
+    return task if isinstance(task, Classify) else await state.ask_for(Classify)
+
+
+async def predict(state: AppState, exchange: Exchange, given: dict[str, Any] | None = None) -> None:
+    """`given`: the body, where it has been read."""
+    body = fields(ClassifyBody, await exchange.json() if given is None else given)
+    task = await classifier(state)
     check_direction(body.truncation_direction)
     inputs, is_batch = classify.parse(body.inputs, "inputs", state.input_limit)
     options = Options(body.truncate is not False)
@@ -68,5 +74,5 @@ ROUTE = Route(
     },
     (*INFERENCE, 424),
     ClassifyBody,
-    task=Classify.name,
+    tasks=(Classify.name, Score.name),
 )

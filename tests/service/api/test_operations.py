@@ -79,7 +79,7 @@ def test_every_reference_in_the_api_description_leads_somewhere(http: TestClient
 
 
 def test_the_api_description_knows_every_route(http: TestClient, front: AppState) -> None:
-    others = {"/predict", "/v1/predict"}  # of other models
+    others = {"/predict", "/v1/predict", "/tokenize", "/decode"}  # of other models
     assert set(http.get("/openapi.json").json()["paths"]) == set(front.tally.routes) - others
     front.served = None
     assert set(http.get("/openapi.json").json()["paths"]) == set(front.tally.routes)
@@ -103,6 +103,9 @@ def test_inference_routes_describe_every_status(http: TestClient, path: str) -> 
         ("POST", "/v1/embeddings", {"model": "tiny"}, shapes.OpenAIError),
         ("POST", "/embed", {"inputs": ["a"]}, list[list[float]]),
         ("POST", "/embed", {}, shapes.TEIError),
+        ("POST", "/rerank", {"query": "a", "texts": ["a"]}, list[shapes.Rank]),
+        ("POST", "/rerank", {"query": "a", "texts": ["a"], "return_text": True}, list[shapes.Rank]),
+        ("POST", "/rerank", {}, shapes.TEIError),
         ("GET", "/v1/models", None, shapes.ModelList),
         ("GET", "/v1/models/tiny", None, shapes.Model),
         ("GET", "/info", None, shapes.Info),

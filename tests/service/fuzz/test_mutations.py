@@ -47,8 +47,8 @@ def test_the_mutants_are_the_same_every_time() -> None:
 @given(inputs=_JSON, options=st.dictionaries(st.sampled_from(_FIELDS), _JSON, max_size=3))
 @pytest.mark.parametrize("path", sorted(VALID))
 def test_any_json_in_any_field_is_answered(path: str, inputs: Any, options: Any) -> None:
-    name = "inputs" if path == "/embed" else "input"
-    named = {} if path == "/embed" else {"model": MODEL}
+    name = {"/v1/embeddings": "input", "/rerank": "texts"}.get(path, "inputs")
+    named = {"/v1/embeddings": {"model": MODEL}, "/rerank": {"query": "a"}}.get(path, {})
     body = json.dumps({name: inputs, **named, **options}).encode()
     tried = asyncio.run(Application().try_all([Mutant(path, body)]))
     assert tried.violations == []

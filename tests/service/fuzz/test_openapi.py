@@ -3,19 +3,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis import Case
 from schemathesis.config import SchemathesisConfig
 
 from service.app import create_app
-from service.catalog import ServedModel, own_model
+from service.catalog import ServedModel, own_model, simulated_model
 from service.tasks.plain_text import SimulatedTokenizer, TextPassthrough
 from tests.conftest import EFFORT
 from tests.service.conftest import FakeClient, make_front, served
+from tests.service.tiny import word_tokenizer
 
 _CONFIG = Path(__file__).parents[3] / "loadtests" / "openapi.toml"
 
@@ -32,6 +35,13 @@ own = described(
     FakeClient(answer=lambda payload: payload),
     own_model("my.module:function", "predict", TextPassthrough(), created=0),
 )
+scorer = described(
+    FakeClient(answer=lambda payload: np.zeros(1, np.float32)),
+    dataclasses.replace(
+        simulated_model("tests/tiny", "score", SimulatedTokenizer(), created=0),
+        tokenizer=word_tokenizer(),
+    ),
+)
 examples = settings(
     max_examples=25 * EFFORT,
     phases=[Phase.explicit, Phase.generate],  # a failing request is as good unshrunk, and sooner
@@ -42,6 +52,12 @@ examples = settings(
 @schema.parametrize()
 @examples
 def test_every_answer_is_one_that_the_document_names(case: Case) -> None:
+    case.call_and_validate()
+
+
+@scorer.include(path=["/", "/rerank", "/predict", "/tokenize", "/decode"]).parametrize()
+@examples
+def test_every_answer_of_a_cross_encoder_is_one_that_the_document_names(case: Case) -> None:
     case.call_and_validate()
 
 

@@ -173,9 +173,9 @@ def watched(front: AppState) -> Watched:
         ("short", False),
         ("long " * 100, True),
         (["short", "long " * 100], True),
-        ([1] * text_inputs._MANY_IDS, False),
-        ([1] * (text_inputs._MANY_IDS + 1), True),
-        ([[1] * text_inputs._MANY_IDS, [1]], True),
+        ([1] * text_inputs.MANY_IDS, False),
+        ([1] * (text_inputs.MANY_IDS + 1), True),
+        ([[1] * text_inputs.MANY_IDS, [1]], True),
         (["short"] * 33, True),
     ],
 )

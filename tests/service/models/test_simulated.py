@@ -16,7 +16,8 @@ from service.models import RunnerConfig
 from service.models.config import SimulatedConfig
 from service.models.create import CallableRunner, RunnerNotFound, create_runner
 from service.models.outputs import NotFinite
-from service.models.simulated import SimulatedFault, SimulatedRunner, answers
+from service.models.simulated import SimulatedFault, SimulatedRunner, answers, count_words
+from service.tasks.plain_text import SimulatedTokenizer
 from tests.service.configs import runner_config
 
 
@@ -42,6 +43,22 @@ def test_the_answer_is_the_eight_words_of_the_hash_in_the_unit_cube() -> None:
     many = answers([str(i) for i in range(1000)])
     assert np.abs(many).max() <= 1
     assert abs(many.mean()) < 0.05
+
+
+@pytest.mark.parametrize(("task", "width"), [("classify", 3), ("score", 1), ("predict", 8)])
+def test_a_task_with_labels_is_answered_with_a_number_for_each(task: str, width: int) -> None:
+    runner = SimulatedRunner(SimulatedConfig(0, 0, 0), task)
+    pair = SimulatedTokenizer().prepare_pair("a query", "one document", truncate=True)
+    assert pair.cost == 4 == count_words(str(pair.payload))
+    got = np.asarray(runner.run([pair.payload]))
+    np.testing.assert_array_equal(got, answers([str(pair.payload)])[:, :width])
+    assert runner.warm_up().get("dimension") == (None if task != "predict" else 8)
+
+
+def test_a_document_may_ask_for_a_drill() -> None:
+    pair = SimulatedTokenizer().prepare_pair("a query", "fault:raise now", truncate=True)
+    with pytest.raises(SimulatedFault):
+        SimulatedRunner(SimulatedConfig(0, 0, 0), "score").run([pair.payload])
 
 
 def test_a_batch_takes_fixed_and_per_item_and_per_padded_token() -> None:

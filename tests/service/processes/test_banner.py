@@ -5,14 +5,24 @@ import asyncio
 from batcher.collector import Collector
 from batcher.limits import Limits
 from batcher.runner import RunnerInfo
+from service.catalog import simulated_model
 from service.processes.banner import banner
 from service.state import AppState
+from service.tasks.plain_text import SimulatedTokenizer
 from tests.fakes import FakeClock
 from tests.service.conftest import FakeClient
 
 
 def of(front: AppState) -> str:
     return banner(front.settings, front.model(), asyncio.run(front.client.snapshot()), 8000)
+
+
+def test_a_cross_encoder_is_told_with_a_call_to_try(front: AppState) -> None:
+    front.served = simulated_model("tests/tiny", "score", SimulatedTokenizer(), created=0)
+    said = of(front)
+    assert "answers   the relevance of texts to a query" in said
+    assert "/rerank -H" in said
+    assert '"texts": ' in said
 
 
 def test_several_replicas_are_told_with_their_places(front: AppState, engine: FakeClient) -> None:

@@ -198,6 +198,17 @@ def test_a_text_classifier_is_recognised_with_its_labels_in_order(tmp_path: Path
     assert read_spec(tmp_path, "classify") == spec
 
 
+def test_a_classifier_with_one_label_is_a_cross_encoder(tmp_path: Path) -> None:
+    one = CLASSIFIER | {"id2label": {"0": "relevance"}}
+    spec = read_spec(write(tmp_path, config=one))
+    assert (spec.task, spec.labels, spec.activation) == ("score", ("relevance",), "sigmoid")
+    assert read_spec(tmp_path, "score") == spec == read_spec(tmp_path, "classify")
+    for config, why in ((CLASSIFIER, "has several labels"), (CONFIG, "needs a text classifier")):
+        write(tmp_path, config=config)
+        with pytest.raises(ModelNotSupported, match=why):
+            read_spec(tmp_path, "score")
+
+
 def test_a_classifier_that_names_no_labels_has_those_of_transformers(tmp_path: Path) -> None:
     name = "BertForSequenceClassification"
     assert read_spec(write(tmp_path, config=of(name))).labels == ("LABEL_0", "LABEL_1")

@@ -1,0 +1,54 @@
+"""POST /, as `huggingface_hub.InferenceClient(model="http://…")` calls it: one path for all that a
+model may be for. The task of the model says which of these files answers; a body that is one of
+text-embeddings-inference's is answered as its own route would."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from service.api import schemas
+from service.api.huggingface import feature_extraction, text_classification
+from service.api.huggingface.pipeline import HubPipeline
+from service.api.routes import INFERENCE, Route, WireProtocol
+from service.api.tei import ERRORS
+from service.catalog import TASKS
+from service.errors import WrongTask
+from service.http.exchange import Exchange
+from service.state import AppState
+from service.tasks.classify import Classify
+from service.tasks.embed import Embed
+from service.tasks.score import Score
+
+# By the name of the task.
+PIPELINES: Mapping[str, HubPipeline] = {
+    Embed.name: feature_extraction.PIPELINE,
+    Classify.name: text_classification.OF_LABELS,
+    Score.name: text_classification.OF_RELEVANCE,
+}
+
+
+async def run(state: AppState, exchange: Exchange) -> None:
+    for name in (await state.decided()).tasks:
+        if name in PIPELINES:
+            await PIPELINES[name].answer(state, exchange)
+            return
+    others = " or ".join(TASKS[name].routes for name in state.tasks)
+    raise WrongTask(f"this route is not for the model that is served here: use {others}")
+
+
+PROTOCOL = WireProtocol(
+    ERRORS,
+    schemas.TEIError,
+    (
+        Route(
+            "POST",
+            "/",
+            run,
+            "What the model is for, as huggingface_hub's InferenceClient asks it",
+            {"type": "array"},
+            (*INFERENCE, 424),
+            tasks=tuple(PIPELINES),
+            bodies={name: pipeline.bodies for name, pipeline in PIPELINES.items()},
+        ),
+    ),
+)

@@ -1,0 +1,40 @@
+"""Embedders at POST /: feature extraction, sentence similarity, reranking."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ConfigDict, Field
+
+from service.api.huggingface.pipeline import HubPipeline, asks_to_rank
+from service.api.tei.embed import EmbedBody, embed
+from service.api.tei.rerank import RerankBody, rerank
+from service.api.tei.similarity import SimilarityBody, similarity
+from service.http.body import fields
+from service.http.exchange import Exchange
+from service.state import AppState
+
+
+class FeatureExtractionBody(EmbedBody):
+    """What POST / takes for an embedder."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    parameters: dict[str, Any] | None = Field(
+        None, description="the options may be in here instead; others are ignored"
+    )
+
+
+async def answer(state: AppState, exchange: Exchange) -> None:
+    body = await exchange.json()
+    if asks_to_rank(body):
+        await rerank(state, exchange, body)
+    elif isinstance(body.get("inputs"), dict):
+        await similarity(state, exchange, body)
+    else:
+        options = {**(fields(FeatureExtractionBody, body).parameters or {}), **body}
+        known = {name: value for name, value in options.items() if name in EmbedBody.model_fields}
+        await embed(state, exchange, known)
+
+
+PIPELINE = HubPipeline(answer, (FeatureExtractionBody, SimilarityBody, RerankBody))

@@ -1,0 +1,101 @@
+"""POST /similarity."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.api import schemas
+from service.api.routes import INFERENCE, Route
+from service.api.tei.envelope import (
+    ABOUT_DIRECTION,
+    ABOUT_PROMPT_NAME,
+    ABOUT_TRUNCATE,
+    Direction,
+    check_direction,
+    check_prompt_name,
+    texts_of,
+)
+from service.http.body import fields
+from service.http.exchange import Exchange
+from service.inference.ranking import Question, relevance
+from service.state import AppState
+from service.tasks.embed import Embed
+from service.tasks.protocol import Options
+
+_EXAMPLE: dict[str, Any] = {"inputs": {"source_sentence": "Krill.", "sentences": ["Plankton."]}}
+
+
+class Sentences(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    source_sentence: str = Field(description="the text that the others are compared with")
+    sentences: Annotated[Any, Field(json_schema_extra=schemas.TEXTS)]
+
+
+class SimilarityParameters(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    truncate: bool | None = Field(None, description=ABOUT_TRUNCATE)
+    truncation_direction: Direction | None = Field("Right", description=ABOUT_DIRECTION)
+    prompt_name: str | None = Field(
+        None, description=ABOUT_PROMPT_NAME, json_schema_extra={"anyOf": [{"type": "null"}]}
+    )
+
+
+class SimilarityBody(BaseModel):
+    """What POST /similarity takes."""
+
+    model_config = ConfigDict(
+        extra="ignore", strict=True, json_schema_extra={"examples": [_EXAMPLE]}
+    )
+
+    inputs: Sentences = Field(description="`source_sentence`, and the `sentences` to compare")
+    parameters: SimilarityParameters | None = Field(
+        None, description="`truncate`, `truncation_direction`, `prompt_name`"
+    )
+    priority: schemas.Priority | None = Field(None, description=schemas.ABOUT_PRIORITY)
+
+
+_NO_PARAMETERS = SimilarityParameters.model_validate({})
+
+
+async def similarity(
+    state: AppState, exchange: Exchange, given: dict[str, Any] | None = None
+) -> None:
+    """`given`: the body, where it has been read."""
+    body = fields(SimilarityBody, await exchange.json() if given is None else given)
+    task = state.tasks.get(Embed.name)
+    if not isinstance(task, Embed):
+        task = await state.ask_for(Embed)
+    parameters = body.parameters or _NO_PARAMETERS
+    check_direction(parameters.truncation_direction)
+    check_prompt_name(parameters.prompt_name)
+    names = ("inputs.source_sentence", "inputs.sentences")
+    sentences = texts_of(body.inputs.sentences, names[1])
+    scores, results = await relevance(
+        state.pipeline,
+        exchange,
+        task,
+        Question(body.inputs.source_sentence, sentences, names),
+        state.input_limit,
+        Options(parameters.truncate is not False),
+        body.priority,
+        raw=True,
+    )
+    told = orjson.dumps(scores, option=orjson.OPT_SERIALIZE_NUMPY)
+    await exchange.answer(told, state.pipeline.timing(exchange, results))
+
+
+ROUTE = Route(
+    "POST",
+    "/similarity",
+    similarity,
+    "The cosine of one text with each of others, in the format of text-embeddings-inference",
+    {"type": "array", "items": {"type": "number"}},
+    (*INFERENCE, 424),
+    SimilarityBody,
+    tasks=(Embed.name,),
+)

@@ -1,0 +1,120 @@
+"""Documents by their relevance to a query. A cross-encoder reads each with the query; an embedder's
+vectors are compared. Knows no protocol: every dialect of reranking calls this."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.catalog import AnyTask
+from service.inference.pipeline import Call, Pipeline, Results
+from service.tasks.embed import Embed, Vector
+from service.tasks.input_errors import TextNotEncodable
+from service.tasks.protocol import DEFAULT_OPTIONS, Options
+from service.tasks.score import Score
+from service.tasks.text_inputs import check_count, check_unicode
+
+Scores = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """`fields`: what the caller calls the query, and the list of documents."""
+
+    query: str
+    documents: Sequence[str]
+    fields: tuple[str, str] = ("query", "documents")
+
+
+class Ranker(Protocol):
+    """How models of one task rank."""
+
+    queries: int  # inputs beside the documents, before them
+
+    def inputs(self, query: str, documents: Sequence[str]) -> list[Any]:
+        """What the task is asked."""
+
+    def scores(self, task: Any, values: list[Any], *, raw: bool) -> Scores:
+        """Of the documents, from the task's results. From 0 to 1, unless `raw`."""
+
+
+class ByPair:
+    """A cross-encoder: the sigmoid of each pair's logit, or the logit itself."""
+
+    queries = 0
+
+    def inputs(self, query: str, documents: Sequence[str]) -> list[Any]:
+        return [(query, document) for document in documents]
+
+    def scores(self, task: Score, values: list[Any], *, raw: bool) -> Scores:
+        logits = np.concatenate(values)
+        return logits if raw else task.scores(logits)
+
+
+class ByCosine:
+    """An embedder: the cosine of query and document, or 0 where it is negative and not raw."""
+
+    queries = 1
+
+    def inputs(self, query: str, documents: Sequence[str]) -> list[Any]:
+        return [query, *documents]
+
+    def scores(self, task: Embed, values: list[Any], *, raw: bool) -> Scores:
+        found = cosines(values[0], values[1:])
+        return found if raw else np.maximum(found, np.float32(0))
+
+
+# By the name of the task.
+RANKERS: Mapping[str, Ranker] = {Score.name: ByPair(), Embed.name: ByCosine()}
+
+
+def task_that_ranks(tasks: Mapping[str, AnyTask]) -> AnyTask | None:
+    return next((task for name, task in tasks.items() if name in RANKERS), None)
+
+
+async def relevance(
+    pipeline: Pipeline,
+    call: Call,
+    task: AnyTask,  # of a name in RANKERS
+    question: Question,
+    limit: int,  # of the inputs of one call
+    options: Options = DEFAULT_OPTIONS,
+    priority: int | None = None,  # None: the call's
+    *,
+    raw: bool = False,
+) -> tuple[Scores, Results[Any]]:
+    """Of each document, in their order. Raises what Pipeline.run raises."""
+    ranker = RANKERS[task.name]
+    query, documents = question.fields
+    check_count(len(question.documents) + ranker.queries, documents, limit)
+    try:
+        check_unicode(question.query)
+    except TextNotEncodable as error:
+        raise error.at(query) from None
+
+    def field(place: int) -> str:
+        place -= ranker.queries
+        return f"{documents}[{place}]" if place >= 0 else query
+
+    inputs = ranker.inputs(question.query, question.documents)
+    results = await pipeline.run(call, task, inputs, field, options, priority)
+    return ranker.scores(task, results.values, raw=raw), results
+
+
+def ranked(scores: Scores) -> list[int]:
+    """The places of the highest first. Of equal ones the later is first, as
+    text-embeddings-inference sorts."""
+    places: list[int] = np.argsort(scores, kind="stable")[::-1].tolist()
+    return places
+
+
+def cosines(one: Vector, others: Sequence[Vector]) -> Scores:
+    """From -1 to 1; 0 for a vector of zeros."""
+    matrix = np.stack(others).astype(np.float64)
+    lengths = np.linalg.norm(matrix, axis=1) * np.linalg.norm(one.astype(np.float64))
+    found = matrix @ one.astype(np.float64) / np.where(lengths == 0, 1, lengths)
+    return np.clip(found, -1, 1).astype(np.float32)
