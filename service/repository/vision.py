@@ -29,11 +29,12 @@ class _Family:
     vocab_size: int
     max_length: int  # tokens
     padded_to: int | None = None  # tokens of every text; None: as many as its batch needs
+    offset: int = 0  # of the first position: so many are no tokens
 
 
 _FAMILIES: Mapping[str, _Family] = {
     "align": _Family(30522, 512),
-    "altclip": _Family(250002, 512),
+    "altclip": _Family(250002, 514, offset=2),
     "chinese_clip": _Family(30522, 512),
     "clip": _Family(49408, 77),
     "metaclip_2": _Family(49408, 77),
@@ -155,8 +156,10 @@ def _text(folder: Path, place: Path, config: Mapping[str, Any], family: _Family)
         raise ModelNotSupported(f"{place}: no tokenizer.json (the fast tokenizer's one file)")
     if tokenizer.get("truncation_side", "right") != "right":
         raise ModelNotSupported(f"{place / 'tokenizer_config.json'}: cuts texts on the left")
-    positions = own.get("max_position_embeddings", family.max_length)
+    positions = own.get("max_position_embeddings", family.max_length) - family.offset
     limits = [positions, tokenizer.get("model_max_length"), family.padded_to]
+    if (folder / "modules.json").is_file():
+        limits.append(_sentence_limit(place / "sentence_bert_config.json", family))
     sentences = read_object(folder / "config_sentence_transformers.json", optional=True)
     default = sentences.get("default_prompt_name")
     return EncoderSpec(
@@ -170,6 +173,33 @@ def _text(folder: Path, place: Path, config: Mapping[str, Any], family: _Family)
         lowercase=False,
         prompt="" if default is None else str((sentences.get("prompts") or {}).get(default, "")),
     )
+
+
+def _sentence_limit(file: Path, family: _Family) -> int | None:
+    """Tokens that sentence-transformers cuts texts at; None: no file says. Raises
+    ModelNotSupported where that makes vectors in another way than we do."""
+    config = read_object(file, optional=True)
+    modalities: Mapping[str, Any] = config.get("modality_config") or {}
+    if any(each.get("method") != f"get_{kind}_features" for kind, each in modalities.items()):
+        raise ModelNotSupported(f"{file}: modality_config {modalities} is not supported")
+    if config.get("do_lower_case"):
+        raise ModelNotSupported(f"{file}: do_lower_case is not supported for images and texts")
+    options = config.get("processing_kwargs") or {}
+    of_texts = dict(options.get("text") or {})
+    padding, limit = of_texts.pop("padding", True), of_texts.pop("max_length", None)
+    if of_texts or set(options) - {"text"}:
+        raise ModelNotSupported(f"{file}: processing_kwargs {options} is not supported")
+    if (padding == "max_length") != (family.padded_to is not None) or (
+        family.padded_to is not None and limit != family.padded_to
+    ):
+        wanted = "max_length" if family.padded_to else "the longest of a batch"
+        raise ModelNotSupported(
+            f"{file}: texts of this model are padded to {wanted}"
+            f"{f' ({family.padded_to})' if family.padded_to else ''}, as it was trained, and"
+            " processing_kwargs says otherwise"
+        )
+    own = config.get("max_seq_length")
+    return min((n for n in (own, limit) if isinstance(n, int)), default=None)
 
 
 def _image_size(config: Mapping[str, Any]) -> int:

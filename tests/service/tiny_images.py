@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,13 @@ _PROCESSORS: Mapping[str, dict[str, Any]] = {
         "size": {"shortest_edge": _EDGE},
         "crop_size": {"height": _EDGE, "width": _EDGE},
     },
+    "ChineseCLIP": {
+        "size": {"height": 40, "width": 40},
+        "crop_size": {"height": _EDGE, "width": _EDGE},
+    },
     "Siglip": {"size": {"height": _EDGE, "width": _EDGE}},
+    "Siglip2": {"patch_size": 8, "max_num_patches": 16},
+    "EfficientNet": {"size": {"height": _EDGE, "width": _EDGE}},
 }
 
 
@@ -86,29 +93,55 @@ def make_image_classifier(
     return folder
 
 
+@dataclass(frozen=True)
+class Family:
+    processor: str  # its image processor
+    positions: int = 16  # tokens of a text
+    padded: bool = False  # every text, to all of them
+    text: Mapping[str, Any] = field(default_factory=dict)  # of the config, as is the rest
+    vision: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=lambda: {"projection_dim": 24})
+
+
+_EFFICIENT = {"width_coefficient": 0.1, "depth_coefficient": 0.1, "hidden_dim": 16}
+FAMILIES: Mapping[str, Family] = {
+    "clip": Family("CLIP"),
+    "siglip": Family("Siglip", 64, padded=True),
+    "siglip2": Family("Siglip2", 64, padded=True, vision={"num_patches": 16}, options={}),
+    "chinese_clip": Family("ChineseCLIP", text={"type_vocab_size": 2}),
+    "altclip": Family("CLIP", 18, text={"project_dim": 24}),
+    "metaclip_2": Family("CLIP"),
+    "align": Family("EfficientNet", vision=_EFFICIENT, options={"projection_dim": 32}),
+}
+
+
 def make_image_embedder(
     folder: Path, kind: str = "clip", processor: Mapping[str, Any] | None = None
 ) -> Path:
-    """A model of the CLIP family, as transformers writes it."""
+    """A model of images and texts, as transformers writes it."""
     import torch
     import transformers
 
     torch.manual_seed(7)
-    positions = 64 if kind == "siglip" else 16
+    family = FAMILIES[kind]
     text = _vit_shape(
         vocab_size=len(WORDS),
-        max_position_embeddings=positions,
+        max_position_embeddings=family.positions,
         pad_token_id=0,
         bos_token_id=2,
         eos_token_id=3,
     )
     del text["image_size"], text["patch_size"]
     config = transformers.AutoConfig.for_model(
-        kind, text_config=text, vision_config=_vit_shape(), projection_dim=24
+        kind,
+        text_config=text | dict(family.text),
+        vision_config=_vit_shape() | dict(family.vision),
+        **family.options,
     )
     transformers.AutoModel.from_config(config).eval().save_pretrained(folder)
-    save_processor(folder, "Siglip" if kind == "siglip" else "CLIP", processor)
-    _save_tokenizer(folder, positions, has_mask=kind != "siglip")
+    save_processor(folder, family.processor, processor)
+    limit = family.positions - 2 * (kind == "altclip")
+    _save_tokenizer(folder, limit, has_mask=kind != "siglip")
     return folder
 
 

@@ -29,6 +29,7 @@ from service.tasks.text import TextTokenizer
 from tests.service.configs import runner_config
 from tests.service.tiny_images import (
     CLASSIFIERS,
+    FAMILIES,
     PICTURES,
     encoded,
     make_image_classifier,
@@ -111,14 +112,14 @@ def test_an_odd_but_legal_image_processor(
     agrees(started(folder), prepared(folder, pictures), expected_logits(folder, pictures))
 
 
-@pytest.mark.parametrize("kind", ["clip", "siglip"])
+@pytest.mark.parametrize("kind", FAMILIES)
 def test_vectors_of_images_and_texts_are_those_of_transformers(tmp_path: Path, kind: str) -> None:
     folder = make_image_embedder(tmp_path, kind)
     runner = started(folder)
     model = transformers.AutoModel.from_pretrained(folder).eval()
     process = transformers.AutoImageProcessor.from_pretrained(folder, backend="pil")
     tokenize = transformers.AutoTokenizer.from_pretrained(folder)
-    padding = {"padding": "max_length", "max_length": 64} if kind == "siglip" else {}
+    padding = {"padding": "max_length", "max_length": 64} if FAMILIES[kind].padded else {}
     with torch.inference_mode():
         images = [
             model.get_image_features(**process(images=each, return_tensors="pt")).pooler_output
@@ -213,3 +214,24 @@ def test_a_profile_is_measured(tmp_path: Path) -> None:
     assert info["profile_source"] == "measured"
     assert {tokens / size for size, tokens, _ in info["profile"]} == {17.0}
     assert info["labels"] == ["LABEL_0", "LABEL_1", "LABEL_2"]
+
+
+@pytest.mark.parametrize("normalizes", [False, True])
+def test_a_folder_of_sentence_transformers_gives_its_vectors(
+    tmp_path: Path, normalizes: bool
+) -> None:
+    library = pytest.importorskip("sentence_transformers")
+    modules = library.sentence_transformer.modules
+    chain = [modules.Transformer(str(make_image_embedder(tmp_path / "plain")))]
+    if normalizes:
+        chain.append(modules.Normalize())
+    made = library.SentenceTransformer(modules=chain, device="cpu")
+    folder = tmp_path / "full"
+    made.save(str(folder), create_model_card=False)
+    runner = started(folder)
+    spec = read_vision_spec(folder)
+    assert spec.text is not None
+    tokenizer = TextTokenizer.load(spec.text)
+    inputs = [*prepared(folder), *(tokenizer.prepare(t, truncate=True).payload for t in TEXTS)]
+    expected = np.concatenate([made.encode(PICTURES), made.encode(TEXTS)])
+    agrees(runner, inputs, expected)
