@@ -3,7 +3,8 @@ image, by their vectors (zero-shot classification)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -11,10 +12,13 @@ import numpy as np
 from service.tasks.embed import Embed, Normalization, Vector
 from service.tasks.images import (
     LARGE_IMAGE,
+    ImageInput,
     ImagePreprocessor,
+    are_heavy,
     image_bytes,
     is_data_uri,
     is_url,
+    prepare,
 )
 from service.tasks.protocol import ModelInput, Options
 from service.tasks.text_inputs import TextPreprocessor
@@ -40,6 +44,16 @@ class ImagesAndTexts:
         return self._texts.prepare_ids(ids, truncate=truncate)
 
 
+@dataclass(frozen=True, slots=True)
+class TheText:
+    """A text that is meant as such, whatever it looks like."""
+
+    text: str
+
+
+ImageOrText = ImageInput | TheText
+
+
 class ImageEmbed:
     """For calls that know which of their inputs are images."""
 
@@ -52,35 +66,53 @@ class ImageEmbed:
         self._texts = texts
         # For the routes of embedders: a text may stand for an image there.
         self.in_texts = Embed(ImagesAndTexts(images, texts), normalization)
+        self.similarity: Similarity | None = None  # until a replica has reported it
 
-    def preprocess(self, one: bytes | str, options: Options) -> ModelInput:
-        """An image's bytes, or a text."""
-        if isinstance(one, bytes):
-            return self._images.prepare_image(one)
-        return self._texts.prepare(one, truncate=options.truncate)
+    def preprocess(self, one: ImageOrText, options: Options) -> ModelInput:
+        if isinstance(one, TheText):
+            return self._texts.prepare(one.text, truncate=options.truncate)
+        return prepare(self._images, one)
 
-    def is_heavy(self, inputs: Sequence[bytes | str]) -> bool:
-        return any(len(one) > LARGE_IMAGE for one in inputs)
+    def is_heavy(self, inputs: Sequence[ImageOrText]) -> bool:
+        return are_heavy([one.text if isinstance(one, TheText) else one for one in inputs])
 
     def result(self, value: object) -> Vector:
         return self.in_texts.result(value)
 
 
-def fit(
-    image: Vector,
-    texts: Sequence[Vector],
-    scale: float,
-    bias: float,
-    function: Literal["softmax", "sigmoid"],
-) -> Vector:
-    """How well each text fits the image, from 0 to 1: the model's logit of a pair is the cosine,
-    times `scale`, plus `bias`. As the pipeline of transformers has it."""
-    rows = np.stack(texts).astype(np.float64)
-    cosines = rows @ image / (np.linalg.norm(rows, axis=1) * np.linalg.norm(image))
-    logits = cosines * scale + bias
-    if function == "sigmoid":
-        scores = 1 / (1 + np.exp(-np.clip(logits, -700, 700)))
-    else:
-        powers = np.exp(logits - logits.max())
-        scores = powers / powers.sum()
-    return np.asarray(scores, dtype=np.float32)
+@dataclass(frozen=True, slots=True)
+class Similarity:
+    """How the model turns the cosine of an image and a text into the logit that they belong
+    together, and that into a score. As the pipeline of transformers has it."""
+
+    scale: float
+    bias: float
+    function: Literal["softmax", "sigmoid"]
+
+    @classmethod
+    def of(cls, details: Mapping[str, object]) -> Similarity | None:
+        """From what a replica has reported; None: it is not up yet."""
+        match details:
+            case {"logit_scale": float(scale), "logit_bias": float(bias), "zero_shot": str(name)}:
+                return cls(scale, bias, "sigmoid" if name == "sigmoid" else "softmax")
+        return None
+
+    def scores(self, image: Vector, texts: Sequence[Vector]) -> Vector:
+        """Of each text, from 0 to 1."""
+        rows = np.stack(texts).astype(np.float64)
+        lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(image)
+        logits = rows @ image / lengths * self.scale + self.bias
+        if self.function == "sigmoid":
+            scores = 1 / (1 + np.exp(-np.clip(logits, -700, 700)))
+        else:
+            powers = np.exp(logits - logits.max())
+            scores = powers / powers.sum()
+        return np.asarray(scores, dtype=np.float32)
+
+    def ranked(
+        self, image: Vector, texts: Sequence[Vector], labels: Sequence[str]
+    ) -> list[dict[str, object]]:
+        """The labels, whose texts these are: the highest score first, of equal ones the earlier."""
+        scores = self.scores(image, texts)
+        order = np.argsort(-scores, kind="stable")
+        return [{"score": scores[place], "label": labels[place]} for place in order]

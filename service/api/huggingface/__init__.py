@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from service.api import schemas
-from service.api.huggingface import feature_extraction, text_classification
+from service.api.huggingface import feature_extraction, images, text_classification
 from service.api.huggingface.pipeline import HubPipeline
 from service.api.routes import INFERENCE, Route, WireProtocol
 from service.api.tei import ERRORS
@@ -17,10 +17,15 @@ from service.http.exchange import Exchange
 from service.state import AppState
 from service.tasks.classify import Classify
 from service.tasks.embed import Embed
+from service.tasks.image_classify import ImageClassify
+from service.tasks.image_embed import ImageEmbed
 from service.tasks.score import Score
 
-# By the name of the task.
+# By the name of the task. A model of images has a task for texts that stand for them as well, which
+# comes later among its tasks.
 PIPELINES: Mapping[str, HubPipeline] = {
+    ImageClassify.name: images.CLASSIFICATION,
+    ImageEmbed.name: images.COMPARISON,
     Embed.name: feature_extraction.PIPELINE,
     Classify.name: text_classification.OF_LABELS,
     Score.name: text_classification.OF_RELEVANCE,

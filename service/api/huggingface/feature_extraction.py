@@ -26,7 +26,10 @@ class FeatureExtractionBody(EmbedBody):
 
 
 async def answer(state: AppState, exchange: Exchange) -> None:
-    body = await exchange.json()
+    await respond(state, exchange, await exchange.json())
+
+
+async def respond(state: AppState, exchange: Exchange, body: dict[str, Any]) -> None:
     if asks_to_rank(body):
         await rerank(state, exchange, body)
     elif isinstance(body.get("inputs"), dict):

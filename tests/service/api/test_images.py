@@ -17,7 +17,9 @@ pytest.importorskip("transformers")
 import torch
 import transformers
 
+from batcher.runner import RunnerInfo
 from service.app import create_app
+from service.catalog import ServedModel
 from service.models.create import create_runner
 from service.processes.build import _serve_model
 from service.settings import Settings
@@ -35,12 +37,12 @@ IMAGES = [data_uri(encoded(each)) for each in PICTURES]
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
 
-def client_of(folder: Path) -> TestClient:
-    """The whole way but for the engine: the model runs where it is asked."""
+def engine_of(folder: Path) -> tuple[FakeClient, ServedModel]:
+    """The model runs where it is asked: the whole way but for the engine."""
     runner = create_runner(
         "transformers", runner_config(str(folder), device="cpu", dtype="float32", threads=1)
     )
-    runner.warm_up()
+    facts = runner.warm_up()
 
     def answer(payload: Any) -> Any:
         [result] = runner.run([payload])
@@ -48,8 +50,15 @@ def client_of(folder: Path) -> TestClient:
             raise result
         return result
 
-    front = make_front(FakeClient(answer=answer))
-    front.served = _serve_model(Settings(model=str(folder)))
+    engine = FakeClient(answer=answer, up=False)
+    engine.collector.replica_up(0, RunnerInfo.from_facts(facts))
+    return engine, _serve_model(Settings(model=str(folder)))
+
+
+def client_of(folder: Path) -> TestClient:
+    engine, served = engine_of(folder)
+    front = make_front(engine)
+    front.served = served
     return TestClient(create_app(front))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from service.errors import InputError
-from service.tasks.image_embed import ImagesAndTexts, fit
+from service.tasks.image_embed import ImagesAndTexts, Similarity
 from service.tasks.images import image_bytes, is_data_uri, is_url
 from service.tasks.plain_text import SimulatedTokenizer
 from service.tasks.protocol import ModelInput
@@ -79,11 +79,14 @@ def test_urls_and_data_uris_are_told_from_texts() -> None:
 
 
 def test_the_fit_of_texts_to_an_image() -> None:
-    image, texts = np.array([2.0, 0.0], np.float32), [np.array([3.0, 0.0]), np.array([0.0, 1.0])]
-    scores = fit(image, texts, 10.0, -1.0, "softmax")  # type: ignore[arg-type]  # any floats do
-    np.testing.assert_allclose(scores, [1 / (1 + np.exp(-10)), np.exp(-10)], rtol=1e-4)
-    scores = fit(image, texts, 10.0, -1.0, "sigmoid")  # type: ignore[arg-type]
-    np.testing.assert_allclose(scores, [1 / (1 + np.exp(-9)), 1 / (1 + np.exp(1))], rtol=1e-6)
+    image = np.array([2.0, 0.0], np.float32)
+    texts = [np.array([0.0, 1.0], np.float32), np.array([3.0, 0.0], np.float32)]
+    scores = Similarity(10.0, -1.0, "softmax").scores(image, texts)
+    np.testing.assert_allclose(scores, [np.exp(-10) / (1 + np.exp(-10)), 1 / (1 + np.exp(-10))])
+    scores = Similarity(10.0, -1.0, "sigmoid").scores(image, texts)
+    np.testing.assert_allclose(scores, [1 / (1 + np.exp(1)), 1 / (1 + np.exp(-9))], rtol=1e-6)
+    ranked = Similarity(10.0, 0.0, "softmax").ranked(image, [*texts, texts[1]], ["a", "b", "c"])
+    assert [each["label"] for each in ranked] == ["b", "c", "a"]
 
 
 def test_base64_is_what_everyone_else_writes() -> None:

@@ -1,0 +1,159 @@
+"""Models that see, at POST /: image classification, and for models of images and texts zero-shot
+image classification. The body is the image itself, or JSON with the image in base64."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field
+
+from batcher import NotReady
+from service.api import schemas
+from service.api.huggingface import feature_extraction
+from service.api.huggingface.pipeline import HubPipeline
+from service.errors import InputError
+from service.http.body import fields
+from service.http.exchange import Exchange
+from service.state import AppState
+from service.tasks.embed import scale
+from service.tasks.image_classify import ImageClassify
+from service.tasks.image_embed import ImageEmbed, ImageOrText, Similarity, TheText
+from service.tasks.images import ImageInput
+from service.tasks.text_inputs import check_count, malformed
+
+_TOP = 5  # labels, as the pipeline of transformers has it
+_TEMPLATE = "This is a photo of {}."  # the pipeline's, too
+_IMAGE: dict[str, Any] = {"type": "string", "description": "An image in base64, or a data: URI."}
+_INPUTS = {"anyOf": [_IMAGE, {"type": "array", "items": _IMAGE, "minItems": 1}]}
+_LABELS = "parameters.candidate_labels"
+
+
+class ImageParameters(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    function_to_apply: Literal["sigmoid", "softmax", "none"] | None = Field(
+        None, description="to the logits; null: what fits the model's labels"
+    )
+    top_k: schemas.Count | None = Field(None, description=f"labels, highest first; null: {_TOP}")
+
+
+class ImageClassificationBody(BaseModel):
+    """What POST / takes for an image classifier, beside the image itself."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    inputs: Annotated[Any, Field(json_schema_extra=_INPUTS)]
+    parameters: ImageParameters | None = Field(None, description="`function_to_apply`, `top_k`")
+    priority: schemas.Priority | None = Field(None, description=schemas.ABOUT_PRIORITY)
+
+
+class ZeroShotParameters(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    candidate_labels: list[str] = Field(
+        description="what the image may show", json_schema_extra={"minItems": 1}
+    )
+    hypothesis_template: str | None = Field(
+        None, description=f"a text with {{}} where a label stands; null: {_TEMPLATE!r}"
+    )
+
+
+class ZeroShotImageBody(BaseModel):
+    """What POST / takes for a model of images and texts, to choose among labels."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    inputs: str = Field(json_schema_extra=_IMAGE)
+    parameters: ZeroShotParameters = Field(description="`candidate_labels`, `hypothesis_template`")
+    priority: schemas.Priority | None = Field(None, description=schemas.ABOUT_PRIORITY)
+
+
+_NO_PARAMETERS = ImageParameters.model_validate({})
+
+
+async def classify(state: AppState, exchange: Exchange) -> None:
+    given = await exchange.json_or_bytes()
+    task = state.model().task(ImageClassify)
+    asked, priority, is_list = _NO_PARAMETERS, None, False
+    images: list[ImageInput]
+    if isinstance(given, bytes):
+        images = [given]
+    else:
+        body = fields(ImageClassificationBody, given)
+        asked, priority = body.parameters or _NO_PARAMETERS, body.priority
+        images, is_list = _parse(body.inputs, state.input_limit)
+    results = await state.pipeline.run(exchange, task, images, priority=priority)
+    best = [
+        task.best(each, asked.top_k or _TOP, asked.function_to_apply) for each in results.values
+    ]
+    answer = orjson.dumps(best if is_list else best[0], option=orjson.OPT_SERIALIZE_NUMPY)
+    await exchange.answer(answer, state.pipeline.timing(exchange, results))
+
+
+async def compare(state: AppState, exchange: Exchange) -> None:
+    """An image with labels; any other body is one that an embedder takes."""
+    given = await exchange.json_or_bytes()
+    task = state.model().task(ImageEmbed)
+    if isinstance(given, bytes):
+        results = await state.pipeline.run(exchange, task, [given])
+        answer = orjson.dumps(scale(results.values), option=orjson.OPT_SERIALIZE_NUMPY)
+        await exchange.answer(answer, state.pipeline.timing(exchange, results))
+        return
+    parameters = given.get("parameters")
+    if isinstance(parameters, dict) and "candidate_labels" in parameters:
+        await _zero_shot(state, exchange, task, fields(ZeroShotImageBody, given))
+    else:
+        await feature_extraction.respond(state, exchange, given)
+
+
+async def _zero_shot(
+    state: AppState, exchange: Exchange, task: ImageEmbed, body: ZeroShotImageBody
+) -> None:
+    labels = body.parameters.candidate_labels
+    template = body.parameters.hypothesis_template or _TEMPLATE
+    if not labels:
+        raise InputError("is empty; at least one is needed", field=_LABELS, kind="empty")
+    check_count(len(labels) + 1, _LABELS, state.input_limit)
+    if template.count("{}") != 1 or len(template.split("{")) != 2 or template.count("}") != 1:
+        raise InputError("must hold {} once", field="parameters.hypothesis_template")
+    texts = [TheText(template.replace("{}", label)) for label in labels]
+    inputs: list[ImageOrText] = [body.inputs, *texts]
+    try:
+        results = await state.pipeline.run(exchange, task, inputs, priority=body.priority)
+    except InputError as error:
+        raise error.at("inputs" if error.field == "inputs[0]" else _LABELS) from None
+    if task.similarity is None:
+        task.similarity = await _similarity(state)
+    image, *vectors = results.values
+    told = task.similarity.ranked(image, vectors, labels)
+    answer = orjson.dumps(told, option=orjson.OPT_SERIALIZE_NUMPY)
+    await exchange.answer(answer, state.pipeline.timing(exchange, results))
+
+
+async def _similarity(state: AppState) -> Similarity:
+    """As a replica has reported it: the numbers are among the model's weights."""
+    for replica in (await state.client.snapshot()).replicas:
+        if (found := Similarity.of(replica.info.details)) is not None:
+            return found
+    raise NotReady("the model is being loaded", retry_after=1.0)
+
+
+def _parse(value: object, limit: int) -> tuple[list[ImageInput], bool]:
+    """The images, and whether they came as a list. Raises InputError."""
+    if isinstance(value, str):
+        return [value], False
+    wanted = "an image in base64, or a list of these"
+    if not isinstance(value, list):
+        raise malformed("inputs", wanted, value)
+    if not value:
+        raise InputError("is empty; at least one is needed", field="inputs", kind="empty")
+    check_count(len(value), "inputs", limit)
+    for place, each in enumerate(value):
+        if not isinstance(each, str):
+            raise malformed(f"inputs[{place}]", "an image in base64", each)
+    return value, True
+
+
+CLASSIFICATION = HubPipeline(classify, (ImageClassificationBody,))
+COMPARISON = HubPipeline(compare, (ZeroShotImageBody, *feature_extraction.PIPELINE.bodies))
