@@ -24,6 +24,7 @@ from service.api import openapi
 from service.api.routes import Route
 from service.app import PROTOCOLS
 from service.arguments import default_of
+from service.catalog import primary
 from service.errors import KIND_STATUSES, Problem
 from service.observability.prometheus import exposition
 from service.placement.nvml import FIGURES
@@ -108,7 +109,7 @@ def http_api() -> str:
         (
             f"`{route.method} {route.path}`",
             route.summary,
-            ", ".join(route.tasks) or "any",
+            ", ".join(dict.fromkeys(primary(task) for task in route.tasks)) or "any",
             "no" if route.is_open else "yes",
         )
         for protocol in PROTOCOLS

@@ -14,6 +14,7 @@ import numpy as np
 from service.errors import WrongTask
 from service.repository.spec import EncoderSpec, ModelNotSupported
 from service.repository.vision import VisionSpec
+from service.tasks.all_tokens import AllTokens
 from service.tasks.classify import Classify, PairPreprocessor
 from service.tasks.custom import Predict
 from service.tasks.embed import Embed
@@ -23,6 +24,7 @@ from service.tasks.images import ImagePreprocessor
 from service.tasks.plain_text import SIMULATED_LABELS
 from service.tasks.protocol import DEFAULT_OPTIONS, ModelInput, Task
 from service.tasks.score import Score
+from service.tasks.sparse import Sparse
 from service.tasks.text import TextTokenizer
 from service.tasks.text_inputs import TextPreprocessor
 
@@ -40,11 +42,25 @@ class TaskEntry:
     routes: str
 
 
+@dataclass(frozen=True, slots=True)
+class FollowingTask:
+    """One that is served beside another, and made from that one."""
+
+    make: Callable[[EncoderSpec, AnyTask], AnyTask]
+    lacks: str
+    routes: str
+
+
 TASKS: Mapping[str, TaskEntry] = {
     "embed": TaskEntry(
         lambda spec, text: Embed(text, "model" if spec.normalize else "service"),
         "does not answer vectors",
         "POST /v1/embeddings or POST /embed",
+    ),
+    "sparse": TaskEntry(
+        lambda spec, text: Sparse(text, spec.vocab_size),
+        "does not answer sparse vectors",
+        "POST /embed_sparse",
     ),
     "classify": TaskEntry(
         lambda spec, text: Classify(text, spec.labels, spec.activation),
@@ -70,6 +86,30 @@ TASKS: Mapping[str, TaskEntry] = {
         lambda spec, text: Predict(), "is not one of the user's own", "POST /v1/predict"
     ),
 }
+
+
+def _all_tokens(spec: EncoderSpec, embed: AnyTask) -> AllTokens:
+    assert isinstance(embed, Embed), "made beside another task than embed: this is a bug"
+    return AllTokens(embed, spec.dimension)
+
+
+# What a model of a task can do beside it, by that task.
+BESIDE: Mapping[str, Mapping[str, FollowingTask]] = {
+    "embed": {
+        AllTokens.name: FollowingTask(
+            _all_tokens, "does not answer a vector for each token", "POST /embed_all"
+        )
+    }
+}
+_TOLD: Mapping[str, TaskEntry | FollowingTask] = {
+    **TASKS,
+    **{name: task for following in BESIDE.values() for name, task in following.items()},
+}
+
+
+def primary(task: str) -> str:
+    """The task that a model must be for, to be served for this one."""
+    return next((name for name, following in BESIDE.items() if task in following), task)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,19 +156,21 @@ class ServedModel:
 
 
 def wrong_task(wanted: str, there: Iterable[str]) -> str:
-    return f"this model {TASKS[wanted].lacks}: use {' or '.join(TASKS[n].routes for n in there)}"
+    return f"this model {_TOLD[wanted].lacks}: use {' or '.join(_TOLD[n].routes for n in there)}"
 
 
 def text_model(
     name: str, spec: EncoderSpec, preprocessor: PairPreprocessor, created: int
 ) -> ServedModel:
+    task = TASKS[spec.task].make(spec, preprocessor)
+    following = BESIDE.get(spec.task, {})
     return ServedModel(
         name,
         created,
-        {spec.task: TASKS[spec.task].make(spec, preprocessor)},
-        spec.dimension,
+        {spec.task: task, **{name: each.make(spec, task) for name, each in following.items()}},
+        spec.vocab_size if spec.task == Sparse.name else spec.dimension,
         spec.max_length,
-        spec.pooling,
+        "splade" if spec.task == Sparse.name else spec.pooling,
         tokenizer=preprocessor if isinstance(preprocessor, TextTokenizer) else None,
     )
 

@@ -45,7 +45,7 @@ class Settings(BaseSettings):
         " package.module:Name, a class or function of your own",
     )
     task: Literal[
-        "auto", "embed", "classify", "score", "image-classify", "image-embed", "predict"
+        "auto", "embed", "sparse", "classify", "score", "image-classify", "image-embed", "predict"
     ] = Field(
         "auto",
         description="what the model does. auto: decided by the model's files, and refused if they"

@@ -159,6 +159,13 @@ class TokenTold(Shape):
     stop: int | None
 
 
+class SparseValue(Shape):
+    """Of a word of the model's vocabulary, by its token id."""
+
+    index: int
+    value: float
+
+
 class Place(Shape):
     """Null: not up yet, or that is up to the runner; cores as Linux writes them, null: any."""
 

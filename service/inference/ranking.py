@@ -1,5 +1,6 @@
-"""Documents by their relevance to a query. A cross-encoder reads each with the query; an embedder's
-vectors are compared. Knows no protocol: every dialect of reranking calls this."""
+"""Documents by their relevance to a query. A cross-encoder reads each with the query; the vectors
+of an embedder or of a sparse encoder are compared. Knows no protocol: every dialect of reranking
+calls this."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from service.tasks.embed import Embed, Vector
 from service.tasks.input_errors import TextNotEncodable
 from service.tasks.protocol import DEFAULT_OPTIONS, Options
 from service.tasks.score import Score
+from service.tasks.sparse import Sparse, dot
 from service.tasks.text_inputs import check_count, check_unicode
 
 Scores = NDArray[np.float32]
@@ -68,8 +70,26 @@ class ByCosine:
         return found if raw else np.maximum(found, np.float32(0))
 
 
+class ByDotProduct:
+    """A sparse encoder: the dot product of query and document, which has no upper bound; from 0 to
+    1 it is x / (1 + x), in the same order."""
+
+    queries = 1
+
+    def inputs(self, query: str, documents: Sequence[str]) -> list[Any]:
+        return [query, *documents]
+
+    def scores(self, task: Sparse, values: list[Any], *, raw: bool) -> Scores:
+        found = np.array([dot(values[0], value) for value in values[1:]])
+        return (found if raw else found / (1 + found)).astype(np.float32)
+
+
 # By the name of the task.
-RANKERS: Mapping[str, Ranker] = {Score.name: ByPair(), Embed.name: ByCosine()}
+RANKERS: Mapping[str, Ranker] = {
+    Score.name: ByPair(),
+    Embed.name: ByCosine(),
+    Sparse.name: ByDotProduct(),
+}
 
 
 def task_that_ranks(tasks: Mapping[str, AnyTask]) -> AnyTask | None:

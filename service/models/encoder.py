@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from service.models.backends.torch.agreement import check_alone
 from service.models.backends.torch.eager import TorchBackend, load
 from service.models.config import RunnerConfig
 from service.models.heads import HEADS, head_of
-from service.models.outputs import check_finite
+from service.models.outputs import NotFinite, check_finite
 from service.models.precision import choose_device, full_name, has_native_bf16
 from service.models.profiling import measure
 from service.placement.cores import available_cores, default_threads
@@ -45,13 +45,29 @@ WARM_UP_SHAPES = ((1, 8), (1, 8), (8, 16), (32, 32))  # inputs, tokens
 _OF_THE_CHOICE = {"backend_chosen", "backend_ms"}
 
 
-Payload = Ids | str | Mapping[str, Ids]
-"""Token ids, int32, as TextTokenizer makes them; a text; or named arrays: `input_ids`, and
-`token_type_ids` where a pair has them."""
+Payload = Ids | str | Mapping[str, Any]
+"""Token ids, int32, as TextTokenizer makes them; a text; or named arrays: `input_ids`,
+`token_type_ids` where a pair has them, and `all_tokens`, whatever is in it, where the answer is to
+be the last hidden state of each token."""
+
+
+class _Batch(NamedTuple):
+    sequences: list[Ids]
+    types: Types = None
+    all_tokens: Sequence[int] = ()  # the places of the inputs that are to be answered so
+
+    def run(self, backend: Backend) -> Answers:
+        if not self.all_tokens:
+            return backend.forward(self.sequences, self.types)
+        answers, states = backend.with_tokens(self.sequences, self.all_tokens)
+        mixed = list(answers)
+        for place, each in zip(self.all_tokens, states, strict=True):
+            mixed[place] = each
+        return mixed
 
 
 class EncoderRunner:
-    """An encoder with the head of its task: to vectors (embed) or logits (classify, score)."""
+    """An encoder with the head of its task: to vectors, logits, or the weights of words."""
 
     def __init__(self, config: RunnerConfig) -> None:
         if config.task not in TASKS:
@@ -69,6 +85,7 @@ class EncoderRunner:
         config = self._config
         place = self._place()
         self._spec = read_spec(find_model(config.model), config.task)
+        self._pack = head_of(self._spec).pack
         self._tokenizer: TextTokenizer | None = None  # loaded with the first text
         _say(f"loading {config.model} from {self._spec.folder} on {place.device} …")
         opened = open_backend(config, self._spec, place, _say)
@@ -103,20 +120,19 @@ class EncoderRunner:
         }
 
     def run(self, payloads: Sequence[Payload]) -> Sequence[Any]:
-        """A float32 matrix (n, width), or a list with a NotFinite for each bad row."""
+        """One answer each, as the head packs it, or a NotFinite: of vectors a float32 matrix (n,
+        width), where none is bad."""
         if not payloads:
             return []
-        sequences, types = self._inputs(payloads)
+        batch = self._batch(payloads)
         try:
-            answers = self._backend.forward(sequences, types)
+            answers = batch.run(self._backend)
         except Exception as error:
-            answers = self._fall_back(sequences, types, error)
+            answers = self._fall_back(batch, error)
         else:
             if self._fallback is not None:
                 self._fallback.failures = 0
-        if np.isfinite(answers).all():
-            return cast(Sequence[Any], answers)
-        return check_finite(answers)
+        return self._packed(answers)
 
     def changed_facts(self) -> Mapping[str, object] | None:
         return self._changed_facts
@@ -124,11 +140,11 @@ class EncoderRunner:
     def close(self) -> None:
         (self._fallback or self._backend).close()
 
-    def _fall_back(self, sequences: list[Ids], types: Types, failure: Exception) -> Answers:
+    def _fall_back(self, batch: _Batch, failure: Exception) -> Answers:
         """What the backend has failed at, answered by PyTorch as it comes. Raises the failure."""
         if self._fallback is None:
             raise failure
-        answers = self._fallback.answer(sequences, types, failure)
+        answers = self._fallback.answer(batch.run, failure)
         if self._backend is not self._fallback.running:  # it has failed too often
             self._backend = self._fallback.running
             self._failed |= self._fallback.failed
@@ -162,28 +178,43 @@ class EncoderRunner:
     def _launch(self, queue: Launch, payloads: Sequence[Payload]) -> Callable[[], Sequence[Any]]:
         if not payloads:
             return list
-        collect = queue(*self._inputs(payloads))
-        return lambda: check_finite(collect())
+        batch = self._batch(payloads)
+        if batch.all_tokens:  # run when it is waited for, beside what is launched meanwhile
+            return lambda: self._packed(batch.run(self._backend))
+        collect = queue(batch.sequences, batch.types)
+        return lambda: self._packed(collect())
 
-    def _inputs(self, payloads: Sequence[Payload]) -> tuple[list[Ids], Types]:
-        """Raises ValueError for token types where the task has none."""
+    def _packed(self, answers: Answers) -> Sequence[Any]:
+        checked, pack = check_finite(answers), self._pack
+        if pack is None:
+            return checked
+        return [each if isinstance(each, NotFinite) else pack(each) for each in checked]
+
+    def _batch(self, payloads: Sequence[Payload]) -> _Batch:
+        """Raises ValueError for what the task has not."""
         bare = [p for p in payloads if isinstance(p, np.ndarray)]
         if len(bare) == len(payloads):
-            return bare, None
+            return _Batch(bare)
         ids = [self._ids(p) for p in payloads]
-        named = [p.get("token_type_ids") if isinstance(p, Mapping) else None for p in payloads]
-        if not any(types is not None and types.any() for types in named):
-            return ids, None
-        if not self._spec.pairs_have_types:
-            raise ValueError(f"token types, which this model (task {self._spec.task}) has not")
-        pairs = zip(ids, named, strict=True)
-        return ids, [np.zeros_like(own) if types is None else types for own, types in pairs]
+        named = [p if isinstance(p, Mapping) else {} for p in payloads]
+        task = f"this model (task {self._spec.task})"
+        types = [each.get("token_type_ids") for each in named]
+        has_types = any(own is not None and own.any() for own in types)
+        if has_types and not self._spec.pairs_have_types:
+            raise ValueError(f"token types, which {task} has not")
+        all_tokens = [place for place, each in enumerate(named) if "all_tokens" in each]
+        if all_tokens and (has_types or not head_of(self._spec).has_states):
+            raise ValueError(f"all tokens, which {task} does not answer")
+        pairs = zip(ids, types, strict=True)
+        filled = [np.zeros_like(own) if given is None else given for own, given in pairs]
+        return _Batch(ids, filled if has_types else None, all_tokens)
 
     def _ids(self, payload: Payload) -> Ids:
         if isinstance(payload, np.ndarray):
             return payload
         if isinstance(payload, Mapping):
-            return payload["input_ids"]
+            ids: Ids = payload["input_ids"]
+            return ids
         if self._tokenizer is None:
             self._tokenizer = TextTokenizer.load(self._spec)
         return self._tokenizer.encode(payload, truncate=True)

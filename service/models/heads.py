@@ -5,15 +5,24 @@ The backends run any of them, and know none by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from service.models.measures import Cosine, Logits, Measure
+from service.models.lexical import Sparse
+from service.models.measures import Cosine, Logits, Measure, Rows
 from service.repository.spec import EncoderSpec, Pooling
+
+EVERY_BACKEND = ("torch", "onnx", "openvino")
+
+Around = Callable[[torch.nn.Module, EncoderSpec], torch.nn.Module]
+"""From the model as transformers has loaded it to a module that runs it."""
+
+Pack = Callable[[Rows], Any]
+"""One answer, checked, as it leaves the worker: plain data."""
 
 Finish = Callable[[Tensor], Tensor]
 """From pooled hidden states, (n, dimension), to answers, (n, width), both float32."""
@@ -23,20 +32,42 @@ class Head(Protocol):
     auto_class: str  # of transformers, which loads the model with this head
     measure: Measure
 
-    def width(self, spec: EncoderSpec) -> int:
-        """The numbers of one answer."""
+    @property
+    def has_states(self) -> bool:
+        """Whether what the model returns has the last hidden state of each token."""
+
+    @property
+    def backends(self) -> Collection[str]:
+        """Those that can run it; torch is always one."""
+
+    @property
+    def around(self) -> Around | None:
+        """None: the model runs as transformers has loaded it."""
+
+    @property
+    def pack(self) -> Pack | None:
+        """None: answers leave the worker as they are."""
 
     def answers(self, output: Any, mask: Tensor, spec: EncoderSpec) -> Tensor:
-        """From what transformers' model returns for a padded batch to (n, width) in float32."""
-
-    def pooling(self, spec: EncoderSpec) -> Pooling:
-        """Which hidden states of a text it reads, where our own forward pass runs the body."""
-
-    def finish(self, model: Any, spec: EncoderSpec) -> Finish:
-        """From those to the answers, with the weights of transformers' model."""
+        """From what the model returns for a padded batch to float32: (n, width), or (n, tokens,
+        width) where an answer has a row for each token."""
 
     def info(self, spec: EncoderSpec) -> Mapping[str, object]:
         """For /info and the log."""
+
+
+@runtime_checkable
+class VectorHead(Head, Protocol):
+    """Its answer is made of one hidden state: our own forward pass runs it, too."""
+
+    def width(self, spec: EncoderSpec) -> int:
+        """The numbers of one answer."""
+
+    def pooling(self, spec: EncoderSpec) -> Pooling:
+        """Which hidden states of a text it reads."""
+
+    def finish(self, model: Any, spec: EncoderSpec) -> Finish:
+        """From those to the answers, with the weights of transformers' model."""
 
 
 class Pooled:
@@ -44,6 +75,10 @@ class Pooled:
 
     auto_class = "AutoModel"
     measure: Measure = Cosine()
+    has_states = True
+    backends = EVERY_BACKEND
+    around: Around | None = None
+    pack: Pack | None = None
 
     def width(self, spec: EncoderSpec) -> int:
         return spec.dimension
@@ -70,6 +105,10 @@ class Classified:
 
     auto_class = "AutoModelForSequenceClassification"
     measure: Measure = Logits()
+    has_states = False
+    backends = EVERY_BACKEND
+    around: Around | None = None
+    pack: Pack | None = None
 
     def width(self, spec: EncoderSpec) -> int:
         return len(spec.labels)
@@ -99,6 +138,7 @@ class Classified:
 
 HEADS: Mapping[str, Head] = {
     "embed": Pooled(),
+    "sparse": Sparse(),
     "classify": Classified(),
     "score": Classified(),
 }
@@ -106,6 +146,13 @@ HEADS: Mapping[str, Head] = {
 
 def head_of(spec: EncoderSpec) -> Head:
     return HEADS[spec.task]
+
+
+def vector_head_of(spec: EncoderSpec) -> VectorHead:
+    """Of a task that our own forward pass runs."""
+    head = head_of(spec)
+    assert isinstance(head, VectorHead), f"task {spec.task} is not made of vectors: this is a bug"
+    return head
 
 
 def pool(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:

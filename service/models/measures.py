@@ -8,19 +8,28 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-Answers = NDArray[np.float32]  # (n, width)
+Rows = NDArray[np.float32]  # (n, width)
+
+Answers = Rows | list[Rows]
+"""Of a batch, in order: a row for each input; or, where an answer grows with its input, a matrix
+for each, of one row a token."""
+
+
+def stacked(answers: Answers) -> Rows:
+    """All rows one below the other, as a Measure compares them."""
+    return np.concatenate(answers) if isinstance(answers, list) else answers
 
 
 class Measure(Protocol):
     name: str  # in the log and in /info
 
-    def agreement(self, answers: Answers, reference: Answers) -> float:
+    def agreement(self, answers: Rows, reference: Rows) -> float:
         """Of the worst row; 1: they are the same. NaN where an answer is not finite."""
 
     def floor(self, dtype: str, min_cosine: float | None) -> float | None:
         """The least agreement with float32 that a dtype must keep; None: float32 itself."""
 
-    def distance(self, one: Answers, other: Answers) -> float:
+    def distance(self, one: Rows, other: Rows) -> float:
         """The largest difference of any number, on a scale where answers are about 1."""
 
 
@@ -30,7 +39,7 @@ class Cosine:
     name = "cosine"
     floors: Mapping[str, float] = {"bfloat16": 0.999, "float16": 0.999, "int8": 0.98}
 
-    def agreement(self, answers: Answers, reference: Answers) -> float:
+    def agreement(self, answers: Rows, reference: Rows) -> float:
         """NaN where a vector has no length, too."""
         lengths = np.linalg.norm(answers, axis=1) * np.linalg.norm(reference, axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -40,8 +49,18 @@ class Cosine:
         least = self.floors.get(dtype)
         return least if least is None or min_cosine is None else min_cosine
 
-    def distance(self, one: Answers, other: Answers) -> float:
+    def distance(self, one: Rows, other: Rows) -> float:
         return float(np.max(np.abs(_directions(one) - _directions(other))))
+
+
+class Weights(Cosine):
+    """Of words: no weight is below 0, and a text may have none at all."""
+
+    def agreement(self, answers: Rows, reference: Rows) -> float:
+        return super().agreement(*_with_direction(answers, reference))
+
+    def distance(self, one: Rows, other: Rows) -> float:
+        return super().distance(*_with_direction(one, other))
 
 
 class Logits:
@@ -55,7 +74,7 @@ class Logits:
     name = "agreement"
     floors: Mapping[str, float] = {"bfloat16": 0.95, "float16": 0.99, "int8": 0.9}
 
-    def agreement(self, answers: Answers, reference: Answers) -> float:
+    def agreement(self, answers: Rows, reference: Rows) -> float:
         scale = max(1.0, float(np.abs(reference).max()))
         rows = (answers, reference) if reference.shape[1] > 1 else (answers.T, reference.T)
         gaps = [each[:, :, None] - each[:, None, :] for each in rows]
@@ -65,9 +84,14 @@ class Logits:
     def floor(self, dtype: str, min_cosine: float | None) -> float | None:
         return self.floors.get(dtype)  # a cosine says nothing of logits
 
-    def distance(self, one: Answers, other: Answers) -> float:
+    def distance(self, one: Rows, other: Rows) -> float:
         return float(np.abs(one - other).max() / max(1.0, float(np.abs(other).max())))
 
 
-def _directions(vectors: Answers) -> Answers:
+def _with_direction(*both: Rows) -> list[Rows]:
+    """With a column more, which is 1 where the rest is 0: one row of zeros is like another."""
+    return [np.column_stack([each, (each == 0.0).all(axis=1).astype(np.float32)]) for each in both]
+
+
+def _directions(vectors: Rows) -> Rows:
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)

@@ -34,6 +34,13 @@ def plain(shape: tuple[int, int]) -> Matrix:
     return np.empty(shape, dtype=np.int64)
 
 
+def own_rows(answers: NDArray[np.float32], mask: Matrix) -> list[NDArray[np.float32]]:
+    """(inputs, longest, width) without what stands where nothing was but padding; each in memory of
+    its own."""
+    lengths = mask.sum(axis=1).tolist()
+    return [each[:length].copy() for each, length in zip(answers, lengths, strict=True)]
+
+
 def pad(
     sequences: Sequence[NDArray[np.int32]],
     pad_id: int,

@@ -65,6 +65,8 @@ def _answers(served: ServedModel, info: RunnerInfo) -> str:
         names = ", ".join(classify.labels[:_SHOWN]) + (", …" * (len(classify.labels) > _SHOWN))
         of = " for an image" if "image-classify" in served.tasks else ""
         return f"scores of {len(classify.labels)} labels ({names}){of}{limit}"
+    if "sparse" in served.tasks:
+        return f"sparse vectors, weights of {served.dimension} words{limit}"
     if "predict" in served.tasks:
         return "what the runner answers, as JSON: POST /v1/predict"
     of = " for images and texts" if "image-embed" in served.tasks else ""
@@ -80,6 +82,8 @@ def _example(served: ServedModel) -> tuple[str, dict[str, object]]:
     if Score.name in served.tasks:
         return "/rerank", {"query": "What do whales eat?", "texts": ["Krill.", "It rained."]}
     route = "/predict" if "classify" in served.tasks else "/v1/predict"
+    if "sparse" in served.tasks:
+        route = "/embed_sparse"
     if "embed" in served.tasks and "predict" not in served.tasks:
         route = "/embed"
     return route, {"inputs": ["Good morning!"]}

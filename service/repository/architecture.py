@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from service.repository.json_files import ModelNotSupported
 
-Task = Literal["embed", "classify", "score"]
+Task = Literal["embed", "sparse", "classify", "score"]
 Activation = Literal["softmax", "sigmoid", "none"]
 """From a classifier's logits to scores: softmax, or sigmoid for one label or for independent ones,
 as transformers' pipeline has it. (text-embeddings-inference has softmax for the latter, too.) None:
@@ -24,8 +24,20 @@ CLASSIFIERS = ("classify", "score")  # the tasks of a text classifier: several l
 # A body without a head: BertModel, MPNetModel. Not GPT2LMHeadModel, EncoderDecoderModel.
 _BODY = re.compile(r"^\w+(?<!Head)(?<!Heads)(?<!Decoder)Model$")
 _CLASSIFIER = re.compile(r"^\w+ForSequenceClassification$")
+_FILLS_MASKS = re.compile(r"^\w+ForMaskedLM$")
 # transformers' own defaults, where config.json does not name `type_vocab_size`.
 _TYPES_BY_DEFAULT = {"bert": 2, "electra": 2, "albert": 2, "mobilebert": 2, "roberta": 2}
+_NEEDS: Mapping[str, str] = {
+    "sparse": "a masked language model (…ForMaskedLM)",
+    "classify": "a text classifier",
+    "score": "a text classifier",
+}
+_BY_HAND: Mapping[Task, str] = {
+    "embed": "serves its body's vectors",
+    "sparse": "serves it as a sparse encoder (SPLADE)",
+    "classify": "runs it as a classifier",
+    "score": "runs it as a classifier",
+}
 
 
 def architecture(config: Mapping[str, Any]) -> str:
@@ -39,48 +51,78 @@ def is_classifier(config: Mapping[str, Any]) -> bool:
     return _is_of_text(config) and _CLASSIFIER.match(architecture(config)) is not None
 
 
+def fills_masks(config: Mapping[str, Any]) -> bool:
+    """It has a logit for each word of the vocabulary at each token."""
+    return _is_of_text(config) and _FILLS_MASKS.match(architecture(config)) is not None
+
+
+def own_tasks(config: Mapping[str, Any]) -> list[str]:
+    """The `transformer_task` that sentence-transformers notes for such an architecture."""
+    if is_classifier(config):
+        return ["sequence-classification"]
+    return ["fill-mask"] if fills_masks(config) else []
+
+
 def choose_task(
-    wanted: str, config: Mapping[str, Any], file: Path, *, is_sentence_encoder: bool
+    wanted: str,
+    config: Mapping[str, Any],
+    file: Path,
+    *,
+    is_sentence_encoder: bool,
+    is_sparse_encoder: bool = False,
 ) -> Task:
-    """`wanted`: auto, embed, classify or score. `file` is the config's. `is_sentence_encoder`: the
-    files of sentence-transformers name a pooling, so the architecture's head is of no matter.
+    """`wanted`: auto or a task. `file` is the config's. `is_sentence_encoder`: the files of
+    sentence-transformers name a pooling, so that the architecture's head is of no matter.
+    `is_sparse_encoder`: they name a SpladePooling.
 
     Raises ModelNotSupported for what auto is not sure of, and for a task the model cannot do.
     """
     name = architecture(config)
-    classifies = not is_sentence_encoder and is_classifier(config)
-    if wanted in CLASSIFIERS and not classifies:
-        what = "a sentence encoder" if is_sentence_encoder else name or "no architecture"
-        raise ModelNotSupported(f"{file}: {what}: BATCHER_TASK={wanted} needs a text classifier")
     if wanted == "embed":
         return "embed"
-    # One with one label is a cross-encoder, which answers all that a classifier does.
-    kind: Task = "classify"
-    if classifies and len(labels_of(config, file)) == 1:
-        kind = "score"
-    if wanted == "score" and kind != "score":
-        raise ModelNotSupported(
-            f"{file}: {name} has several labels: BATCHER_TASK=score needs a classifier with one"
-        )
-    if wanted in CLASSIFIERS:
-        return kind
+    able = None if is_sentence_encoder else _task_of_head(config, file)
+    if wanted in _NEEDS:
+        return _wanted(wanted, able, "a sentence encoder" if is_sentence_encoder else name, file)
     if "auto_map" in config:
         raise ModelNotSupported(
             f"{file}: its auto_map names code of the model's own, which is not run;"
-            f" {_by_hand(config, kind if classifies else 'embed')}, by the code of"
-            " transformers where it knows this type of model"
+            f" {_by_hand(config, able or 'embed')}, by the code of transformers where it knows this"
+            " type of model"
         )
+    if is_sparse_encoder and able != "sparse":
+        raise ModelNotSupported(f"{file}: {name or 'no architecture'} under a SpladePooling")
     if is_sentence_encoder:
         return "embed"
-    if classifies:
-        return kind
+    # A masked language model is a sparse encoder only where its files say so.
+    if able is not None and (able != "sparse" or is_sparse_encoder):
+        return able
     if _is_of_text(config) and _BODY.match(name):
         return "embed"
     raise ModelNotSupported(
         f"{file}: {name or 'no architecture is named'}: BATCHER_TASK=auto takes text classifiers"
         " (…ForSequenceClassification), sentence-transformers folders and text encoders without a"
         f" head (…Model); {_by_hand(config, 'embed')}"
+        + (f", {_by_hand(config, able)}" if able is not None else "")
     )
+
+
+def _task_of_head(config: Mapping[str, Any], file: Path) -> Task | None:
+    """None: none of ours. A classifier with one label is a cross-encoder, which answers all that a
+    classifier does."""
+    if is_classifier(config):
+        return "score" if len(labels_of(config, file)) == 1 else "classify"
+    return "sparse" if fills_masks(config) else None
+
+
+def _wanted(wanted: str, able: Task | None, what: str, file: Path) -> Task:
+    if able is None or (able != wanted and not (able in CLASSIFIERS and wanted in CLASSIFIERS)):
+        what = what or "no architecture"
+        raise ModelNotSupported(f"{file}: {what}: BATCHER_TASK={wanted} needs {_NEEDS[wanted]}")
+    if wanted == "score" and able != "score":
+        raise ModelNotSupported(
+            f"{file}: {what} has several labels: BATCHER_TASK=score needs a classifier with one"
+        )
+    return able
 
 
 def dropped_head(config: Mapping[str, Any]) -> str:
@@ -120,6 +162,5 @@ def _is_of_text(config: Mapping[str, Any]) -> bool:
 
 def _by_hand(config: Mapping[str, Any], task: Task) -> str:
     if _is_of_text(config) and not config.get("is_encoder_decoder"):
-        what = "runs it as a classifier" if task in CLASSIFIERS else "serves its body's vectors"
-        return f"BATCHER_TASK={task} {what}"
+        return f"BATCHER_TASK={task} {_BY_HAND[task]}"
     return "there is no setting that serves it"

@@ -14,12 +14,13 @@ from service.repository.architecture import (
     activation_of,
     choose_task,
     dropped_head,
-    is_classifier,
     labels_of,
+    own_tasks,
     takes_token_types,
 )
 from service.repository.json_files import ModelNotSupported as ModelNotSupported
 from service.repository.json_files import read_json, read_object
+from service.repository.splade import SpladeActivation, SpladePooling, read_splade
 
 Pooling = Literal["mean", "cls", "last"]
 
@@ -58,17 +59,20 @@ class EncoderSpec:
     task: Task = "embed"
     labels: tuple[str, ...] = ()  # of a classifier, by the place of their logit
     activation: Activation = "softmax"  # from logits to scores
+    splade_pooling: SpladePooling = "max"  # of task sparse: over a text's tokens
+    splade_activation: SpladeActivation = "relu"  # ln(1 + relu(x)); log1p_relu: ln(1 + that)
+    max_active: int | None = None  # weights that are not 0; the smallest of more are dropped
     takes_token_types: bool = False
     dropped_head: str = ""  # the architecture, where BATCHER_TASK=embed leaves its head out
 
     @property
     def pairs_have_types(self) -> bool:
-        """Whether an input may come with token types. An embedder's is one text, of type 0."""
-        return self.takes_token_types and self.task != "embed"
+        """Whether an input may come with token types: one text alone is of type 0."""
+        return self.takes_token_types and self.task in CLASSIFIERS
 
 
 def read_spec(folder: Path, task: str = "auto") -> EncoderSpec:
-    """What the model's files say. `task`: auto, embed, classify or score. Raises ModelNotSupported.
+    """What the model's files say. `task`: as in BATCHER_TASK. Raises ModelNotSupported.
 
     An encoder without the sentence-transformers files (modules.json): mean pooling, normalised.
     """
@@ -77,8 +81,10 @@ def read_spec(folder: Path, task: str = "auto") -> EncoderSpec:
     file = encoder / "config.json"
     config = read_object(file)
     tokenizer_config = read_object(encoder / "tokenizer_config.json", optional=True)
-    has_pooling = "Pooling" in modules
-    chosen = choose_task(task, config, file, is_sentence_encoder=has_pooling)
+    has_pooling, splade = "Pooling" in modules, modules.get("SpladePooling")
+    chosen = choose_task(
+        task, config, file, is_sentence_encoder=has_pooling, is_sparse_encoder=splade is not None
+    )
     if chosen == "embed" and modules and not has_pooling and not dropped_head(config):
         raise ModelNotSupported(_no_chain(folder / "modules.json", modules))
     if config.get("is_encoder_decoder"):
@@ -87,7 +93,9 @@ def read_spec(folder: Path, task: str = "auto") -> EncoderSpec:
         raise ModelNotSupported(f"{encoder / 'tokenizer_config.json'}: cuts texts on the left")
     if not (encoder / "tokenizer.json").is_file():
         raise ModelNotSupported(f"{encoder}: no tokenizer.json (the fast tokenizer's one file)")
-    sentence_config = _sentence_config(encoder, classifies=is_classifier(config))
+    sentence_config = _sentence_config(encoder, config)
+    whole_file = folder / "config_sentence_transformers.json"
+    whole = read_object(whole_file, optional=True)
     labels = labels_of(config, file) if chosen in CLASSIFIERS else ()
     return EncoderSpec(
         folder=encoder,
@@ -98,10 +106,11 @@ def read_spec(folder: Path, task: str = "auto") -> EncoderSpec:
         vocab_size=_first_int(config, ("vocab_size",), encoder),
         pad_id=_pad_id(config),
         lowercase=bool(sentence_config.get("do_lower_case", False)),
-        prompt=_default_prompt(folder) if chosen == "embed" else "",
+        prompt=_default_prompt(whole) if chosen in ("embed", "sparse") else "",
         task=chosen,
         labels=labels,
         activation=activation_of(config, labels),
+        **({} if splade is None else read_splade(splade, whole, whole_file)),
         takes_token_types=takes_token_types(config),
         dropped_head=dropped_head(config) if chosen == "embed" and not has_pooling else "",
     )
@@ -118,6 +127,8 @@ def _modules(folder: Path) -> dict[str, Path]:
     except (KeyError, TypeError) as error:
         raise ModelNotSupported(f"{file}: not a list of modules") from error
     kinds = [kind for kind, _ in chain]
+    if kinds in (["MLMTransformer", "SpladePooling"], ["Transformer", "SpladePooling"]):
+        return {"Transformer": folder / chain[0][1], "SpladePooling": folder / chain[1][1]}
     if not kinds or kinds != ["Transformer", "Pooling", "Normalize"][: len(kinds)]:
         raise ModelNotSupported(_no_chain(file, kinds))
     return {kind: folder / path for kind, path in chain}
@@ -126,7 +137,7 @@ def _modules(folder: Path) -> dict[str, Path]:
 def _no_chain(file: Path, kinds: Iterable[str]) -> str:
     return (
         f"{file}: {' → '.join(kinds) or 'nothing'} is not supported "
-        "(Transformer → Pooling, Normalize or not after it, is)"
+        "(Transformer → Pooling, Normalize or not after it, and Transformer → SpladePooling are)"
     )
 
 
@@ -159,9 +170,9 @@ def _max_length(
     return min(int(n) for n in limits if isinstance(n, int | float) and n > 0)
 
 
-def _sentence_config(folder: Path, *, classifies: bool) -> dict[str, Any]:
+def _sentence_config(folder: Path, model: dict[str, Any]) -> dict[str, Any]:
     # sentence_bert_config.json, or in old folders sentence_roberta_config.json and the like
-    known = ("feature-extraction", *(["sequence-classification"] if classifies else []))
+    known = ["feature-extraction", *own_tasks(model)]
     for file in sorted(folder.glob("sentence_*_config.json")):
         config = read_object(file)
         if config.get("transformer_task", "feature-extraction") not in known:
@@ -170,8 +181,7 @@ def _sentence_config(folder: Path, *, classifies: bool) -> dict[str, Any]:
     return {}
 
 
-def _default_prompt(folder: Path) -> str:
-    config = read_object(folder / "config_sentence_transformers.json", optional=True)
+def _default_prompt(config: dict[str, Any]) -> str:
     name = config.get("default_prompt_name")
     return "" if name is None else str((config.get("prompts") or {}).get(name, ""))
 

@@ -20,7 +20,7 @@ def make_tiny(folder: Path, kind: str, pooling: str, *, normalize: bool) -> Path
     import transformers
 
     sentence_transformers = pytest.importorskip("sentence_transformers")
-    transformers.AutoModel.from_config(_config(kind)).save_pretrained(folder / "plain")
+    transformers.AutoModel.from_config(config_of(kind)).save_pretrained(folder / "plain")
     _save_tokenizer(folder / "plain", kind)
     modules = sentence_transformers.sentence_transformer.modules
     chain = [modules.Transformer(str(folder / "plain")), modules.Pooling(32, pooling)]
@@ -37,7 +37,7 @@ def make_classifier(folder: Path, kind: str, labels: int = 3, **fields: Any) -> 
     import transformers
 
     # Far from 0, so that what tells two inputs apart tells in their logits.
-    config = _config(kind, num_labels=labels, initializer_range=0.3, **fields)
+    config = config_of(kind, num_labels=labels, initializer_range=0.3, **fields)
     model = transformers.AutoModelForSequenceClassification.from_config(config)
     model.save_pretrained(folder)
     _save_tokenizer(folder, kind)
@@ -76,7 +76,37 @@ def as_text_tokenizer(tokenizer: Tokenizer, **fields: Any) -> TextTokenizer:
     return TextTokenizer(tokenizer, spec)
 
 
-def _config(kind: str, **fields: Any) -> Any:
+def make_masked(folder: Path, kind: str, **fields: Any) -> Path:
+    """A masked language model's folder as transformers writes it."""
+    import transformers
+
+    config = config_of(kind, initializer_range=0.3, **fields)  # else no logit is far from 0
+    transformers.AutoModelForMaskedLM.from_config(config).save_pretrained(folder)
+    _save_tokenizer(folder, kind)
+    return folder
+
+
+def make_sparse(
+    folder: Path, kind: str, pooling: str = "max", activation: str = "relu", **saved: Any
+) -> Path:
+    """A sparse encoder's folder as the reference library writes it; `saved`: of the whole model,
+    such as max_active_dims."""
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    base, sparse = sentence_transformers.base.modules, sentence_transformers.sparse_encoder.modules
+    plain = str(make_masked(folder / "plain", kind))
+    model = sentence_transformers.SparseEncoder(
+        modules=[
+            base.Transformer(plain, transformer_task="fill-mask"),
+            sparse.SpladePooling(pooling, activation_function=activation),
+        ],
+        device="cpu",
+        **saved,
+    )
+    model.save(str(folder / "full"), create_model_card=False)
+    return folder / "full"
+
+
+def config_of(kind: str, **fields: Any) -> Any:
     import torch
     import transformers
 
@@ -92,7 +122,7 @@ def _config(kind: str, **fields: Any) -> Any:
     }
     if kind == "qwen2":
         shape |= {"num_key_value_heads": 2, "bos_token_id": 2, "eos_token_id": 3}
-    return transformers.AutoConfig.for_model(kind, **shape, **fields)
+    return transformers.AutoConfig.for_model(kind, **(shape | fields))
 
 
 def _save_tokenizer(folder: Path, kind: str) -> None:

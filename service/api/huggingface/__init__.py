@@ -7,7 +7,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from service.api import schemas
-from service.api.huggingface import feature_extraction, images, text_classification
+from service.api.huggingface import (
+    feature_extraction,
+    images,
+    sparse_embedding,
+    text_classification,
+)
 from service.api.huggingface.pipeline import HubPipeline
 from service.api.routes import INFERENCE, Route, WireProtocol
 from service.api.tei import ERRORS
@@ -20,6 +25,7 @@ from service.tasks.embed import Embed
 from service.tasks.image_classify import ImageClassify
 from service.tasks.image_embed import ImageEmbed
 from service.tasks.score import Score
+from service.tasks.sparse import Sparse
 
 # By the name of the task. A model of images has a task for texts that stand for them as well, which
 # comes later among its tasks.
@@ -27,6 +33,7 @@ PIPELINES: Mapping[str, HubPipeline] = {
     ImageClassify.name: images.CLASSIFICATION,
     ImageEmbed.name: images.COMPARISON,
     Embed.name: feature_extraction.PIPELINE,
+    Sparse.name: sparse_embedding.PIPELINE,
     Classify.name: text_classification.OF_LABELS,
     Score.name: text_classification.OF_RELEVANCE,
 }

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from service.api import schemas
 from service.api.routes import WireProtocol
-from service.api.tei import decode, embed, info, predict, rerank, similarity, tokenize
+from service.api.tei import (
+    decode,
+    embed,
+    embed_all,
+    embed_sparse,
+    info,
+    predict,
+    rerank,
+    similarity,
+    tokenize,
+)
 from service.api.tei.envelope import ERRORS as ERRORS
 
 PROTOCOL = WireProtocol(
@@ -12,6 +22,8 @@ PROTOCOL = WireProtocol(
     schemas.TEIError,
     (
         embed.ROUTE,
+        embed_all.ROUTE,
+        embed_sparse.ROUTE,
         predict.ROUTE,
         rerank.ROUTE,
         similarity.ROUTE,

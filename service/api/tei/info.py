@@ -18,7 +18,7 @@ from service.tasks.score import Score
 def _model_type(served: ServedModel) -> dict[str, object]:
     task = served.tasks.get(Classify.name) or served.tasks.get(Score.name)
     if not isinstance(task, Classify):
-        embeds = "embed" in {*served.tasks, *served.if_class}
+        embeds = not {*served.tasks, *served.if_class}.isdisjoint({"embed", "sparse"})
         return {"embedding": {"pooling": served.pooling}} if embeds else {}
     labels = {
         "id2label": {str(place): label for place, label in enumerate(task.labels)},

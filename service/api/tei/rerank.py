@@ -26,7 +26,8 @@ from service.tasks.protocol import Options
 from service.tasks.score import Score
 
 _ABOUT_RAW = (
-    "the cross-encoder's logits, or the cosines of an embedder, instead of scores from 0 to 1"
+    "the cross-encoder's logits, the cosines of an embedder or the dot products of a sparse"
+    " encoder, instead of scores from 0 to 1"
 )
 _EXAMPLE: dict[str, Any] = {"query": "What do whales eat?", "texts": ["Krill.", "It rained."]}
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from service.errors import CannotServe
 from service.models.config import ModelConfig
 from service.models.measures import Answers as Answers
+from service.models.measures import Rows as Rows
 from service.repository.spec import EncoderSpec
 
 Ids = NDArray[np.int32]  # the tokens of one input, special ones included, nothing padded
@@ -48,13 +49,19 @@ class Backend(Protocol):
         """For people, `/info` and the scheduler; `device` is always among them."""
 
     def forward(self, sequences: Sequence[Ids], types: Types = None) -> Answers:
-        """(n, width), float32, in order; n >= 1, each sequence of 1 to max_length ids. `types` only
+        """One each, float32, in order; n >= 1, each sequence of 1 to max_length ids. `types` only
         where the spec's `pairs_have_types`. May hold what is not finite. Raises MemoryError for
         what does not fit, with nothing of it kept."""
+
+    def with_tokens(self, sequences: Sequence[Ids], wanted: Sequence[int]) -> Tokens:
+        """As forward, and in the same pass the last hidden state of each token of the inputs at
+        these places, float32. Only where the head is made of these states (task embed)."""
 
     def close(self) -> None:
         """Gives back what it holds. Called once, last."""
 
+
+Tokens = tuple[Answers, list[Rows]]
 
 Launch = Callable[[Sequence[Ids], Types], Callable[[], Answers]]
 """Queues one forward pass on the device and returns at once; what it returned waits for the result

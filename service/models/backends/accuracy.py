@@ -17,11 +17,12 @@ import torch
 from service.cache.notes import load_note, save_note
 from service.cache.profiles import weights_of
 from service.errors import CannotServe
-from service.models.backends import Answers, Backend, BlocksInFloat32, Ids, Open, Place, Say, Types
+from service.models.backends import Backend, BlocksInFloat32, Ids, Open, Place, Rows, Say, Types
 from service.models.backends.reference_texts import with_pairs
 from service.models.backends.torch.eager import TorchBackend, load
 from service.models.config import ModelConfig
 from service.models.heads import head_of
+from service.models.measures import stacked
 from service.repository.spec import EncoderSpec
 
 _TOGETHER = 8  # sentences in one batch: padded, as most batches are
@@ -144,10 +145,13 @@ def _compare(
     return verdict
 
 
-def _answers(backend: Backend, texts: Sequence[Ids], types: Types) -> Answers:
+def _answers(backend: Backend, texts: Sequence[Ids], types: Types) -> Rows:
     parts = [slice(at, at + _TOGETHER) for at in range(0, len(texts), _TOGETHER)]
     return np.concatenate(
-        [backend.forward(texts[part], None if types is None else types[part]) for part in parts]
+        [
+            stacked(backend.forward(texts[part], None if types is None else types[part]))
+            for part in parts
+        ]
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +30,7 @@ from service.models.backends.race import (
 )
 from service.models.backends.torch.open import open_torch
 from service.models.config import ModelConfig
+from service.models.heads import head_of
 from service.models.precision import choose_dtype, name_of
 from service.repository.spec import EncoderSpec
 
@@ -58,11 +59,16 @@ def open_backend(config: ModelConfig, spec: EncoderSpec, place: Place, say: Say)
     """Raises BackendNotAvailable, TooInaccurate, and what the backend raises as it loads."""
     if config.backend not in BACKENDS:
         raise ValueError(f"backend {config.backend!r} is not one of {', '.join(BACKENDS)}")
-    opener = _Opener(config, spec, place, say)
+    opener, able = _Opener(config, spec, place, say), head_of(spec).backends
+    if config.backend not in ("auto", *able):
+        raise BackendNotAvailable(
+            f"backend {config.backend} does not run task {spec.task}: set BATCHER_BACKEND=auto, or"
+            f" {' or '.join(sorted(able))}"
+        )
     if config.backend != "auto":
         backend, facts = opener.open(config.backend, config.dtype)
         return Opened(backend, {**facts, "backend_chosen": "by BATCHER_BACKEND"})
-    entrants = candidates(config.dtype, place)
+    entrants = candidates(config.dtype, place, able)
     if len(entrants) == 1:
         [(name, dtype)] = entrants.items()
         backend, facts = opener.open(name, dtype)
@@ -70,10 +76,12 @@ def open_backend(config: ModelConfig, spec: EncoderSpec, place: Place, say: Say)
     return _fastest(entrants, opener)
 
 
-def candidates(dtype: str, place: Place) -> dict[str, str]:
-    """The installed backends, each with the precision that it runs in: the one asked for; for auto
-    the one that it is best in here, which is never int8. Raises BackendNotAvailable if there is
-    none."""
+def candidates(
+    dtype: str, place: Place, able_to: Collection[str] = frozenset(OPENS)
+) -> dict[str, str]:
+    """The installed backends, of those that run the task, each with the precision that it runs in:
+    the one asked for; for auto the one that it is best in here, which is never int8. Raises
+    BackendNotAvailable if there is none."""
     kind = place.device.partition(":")[0]
     half = name_of(choose_dtype("auto", kind, place.native_bf16))
     able = {name: dtype for name, dtypes in RUNS[kind].items() if dtype in dtypes}
@@ -81,6 +89,7 @@ def candidates(dtype: str, place: Place) -> dict[str, str]:
         able = {name: half for name, dtypes in RUNS[kind].items() if half in dtypes}
         if kind == "cpu":  # each has float32 there, and what has no half precision may be faster
             able = {name: able.get(name, dtypes[0]) for name, dtypes in RUNS[kind].items()}
+    able = {name: each for name, each in able.items() if name in able_to}
     there = {name: each for name, each in able.items() if not missing(name)}
     if not there:
         why = f"no backend that runs it is installed: {how_to_install(*able)}"

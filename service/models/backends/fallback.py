@@ -3,13 +3,12 @@ once it keeps failing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-import numpy as np
-
 from batcher.failures import explain, is_device_lost, is_out_of_memory
-from service.models.backends import Answers, Backend, Ids, Say, Types
+from service.models.backends import Answers, Backend, Say
+from service.models.outputs import is_finite
 
 _MOST_FAILURES = 3  # failures in a row: a lone one may be that of one input, or of a moment
 # Seconds that a batch which has failed waits for the other one to load. Not longer: the worker
@@ -32,8 +31,9 @@ class Fallback:
         self._say = say
         self.failed: dict[str, str] = {}  # why it was replaced, by its name
 
-    def answer(self, sequences: Sequence[Ids], types: Types, failure: Exception) -> Answers:
-        """The batch that `running` has failed at. Raises the failure where it is not its own."""
+    def answer(self, run: Callable[[Backend], Answers], failure: Exception) -> Answers:
+        """`run`: the batch that `running` has failed at. Raises the failure where it is not its
+        own."""
         # Without room, a smaller batch will do; a device that is lost is so for all of them.
         if self.failed or is_out_of_memory(failure) or is_device_lost(failure):
             raise failure
@@ -41,12 +41,12 @@ class Fallback:
             self._plain = self._thread.submit(self._open)
         try:
             plain = self._plain.result(_LOAD_TIMEOUT)
-            answers = plain.forward(sequences, types)
+            answers = run(plain)
         except Exception as error:  # too late for this batch, or the input's own fault
             if is_device_lost(error):
                 raise
             raise failure from error
-        if not np.all(np.isfinite(answers)):
+        if not is_finite(answers):
             raise failure
         self.failures += 1
         if self.failures >= _MOST_FAILURES:

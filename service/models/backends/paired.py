@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from service.models.backends import Answers, Backend, Ids, Types
+from service.models.backends import Answers, Backend, Ids, Tokens, Types
 
 
 class PairedBackend:
@@ -33,6 +33,11 @@ class PairedBackend:
 
     def forward(self, sequences: Sequence[Ids], types: Types = None) -> Answers:
         return (self._alone if len(sequences) == 1 else self._together).forward(sequences, types)
+
+    def with_tokens(self, sequences: Sequence[Ids], wanted: Sequence[int]) -> Tokens:
+        return (self._alone if len(sequences) == 1 else self._together).with_tokens(
+            sequences, wanted
+        )
 
     def close(self) -> None:
         self._alone.close()

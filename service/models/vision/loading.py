@@ -14,7 +14,7 @@ from batcher.failures import explain
 from service.errors import CannotServe
 from service.models.backends.accuracy import TooInaccurate
 from service.models.config import ModelConfig
-from service.models.measures import Answers
+from service.models.measures import Rows
 from service.models.precision import choose_dtype, has_native_bf16, name_of
 from service.models.vision.heads import Head
 from service.repository.json_files import ModelNotSupported
@@ -49,7 +49,7 @@ def reduced(
     head: Head,
     config: ModelConfig,
     device: torch.device,
-    answers: Callable[[], Answers],
+    answers: Callable[[], Rows],
     say: Callable[[str], None],
 ) -> tuple[torch.dtype, dict[str, object]]:
     """Brings the model to the dtype of the settings, and says which it is and how close it is to

@@ -11,18 +11,29 @@ import numpy as np
 import torch
 
 from batcher.failures import is_out_of_memory
-from service.models.backends import Answers, BackendNotAvailable, Ids, Place, Say, Types
+from service.models.backends import (
+    Answers,
+    BackendNotAvailable,
+    Ids,
+    Place,
+    Rows,
+    Say,
+    Tokens,
+    Types,
+)
 from service.models.backends.extras import check_packages
 from service.models.backends.onnx.export import (
+    Numbers,
     RunGraph,
     exporter,
     graph_key,
     inputs_of,
+    outputs_of,
     torch_versions,
 )
 from service.models.backends.onnx.store import graph
 from service.models.config import ModelConfig
-from service.models.padding import Matrix, Padded, pad
+from service.models.padding import Matrix, Padded, own_rows, pad
 from service.models.precision import choose_dtype, name_of
 from service.repository.spec import EncoderSpec
 
@@ -50,14 +61,22 @@ class OpenVinoBackend:
         }
 
     def forward(self, sequences: Sequence[Ids], types: Types = None) -> Answers:
+        return self._run(1, pad(sequences, self._pad_id, types=types))[0]
+
+    def with_tokens(self, sequences: Sequence[Ids], wanted: Sequence[int]) -> Tokens:
+        batch, places = pad(sequences, self._pad_id), list(wanted)
+        answers, states = self._run(2, batch)
+        return answers, own_rows(states[places], batch.mask[places])
+
+    def _run(self, outputs: int, batch: Padded) -> list[Rows]:
+        """The first so many. Raises MemoryError."""
         try:
-            batch = pad(sequences, self._pad_id, types=types)
-            return _run(self._request, batch.named(self._inputs))
+            return _run(self._request, batch.named(self._inputs), outputs)
         except RuntimeError as error:
             if not (is_out_of_memory(error) or "bad_alloc" in str(error)):
                 raise
             why = " ".join(str(error).split())
-        raise MemoryError(f"{len(sequences)} inputs do not fit: {why}")
+        raise MemoryError(f"{len(batch.ids)} inputs do not fit: {why}")
 
     def close(self) -> None:
         self._request = None
@@ -96,9 +115,10 @@ def _openvino() -> Any:
 
 
 def _on_cpu(spec: EncoderSpec) -> RunGraph:
-    def load(path: Path) -> Callable[[Padded], Answers]:
+    def load(path: Path) -> Callable[[Padded], Sequence[Numbers]]:
         request = _request(path, torch.get_num_threads(), "float32")
-        return lambda batch: _run(request, batch.named(inputs_of(spec)))
+        outputs = len(outputs_of(spec))
+        return lambda batch: _run(request, batch.named(inputs_of(spec)), outputs)
 
     return load
 
@@ -117,6 +137,7 @@ def _request(path: Path, threads: int, dtype: str) -> Any:
     return core.compile_model(model, "CPU", options).create_infer_request()
 
 
-def _run(request: Any, inputs: Mapping[str, Matrix]) -> Answers:
-    answers = request.infer(inputs, share_inputs=True)
-    return np.array(answers[0], dtype=np.float32)  # a copy: the next batch writes over these
+def _run(request: Any, inputs: Mapping[str, Matrix], outputs: int) -> list[Rows]:
+    found = request.infer(inputs, share_inputs=True, share_outputs=True)
+    # Copies, of those that are asked for: the next batch writes over these.
+    return [np.array(found[place], dtype=np.float32) for place in range(outputs)]

@@ -16,10 +16,21 @@ import torch
 
 from batcher.failures import is_out_of_memory
 from service.errors import how_to_install
-from service.models.backends import Answers, BackendNotAvailable, Ids, Place, Say, Types
+from service.models.backends import (
+    Answers,
+    BackendNotAvailable,
+    Ids,
+    Place,
+    Rows,
+    Say,
+    Tokens,
+    Types,
+)
 from service.models.backends.extras import check_packages
 from service.models.backends.onnx.export import (
     ANSWERS,
+    STATES,
+    Numbers,
     RunGraph,
     exporter,
     graph_key,
@@ -30,7 +41,7 @@ from service.models.backends.onnx.int8 import SMOOTHING, blocks_of, calibrate, q
 from service.models.backends.onnx.store import graph
 from service.models.backends.reference_texts import tokenised
 from service.models.config import ModelConfig
-from service.models.padding import Padded, pad
+from service.models.padding import Padded, own_rows, pad
 from service.models.precision import CPUINFO
 from service.repository.spec import EncoderSpec
 
@@ -39,7 +50,6 @@ if TYPE_CHECKING:
 
 Provider = tuple[str, dict[str, Any]]
 CPU: Provider = ("CPUExecutionProvider", {})
-_OUTPUTS = [ANSWERS]
 DTYPES = {"cpu": ("float32", "int8"), "cuda": ("float32", "float16")}  # the first is auto's on cpu
 
 
@@ -74,15 +84,24 @@ class OnnxBackend:
         }
 
     def forward(self, sequences: Sequence[Ids], types: Types = None) -> Answers:
+        return self._run([ANSWERS], pad(sequences, self._pad_id, types=types))[0]
+
+    def with_tokens(self, sequences: Sequence[Ids], wanted: Sequence[int]) -> Tokens:
+        batch, places = pad(sequences, self._pad_id), list(wanted)
+        answers, states = self._run([ANSWERS, STATES], batch)
+        return answers, own_rows(states[places], batch.mask[places])
+
+    def _run(self, outputs: list[str], batch: Padded) -> list[Rows]:
+        """Raises MemoryError."""
         assert self._session is not None, "forward after close: this is a bug"
         try:
-            batch = pad(sequences, self._pad_id, types=types).named(self._inputs)
-            return np.asarray(self._session.run(_OUTPUTS, batch)[0], dtype=np.float32)
+            found = self._session.run(outputs, batch.named(self._inputs))
+            return [np.asarray(each, dtype=np.float32) for each in found]
         except Exception as error:  # ONNX Runtime's own types; what they say is all there is
             if not (is_out_of_memory(error) or "Failed to allocate memory" in str(error)):
                 raise
             why = " ".join(str(error).split())
-        raise MemoryError(f"{len(sequences)} inputs do not fit: {why}")
+        raise MemoryError(f"{len(batch.ids)} inputs do not fit: {why}")
 
     def close(self) -> None:
         self._session = None
@@ -127,10 +146,10 @@ def versions() -> str:
 
 
 def on_cpu(spec: EncoderSpec) -> RunGraph:
-    def load(path: Path) -> Callable[[Padded], Answers]:
+    def load(path: Path) -> Callable[[Padded], Sequence[Numbers]]:
         session = _session(path, torch.get_num_threads(), [CPU])
         inputs = inputs_of(spec)
-        return lambda batch: np.asarray(session.run(_OUTPUTS, batch.named(inputs))[0])
+        return lambda batch: session.run(None, batch.named(inputs))  # all there are
 
     return load
 

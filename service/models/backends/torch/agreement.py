@@ -6,6 +6,7 @@ import numpy as np
 
 from service.models.backends import Backend, Ids
 from service.models.heads import head_of
+from service.models.measures import stacked
 from service.repository.spec import EncoderSpec, ModelNotSupported
 
 # By dtype: what any number may differ by, as the task's measure has it.
@@ -20,7 +21,7 @@ def check_agrees(one: Backend, other: Backend, spec: EncoderSpec) -> None:
     pairs = [np.arange(len(ids), dtype=np.int32) * 2 // len(ids) for ids in batch]
     distance = head_of(spec).measure.distance
     for types in (None, pairs) if spec.pairs_have_types else (None,):
-        apart = distance(one.forward(batch, types), other.forward(batch, types))
+        apart = distance(stacked(one.forward(batch, types)), stacked(other.forward(batch, types)))
         if not apart <= CLOSE[one.dtype]:
             raise ValueError(f"answers that are {apart:.2g} apart")
 
@@ -31,8 +32,8 @@ def check_alone(backend: Backend, spec: EncoderSpec) -> None:
     if backend.dtype not in FAR:
         return
     batch = _sequences(spec)
-    alone = np.concatenate([backend.forward([ids]) for ids in batch])
-    apart = head_of(spec).measure.distance(backend.forward(batch), alone)
+    alone = np.concatenate([stacked(backend.forward([ids])) for ids in batch])
+    apart = head_of(spec).measure.distance(stacked(backend.forward(batch)), alone)
     if not apart <= FAR[backend.dtype]:
         raise ModelNotSupported(
             f"{spec.folder}: the answer to a text changes by {apart:.2g} beside a longer one: the"

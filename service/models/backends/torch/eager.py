@@ -8,16 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 import transformers
-from numpy.typing import NDArray
 
 from batcher.failures import is_out_of_memory
-from service.models.backends import Answers, Ids, Types
+from service.models.backends import Answers, Ids, Tokens, Types
 from service.models.backends.torch.mixed_precision import blocks_of, dtype_of
 from service.models.heads import head_of
-from service.models.padding import Matrix, Padded, pad, plain
+from service.models.padding import Matrix, Padded, own_rows, pad, plain
 from service.repository.spec import EncoderSpec, ModelNotSupported
 
 
@@ -60,23 +58,40 @@ class TorchBackend:
             len(sequences),
         )
 
+    def with_tokens(self, sequences: Sequence[Ids], wanted: Sequence[int]) -> Tokens:
+        padded = pad(sequences, self._spec.pad_id, self._allocate)
+        return within_memory(lambda: self._with_tokens(padded, wanted), len(sequences))
+
     def close(self) -> None:
         self.model = self._run = torch.nn.Identity()
         torch.cuda.empty_cache()  # nothing where CUDA was not used
 
-    def _forward(self, batch: Padded) -> NDArray[np.float32]:
+    def _forward(self, batch: Padded) -> Answers:
         with torch.inference_mode():
-            ids = torch.from_numpy(batch.ids).to(self._device, non_blocking=True)
-            mask = torch.from_numpy(batch.mask).to(self._device, non_blocking=True)
-            # No mask where nothing is padded: attention then takes its faster kernel. Without
-            # token types a model that has them takes zeros, which is what one text is.
-            given = {"input_ids": ids, "attention_mask": None if batch.is_full else mask}
-            if batch.types is not None:
-                types = torch.from_numpy(batch.types)
-                given["token_type_ids"] = types.to(self._device, non_blocking=True)
-            answers = self._head.answers(self._run(**given), mask, self._spec)
+            output, mask = self._output(batch)
             # The only wait for the device; it also frees the pinned memory for the next batch.
-            return answers.cpu().numpy()
+            found = self._head.answers(output, mask, self._spec).cpu().numpy()
+        return found if found.ndim == 2 else own_rows(found, batch.mask)
+
+    def _with_tokens(self, batch: Padded, wanted: Sequence[int]) -> Tokens:
+        places = list(wanted)
+        with torch.inference_mode():
+            output, mask = self._output(batch)
+            answers = self._head.answers(output, mask, self._spec).cpu().numpy()
+            states = output.last_hidden_state[places].float().cpu().numpy()
+        return answers, own_rows(states, batch.mask[places])
+
+    def _output(self, batch: Padded) -> tuple[Any, torch.Tensor]:
+        """What the model returns, and the mask on the device."""
+        ids = torch.from_numpy(batch.ids).to(self._device, non_blocking=True)
+        mask = torch.from_numpy(batch.mask).to(self._device, non_blocking=True)
+        # No mask where nothing is padded: attention then takes its faster kernel. Without token
+        # types a model that has them takes zeros, which is what one text is.
+        given = {"input_ids": ids, "attention_mask": None if batch.is_full else mask}
+        if batch.types is not None:
+            types = torch.from_numpy(batch.types)
+            given["token_type_ids"] = types.to(self._device, non_blocking=True)
+        return self._run(**given), mask
 
 
 T = TypeVar("T")
@@ -98,10 +113,12 @@ def within_memory(run: Callable[[], T], inputs: int) -> T:
 def load(
     spec: EncoderSpec, device: torch.device, dtype: torch.dtype, *, attention: str | None = None
 ) -> torch.nn.Module:
-    """The model as transformers builds it, to run and never to train. Raises ModelNotSupported."""
+    """The model as transformers builds it and the head has it, to run and never to train. Raises
+    ModelNotSupported."""
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    model, info = getattr(transformers, head_of(spec).auto_class).from_pretrained(
+    head = head_of(spec)
+    model, info = getattr(transformers, head.auto_class).from_pretrained(
         spec.folder,
         dtype=dtype,
         attn_implementation=attention,
@@ -116,7 +133,7 @@ def load(
             f"{spec.folder}: {len(missing)} of the model's weights are missing, {missing[0]} first"
         )
     loaded: torch.nn.Module = model.eval().requires_grad_(False).to(device)
-    return loaded
+    return loaded if head.around is None else head.around(loaded, spec).eval()
 
 
 def _pinned(shape: tuple[int, int]) -> Matrix:

@@ -16,9 +16,9 @@ from service.models.backends.torch.cuda_graphs import capture_graphs, cuda_strea
 from service.models.backends.torch.eager import TorchBackend, load
 from service.models.backends.torch.mixed_precision import to_half
 from service.models.backends.torch.packed import PackedBackend
-from service.models.backends.torch.padded import padded
+from service.models.backends.torch.padded import Encode
 from service.models.config import ModelConfig
-from service.models.heads import head_of
+from service.models.heads import VectorHead, head_of, vector_head_of
 from service.models.precision import choose_dtype
 from service.repository.spec import EncoderSpec
 
@@ -36,6 +36,8 @@ def open_torch(config: ModelConfig, spec: EncoderSpec, place: Place, say: Say) -
     if config.compile and compile_backend(eager, spec, config.cache_dir, say):
         return eager
     reason = why_not(eager.model.config)
+    if not isinstance(head_of(spec), VectorHead):
+        reason = f"task {spec.task} is not made of one vector a text"
     if not reason and eager.dtype not in CLOSE:
         reason = f"{eager.dtype} on {place.device}"
     if not reason and device.type == "cuda" and spec.pairs_have_types:
@@ -62,8 +64,8 @@ def _packed(eager: TorchBackend, spec: EncoderSpec) -> Backend:
 def _queued(
     eager: TorchBackend, spec: EncoderSpec, device: torch.device, most_inputs: int, say: Say
 ) -> Backend:
-    finish, streams = head_of(spec).finish(eager.model, spec), cuda_streams(device)
-    encode = padded(Bert(eager.model), spec, finish)
+    finish, streams = vector_head_of(spec).finish(eager.model, spec), cuda_streams(device)
+    encode = Encode(Bert(eager.model), spec, finish)
     queued = CudaBackend(encode, spec, streams, eager)
     check_agrees(queued, eager, spec)
     try:

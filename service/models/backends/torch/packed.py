@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from service.models.backends import Answers, Ids, Types
+from service.models.backends import Answers, Ids, Tokens, Types
 from service.models.backends.torch.bert import Attend, Bert
 from service.models.backends.torch.eager import TorchBackend, within_memory
-from service.models.heads import Finish, head_of
+from service.models.heads import Finish, vector_head_of
 from service.repository.spec import EncoderSpec, Pooling
 
 
@@ -27,8 +27,8 @@ class PackedBackend:
 
     def __init__(self, bert: Bert, spec: EncoderSpec, eager: TorchBackend) -> None:
         self._bert: Bert | None = bert
-        self._pooling = head_of(spec).pooling(spec)
-        self._finish: Finish | None = head_of(spec).finish(eager.model, spec)
+        self._pooling = vector_head_of(spec).pooling(spec)
+        self._finish: Finish | None = vector_head_of(spec).finish(eager.model, spec)
         self.dtype, self.versions = eager.dtype, f"{eager.versions}, packed"
         self.blocks = eager.blocks  # in float32 only without packing
         self._facts = {**eager.facts(), "padding_free": True}
@@ -40,20 +40,40 @@ class PackedBackend:
     def forward(self, sequences: Sequence[Ids], types: Types = None) -> Answers:
         return within_memory(lambda: self._forward(pack(sequences, types)), len(sequences))
 
+    def with_tokens(self, sequences: Sequence[Ids], wanted: Sequence[int]) -> Tokens:
+        return within_memory(lambda: self._with_tokens(sequences, wanted), len(sequences))
+
     def close(self) -> None:
         self._bert = self._finish = None
 
     def _forward(self, packed: Pack) -> Answers:
+        with torch.inference_mode():
+            return self._answers(self._states(packed), packed)
+
+    def _with_tokens(self, sequences: Sequence[Ids], wanted: Sequence[int]) -> Tokens:
+        packed = pack(sequences)
+        starts = np.empty(len(sequences), dtype=np.intp)
+        starts[packed.order] = [start for group in packed.groups for start in group.starts]
+        with torch.inference_mode():
+            hidden = self._states(packed)
+            answers, states = self._answers(hidden, packed), hidden.float().numpy()
+        return answers, [
+            states[starts[place] : starts[place] + len(sequences[place])].copy() for place in wanted
+        ]
+
+    def _states(self, packed: Pack) -> Tensor:
+        """The last hidden state of each token, (tokens, dimension)."""
         assert self._bert is not None, "forward after close: this is a bug"
-        assert self._finish is not None, "the head is closed with the body: this is a bug"
         places = packed.positions
         if self._bert.offset is not None:
             places = positions_after(packed.ids, packed.groups, self._bert.offset)
         ids, at, attend = torch.from_numpy(packed.ids), torch.from_numpy(places), _attend(packed)
         types = None if packed.types is None else torch.from_numpy(packed.types)
-        with torch.inference_mode():
-            hidden = self._bert(ids, at, attend, types)
-            found = self._finish(pool_packed(hidden, packed, self._pooling))
+        return self._bert(ids, at, attend, types)
+
+    def _answers(self, hidden: Tensor, packed: Pack) -> Answers:
+        assert self._finish is not None, "the head is closed with the body: this is a bug"
+        found = self._finish(pool_packed(hidden, packed, self._pooling))
         answers = np.empty(found.shape, dtype=np.float32)
         answers[packed.order] = found.numpy()
         return answers
@@ -92,6 +112,11 @@ class Group(NamedTuple):
     start: int
     size: int
     length: int
+
+    @property
+    def starts(self) -> range:
+        """Of each of its sequences."""
+        return range(self.start, self.start + self.size * self.length, self.length)
 
     @property
     def tokens(self) -> slice:

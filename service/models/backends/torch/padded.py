@@ -4,25 +4,29 @@ number, so that it can be queued, captured in a CUDA graph, or compiled.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from service.models.backends.torch.bert import Bert
-from service.models.heads import Finish, head_of
+from service.models.heads import Finish, vector_head_of
 from service.repository.spec import EncoderSpec, Pooling
 
-Encode = Callable[[Tensor, Tensor], Tensor]
-"""(n, length) ids, padded on the right, and (n) lengths, none 0, to (n, width) in float32."""
 
+class Encode:
+    """(n, length) ids, padded on the right, and (n) lengths, none 0, to (n, width) in float32: of
+    inputs without token types."""
 
-def padded(bert: Bert, spec: EncoderSpec, finish: Finish) -> Encode:
-    """Of inputs without token types."""
-    pooling = head_of(spec).pooling(spec)
+    def __init__(self, bert: Bert, spec: EncoderSpec, finish: Finish) -> None:
+        self._bert = bert
+        self._pooling = vector_head_of(spec).pooling(spec)
+        self._finish = finish
 
-    def encode(ids: Tensor, lengths: Tensor) -> Tensor:
+    def __call__(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        return self.with_states(ids, lengths)[0]
+
+    def with_states(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """And the last hidden states, (n, length, dimension)."""
         size, length = ids.shape
         places = torch.arange(length, device=ids.device)
         mask = places < lengths.unsqueeze(1)  # (n, length)
@@ -34,14 +38,13 @@ def padded(bert: Bert, spec: EncoderSpec, finish: Finish) -> Encode:
             part = functional.scaled_dot_product_attention(query, key, value, attn_mask=seen)
             return part.transpose(1, 2).reshape(size, length, -1)
 
-        if bert.offset is None:
-            hidden = bert(ids, places.expand(size, length), attend)
+        offset = self._bert.offset
+        if offset is None:
+            hidden = self._bert(ids, places.expand(size, length), attend)
         else:
-            real = (ids != bert.offset) & mask
-            hidden = bert(ids, real.cumsum(dim=1) * real + bert.offset, attend)
-        return finish(_pool(hidden, mask, lengths, pooling))
-
-    return encode
+            real = (ids != offset) & mask
+            hidden = self._bert(ids, real.cumsum(dim=1) * real + offset, attend)
+        return self._finish(_pool(hidden, mask, lengths, self._pooling)), hidden
 
 
 def _pool(hidden: Tensor, mask: Tensor, lengths: Tensor, pooling: Pooling) -> Tensor:

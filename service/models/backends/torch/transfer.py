@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from service.models.backends import Answers, Ids
+from service.models.backends import Ids, Rows
 from service.models.backends.torch.graph_shapes import Shape
 
 BUFFERS = 3  # one copied in, one running, one copied out: at most two are outstanding
@@ -82,7 +82,7 @@ class TransferBuffer:
             self._answers[:size].copy_(self._vectors[:size], non_blocking=True)
             streams.outgoing.record_event(self._fetched)
 
-    def collect(self, size: int) -> Answers:
+    def collect(self, size: int) -> Rows:
         """Waits for the answers: the one time that a batch makes the processor wait."""
         self._fetched.synchronize()
         return self._answers.numpy()[:size].copy()
@@ -97,7 +97,7 @@ class TransferBuffers:
 
     def launch(
         self, sequences: Sequence[Ids], shape: Shape, pad_id: int, compute: Compute
-    ) -> Callable[[], Answers]:
+    ) -> Callable[[], Rows]:
         assert self._free, f"more than {BUFFERS} batches outstanding: this is a bug"
         slot = self._free.popleft()
         try:
@@ -107,7 +107,7 @@ class TransferBuffers:
             self._free.append(slot)
             raise
 
-        def collect() -> Answers:
+        def collect() -> Rows:
             answers = slot.collect(len(sequences))
             self._free.append(slot)
             return answers

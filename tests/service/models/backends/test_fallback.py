@@ -62,7 +62,7 @@ class Stage:
         try:
             answers = self.fallback.running.forward(sequences)
         except Exception as error:
-            return self.fallback.answer(sequences, None, error)
+            return self.fallback.answer(lambda backend: backend.forward(sequences), error)
         self.fallback.failures = 0
         return answers
 

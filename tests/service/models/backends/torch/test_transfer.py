@@ -20,7 +20,7 @@ from service.models.backends.torch.bert import Bert
 from service.models.backends.torch.cuda import CudaBackend
 from service.models.backends.torch.eager import TorchBackend, load
 from service.models.backends.torch.graph_shapes import Shape
-from service.models.backends.torch.padded import padded
+from service.models.backends.torch.padded import Encode
 from service.models.backends.torch.transfer import (
     BUFFERS,
     Streams,
@@ -29,7 +29,7 @@ from service.models.backends.torch.transfer import (
     taken_apart,
 )
 from service.models.encoder import EncoderRunner
-from service.models.heads import head_of
+from service.models.heads import vector_head_of
 from service.repository.spec import EncoderSpec, read_spec
 from tests.service.configs import runner_config
 from tests.service.tiny import TINY_TEXTS, make_tiny
@@ -177,7 +177,7 @@ def test_what_is_no_text_has_one_padding_token() -> None:
 def queued(folder: Path) -> tuple[CudaBackend, TorchBackend, EncoderSpec]:
     spec, cpu = read_spec(folder), torch.device("cpu")
     eager = TorchBackend(load(spec, cpu, torch.float32), spec, cpu)
-    encode = padded(Bert(eager.model), spec, head_of(spec).finish(eager.model, spec))
+    encode = Encode(Bert(eager.model), spec, vector_head_of(spec).finish(eager.model, spec))
     return CudaBackend(encode, spec, Noted().streams(), eager), eager, spec
 
 
