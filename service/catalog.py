@@ -179,7 +179,7 @@ def vision_model(
     name: str,
     spec: VisionSpec,
     images: ImagePreprocessor,
-    texts: TextTokenizer | None,  # of image-embed
+    texts: TextPreprocessor | None,  # of image-embed
     created: int,
 ) -> ServedModel:
     task = TASKS[spec.task].make(spec, (images, texts))
@@ -189,7 +189,7 @@ def vision_model(
         created,
         {task.name: task, task.in_texts.name: task.in_texts},
         max_length=texts.max_length if texts is not None else None,
-        tokenizer=texts,
+        tokenizer=texts if isinstance(texts, TextTokenizer) else None,
         canary_input=_blank(spec),
     )
 

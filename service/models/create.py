@@ -15,7 +15,7 @@ from batcher.runner import Runner
 from service.errors import CannotServe
 from service.models.config import RunnerConfig
 from service.repository.locate import find_model
-from service.repository.vision import image_task
+from service.repository.vision import IMAGE_TASKS, image_task
 
 # What runs a model of Hugging Face's, by its task. Imported by its worker alone.
 ENCODER = "service.models.encoder:EncoderRunner"
@@ -58,6 +58,10 @@ def create_runner(runner: str, config: RunnerConfig) -> Runner:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         return _of_task(config)
     if runner == "simulated":
+        if config.task in IMAGE_TASKS:
+            from service.models.vision.simulated import SimulatedVision
+
+            return SimulatedVision(config.simulated, config.task)
         from service.models.simulated import SimulatedRunner
 
         return SimulatedRunner(config.simulated, config.task)

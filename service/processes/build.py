@@ -25,10 +25,17 @@ from service.placement.layout import Layout
 from service.processes.gc_tuning import freeze
 from service.repository.locate import find_model
 from service.repository.spec import ModelNotSupported, read_spec
-from service.repository.vision import VisionSpec, image_task, read_vision_spec
+from service.repository.vision import (
+    IMAGE_TASKS,
+    VisionSpec,
+    image_task,
+    read_vision_spec,
+    simulated_spec,
+)
 from service.settings import Settings
-from service.tasks.plain_text import SimulatedTokenizer, TextPassthrough
+from service.tasks.plain_text import SIMULATED_LABELS, SimulatedTokenizer, TextPassthrough
 from service.tasks.text import TextTokenizer
+from service.tasks.text_inputs import TextPreprocessor
 
 _log = logging.getLogger("service")
 
@@ -50,6 +57,9 @@ async def find_served(settings: Settings) -> ServedModel:
 
 def _serve_model(settings: Settings) -> ServedModel:
     created = int(time.time())
+    if settings.runner == "simulated" and settings.task in IMAGE_TASKS:
+        seen = simulated_spec(settings.task, SIMULATED_LABELS.get(settings.task, ()))
+        return _of_images(settings, seen, SimulatedTokenizer(), created)
     if settings.runner == "simulated":
         return simulated_model(settings.model_id, settings.task, SimulatedTokenizer(), created)
     if settings.runner != "transformers":
@@ -60,7 +70,9 @@ def _serve_model(settings: Settings) -> ServedModel:
         )
     folder = find_model(settings.model)
     if image_task(folder, settings.task) is not None:
-        return _of_images(settings, read_vision_spec(folder, settings.task), created)
+        seen = read_vision_spec(folder, settings.task)
+        texts = TextTokenizer.load(seen.text) if seen.text is not None else None
+        return _of_images(settings, seen, texts, created)
     spec = read_spec(folder, settings.task)
     if spec.dropped_head:
         _log.warning(
@@ -71,11 +83,12 @@ def _serve_model(settings: Settings) -> ServedModel:
     return text_model(settings.model_id, spec, TextTokenizer.load(spec), created)
 
 
-def _of_images(settings: Settings, spec: VisionSpec, created: int) -> ServedModel:
+def _of_images(
+    settings: Settings, spec: VisionSpec, texts: TextPreprocessor | None, created: int
+) -> ServedModel:
     from service.tasks.decoding import ImageDecoder  # Pillow: only where there are images
 
     images = ImageDecoder(settings.max_image_pixels, spec.cost, spec.processor)
-    texts = TextTokenizer.load(spec.text) if spec.text is not None else None
     return vision_model(settings.model_id, spec, images, texts, created)
 
 

@@ -126,6 +126,12 @@ def read_vision_spec(folder: Path, task: str = "auto") -> VisionSpec:
     )
 
 
+def simulated_spec(task: str, labels: tuple[str, ...]) -> VisionSpec:
+    """Of the simulated accelerator, which takes images as they come."""
+    chosen: ImageTask = "image-classify" if task == "image-classify" else "image-embed"
+    return VisionSpec(Path(), chosen, 1, 16, ProcessorSpec(), labels)
+
+
 def _place(folder: Path) -> tuple[Path, bool]:
     """Where the model itself is, and whether the chain of sentence-transformers normalises."""
     file = folder / "modules.json"

@@ -13,6 +13,7 @@ SIMULATED_VOCAB = 30522
 SIMULATED_MAX_LENGTH = 8192
 SIMULATED_LABELS: Mapping[str, tuple[str, ...]] = {
     "classify": ("LABEL_0", "LABEL_1", "LABEL_2"),
+    "image-classify": ("LABEL_0", "LABEL_1", "LABEL_2"),
     "score": ("LABEL_0",),
 }
 """By the task; all others answer vectors."""

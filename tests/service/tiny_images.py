@@ -179,6 +179,13 @@ def picture(width: int, height: int, mode: str = "RGB", seed: int = 0) -> Image.
     return Image.fromarray(pixels).convert(mode)
 
 
+def drill(text: str) -> bytes:
+    """An image that asks the simulated accelerator for a fault."""
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pixels.flat[: len(text)] = list(text.encode())
+    return encoded(Image.fromarray(pixels))
+
+
 def encoded(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
     file = io.BytesIO()
     image.save(file, format, **options)
