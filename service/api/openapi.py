@@ -155,13 +155,10 @@ def _answers(served: ServedModel, route: Route) -> bool:
 
 
 def _bodies(route: Route, tasks: Container[str] | None) -> list[type[BaseModel]]:
-    """Those that it takes for a model of these tasks; None: of any."""
-    by_task = [
-        body
-        for task, bodies in route.bodies.items()
-        if tasks is None or task in tasks
-        for body in bodies
-    ]
+    """Those that it takes for a model of these tasks, by the first that the route names; None: of
+    any."""
+    fitting = [each for task, each in route.bodies.items() if tasks is None or task in tasks]
+    by_task = [body for bodies in fitting[: None if tasks is None else 1] for body in bodies]
     return list(dict.fromkeys([*([route.body] if route.body else []), *by_task]))
 
 

@@ -61,7 +61,7 @@ def image_bytes(text: str) -> bytes:
     except (binascii.Error, ValueError) as error:
         raise InputError(f"is not an image in base64: {error}") from None
     if not data:
-        raise InputError("is empty, not an image", kind="empty")
+        raise InputError("is empty, not an image")
     return data
 
 

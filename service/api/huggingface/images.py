@@ -24,7 +24,11 @@ from service.tasks.text_inputs import check_count, malformed
 
 _TOP = 5  # labels, as the pipeline of transformers has it
 _TEMPLATE = "This is a photo of {}."  # the pipeline's, too
-_IMAGE: dict[str, Any] = {"type": "string", "description": "An image in base64, or a data: URI."}
+_IMAGE: dict[str, Any] = {
+    "type": "string",
+    "minLength": 1,
+    "description": "An image in base64, or a data: URI.",
+}
 _INPUTS = {"anyOf": [_IMAGE, {"type": "array", "items": _IMAGE, "minItems": 1}]}
 _LABELS = "parameters.candidate_labels"
 

@@ -15,6 +15,8 @@ from schemathesis.config import SchemathesisConfig
 
 from service.app import create_app
 from service.catalog import ServedModel, own_model, simulated_model
+from service.processes.build import _serve_model
+from service.settings import Settings
 from service.tasks.plain_text import SimulatedTokenizer, TextPassthrough
 from tests.conftest import EFFORT
 from tests.service.conftest import FakeClient, make_front, served
@@ -42,6 +44,14 @@ scorer = described(
         tokenizer=word_tokenizer(),
     ),
 )
+sees = described(
+    FakeClient(answer=lambda payload: np.zeros(3, np.float32)),
+    _serve_model(Settings(model="tests/tiny", runner="simulated", task="image-classify")),
+)
+both = described(
+    FakeClient(),
+    _serve_model(Settings(model="tests/tiny", runner="simulated", task="image-embed")),
+)
 examples = settings(
     max_examples=25 * EFFORT,
     phases=[Phase.explicit, Phase.generate],  # a failing request is as good unshrunk, and sooner
@@ -58,6 +68,18 @@ def test_every_answer_is_one_that_the_document_names(case: Case) -> None:
 @scorer.include(path=["/", "/rerank", "/predict", "/tokenize", "/decode"]).parametrize()
 @examples
 def test_every_answer_of_a_cross_encoder_is_one_that_the_document_names(case: Case) -> None:
+    case.call_and_validate()
+
+
+@sees.include(path=["/", "/predict"]).parametrize()
+@examples
+def test_every_answer_of_an_image_classifier_is_one_that_the_document_names(case: Case) -> None:
+    case.call_and_validate()
+
+
+@both.include(path="/").parametrize()
+@examples
+def test_every_answer_of_a_model_of_images_is_one_that_the_document_names(case: Case) -> None:
     case.call_and_validate()
 
 
