@@ -21,6 +21,8 @@ from service.tasks.text import TextTokenizer
 
 Ids = NDArray[np.int32]  # the tokens of one text, special ones included
 
+_SENTENCES = 4  # of the built-in ones, to compare answers by
+
 
 class Head(Protocol):
     auto_class: str  # of transformers, which loads the model
@@ -31,6 +33,9 @@ class Head(Protocol):
 
     def of_texts(self, model: Any, texts: Sequence[Ids], device: torch.device) -> Tensor:
         """(n, width). Raises ValueError where the model takes images alone."""
+
+    def samples(self) -> list[Ids]:
+        """Texts to compare answers by; none where the model takes images alone."""
 
     def info(self, model: Any) -> Mapping[str, object]:
         """For /info, the log and the frontends."""
@@ -49,6 +54,9 @@ class Classifies:
 
     def of_texts(self, model: Any, texts: Sequence[Ids], device: torch.device) -> Tensor:
         raise ValueError("a text, where the model takes images")
+
+    def samples(self) -> list[Ids]:
+        return []
 
     def info(self, model: Any) -> Mapping[str, object]:
         return {"labels": list(self._spec.labels), "activation": self._spec.activation}
@@ -87,6 +95,11 @@ class EmbedsBoth:
         names = self._tokenizer.model_input_names
         given = {name: each.to(device) for name, each in padded.items() if name in names}
         return self._scaled(_features(model.get_text_features(**given)))
+
+    def samples(self) -> list[Ids]:
+        tokenizer = TextTokenizer.load(self._text)
+        texts = ("a", *SENTENCES[:_SENTENCES], "word " * self._text.max_length)
+        return [tokenizer.encode(text, truncate=True) for text in texts]
 
     def info(self, model: Any) -> Mapping[str, object]:
         """Raises ModelNotSupported for a model that its files have been read wrongly of."""

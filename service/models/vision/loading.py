@@ -3,8 +3,8 @@ float32: what moves its answers too far is not used, or refused."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -44,31 +44,41 @@ def load(spec: VisionSpec, head: Head, device: torch.device) -> torch.nn.Module:
     return loaded
 
 
-def reduced(
-    model: Any,
+class Opened(NamedTuple):
+    model: Any
+    dtype: torch.dtype
+    facts: Mapping[str, object]  # how close it is to float32
+
+
+def open_model(
+    spec: VisionSpec,
     head: Head,
     config: ModelConfig,
     device: torch.device,
-    answers: Callable[[], Rows],
+    answers: Callable[[Any, torch.dtype], Rows],
     say: Callable[[str], None],
-) -> tuple[torch.dtype, dict[str, object]]:
-    """Brings the model to the dtype of the settings, and says which it is and how close it is to
-    float32. `answers` runs the model on its samples. `auto` goes back where that is too far, and
-    stays in float32 on a CPU; a dtype that was asked for raises TooInaccurate then."""
+) -> Opened:
+    """In the dtype of the settings. `answers` runs a model, which has that dtype, on a few inputs.
+
+    `auto` stays in float32 on a CPU, and goes back to it where another dtype moves the answers too
+    far; one that was asked for raises TooInaccurate then. Raises ModelNotSupported for a model
+    whose answers are no numbers even in float32."""
     if config.dtype == "int8":
         raise CannotServe("BATCHER_DTYPE=int8 is not for image models")
+    model = load(spec, head, device)
+    exact = answers(model, torch.float32)
+    if not np.isfinite(exact).all():
+        raise ModelNotSupported(f"{spec.folder}: its answers are not finite (NaN or infinity)")
     if config.dtype == "auto" and device.type == "cpu":
-        return torch.float32, {}
+        return Opened(model, torch.float32, {})
     dtype = choose_dtype(config.dtype, device.type, has_native_bf16(device))
     floor = head.measure.floor(name_of(dtype), config.min_cosine)
     if floor is None:
-        return torch.float32, {}
-    exact = answers()
-    whole = {name: each.clone() for name, each in model.state_dict().items()}
+        return Opened(model, torch.float32, {})
     model.to(dtype)
-    agreement = head.measure.agreement(answers(), exact)
+    agreement = head.measure.agreement(answers(model, dtype), exact)
     if np.isfinite(agreement) and agreement >= floor:
-        return dtype, {head.measure.name: agreement}
+        return Opened(model, dtype, {head.measure.name: agreement})
     said = (
         f"{name_of(dtype)} moves this model's answers too far: {head.measure.name}"
         f" {agreement:.4f} to float32, where {floor:g} is asked for"
@@ -76,6 +86,4 @@ def reduced(
     if config.dtype != "auto":
         raise TooInaccurate(f"{said}; set BATCHER_DTYPE=float32")
     say(f"{said}; it runs in float32")
-    model.to(torch.float32)
-    model.load_state_dict(whole)
-    return torch.float32, {}
+    return Opened(load(spec, head, device), torch.float32, {})

@@ -26,12 +26,13 @@ from service.models.backends import BackendNotAvailable
 from service.models.backends.torch.agreement import FAR
 from service.models.backends.torch.eager import within_memory
 from service.models.config import RunnerConfig
-from service.models.outputs import check_finite
+from service.models.measures import Rows
+from service.models.outputs import NotFinite, check_finite
 from service.models.precision import choose_device, full_name, name_of
 from service.models.profiling import measure
 from service.models.vision.heads import HEADS, Head
-from service.models.vision.loading import load, reduced
-from service.models.vision.processing import Pixels, Processor, Tensors, alike
+from service.models.vision.loading import open_model
+from service.models.vision.processing import Processor, Tensors, alike
 from service.placement.cores import available_cores, default_threads
 from service.repository.json_files import ModelNotSupported
 from service.repository.locate import find_model
@@ -39,8 +40,6 @@ from service.repository.vision import read_vision_spec
 
 Payload = NDArray[Any]
 """An image, uint8 of shape (height, width, 3); or the token ids of a text, int32."""
-
-Answers = NDArray[np.float32]  # (n, width)
 
 
 class VisionRunner:
@@ -61,14 +60,18 @@ class VisionRunner:
         _say(f"loading {config.model} from {self._spec.folder} on {self._device} …")
         self._processor = Processor(self._spec)
         self._head: Head = HEADS[self._spec.task](self._spec)
-        self._model = load(self._spec, self._head, self._device)
-        self._dtype = torch.float32
         self._known_shapes: set[tuple[tuple[str, tuple[int, ...]], ...]] = set()
-        about = self._head.info(self._model)
-        samples = self._processor.samples()
-        self._dtype, accuracy = reduced(
-            self._model, self._head, config, self._device, lambda: self._answers(samples), _say
-        )
+        samples: list[Payload] = [*self._processor.samples(), *self._head.samples()]
+        about: dict[str, object] = {}
+
+        def answers(model: Any, dtype: torch.dtype) -> Rows:
+            self._model, self._dtype = model, dtype
+            if dtype == torch.float32:  # as its weights say, before any is rounded
+                about.update(self._head.info(model))
+            return self._answers(samples)
+
+        opened = open_model(self._spec, self._head, config, self._device, answers, _say)
+        self._model, self._dtype, accuracy = opened
         dtype = name_of(self._dtype)
         if config.max_batch_size > 1:
             self._check_alone(samples)
@@ -122,7 +125,7 @@ class VisionRunner:
         torch.cuda.empty_cache()  # nothing where CUDA was not used
 
     @staticmethod
-    def _set(results: list[Any], places: Sequence[int], answers: Answers | BatcherError) -> None:
+    def _set(results: list[Any], places: Sequence[int], answers: Rows | BatcherError) -> None:
         if isinstance(answers, BatcherError):
             rows: Sequence[Any] = [answers] * len(places)
         else:
@@ -130,7 +133,7 @@ class VisionRunner:
         for place, row in zip(places, rows, strict=True):
             results[place] = row
 
-    def _of_images(self, inputs: Tensors, size: int) -> Answers | BatcherError:
+    def _of_images(self, inputs: Tensors, size: int) -> Rows | BatcherError:
         """Of images that are alike. An error: the model does not take images of this size."""
         shapes = tuple((name, tuple(each.shape[1:])) for name, each in inputs.items())
         given = {
@@ -152,14 +155,14 @@ class VisionRunner:
         self._known_shapes.add(shapes)
         return answers
 
-    def _of_texts(self, texts: Sequence[Payload]) -> Answers:
+    def _of_texts(self, texts: Sequence[Payload]) -> Rows:
         return within_memory(
             lambda: self._numbers(lambda: self._head.of_texts(self._model, texts, self._device)),
             len(texts),
         )
 
     @staticmethod
-    def _numbers(run: Callable[[], torch.Tensor]) -> Answers:
+    def _numbers(run: Callable[[], torch.Tensor]) -> Rows:
         with torch.inference_mode():
             return run().float().cpu().numpy()
 
@@ -172,23 +175,25 @@ class VisionRunner:
         torch.set_num_threads(self._placement.threads or default_threads(cores, self._replicas))
         return device
 
-    def _answers(self, images: Sequence[Pixels]) -> Answers:
-        """Raises ModelNotSupported where the model cannot answer."""
-        rows = self.run(images)
+    def _answers(self, payloads: Sequence[Payload]) -> Rows:
+        """NaN where they are not finite. Raises ModelNotSupported where the model has none."""
+        rows = list(self.run(payloads))
         for row in rows:
-            if isinstance(row, Exception):
+            if isinstance(row, BatcherError):
                 raise ModelNotSupported(f"{self._spec.folder}: {row}")
-        return np.stack(list(rows))
+        width = next((len(row) for row in rows if isinstance(row, np.ndarray)), 1)
+        nothing = np.full(width, np.nan, np.float32)
+        return np.stack([nothing if isinstance(row, NotFinite) else row for row in rows])
 
-    def _check_alone(self, images: Sequence[Pixels]) -> None:
-        """Raises ModelNotSupported if an image gets another answer beside others."""
-        batched = self._answers(images)
-        alone = np.concatenate([self._answers([image]) for image in images])
+    def _check_alone(self, payloads: Sequence[Payload]) -> None:
+        """Raises ModelNotSupported if an image or a text gets another answer beside others."""
+        batched = self._answers(payloads)
+        alone = np.concatenate([self._answers([one]) for one in payloads])
         apart = self._head.measure.distance(batched, alone)
         if not apart <= FAR[name_of(self._dtype)]:
             raise ModelNotSupported(
-                f"{self._spec.folder}: the answer to an image changes by {apart:.2g} beside others;"
-                " with BATCHER_MAX_BATCH_SIZE=1 it runs each image alone"
+                f"{self._spec.folder}: an answer changes by {apart:.2g} beside other inputs;"
+                " with BATCHER_MAX_BATCH_SIZE=1 each runs alone"
             )
 
     def _profile(self) -> tuple[list[Point], str]:

@@ -3,7 +3,7 @@ sizes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from PIL import Image
 
 from batcher import InvalidPayload
 from service.models.backends import BackendNotAvailable
+from service.models.backends.accuracy import TooInaccurate
 from service.models.create import create_runner
 from service.models.vision.runner import VisionRunner
 from service.repository.json_files import ModelNotSupported
@@ -207,6 +208,45 @@ def test_a_reduced_precision_is_held_to_float32(tmp_path: Path) -> None:
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, expected_logits(folder), atol=0.1)
     assert started(folder, dtype="auto").info["dtype"] == "float32"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", ["convnext", "resnet"])
+def test_a_reduced_precision_of_a_model_without_patches(tmp_path: Path, kind: str) -> None:
+    folder = make_image_classifier(tmp_path, kind)
+    runner = started(folder, dtype="bfloat16")
+    got = np.stack(list(runner.run(prepared(folder))))
+    np.testing.assert_allclose(got, expected_logits(folder), atol=0.1)
+
+
+def changed_weights(folder: Path, name: str, change: Callable[[Any], Any]) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    weights[name] = change(weights[name])
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
+def test_a_precision_that_overflows_is_refused(tmp_path: Path) -> None:
+    folder = make_image_classifier(tmp_path)
+    changed_weights(folder, "classifier.weight", lambda weights: weights * 1e5)
+    assert started(folder).info["dtype"] == "float32"  # type: ignore[attr-defined]
+    with pytest.raises(TooInaccurate, match="set BATCHER_DTYPE=float32"):
+        started(folder, dtype="float16")
+
+
+def test_nan_in_the_weights_is_refused(tmp_path: Path) -> None:
+    folder = make_image_classifier(tmp_path)
+    changed_weights(folder, "classifier.weight", lambda weights: weights * float("nan"))
+    with pytest.raises(ModelNotSupported, match="not finite"):
+        started(folder)
+
+
+def test_how_alike_two_vectors_are_is_told_unrounded(tmp_path: Path) -> None:
+    folder = make_image_embedder(tmp_path)
+    changed_weights(folder, "logit_scale", lambda scale: scale * 0 + 4.6052)
+    info = started(folder, dtype="bfloat16").info  # type: ignore[attr-defined]
+    assert info["logit_scale"] == pytest.approx(np.exp(4.6052), rel=1e-6)
+    assert info["cosine"] >= 0.999
 
 
 @pytest.mark.parametrize("config", [{"backend": "onnx"}, {"compile": True}])
