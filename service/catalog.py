@@ -53,7 +53,7 @@ class FollowingTask:
 
 TASKS: Mapping[str, TaskEntry] = {
     "embed": TaskEntry(
-        lambda spec, text: Embed(text, "model" if spec.normalize else "service"),
+        lambda spec, text: Embed(text, "model", sizes=spec.matryoshka),
         "does not answer vectors",
         "POST /v1/embeddings or POST /embed",
     ),
@@ -78,7 +78,7 @@ TASKS: Mapping[str, TaskEntry] = {
         "POST /",
     ),
     "image-embed": TaskEntry(
-        lambda spec, both: ImageEmbed(both[0], both[1], "model" if spec.normalize else "service"),
+        lambda spec, both: ImageEmbed(both[0], both[1], "model"),
         "has no space of images and texts",
         "POST /",
     ),
@@ -122,6 +122,7 @@ class ServedModel:
     dimension: int | None = None  # None: the user's own runner knows
     max_length: int | None = None  # tokens
     pooling: str | None = None
+    prompts: tuple[str, ...] = ()  # their names
     is_own: bool = False  # a runner of the user's own
     tokenizer: TextTokenizer | None = None  # None: the runner takes texts
     # More tasks, if that runner is a class, by the dimension that it states: see decided().
@@ -171,6 +172,7 @@ def text_model(
         spec.vocab_size if spec.task == Sparse.name else spec.dimension,
         spec.max_length,
         "splade" if spec.task == Sparse.name else spec.pooling,
+        tuple(spec.prompts),
         tokenizer=preprocessor if isinstance(preprocessor, TextTokenizer) else None,
     )
 
@@ -189,6 +191,7 @@ def vision_model(
         created,
         {task.name: task, task.in_texts.name: task.in_texts},
         max_length=texts.max_length if texts is not None else None,
+        prompts=tuple(spec.text.prompts) if spec.text is not None else (),
         tokenizer=texts if isinstance(texts, TextTokenizer) else None,
         canary_input=_blank(spec),
     )
@@ -216,7 +219,9 @@ def own_model(name: str, task: str, preprocessor: TextPreprocessor, created: int
     """A runner of the user's own. `task` as in BATCHER_TASK; auto: JSON in and out, and vectors as
     well where it is a class that answers some."""
     if task == "embed":
-        return ServedModel(name, created, {"embed": Embed(preprocessor, checks=True)}, is_own=True)
+        return ServedModel(
+            name, created, {"embed": Embed(preprocessor, "service", checks=True)}, is_own=True
+        )
     if task not in ("auto", "predict"):
         raise ModelNotSupported(
             f"BATCHER_TASK={task}: a runner of your own may be for predict, embed, or both (auto)"
@@ -225,7 +230,9 @@ def own_model(name: str, task: str, preprocessor: TextPreprocessor, created: int
     def embed(dimension: int | None) -> AnyTask:
         # One that states a dimension is for vectors: another answer of it is a failure.
         not_for_it = wrong_task("embed", ["predict"]) if dimension is None else None
-        return Embed(preprocessor, checks=True, dimension=dimension, wrong_task=not_for_it)
+        return Embed(
+            preprocessor, "service", checks=True, dimension=dimension, wrong_task=not_for_it
+        )
 
     if_class = {"embed": embed} if task == "auto" else {}
     return ServedModel(name, created, {"predict": Predict()}, is_own=True, if_class=if_class)

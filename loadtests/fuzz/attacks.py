@@ -53,7 +53,7 @@ def bodies() -> Iterator[Attack]:
     yield _body("250,000 brackets, never closed", b"[" * DEEP, 400)
     yield _body("250,000 objects deep", b'{"a":' * DEEP, 400)
     for name, number in NUMBERS.items():
-        yield _body(f"number: {name}", b'{"inputs":"a","dimensions":%s}' % number, 400)
+        yield _body(f"number: {name}", b'{"inputs":"a","dimensions":%s}' % number, 400, 422)
         yield _body(f"token id: {name}", b'{"inputs":[%s]}' % number, 400, 422)
     for name, text in TEXTS.items():
         yield _body(f"text: {name}", b'{"inputs":"%s"}' % text, 400, 422)

@@ -98,9 +98,8 @@ def main() -> None:
     folder = find_model(settings.model)
     tokenizer = TextTokenizer.load(read_spec(folder))
     texts = workloads.texts("all", workloads.built_in_sentences(), 1, SENTENCES)
-    vectors = np.asarray(
-        runner.run([tokenizer.encode(t, truncate=True) for t in texts]), np.float32
-    )
+    answers = runner.run([tokenizer.encode(t, truncate=True) for t in texts])
+    vectors = np.asarray(answers, np.float32)[:, :-1]  # behind each is the length that it had
     np.save(args.vectors, vectors)
     found: dict[str, Any] = {
         "warm_seconds": warm,

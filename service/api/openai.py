@@ -16,8 +16,8 @@ from service.errors import ErrorFormat, Problem, quote
 from service.http.body import fields
 from service.http.exchange import Exchange
 from service.state import AppState
-from service.tasks.embed import LARGE, Embed, Vector, check_dimensions, shorten, write_large
-from service.tasks.protocol import Options
+from service.tasks.embed import LARGE, Embed, Vector, write_large
+from service.tasks.protocol import DEFAULT_OPTIONS, Options
 from service.tasks.text_inputs import parse
 
 
@@ -31,13 +31,12 @@ class EmbeddingsBody(BaseModel):
     encoding_format: Literal["float", "base64"] = Field(
         "float", description="float, or base64 of little-endian float32"
     )
-    dimensions: schemas.Count | None = Field(
-        None, description="how many numbers of each vector to keep"
-    )
+    dimensions: schemas.Count | None = Field(None, description=schemas.ABOUT_DIMENSIONS)
     user: str | None = Field(None, description="accepted and ignored")
     truncate: bool = Field(
         True, description="an extension: false refuses a text over the model's limit with 422"
     )
+    prompt_name: str | None = Field(None, description=f"an extension: {schemas.ABOUT_PROMPT}")
     priority: schemas.Priority | None = Field(None, description=schemas.ABOUT_PRIORITY)
 
 
@@ -71,11 +70,13 @@ async def embeddings(state: AppState, exchange: Exchange) -> None:
     task = state.tasks.get(Embed.name)
     if not isinstance(task, Embed):
         task = await state.ask_for(Embed)
-    check_dimensions(body.dimensions, served.dimension)
+    task.check_dimensions(body.dimensions, served.dimension)
     inputs = parse(body.input, "input", state.input_limit)
-    options = Options(body.truncate)
+    options = DEFAULT_OPTIONS
+    if not body.truncate or body.prompt_name is not None:
+        options = Options(body.truncate, prompt_name=body.prompt_name)
     results = await state.pipeline.run(exchange, task, inputs, "input", options, body.priority)
-    vectors = shorten(results.values, body.dimensions)
+    vectors = task.shorten(results.values, body.dimensions)
     tail = {
         "model": served.name,
         "usage": {"prompt_tokens": results.cost, "total_tokens": results.cost},

@@ -131,6 +131,11 @@ def describe(
             properties["model"]["enum"] = sorted(served.aliases)
         if dimension is not None and "dimensions" in properties:
             properties["dimensions"]["anyOf"][0]["maximum"] = dimension
+    if served is not None:
+        names = {"enum": sorted(served.prompts)} if served.prompts else {"type": "null"}
+        for schema in described["$defs"].values():  # of bodies, and of what is in them
+            if "prompt_name" in schema.get("properties", {}):
+                schema["properties"]["prompt_name"]["anyOf"][0] = names
     document: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {

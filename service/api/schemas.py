@@ -15,6 +15,13 @@ from service.tasks.text_inputs import whole
 Count = Annotated[int, Field(ge=1), BeforeValidator(whole)]
 Priority = Annotated[int, Field(ge=0, le=7), BeforeValidator(whole)]
 
+# Of less than 1 it is for the task to say what is wrong: a protocol may have a status for that.
+Dimensions = Annotated[int, Field(json_schema_extra={"minimum": 1}), BeforeValidator(whole)]
+
+ABOUT_DIMENSIONS = "how many numbers of each vector to keep"
+ABOUT_PROMPT = (
+    "which of the model's prompts goes before each text; the default is the model's own, or none"
+)
 ABOUT_PRIORITY = (
     "an extension: 0 is soonest, 3 the default, 7 last; 4 to 7 are bulk and get the capacity"
     " that 0 to 3 leave. It wins over the Priority header"

@@ -10,13 +10,14 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from service.models.lexical import Sparse
-from service.models.measures import Cosine, Logits, Measure, Rows
+from service.models.measures import Directions, Logits, Measure, Rows
 from service.repository.spec import EncoderSpec, Pooling
 
 EVERY_BACKEND = ("torch", "onnx", "openvino")
+
+_LEAST_LENGTH = 1e-12  # what a shorter vector is divided by
 
 Around = Callable[[torch.nn.Module, EncoderSpec], torch.nn.Module]
 """From the model as transformers has loaded it to a module that runs it."""
@@ -71,26 +72,28 @@ class VectorHead(Head, Protocol):
 
 
 class Pooled:
-    """Task embed: one vector a text."""
+    """Task embed: one vector a text, of length 1, and behind it the length that it had. Whether a
+    caller wants it with that length is for the service: it costs nothing here, and one answer
+    serves both."""
 
     auto_class = "AutoModel"
-    measure: Measure = Cosine()
+    measure: Measure = Directions()
     has_states = True
     backends = EVERY_BACKEND
     around: Around | None = None
     pack: Pack | None = None
 
     def width(self, spec: EncoderSpec) -> int:
-        return spec.dimension
+        return spec.dimension + 1
 
     def answers(self, output: Any, mask: Tensor, spec: EncoderSpec) -> Tensor:
-        return _scaled(pool(output.last_hidden_state, mask, spec.pooling), spec)
+        return scaled(pool(output.last_hidden_state, mask, spec.pooling), spec.dimension)
 
     def pooling(self, spec: EncoderSpec) -> Pooling:
         return spec.pooling
 
     def finish(self, model: Any, spec: EncoderSpec) -> Finish:
-        return lambda pooled: _scaled(pooled, spec)
+        return lambda pooled: scaled(pooled, spec.dimension)
 
     def info(self, spec: EncoderSpec) -> Mapping[str, object]:
         return {
@@ -167,5 +170,11 @@ def pool(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
     return total / weights.sum(dim=1, keepdim=True)
 
 
-def _scaled(vectors: Tensor, spec: EncoderSpec) -> Tensor:
-    return functional.normalize(vectors, p=2.0, dim=1) if spec.normalize else vectors
+def scaled(vectors: Tensor, dimension: int) -> Tensor:
+    """(n, at least `dimension`) to (n, dimension + 1): the first numbers of each vector, brought to
+    length 1, and the length that these had. A vector of zeros stays one."""
+    if vectors.shape[1] != dimension:
+        vectors = vectors[:, :dimension]
+    # As torch.nn.functional.normalize, whose divisor this is: times it, a vector is as it was.
+    lengths = torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp_min(_LEAST_LENGTH)
+    return torch.cat([vectors / lengths, lengths], dim=1)

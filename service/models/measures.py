@@ -63,6 +63,25 @@ class Weights(Cosine):
         return super().distance(*_with_direction(one, other))
 
 
+class Directions(Cosine):
+    """Of vectors of length 1, each followed by the length that it had. A length that is off by 1 %
+    counts as a direction that is off by 1 % of it: 2 st / (s² + t²) of two lengths is what the
+    cosine is of two directions."""
+
+    def agreement(self, answers: Rows, reference: Rows) -> float:
+        s, t = answers[:, -1].astype(np.float64), reference[:, -1].astype(np.float64)
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            lengths = float(np.min(2 / (s / t + t / s)))
+        return float(np.minimum(super().agreement(answers[:, :-1], reference[:, :-1]), lengths))
+
+    def distance(self, one: Rows, other: Rows) -> float:
+        """Relative, of lengths."""
+        s, t = one[:, -1], other[:, -1]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            lengths = np.max(np.abs(s - t) / np.maximum(s, t))
+        return float(np.maximum(np.max(np.abs(one[:, :-1] - other[:, :-1])), lengths))
+
+
 class Logits:
     """Of scores before softmax or sigmoid: a bound on their difference, and the same order.
 

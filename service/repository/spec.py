@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,12 @@ from service.repository.architecture import (
 )
 from service.repository.json_files import ModelNotSupported as ModelNotSupported
 from service.repository.json_files import read_json, read_object
+from service.repository.sentences import (
+    matryoshka_of,
+    read_prompts,
+    truncated_to,
+    truncation_side,
+)
 from service.repository.splade import SpladeActivation, SpladePooling, read_splade
 
 Pooling = Literal["mean", "cls", "last"]
@@ -64,6 +70,11 @@ class EncoderSpec:
     max_active: int | None = None  # weights that are not 0; the smallest of more are dropped
     takes_token_types: bool = False
     dropped_head: str = ""  # the architecture, where BATCHER_TASK=embed leaves its head out
+    # By name, of task embed; `prompt` is the text of the default one.
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt_name: str | None = None
+    truncation_side: Literal["left", "right"] = "right"  # the end that is cut off a long text
+    matryoshka: tuple[int, ...] = ()  # what its vectors were trained to be cut to; empty: any
 
     @property
     def pairs_have_types(self) -> bool:
@@ -89,30 +100,34 @@ def read_spec(folder: Path, task: str = "auto") -> EncoderSpec:
         raise ModelNotSupported(_no_chain(folder / "modules.json", modules))
     if config.get("is_encoder_decoder"):
         raise ModelNotSupported(f"{file}: an encoder-decoder, not an encoder")
-    if tokenizer_config.get("truncation_side", "right") != "right":
-        raise ModelNotSupported(f"{encoder / 'tokenizer_config.json'}: cuts texts on the left")
     if not (encoder / "tokenizer.json").is_file():
         raise ModelNotSupported(f"{encoder}: no tokenizer.json (the fast tokenizer's one file)")
     sentence_config = _sentence_config(encoder, config)
     whole_file = folder / "config_sentence_transformers.json"
     whole = read_object(whole_file, optional=True)
     labels = labels_of(config, file) if chosen in CLASSIFIERS else ()
+    prompts, default_prompt = read_prompts(folder) if chosen in ("embed", "sparse") else ({}, None)
+    hidden = _first_int(config, ("hidden_size", "dim", "d_model", "n_embd"), encoder)
     return EncoderSpec(
         folder=encoder,
         pooling=_pooling(modules["Pooling"] / "config.json") if has_pooling else "mean",
         normalize="Normalize" in modules or not has_pooling,
         max_length=_max_length(config, tokenizer_config, sentence_config),
-        dimension=_first_int(config, ("hidden_size", "dim", "d_model", "n_embd"), encoder),
+        dimension=truncated_to(folder, hidden) if chosen == "embed" else hidden,
         vocab_size=_first_int(config, ("vocab_size",), encoder),
         pad_id=_pad_id(config),
         lowercase=bool(sentence_config.get("do_lower_case", False)),
-        prompt=_default_prompt(whole) if chosen in ("embed", "sparse") else "",
+        prompt="" if default_prompt is None else prompts[default_prompt],
         task=chosen,
         labels=labels,
         activation=activation_of(config, labels),
         **({} if splade is None else read_splade(splade, whole, whole_file)),
         takes_token_types=takes_token_types(config),
         dropped_head=dropped_head(config) if chosen == "embed" and not has_pooling else "",
+        prompts=prompts,
+        default_prompt_name=default_prompt,
+        truncation_side=truncation_side(tokenizer_config, encoder),
+        matryoshka=matryoshka_of(config, file) if chosen == "embed" else (),
     )
 
 
@@ -179,11 +194,6 @@ def _sentence_config(folder: Path, model: dict[str, Any]) -> dict[str, Any]:
             raise ModelNotSupported(f"{file}: task {config['transformer_task']} is not supported")
         return config
     return {}
-
-
-def _default_prompt(config: dict[str, Any]) -> str:
-    name = config.get("default_prompt_name")
-    return "" if name is None else str((config.get("prompts") or {}).get(name, ""))
 
 
 def _pad_id(config: dict[str, Any]) -> int:

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from service.repository.architecture import Activation, architecture, labels_of
 from service.repository.json_files import ModelNotSupported, read_json, read_object
 from service.repository.resize import ProcessorSpec, read_processor
+from service.repository.sentences import read_prompts, truncation_side
 from service.repository.spec import EncoderSpec
 
 ImageTask = Literal["image-classify", "image-embed"]
@@ -160,14 +161,11 @@ def _text(folder: Path, place: Path, config: Mapping[str, Any], family: _Family)
     tokenizer = read_object(place / "tokenizer_config.json", optional=True)
     if not (place / "tokenizer.json").is_file():
         raise ModelNotSupported(f"{place}: no tokenizer.json (the fast tokenizer's one file)")
-    if tokenizer.get("truncation_side", "right") != "right":
-        raise ModelNotSupported(f"{place / 'tokenizer_config.json'}: cuts texts on the left")
     positions = own.get("max_position_embeddings", family.max_length) - family.offset
     limits = [positions, tokenizer.get("model_max_length"), family.padded_to]
     if (folder / "modules.json").is_file():
         limits.append(_sentence_limit(place / "sentence_bert_config.json", family))
-    sentences = read_object(folder / "config_sentence_transformers.json", optional=True)
-    default = sentences.get("default_prompt_name")
+    prompts, default = read_prompts(folder)
     return EncoderSpec(
         folder=place,
         pooling="last",
@@ -177,7 +175,10 @@ def _text(folder: Path, place: Path, config: Mapping[str, Any], family: _Family)
         vocab_size=own.get("vocab_size", family.vocab_size),
         pad_id=0,
         lowercase=False,
-        prompt="" if default is None else str((sentences.get("prompts") or {}).get(default, "")),
+        prompt="" if default is None else prompts[default],
+        prompts=prompts,
+        default_prompt_name=default,
+        truncation_side=truncation_side(tokenizer, place),
     )
 
 

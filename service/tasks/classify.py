@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from batcher import RunnerFailed
 from service.errors import InputError
 from service.repository.architecture import Activation
-from service.tasks.protocol import ModelInput, Options
+from service.tasks.protocol import DEFAULT_OPTIONS, ModelInput, Options
 from service.tasks.text_inputs import (
     TextPreprocessor,
     are_heavy,
@@ -26,7 +26,9 @@ SHAPES = "a text, a pair of texts, or a list of lists of one text or two"
 
 
 class PairPreprocessor(TextPreprocessor, Protocol):
-    def prepare_pair(self, first: str, second: str, *, truncate: bool) -> ModelInput:
+    def prepare_pair(
+        self, first: str, second: str, options: Options = DEFAULT_OPTIONS
+    ) -> ModelInput:
         """The longer of the two is cut first. Raises InputError."""
 
 
@@ -45,8 +47,8 @@ class Classify:
 
     def preprocess(self, one: TextOrPair, options: Options) -> ModelInput:
         if isinstance(one, str):
-            return self._preprocessor.prepare(one, truncate=options.truncate)
-        return self._preprocessor.prepare_pair(*one, truncate=options.truncate)
+            return self._preprocessor.prepare(one, options)
+        return self._preprocessor.prepare_pair(*one, options)
 
     def is_heavy(self, inputs: Sequence[TextOrPair]) -> bool:
         parts = [part for one in inputs for part in ((one,) if isinstance(one, str) else one)]

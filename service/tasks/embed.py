@@ -21,7 +21,8 @@ LARGE = 16_384  # numbers; writing that many as text takes about half a millisec
 
 
 Normalization = Literal["model", "service", "never"]
-"""What brings vectors to length 1: the model itself, the service on request, or nothing."""
+"""What brings vectors to length 1. `model`: the worker, which adds the length that each had, see
+heads.py. `service`: this task, those of a user's own runner. `never`: they are as they come."""
 
 
 class Embed:
@@ -32,22 +33,26 @@ class Embed:
         preprocessor: TextPreprocessor,
         normalization: Normalization = "never",
         *,
+        sizes: Sequence[int] = (),
         checks: bool = False,
         dimension: int | None = None,
         wrong_task: str | None = None,
     ) -> None:
-        """The rest is for a runner of the user's own. `checks`: nothing has looked at its vectors
-        yet. `dimension`: the length that it stated. `wrong_task`: it may be for something else; the
-        text for callers where it answers no vector."""
+        """`sizes`: what the model was trained to have its vectors cut to; empty: any size.
+
+        The rest is for a runner of the user's own. `checks`: nothing has looked at its vectors yet.
+        `dimension`: the length that it stated. `wrong_task`: it may be for something else; the text
+        for callers where it answers no vector."""
         self.preprocessor = preprocessor
         self.normalization = normalization
+        self.sizes = tuple(sorted(sizes))
         self._checks = checks
         self._dimension = dimension
         self._wrong_task = wrong_task
 
     def preprocess(self, one: TextInput, options: Options) -> ModelInput:
         if isinstance(one, str):
-            return self.preprocessor.prepare(one, truncate=options.truncate)
+            return self.preprocessor.prepare(one, options)
         return prepare_ids(self.preprocessor, one, options)
 
     def is_heavy(self, inputs: Sequence[TextInput]) -> bool:
@@ -56,6 +61,19 @@ class Embed:
         return are_heavy(self.preprocessor, inputs)
 
     def result(self, value: object) -> Vector:
+        """Of length 1, but for a model that is never normalised."""
+        if self.normalization == "model":
+            return value[:-1]  # type: ignore[index, no-any-return]  # an array of our own worker's
+        vector = self._checked(value)
+        return scale(vector) if self.normalization == "service" else vector
+
+    def unscaled(self, value: object) -> Vector:
+        """Of the length that the model gave it."""
+        if self.normalization == "model":
+            return value[:-1] * value[-1]  # type: ignore[index, no-any-return]  # as above
+        return self._checked(value)
+
+    def _checked(self, value: object) -> Vector:
         if (
             type(value) is np.ndarray
             and value.dtype == np.float32
@@ -77,6 +95,45 @@ class Embed:
             raise RunnerFailed("the runner answered a vector that is not finite (NaN or infinity)")
         return vector
 
+    def check_dimensions(self, wanted: int | None, known: int | None) -> None:
+        """`known`: of the model's vectors, as far as that is known. Raises InputError."""
+        if wanted is None:
+            return
+        if wanted < 1:
+            raise InputError("should be positive", field="dimensions")
+        if known is None:
+            return
+        if wanted > known:
+            rule = f"the model's vectors have {known}, fewer than {wanted}"
+            raise InputError(rule, field="dimensions", kind="invalid_request")
+        if self.sizes and wanted not in (*self.sizes, known):
+            sizes = ", ".join(map(str, self.sizes))
+            rule = f"{wanted} is not among those that the model was trained for: {sizes}"
+            raise InputError(rule, field="dimensions", kind="invalid_request")
+
+    def shorten(
+        self, vectors: list[Vector], dimensions: int | None, *, normalize: bool = True
+    ) -> list[Vector]:
+        """The first `dimensions` numbers of each; `normalize`: brought to length 1. Raises
+        InputError."""
+        if dimensions is None:
+            return vectors
+        # A user's own runner had not told its dimension before.
+        self.check_dimensions(dimensions, len(vectors[0]))
+        cut = [vector[:dimensions] for vector in vectors]
+        return [scale(vector) for vector in cut] if normalize else cut
+
+
+class Unscaled:
+    """The same task for callers who want vectors of the length that the model gave them."""
+
+    name: ClassVar[str] = Embed.name
+
+    def __init__(self, embed: Embed) -> None:
+        self.preprocess = embed.preprocess
+        self.is_heavy = embed.is_heavy
+        self.result = embed.unscaled
+
 
 def _vector_of(value: object) -> Vector | None:
     """None: it is not a list of numbers, or it is empty."""
@@ -90,24 +147,10 @@ def _vector_of(value: object) -> Vector | None:
         return array.astype(np.float32, copy=False)
 
 
-def check_dimensions(wanted: int | None, known: int | None) -> None:
-    """Raises InputError where more is wanted than the model is known to have."""
-    if wanted is not None and known is not None and wanted > known:
-        rule = f"the model's vectors have {known}, fewer than {wanted}"
-        raise InputError(rule, field="dimensions", kind="invalid_request")
-
-
-def shorten(vectors: list[Vector], dimensions: int | None) -> list[Vector]:
-    """The first `dimensions` numbers, brought back to length 1. Raises InputError."""
-    if dimensions is None:
-        return vectors
-    check_dimensions(dimensions, len(vectors[0]))  # a user's own runner had not told it before
-    return scale([vector[:dimensions] for vector in vectors])
-
-
-def scale(vectors: list[Vector]) -> list[Vector]:
+def scale(vector: Vector) -> Vector:
     """To length 1; a vector of zeros stays one."""
-    return [vector / (np.linalg.norm(vector) or np.float32(1)) for vector in vectors]
+    wide = vector.astype(np.float64)  # in which no square of a float32 is too large or too small
+    return (wide / (np.linalg.norm(wide) or 1.0)).astype(np.float32)
 
 
 async def write_large(vectors: Sequence[Vector], of: Callable[[int, Vector], object]) -> bytes:

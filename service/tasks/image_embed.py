@@ -20,7 +20,7 @@ from service.tasks.images import (
     is_url,
     prepare,
 )
-from service.tasks.protocol import ModelInput, Options
+from service.tasks.protocol import DEFAULT_OPTIONS, ModelInput, Options
 from service.tasks.text_inputs import TextPreprocessor
 
 
@@ -34,14 +34,15 @@ class ImagesAndTexts:
         self._images = images
         self._texts = texts
         self.max_length = texts.max_length
+        self.many_ids = texts.many_ids
 
-    def prepare(self, text: str, *, truncate: bool) -> ModelInput:
+    def prepare(self, text: str, options: Options = DEFAULT_OPTIONS) -> ModelInput:
         if is_data_uri(text) or is_url(text):
             return self._images.prepare_image(image_bytes(text))
-        return self._texts.prepare(text, truncate=truncate)
+        return self._texts.prepare(text, options)
 
-    def prepare_ids(self, ids: Sequence[int], *, truncate: bool) -> ModelInput:
-        return self._texts.prepare_ids(ids, truncate=truncate)
+    def prepare_ids(self, ids: Sequence[int], options: Options = DEFAULT_OPTIONS) -> ModelInput:
+        return self._texts.prepare_ids(ids, options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class ImageEmbed:
 
     def preprocess(self, one: ImageOrText, options: Options) -> ModelInput:
         if isinstance(one, TheText):
-            return self._texts.prepare(one.text, truncate=options.truncate)
+            return self._texts.prepare(one.text, options)
         return prepare(self._images, one)
 
     def is_heavy(self, inputs: Sequence[ImageOrText]) -> bool:

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from service.errors import InputError
-from service.tasks.protocol import ModelInput
+from service.tasks.protocol import DEFAULT_OPTIONS, ModelInput, Options
+from service.tasks.text_inputs import MANY_IDS
 
 LARGE_IMAGE = 1024  # bytes, encoded; a larger one may be of enough pixels to take over 1 ms
 
@@ -78,15 +79,18 @@ class ImagesAsTexts:
 
     max_length: int | None = None
     long_text = LARGE_IMAGE
+    many_ids = MANY_IDS
 
     def __init__(self, images: ImagePreprocessor) -> None:
         self._images = images
 
-    def prepare(self, text: str, *, truncate: bool) -> ModelInput:
+    def prepare(self, text: str, options: Options = DEFAULT_OPTIONS) -> ModelInput:
         return prepare(self._images, text)
 
-    def prepare_pair(self, first: str, second: str, *, truncate: bool) -> ModelInput:
+    def prepare_pair(
+        self, first: str, second: str, options: Options = DEFAULT_OPTIONS
+    ) -> ModelInput:
         raise InputError("is a pair; this model takes one image for each input")
 
-    def prepare_ids(self, ids: Sequence[int], *, truncate: bool) -> ModelInput:
+    def prepare_ids(self, ids: Sequence[int], options: Options = DEFAULT_OPTIONS) -> ModelInput:
         raise InputError("token ids are not taken: this model takes images")

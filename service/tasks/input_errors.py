@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from service.errors import InputError, json_kind
+from collections.abc import Iterable
+
+from service.errors import InputError, json_kind, quote
 
 
 class TextTooLong(InputError):
@@ -31,6 +33,30 @@ class BadTokenId(InputError):
 
 class TextNotEncodable(InputError):
     """The text is not valid Unicode, or holds a token that the model has no row for."""
+
+
+class OptionError(InputError):
+    """An option is at fault, whichever input it was met with."""
+
+    def at(self, field: str) -> InputError:
+        return self
+
+
+class UnknownPrompt(OptionError):
+    """The model has no prompt of that name."""
+
+    def __init__(self, name: str, there: Iterable[str]) -> None:
+        names = ", ".join(map(quote, there))
+        has = f"the model has {names}" if names else "the model has no prompts"
+        super().__init__(f"there is no prompt {quote(name)}; {has}", field="prompt_name")
+
+
+class DirectionNotTaken(OptionError):
+    """The runner takes whole texts, and cuts them as it likes."""
+
+    def __init__(self) -> None:
+        rule = "this model takes whole texts; where it cuts them is its own affair"
+        super().__init__(rule, field="truncation_direction")
 
 
 class IdsNotTaken(InputError):

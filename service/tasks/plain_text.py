@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from service.tasks.input_errors import IdsNotTaken, TextTooLong
-from service.tasks.protocol import ModelInput
-from service.tasks.text_inputs import LONG_TEXT, check_ids, check_unicode
+from service.tasks.input_errors import (
+    DirectionNotTaken,
+    IdsNotTaken,
+    TextTooLong,
+    UnknownPrompt,
+)
+from service.tasks.protocol import DEFAULT_OPTIONS, ModelInput, Options
+from service.tasks.text_inputs import LONG_TEXT, MANY_IDS, check_ids, check_unicode
 
 LONG_WORDS = 50 * LONG_TEXT  # characters; counting words is so much quicker than tokenising
 SIMULATED_VOCAB = 30522
@@ -24,30 +29,35 @@ class SimulatedTokenizer:
     """The simulated accelerator's: a word is a token, and ids are words of digits."""
 
     long_text = LONG_WORDS
+    many_ids = MANY_IDS
 
     def __init__(self, max_length: int = SIMULATED_MAX_LENGTH) -> None:
         self.max_length = max_length
         self.vocab_size = SIMULATED_VOCAB
 
-    def prepare(self, text: str, *, truncate: bool) -> ModelInput:
+    def prepare(self, text: str, options: Options = DEFAULT_OPTIONS) -> ModelInput:
         if not text.isascii():
             check_unicode(text)
+        if options.prompt_name is not None:
+            raise UnknownPrompt(options.prompt_name, ())
         words = text.split()
         if len(words) > self.max_length:
-            if not truncate:
+            if not options.truncate:
                 raise TextTooLong(len(words), self.max_length)
-            return ModelInput(" ".join(words[: self.max_length]), self.max_length)
+            from_left = options.truncation_direction == "left"
+            kept = words[-self.max_length :] if from_left else words[: self.max_length]
+            return ModelInput(" ".join(kept), self.max_length)
         return ModelInput(text, len(words) or 1)
 
-    def prepare_pair(self, first: str, second: str, *, truncate: bool) -> ModelInput:
+    def prepare_pair(
+        self, first: str, second: str, options: Options = DEFAULT_OPTIONS
+    ) -> ModelInput:
         """The second comes first: a document may ask for a drill."""
-        return self.prepare(f"{second}{_BETWEEN}{first}", truncate=truncate)
+        return self.prepare(f"{second}{_BETWEEN}{first}", options)
 
-    def prepare_ids(self, ids: Sequence[int], *, truncate: bool) -> ModelInput:
+    def prepare_ids(self, ids: Sequence[int], options: Options = DEFAULT_OPTIONS) -> ModelInput:
         check_ids(ids, self.vocab_size)
-        if len(ids) > self.max_length and not truncate:
-            raise TextTooLong(len(ids), self.max_length)
-        return self.prepare(" ".join(map(str, ids[: self.max_length])), truncate=truncate)
+        return self.prepare(" ".join(map(str, ids)), options)
 
 
 class TextPassthrough:
@@ -55,13 +65,18 @@ class TextPassthrough:
 
     max_length: int | None = None
     long_text = LONG_WORDS
+    many_ids = MANY_IDS
 
-    def prepare(self, text: str, *, truncate: bool) -> ModelInput:
+    def prepare(self, text: str, options: Options = DEFAULT_OPTIONS) -> ModelInput:
         """Never cut: only the runner knows its limit, if it has one."""
         if not text.isascii():
             check_unicode(text)
+        if options.prompt_name is not None:
+            raise UnknownPrompt(options.prompt_name, ())
+        if options.truncation_direction == "left":
+            raise DirectionNotTaken
         return ModelInput(text, len(text.split()) or 1)
 
-    def prepare_ids(self, ids: Sequence[int], *, truncate: bool) -> ModelInput:
+    def prepare_ids(self, ids: Sequence[int], options: Options = DEFAULT_OPTIONS) -> ModelInput:
         """Raises IdsNotTaken: there is no tokenizer here that they could be of."""
         raise IdsNotTaken

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Protocol, TypeVar
+from typing import ClassVar, Literal, NamedTuple, Protocol, TypeVar
 
 from batcher.request import Payload
 
@@ -22,11 +22,16 @@ class ModelInput(NamedTuple):
     cost: int
 
 
+Direction = Literal["left", "right"]
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """What a caller may ask of the preprocessing. A task ignores what it has no use for."""
 
     truncate: bool = True  # cut a text over the model's limit, or refuse it
+    truncation_direction: Direction | None = None  # the end that is cut off; None: the model's own
+    prompt_name: str | None = None  # of the prompt that goes before a text; None: the default one
 
 
 DEFAULT_OPTIONS = Options()

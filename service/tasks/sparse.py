@@ -33,7 +33,7 @@ class Sparse:
 
     def preprocess(self, one: TextInput, options: Options) -> ModelInput:
         if isinstance(one, str):
-            return self.preprocessor.prepare(one, truncate=options.truncate)
+            return self.preprocessor.prepare(one, options)
         return prepare_ids(self.preprocessor, one, options)
 
     def is_heavy(self, inputs: Sequence[TextInput]) -> bool:

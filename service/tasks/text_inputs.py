@@ -11,7 +11,7 @@ from typing import Protocol
 
 from service.errors import InputError, json_kind
 from service.tasks.input_errors import BadTokenId, TextNotEncodable, TextTooLong
-from service.tasks.protocol import ModelInput, Options
+from service.tasks.protocol import DEFAULT_OPTIONS, ModelInput, Options
 
 TextInput = str | list[int]
 
@@ -31,26 +31,30 @@ class TextPreprocessor(Protocol):
     def long_text(self) -> int:
         """Characters; a longer text is prepared off the event loop."""
 
-    def prepare(self, text: str, *, truncate: bool) -> ModelInput:
-        """The text, cut at the model's limit if `truncate`, else TextTooLong."""
+    @property
+    def many_ids(self) -> int:
+        """Token ids, of all inputs together; more are prepared off the event loop."""
 
-    def prepare_ids(self, ids: Sequence[int], *, truncate: bool) -> ModelInput:
+    def prepare(self, text: str, options: Options = DEFAULT_OPTIONS) -> ModelInput:
+        """The text, cut at the model's limit or, as the options say, TextTooLong. Raises
+        UnknownPrompt and DirectionNotTaken for options that it cannot do."""
+
+    def prepare_ids(self, ids: Sequence[int], options: Options = DEFAULT_OPTIONS) -> ModelInput:
         """The caller's own token ids; each is checked: BadTokenId, or IdsNotTaken."""
 
 
 def prepare_ids(preprocessor: TextPreprocessor, one: list[int], options: Options) -> ModelInput:
     """Raises InputError."""
-    truncate = options.truncate
     limit = preprocessor.max_length
-    if not truncate and limit is not None and len(one) > limit:  # before a look at each
+    if not options.truncate and limit is not None and len(one) > limit:  # before a look at each
         raise TextTooLong(len(one), limit, at_least=True)
     try:
-        return preprocessor.prepare_ids(one, truncate=truncate)
+        return preprocessor.prepare_ids(one, options)
     except BadTokenId as error:
         if type(error.value) is not float:
             raise
     # Only now: the common list of ids is not walked over for the rare one that says 7.0.
-    return preprocessor.prepare_ids([whole(value) for value in one], truncate=truncate)  # type: ignore[misc]  # checked there
+    return preprocessor.prepare_ids([whole(value) for value in one], options)  # type: ignore[misc]  # checked there
 
 
 def are_heavy(preprocessor: TextPreprocessor, inputs: Sequence[TextInput]) -> bool:
@@ -62,7 +66,7 @@ def are_heavy(preprocessor: TextPreprocessor, inputs: Sequence[TextInput]) -> bo
             ids += len(one)
         elif len(one) > preprocessor.long_text:
             return True
-    return ids > MANY_IDS
+    return ids > preprocessor.many_ids
 
 
 def parse(value: object, field: str, limit: int) -> list[TextInput]:

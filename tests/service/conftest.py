@@ -22,7 +22,7 @@ from service.app import create_app
 from service.catalog import ServedModel
 from service.settings import Settings
 from service.state import AppState
-from service.tasks.embed import Embed, Normalization
+from service.tasks.embed import Embed
 from service.tasks.plain_text import SimulatedTokenizer
 from service.tasks.text_inputs import TextPreprocessor
 from tests.fakes import FakeClock, report
@@ -99,9 +99,9 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(variable)
 
 
-def served(preprocessor: TextPreprocessor, normalization: Normalization = "never") -> ServedModel:
-    """An embedder."""
-    tasks = {"embed": Embed(preprocessor, normalization)}
+def served(preprocessor: TextPreprocessor) -> ServedModel:
+    """An embedder, whose vectors are as the fake makes them."""
+    tasks = {"embed": Embed(preprocessor)}
     limit = preprocessor.max_length
     return ServedModel("tests/tiny", 1_700_000_000, tasks, 8, limit, "mean")
 
@@ -111,7 +111,7 @@ def make_front(client: Any, clock: Clock | None = None, **settings: Any) -> AppS
     clock = clock or FakeClock(1000.0)
     front = AppState(Settings(**{"model": "tests/tiny", **settings}), client, clock)
     front.jitter = lambda: 0.0
-    front.served = served(SimulatedTokenizer(max_length=16), "model")
+    front.served = served(SimulatedTokenizer(max_length=16))
     return front
 
 

@@ -16,7 +16,6 @@ from service.errors import InputError
 from service.http.body import fields
 from service.http.exchange import Exchange
 from service.state import AppState
-from service.tasks.embed import scale
 from service.tasks.image_classify import ImageClassify
 from service.tasks.image_embed import ImageEmbed, ImageOrText, Similarity, TheText
 from service.tasks.images import ImageInput
@@ -101,7 +100,7 @@ async def compare(state: AppState, exchange: Exchange) -> None:
     task = state.model().task(ImageEmbed)
     if isinstance(given, bytes):
         results = await state.pipeline.run(exchange, task, [given])
-        answer = orjson.dumps(scale(results.values), option=orjson.OPT_SERIALIZE_NUMPY)
+        answer = orjson.dumps(results.values, option=orjson.OPT_SERIALIZE_NUMPY)
         await exchange.answer(answer, state.pipeline.timing(exchange, results))
         return
     parameters = given.get("parameters")

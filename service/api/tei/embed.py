@@ -9,19 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.api import schemas
 from service.api.routes import INFERENCE, Route
-from service.api.tei.envelope import ABOUT_DIRECTION, ABOUT_TRUNCATE, Direction, check_direction
-from service.catalog import ServedModel
-from service.errors import Problem
+from service.api.tei.envelope import ABOUT_DIRECTION, ABOUT_TRUNCATE, Direction, options_of
 from service.http.body import fields
 from service.http.exchange import Exchange
 from service.state import AppState
-from service.tasks.embed import LARGE, Embed, Vector, check_dimensions, scale, shorten, write_large
-from service.tasks.protocol import DEFAULT_OPTIONS, Options
+from service.tasks.embed import LARGE, Embed, Unscaled, Vector, write_large
+from service.tasks.protocol import DEFAULT_OPTIONS
 from service.tasks.text_inputs import TextInput, parse
-
-_ABOUT_NORMALIZE = (
-    "bring the vectors to length 1; false is refused with 422 if the model itself does that"
-)
 
 
 class EmbedBody(BaseModel):
@@ -31,16 +25,12 @@ class EmbedBody(BaseModel):
 
     inputs: Annotated[Any, Field(json_schema_extra=schemas.TEXT_INPUTS)]
     truncate: bool | None = Field(None, description=ABOUT_TRUNCATE)
-    truncation_direction: Direction = Field("Right", description=ABOUT_DIRECTION)
-    normalize: bool = Field(True, description=_ABOUT_NORMALIZE)
-    prompt_name: str | None = Field(
-        None,
-        description="must be null: there are no named prompts",
-        json_schema_extra={"anyOf": [{"type": "null"}]},
+    truncation_direction: Direction | None = Field(None, description=ABOUT_DIRECTION)
+    normalize: bool = Field(
+        True, description="bring the vectors to length 1; false: as the model made them"
     )
-    dimensions: schemas.Count | None = Field(
-        None, description="how many numbers of each vector to keep"
-    )
+    prompt_name: str | None = Field(None, description=schemas.ABOUT_PROMPT)
+    dimensions: schemas.Dimensions | None = Field(None, description=schemas.ABOUT_DIMENSIONS)
     priority: schemas.Priority | None = Field(None, description=schemas.ABOUT_PRIORITY)
 
 
@@ -58,14 +48,14 @@ async def embed(state: AppState, exchange: Exchange, body: dict[str, Any] | None
     task = state.tasks.get(Embed.name)
     if not isinstance(task, Embed):
         task = await state.ask_for(Embed)
+    given = DEFAULT_OPTIONS
     if not inputs:
-        _check_options(state.model(), task, options)
+        task.check_dimensions(options.dimensions, state.model().dimension)
         inputs = parse(options.inputs, "inputs", state.input_limit)
-    given = Options(truncate=False) if options.truncate is False else DEFAULT_OPTIONS
-    results = await state.pipeline.run(exchange, task, inputs, "inputs", given, options.priority)
-    vectors = shorten(results.values, options.dimensions)
-    if options.normalize and task.normalization == "service":
-        vectors = scale(vectors)
+        given = options_of(options.truncate, options.truncation_direction, options.prompt_name)
+    asked = task if options.normalize else Unscaled(task)
+    results = await state.pipeline.run(exchange, asked, inputs, "inputs", given, options.priority)
+    vectors = task.shorten(results.values, options.dimensions, normalize=options.normalize)
     if len(vectors) * len(vectors[0]) > LARGE:
         answer = await write_large(vectors, _alone)
     else:
@@ -75,17 +65,6 @@ async def embed(state: AppState, exchange: Exchange, body: dict[str, Any] | None
 
 def _alone(_place: int, vector: Vector) -> Vector:
     return vector
-
-
-def _check_options(served: ServedModel, task: Embed, body: EmbedBody) -> None:
-    check_dimensions(body.dimensions, served.dimension)
-    if body.prompt_name is not None:
-        raise Problem(422, "prompt_name: there are no named prompts here", param="prompt_name")
-    check_direction(body.truncation_direction)
-    if not body.normalize and task.normalization == "model":
-        raise Problem(
-            422, "normalize: this model's vectors always have length 1", param="normalize"
-        )
 
 
 ROUTE = Route(

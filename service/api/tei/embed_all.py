@@ -10,17 +10,14 @@ from service.api import schemas
 from service.api.routes import INFERENCE, Route
 from service.api.tei.envelope import (
     ABOUT_DIRECTION,
-    ABOUT_PROMPT_NAME,
     ABOUT_TRUNCATE,
     Direction,
-    check_direction,
-    check_prompt_name,
+    options_of,
 )
 from service.http.body import fields
 from service.http.exchange import Exchange
 from service.state import AppState
 from service.tasks.all_tokens import AllTokens, OneAnswer, write
-from service.tasks.protocol import DEFAULT_OPTIONS, Options
 from service.tasks.text_inputs import parse
 
 _EXAMPLE: dict[str, Any] = {"inputs": "What do whales eat?"}
@@ -35,10 +32,8 @@ class AllTokensBody(BaseModel):
 
     inputs: Annotated[Any, Field(json_schema_extra=schemas.TEXT_INPUTS)]
     truncate: bool | None = Field(None, description=ABOUT_TRUNCATE)
-    truncation_direction: Direction | None = Field("Right", description=ABOUT_DIRECTION)
-    prompt_name: str | None = Field(
-        None, description=ABOUT_PROMPT_NAME, json_schema_extra={"anyOf": [{"type": "null"}]}
-    )
+    truncation_direction: Direction | None = Field(None, description=ABOUT_DIRECTION)
+    prompt_name: str | None = Field(None, description=schemas.ABOUT_PROMPT)
     priority: schemas.Priority | None = Field(None, description=schemas.ABOUT_PRIORITY)
 
 
@@ -50,10 +45,8 @@ async def embed_all(
     task = state.tasks.get(AllTokens.name)
     if not isinstance(task, AllTokens):
         task = await state.ask_for(AllTokens)
-    check_prompt_name(body.prompt_name)
-    check_direction(body.truncation_direction)
     inputs = parse(body.inputs, "inputs", state.input_limit)
-    options = Options(truncate=False) if body.truncate is False else DEFAULT_OPTIONS
+    options = options_of(body.truncate, body.truncation_direction, body.prompt_name)
     results = await state.pipeline.run(
         exchange, OneAnswer(task), inputs, "inputs", options, body.priority
     )

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from service.errors import ErrorFormat, Problem
+from service.tasks import protocol as tasks
+from service.tasks.protocol import Options
 from service.tasks.text_inputs import malformed
 
 Direction = Literal["Right", "right", "Left", "left"]
 
 ABOUT_TRUNCATE = "cut a text over the model's limit (the default), or refuse it with 422"
-ABOUT_PROMPT_NAME = "must be null: there are no named prompts"
-ABOUT_DIRECTION = "texts are cut on the right; left is refused with 422"
+ABOUT_DIRECTION = "the end that is cut off a text over the limit; the default is the model's own"
+
+
+def options_of(
+    truncate: bool | None, direction: Direction | None, prompt_name: str | None = None
+) -> Options:
+    side = None if direction is None else _SIDES[direction]
+    return Options(truncate is not False, side, prompt_name)
+
+
+_SIDES: Mapping[Direction, tasks.Direction] = {
+    "Left": "left",
+    "left": "left",
+    "Right": "right",
+    "right": "right",
+}
 
 
 def envelope(problem: Problem, request_id: str) -> dict[str, object]:
@@ -30,18 +47,6 @@ def _type_of(status: int) -> str:
 
 
 ERRORS = ErrorFormat(envelope, statuses={"empty": 400, "wrong_task": 424})
-
-
-def check_direction(direction: Direction | None) -> None:
-    if direction in ("Left", "left"):
-        raise Problem(
-            422, "truncation_direction: texts are cut on the right", param="truncation_direction"
-        )
-
-
-def check_prompt_name(name: str | None) -> None:
-    if name is not None:
-        raise Problem(422, "prompt_name: there are no named prompts here", param="prompt_name")
 
 
 def texts_of(value: object, field: str) -> list[str]:

@@ -9,13 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.api import schemas
 from service.api.routes import INFERENCE, Route
-from service.api.tei.envelope import ABOUT_DIRECTION, ABOUT_TRUNCATE, Direction, check_direction
+from service.api.tei.envelope import ABOUT_DIRECTION, ABOUT_TRUNCATE, Direction, options_of
 from service.http.body import fields
 from service.http.exchange import Exchange
 from service.state import AppState
 from service.tasks import classify
 from service.tasks.classify import Classify
-from service.tasks.protocol import Options
 from service.tasks.score import Score
 
 _TEXT = {"type": "string"}
@@ -34,7 +33,7 @@ class ClassifyBody(BaseModel):
     inputs: Annotated[Any, Field(json_schema_extra=_INPUTS)]
     raw_scores: bool = Field(False, description="the model's logits instead of scores from 0 to 1")
     truncate: bool | None = Field(None, description=ABOUT_TRUNCATE)
-    truncation_direction: Direction = Field("Right", description=ABOUT_DIRECTION)
+    truncation_direction: Direction | None = Field(None, description=ABOUT_DIRECTION)
     priority: schemas.Priority | None = Field(None, description=schemas.ABOUT_PRIORITY)
 
 
@@ -48,9 +47,8 @@ async def predict(state: AppState, exchange: Exchange, given: dict[str, Any] | N
     """`given`: the body, where it has been read."""
     body = fields(ClassifyBody, await exchange.json() if given is None else given)
     task = await classifier(state)
-    check_direction(body.truncation_direction)
     inputs, is_batch = classify.parse(body.inputs, "inputs", state.input_limit)
-    options = Options(body.truncate is not False)
+    options = options_of(body.truncate, body.truncation_direction)
     results = await state.pipeline.run(exchange, task, inputs, "inputs", options, body.priority)
     scores = results.values if body.raw_scores else [task.scores(each) for each in results.values]
     ranked = [classify.ranked(task.labels, each) for each in scores]

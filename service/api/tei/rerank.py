@@ -13,7 +13,7 @@ from service.api.tei.envelope import (
     ABOUT_DIRECTION,
     ABOUT_TRUNCATE,
     Direction,
-    check_direction,
+    options_of,
     texts_of,
 )
 from service.catalog import wrong_task
@@ -22,7 +22,6 @@ from service.http.body import fields
 from service.http.exchange import Exchange
 from service.inference.ranking import RANKERS, Question, ranked, relevance, task_that_ranks
 from service.state import AppState
-from service.tasks.protocol import Options
 from service.tasks.score import Score
 
 _ABOUT_RAW = (
@@ -44,7 +43,7 @@ class RerankBody(BaseModel):
     raw_scores: bool | None = Field(False, description=_ABOUT_RAW)
     return_text: bool | None = Field(False, description="answer the texts, too")
     truncate: bool | None = Field(None, description=ABOUT_TRUNCATE)
-    truncation_direction: Direction | None = Field("Right", description=ABOUT_DIRECTION)
+    truncation_direction: Direction | None = Field(None, description=ABOUT_DIRECTION)
     priority: schemas.Priority | None = Field(None, description=schemas.ABOUT_PRIORITY)
 
 
@@ -58,14 +57,13 @@ async def rerank(state: AppState, exchange: Exchange, given: dict[str, Any] | No
         task = task_that_ranks(tasks)
         if task is None:
             raise WrongTask(wrong_task(Score.name, tasks))
-    check_direction(body.truncation_direction)
     scores, results = await relevance(
         state.pipeline,
         exchange,
         task,
         Question(body.query, texts, ("query", "texts")),
         state.input_limit,
-        Options(body.truncate is not False),
+        options_of(body.truncate, body.truncation_direction),
         body.priority,
         raw=bool(body.raw_scores),
     )

@@ -11,11 +11,9 @@ from service.api import schemas
 from service.api.routes import INFERENCE, Route
 from service.api.tei.envelope import (
     ABOUT_DIRECTION,
-    ABOUT_PROMPT_NAME,
     ABOUT_TRUNCATE,
     Direction,
-    check_direction,
-    check_prompt_name,
+    options_of,
     texts_of,
 )
 from service.http.body import fields
@@ -23,7 +21,6 @@ from service.http.exchange import Exchange
 from service.inference.ranking import Question, relevance
 from service.state import AppState
 from service.tasks.embed import Embed
-from service.tasks.protocol import Options
 
 _EXAMPLE: dict[str, Any] = {"inputs": {"source_sentence": "Krill.", "sentences": ["Plankton."]}}
 
@@ -39,10 +36,8 @@ class SimilarityParameters(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
     truncate: bool | None = Field(None, description=ABOUT_TRUNCATE)
-    truncation_direction: Direction | None = Field("Right", description=ABOUT_DIRECTION)
-    prompt_name: str | None = Field(
-        None, description=ABOUT_PROMPT_NAME, json_schema_extra={"anyOf": [{"type": "null"}]}
-    )
+    truncation_direction: Direction | None = Field(None, description=ABOUT_DIRECTION)
+    prompt_name: str | None = Field(None, description=schemas.ABOUT_PROMPT)
 
 
 class SimilarityBody(BaseModel):
@@ -71,8 +66,6 @@ async def similarity(
     if not isinstance(task, Embed):
         task = await state.ask_for(Embed)
     parameters = body.parameters or _NO_PARAMETERS
-    check_direction(parameters.truncation_direction)
-    check_prompt_name(parameters.prompt_name)
     names = ("inputs.source_sentence", "inputs.sentences")
     sentences = texts_of(body.inputs.sentences, names[1])
     scores, results = await relevance(
@@ -81,7 +74,7 @@ async def similarity(
         task,
         Question(body.inputs.source_sentence, sentences, names),
         state.input_limit,
-        Options(parameters.truncate is not False),
+        options_of(parameters.truncate, parameters.truncation_direction, parameters.prompt_name),
         body.priority,
         raw=True,
     )

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.api import schemas
 from service.api.routes import TOKENIZER, Route
-from service.api.tei.envelope import ABOUT_PROMPT_NAME, check_prompt_name
 from service.errors import InputError
 from service.http.body import fields
 from service.http.exchange import Exchange
@@ -35,17 +34,15 @@ class TokenizeBody(BaseModel):
         Any, Field(description="a text, or a list of texts", json_schema_extra=_INPUTS)
     ]
     add_special_tokens: bool | None = Field(True, description="as the model is given them")
-    prompt_name: str | None = Field(
-        None, description=ABOUT_PROMPT_NAME, json_schema_extra={"anyOf": [{"type": "null"}]}
-    )
+    prompt_name: str | None = Field(None, description=schemas.ABOUT_PROMPT)
 
 
 async def tokenize(state: AppState, exchange: Exchange) -> None:
     body = fields(TokenizeBody, await exchange.json())
     tokenizer = state.tokenizer()
-    check_prompt_name(body.prompt_name)
+    prompt = tokenizer.prompt(body.prompt_name)
     texts = _texts(body.inputs, state.input_limit)
-    given = (tokenizer, texts, body.add_special_tokens is not False)
+    given = (tokenizer, prompt, texts, body.add_special_tokens is not False)
     if sum(map(len, texts)) > LONG_TEXT:
         deadline = exchange.started + exchange.timeout
         told = await state.offload.run(deadline, _answer, *given, caller=exchange.caller)
@@ -69,12 +66,14 @@ def _texts(value: object, limit: int) -> list[str]:
     return value
 
 
-def _answer(tokenizer: TextTokenizer, texts: Sequence[str], add_special_tokens: bool) -> bytes:
+def _answer(
+    tokenizer: TextTokenizer, prompt: str, texts: Sequence[str], add_special_tokens: bool
+) -> bytes:
     """Raises InputError."""
     written = []
     for place, text in enumerate(texts):
         try:
-            written.append(_written(tokenizer, text, add_special_tokens))
+            written.append(_written(tokenizer, prompt + text, add_special_tokens))
         except InputError as error:
             raise error.at(f"inputs[{place}]" if len(texts) > 1 else "inputs") from None
     return b"[" + b",".join(written) + b"]"
@@ -82,8 +81,7 @@ def _answer(tokenizer: TextTokenizer, texts: Sequence[str], add_special_tokens: 
 
 def _written(tokenizer: TextTokenizer, text: str, add_special_tokens: bool) -> bytes:
     pieces, rows = [], list[dict[str, object]]()
-    prompted = tokenizer.prompted(text)
-    for token in tokens_of(tokenizer.library, prompted, add_special_tokens=add_special_tokens):
+    for token in tokens_of(tokenizer.library, text, add_special_tokens=add_special_tokens):
         rows.append(
             {
                 "id": token.id,

@@ -25,6 +25,7 @@ from service.models.heads import head_of
 from service.models.measures import stacked
 from service.repository.spec import EncoderSpec
 
+_FORMAT = 2  # of the notes, and of what is compared
 _TOGETHER = 8  # sentences in one batch: padded, as most batches are
 
 
@@ -47,6 +48,7 @@ def open_guarded(
     if floor is None:
         return Opened(backend, {})
     key = {
+        "format": _FORMAT,
         "weights": weights_of(spec.folder),
         "task": spec.task,
         "pooling": spec.pooling,

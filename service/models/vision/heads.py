@@ -13,7 +13,8 @@ from torch import Tensor
 
 from batcher.failures import explain
 from service.models.backends.reference_texts import SENTENCES
-from service.models.measures import Cosine, Logits, Measure
+from service.models.heads import scaled
+from service.models.measures import Directions, Logits, Measure
 from service.models.vision.processing import Tensors
 from service.repository.json_files import ModelNotSupported
 from service.repository.vision import VisionSpec
@@ -63,10 +64,11 @@ class Classifies:
 
 
 class EmbedsBoth:
-    """The features of images and of texts, projected into one space."""
+    """The features of images and of texts, projected into one space: each of length 1, with the
+    length that it had behind it, as the vectors of texts alone are answered."""
 
     auto_class = "AutoModel"
-    measure: Measure = Cosine()
+    measure: Measure = Directions()
 
     def __init__(self, spec: VisionSpec) -> None:
         """Raises ModelNotSupported if the frontends' tokenizer differs from the reference's."""
@@ -83,7 +85,7 @@ class EmbedsBoth:
         self._check_tokenizer()
 
     def of_images(self, model: Any, inputs: Tensors) -> Tensor:
-        return self._scaled(_features(model.get_image_features(**inputs)))
+        return _scaled(_features(model.get_image_features(**inputs)))
 
     def of_texts(self, model: Any, texts: Sequence[Ids], device: torch.device) -> Tensor:
         padded = self._tokenizer.pad(
@@ -94,7 +96,7 @@ class EmbedsBoth:
         )
         names = self._tokenizer.model_input_names
         given = {name: each.to(device) for name, each in padded.items() if name in names}
-        return self._scaled(_features(model.get_text_features(**given)))
+        return _scaled(_features(model.get_text_features(**given)))
 
     def samples(self) -> list[Ids]:
         tokenizer = TextTokenizer.load(self._text)
@@ -121,18 +123,13 @@ class EmbedsBoth:
 
     def _dimension(self, model: Any) -> int:
         ids = np.zeros(1, np.int32)
-        return self.of_texts(model, [ids], next(model.parameters()).device).shape[1]
+        return self.of_texts(model, [ids], next(model.parameters()).device).shape[1] - 1
 
     @staticmethod
     def _scale(model: Any) -> Tensor:
         scale: Tensor | None = getattr(model, "logit_scale", None)
         # ALIGN divides by a temperature instead.
         return scale.float().exp() if scale is not None else 1 / model.temperature.float()
-
-    def _scaled(self, vectors: Tensor) -> Tensor:
-        if not self._spec.normalize:
-            return vectors
-        return torch.nn.functional.normalize(vectors.float(), p=2.0, dim=1)
 
     def _check_tokenizer(self) -> None:
         own = TextTokenizer.load(self._text)
@@ -158,6 +155,10 @@ def _features(output: Any) -> Tensor:
     """Of the versions of transformers that answer with a record, and those that do not."""
     features: Tensor = output if isinstance(output, Tensor) else output.pooler_output
     return features
+
+
+def _scaled(vectors: Tensor) -> Tensor:
+    return scaled(vectors.float(), vectors.shape[1])
 
 
 def _number(tensor: Tensor) -> float:

@@ -204,9 +204,13 @@ def test_a_model_that_answers_texts_is_a_lasting_refusal_where_vectors_are_asked
 
 
 def test_a_class_that_answers_vectors_serves_both(http: TestClient, engine: FakeClient) -> None:
-    engine.answer = lambda payload: [1.0, 2.0]
-    assert http.post("/embed", json={"inputs": "a"}).json() == [[1.0, 2.0]]
-    assert ask(http, inputs=["a"]) == {"outputs": [[1.0, 2.0]]}
+    engine.answer = lambda payload: [3.0, 4.0]
+    assert http.post("/embed", json={"inputs": "a"}).json() == [pytest.approx([0.6, 0.8])]
+    as_made = http.post("/embed", json={"inputs": "a", "normalize": False})
+    assert as_made.json() == [[3.0, 4.0]]
+    openai = http.post("/v1/embeddings", json={"input": "a", "model": "my.module:Runner"})
+    assert openai.json()["data"][0]["embedding"] == pytest.approx([0.6, 0.8])
+    assert ask(http, inputs=["a"]) == {"outputs": [[3.0, 4.0]]}
 
 
 BROKEN_VECTORS = [
@@ -232,9 +236,10 @@ def test_a_class_that_states_a_dimension_is_at_fault_for_any_other_answer(
     engine.collector.replica_up(0, RunnerInfo(dimension=2))
     engine.answer = lambda payload: answer if payload == "bad" else [1.0, 2.0]
     with serving(engine) as http:
-        assert http.post("/embed", json={"inputs": "good"}).json() == [[1.0, 2.0]]
+        assert http.post("/embed", json={"inputs": "good"}).status_code == 200
         for path, body in (
             ("/embed", {"inputs": "bad"}),
+            ("/embed", {"inputs": "bad", "normalize": False}),
             ("/v1/embeddings", {"input": "bad", "model": "my.module:Runner"}),
             (
                 "/v1/embeddings",
@@ -287,7 +292,8 @@ def test_a_plain_function_is_described_as_what_it_is_before_anyone_asks_for_vect
 
 def test_a_plain_function_answers_vectors_where_the_setting_says_so(engine: FakeClient) -> None:
     with serving(of_a_function(engine), task="embed") as http:
-        assert http.post("/embed", json={"inputs": "a"}).json() == [[1.0, 2.0]]
+        answer = http.post("/embed", json={"inputs": "a", "normalize": False})
+        assert answer.json() == [[1.0, 2.0]]
         refused = http.post("/v1/predict", json={"inputs": ["a"]})
     assert refused.status_code == 400
     assert "use POST /v1/embeddings or POST /embed" in refused.json()["error"]["message"]

@@ -8,8 +8,6 @@ from starlette.testclient import TestClient
 
 from batcher import Draining
 from batcher.runner import RunnerInfo
-from service.state import AppState
-from service.tasks.embed import Embed
 from tests.service.conftest import FakeClient, is_tei_error, vector_of
 
 
@@ -54,11 +52,15 @@ def test_the_answer_is_always_a_list_of_vectors(
         ({"inputs": "w " * 17, "truncate": False}, 422, "17 tokens"),
         ({"inputs": "a", "truncate": "yes"}, 400, "truncate: "),
         ({"inputs": "a", "truncation_direction": "up"}, 400, "truncation_direction: "),
-        ({"inputs": "a", "truncation_direction": "Left"}, 422, "truncation_direction: "),
-        ({"inputs": "a", "normalize": False}, 422, "normalize: "),
-        ({"inputs": "a", "prompt_name": "query"}, 422, "prompt_name: "),
+        ({"inputs": "a", "normalize": "no"}, 400, "normalize: "),
+        ({"inputs": "a", "prompt_name": "query"}, 422, "prompt_name: there is no prompt 'query'"),
+        ({"inputs": ["a", "b"], "prompt_name": ""}, 422, "prompt_name: there is no prompt ''"),
+        ({"inputs": "a", "prompt_name": 1}, 400, "prompt_name: "),
         ({"inputs": "a", "dimensions": 9}, 400, "dimensions: "),
-        ({"inputs": "a", "dimensions": -1}, 400, "dimensions: "),
+        ({"inputs": "a", "dimensions": 0}, 422, "dimensions: should be positive"),
+        ({"inputs": "a", "dimensions": -1}, 422, "dimensions: should be positive"),
+        ({"inputs": "a", "dimensions": 1.5}, 400, "dimensions: "),
+        ({"inputs": "a", "dimensions": True}, 400, "dimensions: "),
         ({"inputs": "a", "input": "b"}, 400, "input: there is no such field"),
         ({"input": "b"}, 400, "inputs: this field is required"),
     ],
@@ -88,14 +90,13 @@ def test_options_of_its_clients_are_taken(http: TestClient, engine: FakeClient) 
     assert got.shape == (1, 2)
 
 
-def test_normalize_is_done_here_for_a_model_that_does_not(
-    http: TestClient, front: AppState
+def test_the_end_that_is_cut_off_is_the_callers_choice(
+    http: TestClient, engine: FakeClient
 ) -> None:
-    assert front.served is not None
-    front.served.task(Embed).normalization = "service"
-    raw, scaled = ask(http, inputs="a", normalize=False), ask(http, inputs="a")
-    np.testing.assert_array_equal(np.float32(raw[0]), vector_of("a"))
-    np.testing.assert_allclose(scaled, [vector_of("a") / np.linalg.norm(vector_of("a"))], rtol=1e-6)
+    words = [str(number) for number in range(20)]
+    for direction, kept in (("Left", words[4:]), ("left", words[4:]), (None, words[:16])):
+        ask(http, inputs=[" ".join(words)], truncation_direction=direction)
+        assert engine.last.payloads == [" ".join(kept)]
 
 
 def test_large_answers_are_the_same_as_small_ones(

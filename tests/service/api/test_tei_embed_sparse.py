@@ -76,7 +76,7 @@ def test_many_weights_are_written_whole(
         ({"inputs": ""}, 200),
         ({"inputs": []}, 400),
         ({"inputs": [["one", "two"]]}, 400),
-        ({"inputs": "one", "prompt_name": "query"}, 422),
+        ({"inputs": "one", "prompt_name": "nope"}, 422),
         ({"inputs": "one", "truncate": "no"}, 400),
         ({"inputs": "one " * 99, "truncate": False}, 422),
         ({"inputs": [1, 99]}, 422),

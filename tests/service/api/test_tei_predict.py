@@ -76,6 +76,10 @@ def test_options_of_its_clients_are_taken(http: TestClient, engine: FakeClient) 
     ask(http, inputs="one " * 20, truncate=None, truncation_direction="right", priority=5)
     assert engine.last.costs == [16]
     assert engine.last.priority == 5
+    for direction, before_last in (("Left", 5), ("left", 5), ("Right", 4), (None, 4)):
+        ask(http, inputs="one " * 20 + "two", truncation_direction=direction)
+        [payload] = engine.last.payloads
+        assert payload[-2] == before_last
 
 
 @pytest.mark.parametrize(
@@ -87,7 +91,12 @@ def test_options_of_its_clients_are_taken(http: TestClient, engine: FakeClient) 
         ({"inputs": ["a", "b", "c"]}, 422, "inputs: holds 3 texts", "Validation"),
         ({"inputs": [["a"]] * 257}, 422, "at most 256", "Validation"),
         ({"inputs": [["a"], ["one " * 20]], "truncate": False}, 422, "inputs[1]: ", "Validation"),
-        ({"inputs": "a", "truncation_direction": "Left"}, 422, "cut on the right", "Validation"),
+        (
+            {"inputs": "a", "truncation_direction": "up"},
+            400,
+            "truncation_direction: ",
+            "Validation",
+        ),
         ({"inputs": "a", "normalize": True}, 400, "normalize: there is no such", "Validation"),
     ],
 )

@@ -19,6 +19,7 @@ from service.inference.offload import OffloadPool
 from service.state import AppState
 from service.tasks import text_inputs
 from service.tasks.embed import Embed
+from service.tasks.protocol import DEFAULT_OPTIONS, Options
 from tests.fakes import FakeClock, Signal, run_async
 
 LATE = 1000.0
@@ -148,15 +149,16 @@ class Watched:
         self._preparer: Any = front.served.task(Embed).preprocessor
         self.max_length = self._preparer.max_length
         self.long_text = 100
+        self.many_ids = self._preparer.many_ids
         self.threads: list[str] = []
 
-    def prepare(self, text: str, *, truncate: bool) -> Any:
+    def prepare(self, text: str, options: Options = DEFAULT_OPTIONS) -> Any:
         self.threads.append(threading.current_thread().name)
-        return self._preparer.prepare(text, truncate=truncate)
+        return self._preparer.prepare(text, options)
 
-    def prepare_ids(self, ids: list[int], *, truncate: bool) -> Any:
+    def prepare_ids(self, ids: list[int], options: Options = DEFAULT_OPTIONS) -> Any:
         self.threads.append(threading.current_thread().name)
-        return self._preparer.prepare_ids(ids, truncate=truncate)
+        return self._preparer.prepare_ids(ids, options)
 
 
 @pytest.fixture

@@ -24,16 +24,18 @@ from service.inference.ranking import (
 from service.tasks.custom import Predict
 from service.tasks.embed import Embed
 from service.tasks.plain_text import SimulatedTokenizer
-from service.tasks.protocol import ModelInput, Options
+from service.tasks.protocol import DEFAULT_OPTIONS, ModelInput, Options
 from service.tasks.score import Score
 from tests.fakes import FakeClock
 from tests.service.conftest import FakeClient
 
 
 class Pairs(SimulatedTokenizer):
-    def prepare_pair(self, first: str, second: str, *, truncate: bool) -> ModelInput:
-        if not truncate:
-            self.prepare(second, truncate=False)
+    def prepare_pair(
+        self, first: str, second: str, options: Options = DEFAULT_OPTIONS
+    ) -> ModelInput:
+        if not options.truncate:
+            self.prepare(second, options)
         return ModelInput([first, second], 2)
 
 

@@ -37,7 +37,7 @@ def started(folder: Path, **config: Any) -> EncoderRunner:
 
 def ids_of(folder: Path) -> list[Any]:
     tokenizer = TextTokenizer.load(read_spec(folder))
-    return [tokenizer.prepare(text, truncate=True).payload for text in TEXTS]
+    return [tokenizer.prepare(text).payload for text in TEXTS]
 
 
 def all_tokens(ids: Any) -> dict[str, Any]:

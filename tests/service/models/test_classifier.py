@@ -102,9 +102,7 @@ def test_a_pair_as_a_frontend_prepares_it_gets_the_logits_of_transformers(tmp_pa
     folder = make_classifier(tmp_path, "bert")
     tokenizer = TextTokenizer.load(read_spec(folder))
     inputs = [
-        tokenizer.prepare(one, truncate=True)
-        if isinstance(one, str)
-        else tokenizer.prepare_pair(*one, truncate=True)
+        tokenizer.prepare(one) if isinstance(one, str) else tokenizer.prepare_pair(*one)
         for one in INPUTS
     ]
     logits = np.asarray(started(folder).run([one.payload for one in inputs]))
@@ -188,7 +186,7 @@ def test_an_embedder_takes_no_pair(tmp_path: Path) -> None:
     folder = make_classifier(tmp_path, "bert")
     runner = started(folder, task="embed")
     inputs = named_arrays(folder)
-    assert np.asarray(runner.run(inputs[:3])).shape == (3, 32)
+    assert np.asarray(runner.run(inputs[:3])).shape == (3, 33)
     with pytest.raises(ValueError, match=r"token types, which this model \(task embed\) has not"):
         runner.run(inputs)
 

@@ -48,7 +48,7 @@ def test_the_answer_is_the_eight_words_of_the_hash_in_the_unit_cube() -> None:
 @pytest.mark.parametrize(("task", "width"), [("classify", 3), ("score", 1), ("predict", 8)])
 def test_a_task_with_labels_is_answered_with_a_number_for_each(task: str, width: int) -> None:
     runner = SimulatedRunner(SimulatedConfig(0, 0, 0), task)
-    pair = SimulatedTokenizer().prepare_pair("a query", "one document", truncate=True)
+    pair = SimulatedTokenizer().prepare_pair("a query", "one document")
     assert pair.cost == 4 == count_words(str(pair.payload))
     got = np.asarray(runner.run([pair.payload]))
     np.testing.assert_array_equal(got, answers([str(pair.payload)])[:, :width])
@@ -56,7 +56,7 @@ def test_a_task_with_labels_is_answered_with_a_number_for_each(task: str, width:
 
 
 def test_a_document_may_ask_for_a_drill() -> None:
-    pair = SimulatedTokenizer().prepare_pair("a query", "fault:raise now", truncate=True)
+    pair = SimulatedTokenizer().prepare_pair("a query", "fault:raise now")
     with pytest.raises(SimulatedFault):
         SimulatedRunner(SimulatedConfig(0, 0, 0), "score").run([pair.payload])
 

@@ -74,7 +74,7 @@ def started(folder: Path, **config: Any) -> EncoderRunner:
 
 def ids_of(folder: Path, task: str = "auto") -> list[Any]:
     tokenizer = TextTokenizer.load(read_spec(folder, task))
-    return [tokenizer.prepare(text, truncate=True).payload for text in TEXTS]
+    return [tokenizer.prepare(text).payload for text in TEXTS]
 
 
 def agree(folder: Path) -> None:

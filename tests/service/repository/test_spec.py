@@ -120,7 +120,32 @@ def test_the_smallest_limit_counts(tmp_path: Path, files: dict[str, Any], limit:
 
 def test_the_default_prompt_is_read(tmp_path: Path) -> None:
     prompts = {"prompts": {"query": "query: "}, "default_prompt_name": "query"}
-    assert read_spec(write(tmp_path, config_sentence_transformers=prompts)).prompt == "query: "
+    spec = read_spec(write(tmp_path, config_sentence_transformers=prompts))
+    assert (spec.prompt, spec.default_prompt_name) == ("query: ", "query")
+    assert spec.prompts == {"query": "query: ", "document": ""}  # as the reference has it
+
+
+def test_without_a_default_prompt_there_is_none(tmp_path: Path) -> None:
+    prompts: dict[str, Any] = {"prompts": {"query": "query: ", "passage": None}}
+    spec = read_spec(write(tmp_path, config_sentence_transformers=prompts))
+    assert (spec.prompt, spec.default_prompt_name) == ("", None)
+    assert spec.prompts["passage"] == ""
+
+
+def test_the_end_that_is_cut_off_is_read(tmp_path: Path) -> None:
+    assert read_spec(write(tmp_path)).truncation_side == "right"
+    files = {"tokenizer_config": {"truncation_side": "left"}}
+    assert read_spec(write(tmp_path, **files)).truncation_side == "left"
+
+
+@pytest.mark.parametrize(("cut", "dimension"), [(8, 8), (None, 32), (99, 32)])
+def test_the_sizes_of_vectors_are_read(tmp_path: Path, cut: int | None, dimension: int) -> None:
+    files = {
+        "config": CONFIG | {"hidden_size": 32, "matryoshka_dimensions": [16, 8]},
+        "config_sentence_transformers": {"truncate_dim": cut},
+    }
+    spec = read_spec(write(tmp_path, **files))
+    assert (spec.dimension, spec.matryoshka) == (dimension, (16, 8))
 
 
 @pytest.mark.parametrize(
@@ -129,7 +154,12 @@ def test_the_default_prompt_is_read(tmp_path: Path) -> None:
         ({"config": CONFIG | {"is_encoder_decoder": True}}, "an encoder-decoder"),
         ({"config": {"architectures": ["BertModel"], "vocab_size": 5}}, "names no hidden_size"),
         ({"config": [1]}, "not a JSON object"),
-        ({"tokenizer_config": {"truncation_side": "left"}}, "on the left"),
+        ({"tokenizer_config": {"truncation_side": "up"}}, "truncation_side is 'up'"),
+        ({"config": CONFIG | {"matryoshka_dimensions": [0]}}, "matryoshka_dimensions is not a"),
+        (
+            {"config_sentence_transformers": {"default_prompt_name": "nope"}},
+            "'nope' is not among its prompts",
+        ),
         ({"sentence_bert_config": {"transformer_task": "fill-mask"}}, "task fill-mask"),
     ],
 )

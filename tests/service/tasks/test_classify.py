@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import itertools
 import resource
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from service.tasks.classify import Classify, parse, ranked
 from service.tasks.input_errors import TextTooLong
 from service.tasks.protocol import ModelInput, Options
 from service.tasks.text import TextTokenizer
-from tests.service.tiny import make_classifier
+from tests.service.tiny import WORDS, make_classifier
 
 
 def logits(*numbers: float) -> NDArray[np.float32]:
@@ -143,15 +144,21 @@ def test_a_pair_of_two_long_texts_costs_what_its_length_costs(folder: Path) -> N
     assert len(got["input_ids"]) == 16
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("words", [(20, 2), (2, 20), (20, 20), (5000, 3), (300, 301)])
-def test_a_pair_is_cut_as_the_reference_cuts_it(folder: Path, words: tuple[int, int]) -> None:
+def test_a_pair_is_cut_as_the_reference_cuts_it(
+    folder: Path, words: tuple[int, int], side: Literal["left", "right"]
+) -> None:
     import transformers
 
-    pair = " ".join(["one"] * words[0]), " ".join(["two"] * words[1])
-    reference = transformers.AutoTokenizer.from_pretrained(folder)
+    # No two neighbours are the same: which end is gone shows.
+    endless = itertools.cycle(WORDS[4:])
+    first, second = (" ".join(itertools.islice(endless, number)) for number in words)
+    pair = first, second
+    reference = transformers.AutoTokenizer.from_pretrained(folder, truncation_side=side)
     expected = reference(*pair, truncation=True, max_length=16, return_token_type_ids=True)
-    got = arrays(of(folder).preprocess(pair, Options()))
+    got = arrays(of(folder).preprocess(pair, Options(truncation_direction=side)))
     assert got["input_ids"] == expected["input_ids"]
     assert got["token_type_ids"] == expected["token_type_ids"]
     with pytest.raises(TextTooLong, match="the limit is 16"):
-        of(folder).preprocess(pair, Options(truncate=False))
+        of(folder).preprocess(pair, Options(truncate=False, truncation_direction=side))

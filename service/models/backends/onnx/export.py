@@ -28,11 +28,11 @@ from service.repository.spec import EncoderSpec
 
 OPSET = 17
 ANSWERS, STATES = "answers", "states"  # the names of the graph's outputs
-FORMAT = 4  # of what this file writes; part of what a saved graph is known by
+FORMAT = 5  # of what this file writes; part of what a saved graph is known by
 # The exporter writes a larger model's weights into files of their own, which it names after the
 # weights alone: in one folder two models would share them.
 MOST_BYTES = 2**31 - 2**24
-MOST_DIFFERENCE = 1e-3  # of any number of an answer, of those that are at most 1
+MOST_DIFFERENCE = 1e-3  # by the task's measure, on a scale where answers are about 1
 
 Numbers = NDArray[np.float32]
 
@@ -47,7 +47,7 @@ def graph_key(spec: EncoderSpec) -> dict[str, object]:
         "weights": weights_of(spec.folder),
         "task": spec.task,
         "pooling": spec.pooling,
-        "normalize": spec.normalize,
+        "dimension": spec.dimension,
         "exporter": torch_versions(),
     }
 
@@ -107,8 +107,7 @@ def export(spec: EncoderSpec, path: Path, run_graph: RunGraph) -> None:
     try:
         _trace(whole, spec, path)
         graph = run_graph(path)
-        names = inputs_of(spec)
-        difference = max(_difference(whole, graph, names, batch) for batch in _batches(spec))
+        difference = max(_difference(whole, spec, graph, batch) for batch in _batches(spec))
     except Exception as error:  # the exporter raises whatever it stumbles over
         if isinstance(error, OSError) or is_out_of_memory(error):
             raise  # of the machine as it is just now, not of the model
@@ -165,16 +164,18 @@ def _rows(spec: EncoderSpec, *lengths: int) -> list[NDArray[np.int32]]:
 
 def _difference(
     whole: torch.nn.Module,
+    spec: EncoderSpec,
     graph: Callable[[Padded], Sequence[Numbers]],
-    names: Sequence[str],
     batch: Padded,
 ) -> float:
     """Of the output that is furthest off."""
     with torch.inference_mode():
-        expected = whole(*_tensors(names, batch))
+        expected = whole(*_tensors(inputs_of(spec), batch))
     expected = [expected] if isinstance(expected, Tensor) else expected
-    pairs = zip(graph(batch), (each.numpy() for each in expected), strict=True)
-    # Answers that are not normalised may be of any size: relative to their own, then.
-    return max(
-        float(np.abs(found - right).max() / max(1.0, np.abs(right).max())) for found, right in pairs
-    )
+    answers, *states = zip(graph(batch), (each.numpy() for each in expected), strict=True)
+    # States may be of any size: relative to their own.
+    apart = [
+        float(np.abs(found - right).max() / max(1.0, np.abs(right).max()))
+        for found, right in states
+    ]
+    return max([head_of(spec).measure.distance(*answers), *apart])

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("torch")
 
 from service.models.backends.accuracy import Verdict, judge
-from service.models.measures import Cosine, Logits, Measure
+from service.models.measures import Cosine, Directions, Logits, Measure
 
 BLOCKS = ("a", "b", "c", "d")
 
@@ -60,7 +60,7 @@ def test_an_answer_that_is_no_number_is_never_good_enough() -> None:
     assert verdict.agreement == -1.0
 
 
-@pytest.mark.parametrize("measure", [Cosine(), Logits()])
+@pytest.mark.parametrize("measure", [Cosine(), Directions(), Logits()])
 def test_every_reduced_precision_has_a_floor_and_float32_has_none(measure: Measure) -> None:
     for dtype in ("bfloat16", "float16", "int8"):
         assert 0.5 < (measure.floor(dtype, None) or 0.0) < 1.0
@@ -83,6 +83,22 @@ def test_the_cosine_is_that_of_the_worst_row_and_no_number_where_there_is_none()
     assert Cosine().agreement(rows([3, 0], [1, 1]), reference) == pytest.approx(0.5**0.5)
     assert math.isnan(Cosine().agreement(rows([0, 0], [0, 1]), reference))
     assert math.isnan(Cosine().agreement(rows([math.nan, 0], [0, 1]), reference))
+
+
+def test_vectors_of_length_1_agree_by_their_direction_and_by_the_length_they_had() -> None:
+    reference = rows([1, 0, 10], [0, 1, 2])
+    for answers, agreement, distance in (
+        (rows([1, 0, 10], [0, 1, 2]), 1.0, 0.0),
+        (rows([1, 0, 10], [0.6, 0.8, 2]), 0.8, 0.6),
+        (rows([1, 0, 11], [0, 1, 2]), 220 / 221, 1 / 11),
+        (rows([1, 0, 20], [0.6, 0.8, 2]), 0.8, 0.6),
+        (rows([1, 0, 40], [0.6, 0.8, 2]), 800 / 1700, 0.75),
+    ):
+        assert Directions().agreement(answers, reference) == pytest.approx(agreement)
+        assert Directions().distance(answers, reference) == pytest.approx(distance)
+    for bad in (rows([math.nan, 0, 10], [0, 1, 2]), rows([1, 0, math.nan], [0, 1, 2])):
+        assert math.isnan(Directions().agreement(bad, reference))
+        assert math.isnan(Directions().distance(bad, reference))
 
 
 def test_logits_agree_by_their_largest_difference() -> None:

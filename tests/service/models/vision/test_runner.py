@@ -64,6 +64,12 @@ def expected_logits(folder: Path, pictures: list[Image.Image] = PICTURES) -> NDA
     return torch.stack(rows).numpy()
 
 
+def with_lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """As a head answers vectors: of length 1, with the length that each had behind it."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.concatenate([vectors / lengths, lengths], axis=1)
+
+
 def agrees(runner: VisionRunner, inputs: list[Any], expected: NDArray[np.float32]) -> None:
     np.testing.assert_allclose(np.stack(list(runner.run(inputs))), expected, **CLOSE)
     alone = np.stack([runner.run([one])[0] for one in inputs])
@@ -133,10 +139,10 @@ def test_vectors_of_images_and_texts_are_those_of_transformers(tmp_path: Path, k
     spec = read_vision_spec(folder)
     assert spec.text is not None
     tokenizer = TextTokenizer.load(spec.text)
-    ids = [tokenizer.prepare(each, truncate=True).payload for each in TEXTS]
+    ids = [tokenizer.prepare(each).payload for each in TEXTS]
     inputs = [each for pair in zip(prepared(folder), ids, strict=False) for each in pair]
     pairs = [each for pair in zip(images, texts, strict=False) for each in pair]
-    agrees(runner, inputs, torch.cat(pairs).numpy())
+    agrees(runner, inputs, with_lengths(torch.cat(pairs).numpy()))
     info = runner.info  # type: ignore[attr-defined]
     assert info["dimension"] == images[0].shape[1]
 
@@ -278,6 +284,7 @@ def test_a_folder_of_sentence_transformers_gives_its_vectors(
     spec = read_vision_spec(folder)
     assert spec.text is not None
     tokenizer = TextTokenizer.load(spec.text)
-    inputs = [*prepared(folder), *(tokenizer.prepare(t, truncate=True).payload for t in TEXTS)]
-    expected = np.concatenate([made.encode(PICTURES), made.encode(TEXTS)])
-    agrees(runner, inputs, expected)
+    inputs = [*prepared(folder), *(tokenizer.prepare(t).payload for t in TEXTS)]
+    unscaled = library.SentenceTransformer(modules=chain[:1], device="cpu")
+    expected = np.concatenate([unscaled.encode(PICTURES), unscaled.encode(TEXTS)])
+    agrees(runner, inputs, with_lengths(expected))

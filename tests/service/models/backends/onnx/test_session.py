@@ -40,7 +40,7 @@ from service.models.backends.race import ALONE, SHORT
 from service.models.backends.torch.eager import TorchBackend, load
 from service.models.backends.torch.packed import PackedBackend
 from service.models.encoder import EncoderRunner
-from service.models.measures import Cosine
+from service.models.measures import Directions
 
 CPU = Place("cpu", "cpu (Chip)", 1)
 WITH_BFLOAT16 = Place("cpu", "cpu (Chip)", 1, native_bf16=True)
@@ -99,7 +99,7 @@ def test_the_runner_serves_through_onnx_and_says_so(tiny: Path, cache: Path) -> 
     assert (facts["backend"], facts["dtype"]) == ("onnx", "float32")
     assert facts["provider"] == "CPUExecutionProvider"
     assert facts["backend_chosen"] == "by BATCHER_BACKEND"
-    assert np.asarray(runner.run(TINY_TEXTS)).shape == (len(TINY_TEXTS), 32)
+    assert np.asarray(runner.run(TINY_TEXTS)).shape == (len(TINY_TEXTS), 33)
     runner.close()
 
 
@@ -164,7 +164,7 @@ def test_int8_keeps_the_directions_of_float32(tiny: Path, cache: Path) -> None:
     for sequences in BATCHES:
         vectors = opened.backend.forward(sequences)
         assert not np.array_equal(vectors, reference.forward(sequences))
-        assert Cosine().agreement(vectors, reference.forward(sequences)) > 0.95
+        assert Directions().agreement(vectors, reference.forward(sequences)) > 0.95
     assert 0.95 < float(str(opened.facts["cosine"])) <= 1.0
 
 
@@ -207,7 +207,7 @@ def test_blocks_that_are_kept_are_not_quantised(tiny: Path, cache: Path) -> None
 def test_what_moves_the_answers_too_far_is_refused_with_what_to_set(
     tiny: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Cosine, "agreement", lambda *_: 0.5)
+    monkeypatch.setattr(Directions, "agreement", lambda *_: 0.5)
     with pytest.raises(TooInaccurate, match="set BATCHER_DTYPE=float32, or a lower BATCHER_MIN_C"):
         open_backend(asked(tiny, cache, dtype="int8"), *on(tiny))
 
@@ -229,7 +229,9 @@ def test_a_block_of_a_torch_model_computes_in_float32_among_others_that_do_not(
     }
     assert kept.dtype == "bfloat16"
     texts = BATCHES[2]
-    assert Cosine().agreement(kept.forward(texts), exact(read_spec(tiny)).forward(texts)) > 0.999
+    assert (
+        Directions().agreement(kept.forward(texts), exact(read_spec(tiny)).forward(texts)) > 0.999
+    )
 
 
 def test_the_verdict_is_remembered(
@@ -245,7 +247,7 @@ def test_dtype_auto_falls_back_to_float32_where_half_precision_is_refused(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(Cosine, "agreement", lambda *_: 0.5)
+    monkeypatch.setattr(Directions, "agreement", lambda *_: 0.5)
     monkeypatch.setattr(choice, "missing", lambda name: ["x"] if name != "torch" else [])
     config = asked(tiny, backend="auto", dtype="auto", min_cosine=1.0)
     opened = open_backend(config, read_spec(tiny), WITH_BFLOAT16, said.append)

@@ -1,0 +1,104 @@
+"""Where texts and pairs are cut, so that a part gives the tokens that all of it would. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from service.repository.json_files import ModelNotSupported
+from service.tasks.text_inputs import LONG_TEXT
+
+_SPACES = " \n\t\r"
+
+
+def first_words(text: str, limit: int) -> str:
+    """The text's beginning, up to the last place within `limit` characters where white space
+    follows a letter or digit; empty: there is none, or no need.
+
+    Only there is a cut certain not to change the tokens before it: some tokenizers join
+    punctuation to the line end behind it, or look at all of a run of spaces.
+    """
+    if len(text) <= limit:
+        return ""
+    for end in range(limit, max(0, limit - LONG_TEXT), -1):
+        if text[end] in _SPACES and text[end - 1].isalnum():
+            return text[:end]
+    return ""
+
+
+def last_words(text: str, limit: int) -> str:
+    """The text's end, from the first such place within its last `limit` characters on; empty as
+    above. The white space comes along: in many tokenizers it belongs to the word behind it."""
+    if len(text) <= limit:
+        return ""
+    earliest = len(text) - limit
+    for start in range(earliest, min(len(text), earliest + LONG_TEXT)):
+        if text[start] in _SPACES and text[start - 1].isalnum():
+            return text[start:]
+    return ""
+
+
+def longest_first(sequences: Sequence[int | None], limit: int, *, from_left: bool) -> list[int]:
+    """The places that remain of a pair, by the rule of the tokenizers library: the longer text is
+    cut to the length of the other, then both equally, each at the same end. `sequences`: the text
+    (0 or 1) of each token, None for a special one."""
+    counts = sequences.count(0), sequences.count(1)
+    room = max(0, limit - sequences.count(None))
+    short = min(*counts, room // 2)
+    kept = (short, room - short) if counts[0] <= counts[1] else (room - short, short)
+    first = [count - keep if from_left else 0 for count, keep in zip(counts, kept, strict=True)]
+    seen = [0, 0]
+    places = []
+    for place, text in enumerate(sequences):
+        if text is None:
+            places.append(place)
+            continue
+        if 0 <= seen[text] - first[text] < kept[text]:
+            places.append(place)
+        seen[text] += 1
+    return places
+
+
+def special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """What the tokenizer puts before and after one text. Raises ModelNotSupported."""
+    plain = tokenizer.encode("a", add_special_tokens=False).ids
+    wrapped = tokenizer.encode("a").ids
+    for start in range(len(wrapped) - len(plain) + 1):
+        end = start + len(plain)
+        if wrapped[start:end] == plain:
+            return wrapped[:start], wrapped[end:]
+    raise ModelNotSupported("tokenizer.json: its special tokens are not before and after the text")
+
+
+def splits_at_whitespace(tokenizer: Tokenizer) -> bool:
+    """Whether no token reaches over white space, so that a beginning can be tokenised alone."""
+    state = json.loads(tokenizer.to_str())["pre_tokenizer"] or {}
+    steps = state.get("pretokenizers", [state])
+    return any(_is_whitespace_step(step) for step in steps)
+
+
+def takes_ends(tokenizer: Tokenizer) -> bool:
+    """Whether the end of a text, with the white space before it, can be tokenised alone as well:
+    not where such white space is dropped and would have been a part of the next token."""
+
+    def plain(text: str) -> list[int]:
+        found: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+        return found
+
+    return splits_at_whitespace(tokenizer) and all(
+        plain(f"a{spaces}b") == [*plain("a"), *plain(f"{spaces}b")] for spaces in (" ", "\n", "  ")
+    )
+
+
+def _is_whitespace_step(step: dict[str, Any]) -> bool:
+    kind = step.get("type")
+    if kind == "ByteLevel":
+        return bool(step.get("use_regex", True))
+    if kind == "Metaspace":
+        return bool(step.get("split", True))
+    if kind == "Split":
+        return r"\s" in str(step.get("pattern", {}).get("Regex", ""))
+    return kind in ("BertPreTokenizer", "Whitespace", "WhitespaceSplit")
