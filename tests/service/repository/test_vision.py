@@ -119,6 +119,43 @@ def test_a_chain_that_is_not_known_is_refused(tmp_path: Path) -> None:
         image_task(place, "auto")
 
 
+@pytest.mark.parametrize(
+    ("kind", "config", "says"),
+    [
+        ("clip", {"do_lower_case": True}, "do_lower_case"),
+        ("clip", {"modality_config": {"text": {"method": "forward"}}}, "modality_config"),
+        ("clip", {"processing_kwargs": {"image": {"do_resize": False}}}, "processing_kwargs"),
+        ("clip", {"processing_kwargs": {"text": {"padding": "max_length"}}}, "longest of a batch"),
+        ("siglip", {}, r"padded to max_length \(64\)"),
+        ("siglip", {"processing_kwargs": {"text": {"padding": "max_length"}}}, "as it was trained"),
+    ],
+)
+def test_what_sentence_transformers_would_do_otherwise_is_refused(
+    tmp_path: Path, kind: str, config: dict[str, Any], says: str
+) -> None:
+    """Of SigLIP it pads texts to the longest of their batch, on which their vectors then depend."""
+    model = {"architectures": [f"{kind.title()}Model"], "model_type": kind}
+    place = sentence_folder(tmp_path, "Transformer", **model)
+    (place / "sentence_bert_config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelNotSupported, match=says):
+        read_vision_spec(place)
+
+
+def test_the_limits_of_a_text(tmp_path: Path) -> None:
+    place = sentence_folder(tmp_path / "a", "Transformer")
+    (place / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 20}))
+    plain = folder(tmp_path / "b", {"architectures": ["SiglipModel"], "model_type": "siglip"})
+    padded = {"text": {"padding": "max_length", "max_length": 64}}
+    siglip = sentence_folder(
+        tmp_path / "c", "Transformer", architectures=["SiglipModel"], model_type="siglip"
+    )
+    (siglip / "sentence_bert_config.json").write_text(json.dumps({"processing_kwargs": padded}))
+    for each, limit, padded_to in ((place, 20, None), (plain, 64, 64), (siglip, 64, 64)):
+        spec = read_vision_spec(each)
+        assert spec.text is not None
+        assert (spec.text.max_length, spec.padded_to) == (limit, padded_to)
+
+
 VIT_PROCESSOR = {"image_processor_type": "ViTImageProcessor", "do_resize": True, "resample": 2}
 
 

@@ -3,6 +3,7 @@ sizes."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -177,8 +178,6 @@ def test_a_frontends_resize_that_differs_from_the_processors_is_noticed(tmp_path
 
 
 def test_a_tokenizer_that_does_more_than_its_file_says_is_refused(tmp_path: Path) -> None:
-    import json
-
     folder = make_image_embedder(tmp_path)
     file = folder / "tokenizer.json"
     content = json.loads(file.read_text())
@@ -268,23 +267,37 @@ def test_a_profile_is_measured(tmp_path: Path) -> None:
     assert info["labels"] == ["LABEL_0", "LABEL_1", "LABEL_2"]
 
 
-@pytest.mark.parametrize("normalizes", [False, True])
-def test_a_folder_of_sentence_transformers_gives_its_vectors(
-    tmp_path: Path, normalizes: bool
-) -> None:
+def sentence_folder(place: Path, layout: str) -> Path:
+    """As sentence-transformers writes it, now and before 5.4."""
     library = pytest.importorskip("sentence_transformers")
     modules = library.sentence_transformer.modules
-    chain = [modules.Transformer(str(make_image_embedder(tmp_path / "plain")))]
-    if normalizes:
+    if layout == "old":
+        make_image_embedder(place / "0_CLIPModel")
+        kind = "sentence_transformers.models.CLIPModel"
+        chain = [{"idx": 0, "name": "0", "path": "0_CLIPModel", "type": kind}]
+        (place / "modules.json").write_text(json.dumps(chain))
+        return place
+    chain = [modules.Transformer(str(make_image_embedder(place / "plain")))]
+    if layout == "normalized":
         chain.append(modules.Normalize())
     made = library.SentenceTransformer(modules=chain, device="cpu")
-    folder = tmp_path / "full"
-    made.save(str(folder), create_model_card=False)
+    made.save(str(place / "full"), create_model_card=False)
+    return place / "full"
+
+
+@pytest.mark.parametrize("layout", ["old", "new", "normalized"])
+def test_a_folder_of_sentence_transformers_gives_its_vectors(tmp_path: Path, layout: str) -> None:
+    folder = sentence_folder(tmp_path, layout)
+    library = pytest.importorskip("sentence_transformers")
+    made = library.SentenceTransformer(str(folder), device="cpu")
     runner = started(folder)
     spec = read_vision_spec(folder)
     assert spec.text is not None
     tokenizer = TextTokenizer.load(spec.text)
     inputs = [*prepared(folder), *(tokenizer.prepare(t).payload for t in TEXTS)]
-    unscaled = library.SentenceTransformer(modules=chain[:1], device="cpu")
+    unscaled = library.SentenceTransformer(modules=[made[0]], device="cpu")
     expected = np.concatenate([unscaled.encode(PICTURES), unscaled.encode(TEXTS)])
     agrees(runner, inputs, with_lengths(expected))
+    scaled = np.concatenate([made.encode(PICTURES), made.encode(TEXTS)])
+    if layout == "normalized":
+        np.testing.assert_allclose(np.stack(runner.run(inputs))[:, :-1], scaled, **CLOSE)
