@@ -25,6 +25,7 @@ from service.tasks.plain_text import SIMULATED_LABELS
 from service.tasks.protocol import DEFAULT_OPTIONS, ModelInput, Task
 from service.tasks.score import Score
 from service.tasks.sparse import Sparse
+from service.tasks.tag import Tag
 from service.tasks.text import TextTokenizer
 from service.tasks.text_inputs import TextPreprocessor
 
@@ -71,6 +72,11 @@ TASKS: Mapping[str, TaskEntry] = {
         lambda spec, text: Score(text, spec.labels, spec.activation),
         "is not a re-ranker model",
         "POST /rerank or POST /predict",
+    ),
+    "tag": TaskEntry(
+        lambda spec, text: Tag(text, spec.labels, spec.unknown_token),
+        "does not classify tokens",
+        "POST /",
     ),
     "image-classify": TaskEntry(
         lambda spec, both: ImageClassify(both[0], spec.labels, spec.activation),

@@ -24,6 +24,7 @@ from service.environment import (
 
 Positive = Annotated[int, Field(ge=1)]
 Milliseconds = Annotated[float, Field(allow_inf_nan=False)]
+TextTask = Literal["embed", "sparse", "classify", "score", "tag"]
 Folder = Annotated[str, AfterValidator(in_a_home)]
 
 # Names of an earlier release, by the setting to use instead. They still work, with a warning.
@@ -44,9 +45,7 @@ class Settings(BaseSettings):
         description="what runs the model: transformers, simulated (no model; for load tests), or"
         " package.module:Name, a class or function of your own",
     )
-    task: Literal[
-        "auto", "embed", "sparse", "classify", "score", "image-classify", "image-embed", "predict"
-    ] = Field(
+    task: Literal["auto", TextTask, "image-classify", "image-embed", "predict"] = Field(
         "auto",
         description="what the model does. auto: decided by the model's files, and refused if they"
         " are ambiguous; a function of your own is for predict, a class of your own for embed if"

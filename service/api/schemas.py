@@ -145,6 +145,7 @@ class ModelType(Shape):
     embedding: Pooling | None = None
     classifier: Labels | None = None
     reranker: Labels | None = None  # a cross-encoder: a classifier with one label
+    token_classifier: Labels | None = None
 
 
 class Prediction(Shape):

@@ -139,11 +139,30 @@ class Classified:
         return {"labels": list(spec.labels), "activation": spec.activation}
 
 
+class Tagged:
+    """Task tag: a logit for each label, of each token."""
+
+    auto_class = "AutoModelForTokenClassification"
+    measure: Measure = Logits()
+    has_states = False
+    backends: Collection[str] = ("torch",)
+    around: Around | None = None
+    pack: Pack | None = None
+
+    def answers(self, output: Any, mask: Tensor, spec: EncoderSpec) -> Tensor:
+        logits: Tensor = output.logits
+        return logits.float()
+
+    def info(self, spec: EncoderSpec) -> Mapping[str, object]:
+        return {"labels": list(spec.labels)}
+
+
 HEADS: Mapping[str, Head] = {
     "embed": Pooled(),
     "sparse": Sparse(),
     "classify": Classified(),
     "score": Classified(),
+    "tag": Tagged(),
 }
 
 

@@ -12,6 +12,7 @@ from service.catalog import ServedModel
 from service.settings import Settings
 from service.tasks.classify import Classify
 from service.tasks.score import Score
+from service.tasks.tag import Tag
 from service.version import VERSION
 
 _SHOWN = 8  # replicas
@@ -62,15 +63,22 @@ def _answers(served: ServedModel, info: RunnerInfo) -> str:
         return f"the relevance of texts to a query{limit}"
     classify = served.tasks.get("classify")
     if isinstance(classify, Classify):
-        names = ", ".join(classify.labels[:_SHOWN]) + (", …" * (len(classify.labels) > _SHOWN))
         of = " for an image" if "image-classify" in served.tasks else ""
-        return f"scores of {len(classify.labels)} labels ({names}){of}{limit}"
+        return f"scores of {_listed(classify.labels)}{of}{limit}"
+    tag = served.tasks.get("tag")
+    if isinstance(tag, Tag):
+        return f"entities, or the label of each token, out of {_listed(tag.labels)}{limit}"
     if "sparse" in served.tasks:
         return f"sparse vectors, weights of {served.dimension} words{limit}"
     if "predict" in served.tasks:
         return "what the runner answers, as JSON: POST /v1/predict"
     of = " for images and texts" if "image-embed" in served.tasks else ""
     return f"vectors of {served.dimension or info.dimension or '?'} numbers{of}{limit}"
+
+
+def _listed(labels: Sequence[str]) -> str:
+    names = ", ".join(labels[:_SHOWN]) + (", …" * (len(labels) > _SHOWN))
+    return f"{len(labels)} labels ({names})"
 
 
 def _example(served: ServedModel) -> tuple[str, dict[str, object]]:
@@ -81,6 +89,8 @@ def _example(served: ServedModel) -> tuple[str, dict[str, object]]:
         return "/predict", {"inputs": _PIXEL}
     if Score.name in served.tasks:
         return "/rerank", {"query": "What do whales eat?", "texts": ["Krill.", "It rained."]}
+    if "tag" in served.tasks:
+        return "/", {"inputs": "Ada lives in Lisbon.", "parameters": {}}
     route = "/predict" if "classify" in served.tasks else "/v1/predict"
     if "sparse" in served.tasks:
         route = "/embed_sparse"

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from service.repository.json_files import ModelNotSupported
 
-Task = Literal["embed", "sparse", "classify", "score"]
+Task = Literal["embed", "sparse", "classify", "score", "tag"]
 Activation = Literal["softmax", "sigmoid", "none"]
 """From a classifier's logits to scores: softmax, or sigmoid for one label or for independent ones,
 as transformers' pipeline has it. (text-embeddings-inference has softmax for the latter, too.) None:
@@ -24,6 +24,7 @@ CLASSIFIERS = ("classify", "score")  # the tasks of a text classifier: several l
 # A body without a head: BertModel, MPNetModel. Not GPT2LMHeadModel, EncoderDecoderModel.
 _BODY = re.compile(r"^\w+(?<!Head)(?<!Heads)(?<!Decoder)Model$")
 _CLASSIFIER = re.compile(r"^\w+ForSequenceClassification$")
+_TAGGER = re.compile(r"^\w+ForTokenClassification$")
 _FILLS_MASKS = re.compile(r"^\w+ForMaskedLM$")
 # transformers' own defaults, where config.json does not name `type_vocab_size`.
 _TYPES_BY_DEFAULT = {"bert": 2, "electra": 2, "albert": 2, "mobilebert": 2, "roberta": 2}
@@ -31,12 +32,14 @@ _NEEDS: Mapping[str, str] = {
     "sparse": "a masked language model (…ForMaskedLM)",
     "classify": "a text classifier",
     "score": "a text classifier",
+    "tag": "a token classifier (…ForTokenClassification)",
 }
 _BY_HAND: Mapping[Task, str] = {
     "embed": "serves its body's vectors",
     "sparse": "serves it as a sparse encoder (SPLADE)",
     "classify": "runs it as a classifier",
     "score": "runs it as a classifier",
+    "tag": "runs it as a classifier of tokens",
 }
 
 
@@ -99,9 +102,10 @@ def choose_task(
     if _is_of_text(config) and _BODY.match(name):
         return "embed"
     raise ModelNotSupported(
-        f"{file}: {name or 'no architecture is named'}: BATCHER_TASK=auto takes text classifiers"
-        " (…ForSequenceClassification), sentence-transformers folders and text encoders without a"
-        f" head (…Model); {_by_hand(config, 'embed')}"
+        f"{file}: {name or 'no architecture is named'}: BATCHER_TASK=auto takes classifiers of"
+        " texts (…ForSequenceClassification) and of tokens (…ForTokenClassification),"
+        " sentence-transformers folders and text encoders without a head (…Model);"
+        f" {_by_hand(config, 'embed')}"
         + (f", {_by_hand(config, able)}" if able is not None else "")
     )
 
@@ -111,6 +115,8 @@ def _task_of_head(config: Mapping[str, Any], file: Path) -> Task | None:
     classifier does."""
     if is_classifier(config):
         return "score" if len(labels_of(config, file)) == 1 else "classify"
+    if _is_of_text(config) and _TAGGER.match(architecture(config)):
+        return "tag"
     return "sparse" if fills_masks(config) else None
 
 

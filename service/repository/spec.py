@@ -69,6 +69,7 @@ class EncoderSpec:
     splade_activation: SpladeActivation = "relu"  # ln(1 + relu(x)); log1p_relu: ln(1 + that)
     max_active: int | None = None  # weights that are not 0; the smallest of more are dropped
     takes_token_types: bool = False
+    unknown_token: str | None = None  # what the tokenizer writes for what it does not know
     dropped_head: str = ""  # the architecture, where BATCHER_TASK=embed leaves its head out
     # By name, of task embed; `prompt` is the text of the default one.
     prompts: Mapping[str, str] = field(default_factory=dict)
@@ -105,7 +106,7 @@ def read_spec(folder: Path, task: str = "auto") -> EncoderSpec:
     sentence_config = _sentence_config(encoder, config)
     whole_file = folder / "config_sentence_transformers.json"
     whole = read_object(whole_file, optional=True)
-    labels = labels_of(config, file) if chosen in CLASSIFIERS else ()
+    labels = labels_of(config, file) if chosen in (*CLASSIFIERS, "tag") else ()
     prompts, default_prompt = read_prompts(folder) if chosen in ("embed", "sparse") else ({}, None)
     hidden = _first_int(config, ("hidden_size", "dim", "d_model", "n_embd"), encoder)
     return EncoderSpec(
@@ -123,6 +124,7 @@ def read_spec(folder: Path, task: str = "auto") -> EncoderSpec:
         activation=activation_of(config, labels),
         **({} if splade is None else read_splade(splade, whole, whole_file)),
         takes_token_types=takes_token_types(config),
+        unknown_token=_unknown_token(tokenizer_config),
         dropped_head=dropped_head(config) if chosen == "embed" and not has_pooling else "",
         prompts=prompts,
         default_prompt_name=default_prompt,
@@ -194,6 +196,12 @@ def _sentence_config(folder: Path, model: dict[str, Any]) -> dict[str, Any]:
             raise ModelNotSupported(f"{file}: task {config['transformer_task']} is not supported")
         return config
     return {}
+
+
+def _unknown_token(tokenizer_config: dict[str, Any]) -> str | None:
+    token = tokenizer_config.get("unk_token")
+    token = token.get("content") if isinstance(token, dict) else token  # an AddedToken
+    return token if isinstance(token, str) else None
 
 
 def _pad_id(config: dict[str, Any]) -> int:

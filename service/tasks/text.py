@@ -43,7 +43,7 @@ class TextTokenizer:
         self._prompts = spec.prompts
         # Behind a prompt ids are a text again, and that is tokenised: 10 times the work.
         self.many_ids = MANY_IDS // 10 if any((spec.prompt, *spec.prompts.values())) else MANY_IDS
-        self._cuts_left = spec.truncation_side == "left"
+        self.cuts_left = spec.truncation_side == "left"  # a long text loses its beginning
         self._tokenizer = tokenizer
         tokenizer.no_padding()
         tokenizer.no_truncation()
@@ -76,6 +76,11 @@ class TextTokenizer:
     def library(self) -> Tokenizer:
         """The tokenizer itself, without padding and truncation."""
         return self._tokenizer
+
+    @property
+    def frame(self) -> tuple[list[int], list[int]]:
+        """The special tokens before and after a text."""
+        return self._before, self._after
 
     def prompt(self, name: str | None = None) -> str:
         """What goes before a text; None: the default. Raises UnknownPrompt."""
@@ -121,7 +126,7 @@ class TextTokenizer:
                 raise TextTooLong(len(found), self.max_length, at_least=not is_whole)
             kept = longest_first(encoding.sequence_ids, self.max_length, from_left=from_left)
             found, kinds = [found[place] for place in kept], [kinds[place] for place in kept]
-        ids = self._as_ids(found)
+        ids = self.as_ids(found)
         if self._takes_token_types and any(kinds):
             types = np.array(kinds, dtype=np.int32)
             return ModelInput({"input_ids": ids, "token_type_ids": types}, len(ids))
@@ -147,7 +152,7 @@ class TextTokenizer:
                 del inner[: len(inner) - self._room]
             else:
                 del inner[self._room :]
-        array = self._as_ids([*self._before, *inner, *self._after])
+        array = self.as_ids([*self._before, *inner, *self._after])
         return ModelInput(array, len(array))
 
     def encode(
@@ -178,12 +183,13 @@ class TextTokenizer:
                 del ids[len(self._before) : len(self._before) + excess]
             else:
                 ids[self.max_length - len(self._after) :] = self._after
-        return self._as_ids(ids)
+        return self.as_ids(ids)
 
     def _is_left(self, direction: Direction | None) -> bool:
-        return self._cuts_left if direction is None else direction == "left"
+        return self.cuts_left if direction is None else direction == "left"
 
-    def _as_ids(self, ids: list[int]) -> Ids:
+    def as_ids(self, ids: list[int]) -> Ids:
+        """Raises TextNotEncodable for what the model has no row for."""
         if not ids:
             raise TextNotEncodable("the input has no tokens, and the model adds none of its own")
         array = np.array(ids, dtype=np.int32)

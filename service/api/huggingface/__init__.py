@@ -12,6 +12,7 @@ from service.api.huggingface import (
     images,
     sparse_embedding,
     text_classification,
+    token_classification,
 )
 from service.api.huggingface.pipeline import HubPipeline
 from service.api.routes import INFERENCE, Route, WireProtocol
@@ -26,6 +27,7 @@ from service.tasks.image_classify import ImageClassify
 from service.tasks.image_embed import ImageEmbed
 from service.tasks.score import Score
 from service.tasks.sparse import Sparse
+from service.tasks.tag import Tag
 
 # By the name of the task. A model of images has a task for texts that stand for them as well, which
 # comes later among its tasks.
@@ -36,6 +38,7 @@ PIPELINES: Mapping[str, HubPipeline] = {
     Sparse.name: sparse_embedding.PIPELINE,
     Classify.name: text_classification.OF_LABELS,
     Score.name: text_classification.OF_RELEVANCE,
+    Tag.name: token_classification.PIPELINE,
 }
 
 

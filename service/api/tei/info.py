@@ -13,18 +13,22 @@ from service.http.exchange import Exchange
 from service.state import AppState
 from service.tasks.classify import Classify
 from service.tasks.score import Score
+from service.tasks.tag import Tag
+
+_LABELLED = {Classify.name: "classifier", Score.name: "reranker", Tag.name: "token_classifier"}
 
 
 def _model_type(served: ServedModel) -> dict[str, object]:
-    task = served.tasks.get(Classify.name) or served.tasks.get(Score.name)
-    if not isinstance(task, Classify):
+    named = ((name, served.tasks.get(name)) for name in _LABELLED)
+    kind, task = next(((name, task) for name, task in named if task is not None), ("", None))
+    if not isinstance(task, Classify | Tag):
         embeds = not {*served.tasks, *served.if_class}.isdisjoint({"embed", "sparse"})
         return {"embedding": {"pooling": served.pooling}} if embeds else {}
     labels = {
         "id2label": {str(place): label for place, label in enumerate(task.labels)},
         "label2id": {label: place for place, label in enumerate(task.labels)},
     }
-    return {"reranker" if task.name == Score.name else "classifier": labels}
+    return {_LABELLED[kind]: labels}
 
 
 async def info(state: AppState, exchange: Exchange) -> None:

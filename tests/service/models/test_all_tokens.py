@@ -29,7 +29,7 @@ TEXTS = [SOME[n % 13] for n in range(64)]
 
 
 def started(folder: Path, **config: Any) -> EncoderRunner:
-    given = {"dtype": "float32", "backend": "torch", **config}
+    given = {"dtype": "float32", "backend": "torch", "threads": 1, **config}
     runner = EncoderRunner(runner_config(str(folder), device="cpu", **given))
     runner.warm_up()
     return runner

@@ -66,7 +66,7 @@ def dense(answers: Any, width: int) -> NDArray[np.float32]:
 
 def started(folder: Path, **config: Any) -> EncoderRunner:
     runner = EncoderRunner(
-        runner_config(str(folder), device="cpu", **{"dtype": "float32", **config})
+        runner_config(str(folder), device="cpu", **{"dtype": "float32", "threads": 1, **config})
     )
     runner.warm_up()
     return runner

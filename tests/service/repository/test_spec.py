@@ -190,9 +190,9 @@ def of(name: str, **fields: Any) -> dict[str, Any]:
 
 
 CLASSIFIER = of("BertForSequenceClassification", id2label={"1": "good", "0": "bad"})
+TAGGER = of("BertForTokenClassification", id2label={"0": "O", "1": "B-PER"})
 CROSS_ENCODER = {"transformer_task": "sequence-classification"}
 REFUSED = {
-    "of tokens": of("BertForTokenClassification"),
     "of answers": of("BertForQuestionAnswering"),
     "of images": {"architectures": ["ViTForImageClassification"], "hidden_size": 32},
     "a vision encoder": {"architectures": ["ViTModel"], "hidden_size": 32},
@@ -212,6 +212,11 @@ def test_auto_refuses_what_it_is_not_sure_of(tmp_path: Path, kind: str) -> None:
     names = " [+] ".join(config.get("architectures", ["no architecture"]))
     with pytest.raises(ModelNotSupported, match=rf"config\.json: {names}.* BATCHER_TASK=auto"):
         read_spec(write(tmp_path, config=config))
+
+
+def test_a_classifier_of_tokens_is_known_by_its_architecture(tmp_path: Path) -> None:
+    spec = read_spec(write(tmp_path, config=TAGGER))
+    assert (spec.task, spec.labels) == ("tag", ("O", "B-PER"))
 
 
 def test_a_refusal_names_the_setting_that_decides_where_there_is_one(tmp_path: Path) -> None:
@@ -283,7 +288,7 @@ def test_sentence_transformers_files_decide_whatever_the_architecture(tmp_path: 
 
 
 def test_the_body_of_any_text_model_is_served_when_asked_for(tmp_path: Path) -> None:
-    for config in (CLASSIFIER, REFUSED["of tokens"], REFUSED["causal"]):
+    for config in (CLASSIFIER, TAGGER, REFUSED["causal"]):
         spec = read_spec(write(tmp_path, config=config), "embed")
         assert (spec.task, spec.labels) == ("embed", ())
         assert spec.dropped_head == config["architectures"][0]
