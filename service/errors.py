@@ -115,6 +115,7 @@ class ErrorFormat:
 
     envelope: Envelope
     statuses: Mapping[str, int] = field(default_factory=dict)  # of a kind, where not the usual one
+    codes: Mapping[str, str] = field(default_factory=dict)  # likewise, where not the kind itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,9 +203,9 @@ def problem_of(error: Told, format: ErrorFormat | None = None) -> Problem:
     param = None
     if isinstance(error, InputError):
         kind, param = error.kind, error.field or None
-    status = KIND_STATUSES[kind]
+    status, code = KIND_STATUSES[kind], kind
     if format is not None:
-        status = format.statuses.get(kind, status)
+        status, code = format.statuses.get(kind, status), format.codes.get(kind, code)
     retry_after = error.retry_after if isinstance(error, Refused) else None
     if retry_after is None and status == 503:
         retry_after = 1.0
@@ -212,7 +213,7 @@ def problem_of(error: Told, format: ErrorFormat | None = None) -> Problem:
         status,
         fixed or str(error),
         param=param,
-        code=kind,
+        code=code,
         retry_after=retry_after,
         final=True if status == 500 else None,  # the model fails on it every time
     )

@@ -60,7 +60,7 @@ def _type_of(status: int) -> str:
     return "invalid_request_error" if status < 500 else "server_error"
 
 
-ERRORS = ErrorFormat(envelope)
+ERRORS = ErrorFormat(envelope, codes={"wrong_task": "model_not_supported"})
 
 
 async def embeddings(state: AppState, exchange: Exchange) -> None:

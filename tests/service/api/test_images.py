@@ -204,8 +204,10 @@ def test_a_wrong_task_is_a_lasting_refusal(sees: TestClient, both: TestClient) -
     assert "does not answer vectors: use POST / or POST /predict" in answer.json()["error"]
     answer = both.post("/predict", json={"inputs": IMAGES[0]})
     assert answer.status_code == 424
-    answer = sees.post("/v1/embeddings", json={"input": IMAGES[0], "model": "vit0"})
-    assert answer.status_code in (400, 404)
+    name = sees.get("/info").json()["model_id"]
+    answer = sees.post("/v1/embeddings", json={"input": IMAGES[0], "model": name})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "model_not_supported"
 
 
 def test_info_says_what_the_model_is(sees: TestClient, both: TestClient) -> None:

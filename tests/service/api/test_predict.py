@@ -304,4 +304,4 @@ def test_a_model_for_vectors_is_a_lasting_refusal_on_predict(engine: FakeClient)
         answer = http.post("/v1/predict", json={"inputs": ["a"]})
     assert answer.status_code == 400
     assert answer.headers["x-should-retry"] == "false"
-    assert json.loads(answer.content)["error"]["code"] == "wrong_task"
+    assert json.loads(answer.content)["error"]["code"] == "model_not_supported"
