@@ -10,15 +10,16 @@ from typing import Any, Literal
 from service.repository.json_files import ModelNotSupported, read_object
 
 
-def read_prompts(folder: Path) -> tuple[dict[str, str], str | None]:
-    """By name, and the name of the default one, as sentence-transformers reads them: every model
-    has a query and a document prompt, empty unless it says otherwise. Raises ModelNotSupported."""
+def read_prompts(folder: Path, *, embeds: bool) -> tuple[dict[str, str], str | None]:
+    """By name, and the name of the default one, as sentence-transformers reads them: a model that
+    embeds has a query and a document prompt, empty unless its files say otherwise. Raises
+    ModelNotSupported."""
     file = folder / "config_sentence_transformers.json"
     config = read_object(file, optional=True)
     named, default = config.get("prompts") or {}, config.get("default_prompt_name")
     if not isinstance(named, dict):
         raise ModelNotSupported(f"{file}: prompts are not named")
-    prompts = {"query": "", "document": ""}
+    prompts = {"query": "", "document": ""} if embeds else {}
     prompts |= {str(name): str(text or "") for name, text in named.items()}
     if default is not None and default not in prompts:
         raise ModelNotSupported(f"{file}: default_prompt_name {default!r} is not among its prompts")

@@ -61,7 +61,7 @@ class EncoderSpec:
     vocab_size: int  # rows of the embedding table: no id may reach it
     pad_id: int
     lowercase: bool  # lower-case the text first, whatever tokenizer.json does
-    prompt: str  # goes before every text
+    prompt: str  # goes before every text, and before the first one of a pair
     task: Task = "embed"
     labels: tuple[str, ...] = ()  # of a classifier, by the place of their logit
     activation: Activation = "softmax"  # from logits to scores
@@ -71,7 +71,7 @@ class EncoderSpec:
     takes_token_types: bool = False
     unknown_token: str | None = None  # what the tokenizer writes for what it does not know
     dropped_head: str = ""  # the architecture, where BATCHER_TASK=embed leaves its head out
-    # By name, of task embed; `prompt` is the text of the default one.
+    # By name; `prompt` is the text of the default one.
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt_name: str | None = None
     truncation_side: Literal["left", "right"] = "right"  # the end that is cut off a long text
@@ -107,7 +107,7 @@ def read_spec(folder: Path, task: str = "auto") -> EncoderSpec:
     whole_file = folder / "config_sentence_transformers.json"
     whole = read_object(whole_file, optional=True)
     labels = labels_of(config, file) if chosen in (*CLASSIFIERS, "tag") else ()
-    prompts, default_prompt = read_prompts(folder) if chosen in ("embed", "sparse") else ({}, None)
+    prompts, default_prompt = read_prompts(folder, embeds=chosen in ("embed", "sparse"))
     hidden = _first_int(config, ("hidden_size", "dim", "d_model", "n_embd"), encoder)
     return EncoderSpec(
         folder=encoder,

@@ -165,7 +165,7 @@ def _text(folder: Path, place: Path, config: Mapping[str, Any], family: _Family)
     limits = [positions, tokenizer.get("model_max_length"), family.padded_to]
     if (folder / "modules.json").is_file():
         limits.append(_sentence_limit(place / "sentence_bert_config.json", family))
-    prompts, default = read_prompts(folder)
+    prompts, default = read_prompts(folder, embeds=True)
     return EncoderSpec(
         folder=place,
         pooling="last",

@@ -105,12 +105,14 @@ class TextTokenizer:
     def prepare_pair(
         self, first: str, second: str, options: Options = DEFAULT_OPTIONS
     ) -> ModelInput:
-        """Two texts as one input, the longer one cut first. Raises TextTooLong, TextNotEncodable.
+        """Two texts as one input, the longer one cut first; the prompt is the first text's. Raises
+        TextTooLong, TextNotEncodable, UnknownPrompt.
 
         Several arrays where the model tells the two apart by token types.
         """
         check_unicode(first)
         check_unicode(second)
+        first = self.prompt(options.prompt_name) + first
         from_left = self._is_left(options.truncation_direction)
         texts = self._parts(first, second, from_left)
         # The library's own truncation is not used: it keeps what it cuts off, and joins each piece

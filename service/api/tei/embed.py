@@ -26,7 +26,7 @@ class EmbedBody(BaseModel):
     inputs: Annotated[Any, Field(json_schema_extra=schemas.TEXT_INPUTS)]
     truncate: bool | None = Field(None, description=ABOUT_TRUNCATE)
     truncation_direction: Direction | None = Field(None, description=ABOUT_DIRECTION)
-    normalize: bool = Field(
+    normalize: bool | None = Field(
         True, description="bring the vectors to length 1; false: as the model made them"
     )
     prompt_name: str | None = Field(None, description=schemas.ABOUT_PROMPT)
@@ -53,9 +53,10 @@ async def embed(state: AppState, exchange: Exchange, body: dict[str, Any] | None
         task.check_dimensions(options.dimensions, state.model().dimension)
         inputs = parse(options.inputs, "inputs", state.input_limit)
         given = options_of(options.truncate, options.truncation_direction, options.prompt_name)
-    asked = task if options.normalize else Unscaled(task)
+    normalize = options.normalize is not False
+    asked = task if normalize else Unscaled(task)
     results = await state.pipeline.run(exchange, asked, inputs, "inputs", given, options.priority)
-    vectors = task.shorten(results.values, options.dimensions, normalize=options.normalize)
+    vectors = task.shorten(results.values, options.dimensions, normalize=normalize)
     if len(vectors) * len(vectors[0]) > LARGE:
         answer = await write_large(vectors, _alone)
     else:

@@ -83,6 +83,7 @@ def test_options_of_its_clients_are_taken(http: TestClient, engine: FakeClient) 
         truncation_direction="right",
         prompt_name=None,
         dimensions=None,
+        normalize=None,
     )
     assert engine.last.costs == [16]
     got = np.array(ask(http, inputs="a", dimensions=2))

@@ -162,3 +162,18 @@ def test_a_pair_is_cut_as_the_reference_cuts_it(
     assert got["token_type_ids"] == expected["token_type_ids"]
     with pytest.raises(TextTooLong, match="the limit is 16"):
         of(folder).preprocess(pair, Options(truncate=False, truncation_direction=side))
+
+
+def test_a_cross_encoders_default_prompt_goes_before_the_first_text(tmp_path: Path) -> None:
+    from sentence_transformers import CrossEncoder
+
+    made = make_classifier(tmp_path / "plain", "bert", labels=1)
+    prompts = {"search": "three four ", "other": "five"}
+    reference = CrossEncoder(str(made), device="cpu", prompts=prompts, default_prompt_name="search")
+    reference.save_pretrained(str(tmp_path / "full"), create_model_card=False)
+    task = of(tmp_path / "full")
+    for pair in (("one", "two"), ("one " * 20, "two " * 9)):
+        expected = reference.preprocess([pair], prompt=prompts["search"])["input_ids"][0].tolist()
+        assert arrays(task.preprocess(pair, Options()))["input_ids"] == expected
+    expected = reference.preprocess(["one"], prompt=prompts["search"])["input_ids"][0].tolist()
+    assert arrays(task.preprocess("one", Options()))["input_ids"] == expected
