@@ -17,7 +17,7 @@ VALID: dict[str, tuple[object, ...]] = {
         {"inputs": "the harbour lights"},
         {"inputs": ["a", "b ☃ 𝄞 é", ""], "truncate": True, "normalize": False},
         {"inputs": [101, 7592, 102]},
-        {"inputs": [[1, 2, 3], "mixed", [4]], "dimensions": 4, "truncation_direction": "Right"},
+        {"inputs": [[1, 2, 3], "mixed", [4]], "dimensions": 4, "truncation_direction": "Left"},
         {"inputs": 'escapes " \\ \n \u0000 \u202e', "prompt_name": None, "dimensions": None},
     ),
     "/v1/embeddings": (

@@ -45,7 +45,7 @@ class Model:
     reference: Any  # without the module that normalises
     http: TestClient
 
-    def encode(self, text: str, options: dict[str, Any]) -> NDArray[np.float32]:
+    def encode(self, text: str, options: dict[str, Any], **given: Any) -> NDArray[np.float32]:
         """The reference's answer to what `options` of POST /embed ask for."""
         tokenizer = self.reference.tokenizer
         own = tokenizer.truncation_side
@@ -57,13 +57,14 @@ class Model:
                 normalize_embeddings=options.get("normalize", True),
                 truncate_dim=options.get("dimensions"),
                 show_progress_bar=False,
+                **given,
             )
             return found
         finally:
             tokenizer.truncation_side = own
 
-    def ids(self, text: str) -> list[int]:
-        found: list[int] = self.reference.tokenizer(text, add_special_tokens=False)["input_ids"]
+    def ids(self, text: str, *, special: bool = False) -> list[int]:
+        found: list[int] = self.reference.tokenizer(text, add_special_tokens=special)["input_ids"]
         return found
 
     def ask(self, inputs: Any, options: dict[str, Any]) -> Sequence[Any]:
@@ -162,6 +163,34 @@ def test_openais_vectors_have_length_1_whatever_is_asked_for(
     vector = answer.json()["data"][0]["embedding"]
     assert np.linalg.norm(vector) == pytest.approx(1, rel=1e-6)
     np.testing.assert_allclose(vector, model.encode(text, given), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [None, "passage"])
+@pytest.mark.parametrize("direction", [None, "Left", "Right"])
+def test_the_other_routes_of_an_embedder_take_the_same_options(
+    model: Model, name: str | None, direction: str | None
+) -> None:
+    options = {"prompt_name": name, "truncation_direction": direction}
+    texts = ["one two", " ".join(WORDS[4:] * 4), "three"]
+    answer = model.http.post("/embed_all", json={"inputs": texts, **options})
+    assert answer.status_code == 200, answer.text
+    for states, text in zip(answer.json(), texts, strict=True):
+        expected = model.encode(text, options, output_value="token_embeddings")
+        np.testing.assert_allclose(states, expected, rtol=1e-4, atol=1e-5)
+    inputs = {"source_sentence": texts[0], "sentences": texts[1:]}
+    answer = model.http.post("/similarity", json={"inputs": inputs, "parameters": options})
+    assert answer.status_code == 200, answer.text
+    one, *others = (model.encode(text, options) for text in texts)
+    np.testing.assert_allclose(answer.json(), np.stack(others) @ one, rtol=1e-4, atol=1e-5)
+
+
+def test_tokens_are_those_of_the_text_behind_the_prompt(model: Model) -> None:
+    for name in (None, *PROMPTS):
+        answer = model.http.post("/tokenize", json={"inputs": "four five", "prompt_name": name})
+        assert answer.status_code == 200, answer.text
+        [tokens] = answer.json()
+        prompt = PROMPTS.get(name or model.reference.default_prompt_name or "none", "")
+        assert [one["id"] for one in tokens] == model.ids(prompt + "four five", special=True)
 
 
 class Lengths(GatedRunner):
