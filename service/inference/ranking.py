@@ -15,9 +15,10 @@ from service.catalog import AnyTask
 from service.inference.pipeline import Call, Pipeline, Results
 from service.tasks.embed import Embed, Vector
 from service.tasks.input_errors import TextNotEncodable
+from service.tasks.pairs import Shared
 from service.tasks.protocol import DEFAULT_OPTIONS, Options
 from service.tasks.score import Score
-from service.tasks.sparse import Sparse, dot
+from service.tasks.sparse import Sparse
 from service.tasks.text_inputs import check_count, check_unicode
 
 Scores = NDArray[np.float32]
@@ -50,7 +51,8 @@ class ByPair:
     queries = 0
 
     def inputs(self, query: str, documents: Sequence[str]) -> list[Any]:
-        return [(query, document) for document in documents]
+        shared = Shared(query)
+        return [(shared, document) for document in documents]
 
     def scores(self, task: Score, values: list[Any], *, raw: bool) -> Scores:
         logits = np.concatenate(values)
@@ -80,7 +82,9 @@ class ByDotProduct:
         return [query, *documents]
 
     def scores(self, task: Sparse, values: list[Any], *, raw: bool) -> Scores:
-        found = np.array([dot(values[0], value) for value in values[1:]])
+        query = np.zeros(task.vocabulary)  # not looked up by index: a vector may have most words
+        query[values[0].indices] = values[0].weights
+        found = np.array([query[each.indices] @ each.weights for each in values[1:]])
         return (found if raw else found / (1 + found)).astype(np.float32)
 
 

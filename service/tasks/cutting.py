@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -39,27 +38,6 @@ def last_words(text: str, limit: int) -> str:
         if text[start] in _SPACES and text[start - 1].isalnum():
             return text[start:]
     return ""
-
-
-def longest_first(sequences: Sequence[int | None], limit: int, *, from_left: bool) -> list[int]:
-    """The places that remain of a pair, by the rule of the tokenizers library: the longer text is
-    cut to the length of the other, then both equally, each at the same end. `sequences`: the text
-    (0 or 1) of each token, None for a special one."""
-    counts = sequences.count(0), sequences.count(1)
-    room = max(0, limit - sequences.count(None))
-    short = min(*counts, room // 2)
-    kept = (short, room - short) if counts[0] <= counts[1] else (room - short, short)
-    first = [count - keep if from_left else 0 for count, keep in zip(counts, kept, strict=True)]
-    seen = [0, 0]
-    places = []
-    for place, text in enumerate(sequences):
-        if text is None:
-            places.append(place)
-            continue
-        if 0 <= seen[text] - first[text] < kept[text]:
-            places.append(place)
-        seen[text] += 1
-    return places
 
 
 def special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:

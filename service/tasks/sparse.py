@@ -61,13 +61,6 @@ class Sparse:
         )
 
 
-def dot(one: SparseVector, other: SparseVector) -> float:
-    _, left, right = np.intersect1d(
-        one.indices, other.indices, assume_unique=True, return_indices=True
-    )
-    return float(one.weights[left].astype(np.float64) @ other.weights[right])
-
-
 async def write(vectors: Sequence[SparseVector]) -> bytes:
     """`[[{"index": 7, "value": 0.5}, …], …]`. In pieces, between which the event loop does what
     else there is: a model that was not trained to be sparse has a weight for most words."""

@@ -16,12 +16,12 @@ from service.repository.spec import EncoderSpec, ModelNotSupported
 from service.tasks.cutting import (
     first_words,
     last_words,
-    longest_first,
     special_tokens,
     splits_at_whitespace,
     takes_ends,
 )
 from service.tasks.input_errors import TextNotEncodable, TextTooLong, UnknownPrompt
+from service.tasks.pairs import PairTemplate, Shared, TextTokens, ends, kept
 from service.tasks.protocol import DEFAULT_OPTIONS, Direction, ModelInput, Options
 from service.tasks.text_inputs import LONG_TEXT, MANY_IDS, check_ids, check_unicode
 
@@ -56,6 +56,7 @@ class TextTokenizer:
             raise ModelNotSupported(f"{spec.folder}: a limit of {self.max_length} leaves no room")
         # Tokens added to the tokenizer only: the model has no row for them.
         self._may_overflow = tokenizer.get_vocab_size(with_added_tokens=True) > self.vocab_size
+        self._pairs = PairTemplate.of(tokenizer)
         self._can_cut = splits_at_whitespace(tokenizer)
         self._can_cut_left = takes_ends(tokenizer)
         self._takes_token_types = spec.takes_token_types
@@ -110,24 +111,27 @@ class TextTokenizer:
 
         Several arrays where the model tells the two apart by token types.
         """
-        check_unicode(first)
-        check_unicode(second)
-        first = self.prompt(options.prompt_name) + first
+        template = self._pairs
+        if template is None:
+            raise TextNotEncodable("is a pair, and this model's tokenizer does not join texts")
+        prompt = self.prompt(options.prompt_name)
         from_left = self._is_left(options.truncation_direction)
-        texts = self._parts(first, second, from_left)
-        # The library's own truncation is not used: it keeps what it cuts off, and joins each piece
-        # of one text with each of the other (two texts of 5,000 words took 12 GB).
-        if max(map(len, texts)) <= LONG_TEXT:
-            encoding = self._tokenizer.encode(*texts)
-        else:
-            encoding = self._tokenizer.encode_batch_fast([texts])[0]
-        found, kinds = encoding.ids, encoding.type_ids
-        if len(found) > self.max_length:
+        one = self._tokens(first, from_left, prompt)
+        other = self._tokens(second, from_left)
+        room = max(0, self.max_length - template.special)
+        counts, is_whole = (len(one.ids), len(other.ids)), one.is_whole and other.is_whole
+        if sum(counts) > room:
             if not options.truncate:
-                is_whole = texts == (first, second)
-                raise TextTooLong(len(found), self.max_length, at_least=not is_whole)
-            kept = longest_first(encoding.sequence_ids, self.max_length, from_left=from_left)
-            found, kinds = [found[place] for place in kept], [kinds[place] for place in kept]
+                tokens = sum(counts) + template.special
+                raise TextTooLong(tokens, self.max_length, at_least=not is_whole)
+            # Of two long texts the longer has one token more: only all of both say which that is.
+            if not is_whole and min(counts) > room and room % 2:
+                counts = self._count(prompt + first, one), self._count(second, other)
+        keep = kept(*counts, room)
+        found, kinds = template.join(
+            ends(one.ids, keep[0], from_left=from_left),
+            ends(other.ids, keep[1], from_left=from_left),
+        )
         ids = self.as_ids(found)
         if self._takes_token_types and any(kinds):
             types = np.array(kinds, dtype=np.int32)
@@ -228,14 +232,28 @@ class TextTokenizer:
             characters *= 4  # all parts together cost a third of the text at most
         return text, None
 
-    def _parts(self, first: str, second: str, from_left: bool) -> tuple[str, str]:
-        """Of a pair; it is cut where all of it would be cut."""
-        parts = [self._part(text, from_left) for text in (first, second)]
-        if all(ids is None for _, ids in parts):
-            return first, second
-        counts = [len(self._encode(part) if ids is None else ids) for part, ids in parts]
-        # If both are too long, an odd token goes to the longer: only all of them say which that is.
-        return (parts[0][0], parts[1][0]) if min(counts) < self.max_length else (first, second)
+    def _tokens(self, text: str, from_left: bool, prompt: str = "") -> TextTokens:
+        """Of one text of a pair, at the end that is kept. Raises TextNotEncodable."""
+        if isinstance(text, Shared) and text.tokens is not None:
+            return text.tokens
+        check_unicode(text)
+        whole = prompt + text
+        _, ids = self._part(whole, from_left)
+        if ids is None:
+            tokens = TextTokens(self._encode(whole, special=False), is_whole=True)
+        else:
+            inner = ids[len(self._before) : len(ids) - len(self._after)]
+            tokens = TextTokens(inner, is_whole=False)
+        if isinstance(text, Shared):
+            text.tokens = tokens
+        return tokens
+
+    def _count(self, text: str, tokens: TextTokens) -> int:
+        """Of all of the text."""
+        if tokens.count is None:
+            ids = tokens.ids if tokens.is_whole else self._encode(text, special=False)
+            tokens.count = len(ids)
+        return tokens.count
 
     def _encode(self, text: str, *, special: bool = True) -> list[int]:
         if len(text) <= LONG_TEXT:
