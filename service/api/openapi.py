@@ -18,6 +18,7 @@ from service.catalog import ServedModel
 from service.http.exchange import Exchange
 from service.http.headers import MAX_TIMEOUT_MS
 from service.state import AppState
+from service.tasks.embed import Embed
 
 _PAGE = Path(__file__).with_name("docs.html").read_bytes()
 _TEXT: dict[str, Any] = {"type": "string"}
@@ -130,7 +131,7 @@ def describe(
         if served is not None and "model" in properties:
             properties["model"]["enum"] = sorted(served.aliases)
         if dimension is not None and "dimensions" in properties:
-            properties["dimensions"]["anyOf"][0]["maximum"] = dimension
+            properties["dimensions"]["anyOf"][0] |= _sizes(served, dimension)
     if served is not None:
         names = {"enum": sorted(served.prompts)} if served.prompts else {"type": "null"}
         for schema in described["$defs"].values():  # of bodies, and of what is in them
@@ -165,6 +166,14 @@ def _bodies(route: Route, tasks: Container[str] | None) -> list[type[BaseModel]]
     fitting = [each for task, each in route.bodies.items() if tasks is None or task in tasks]
     by_task = [body for bodies in fitting[: None if tasks is None else 1] for body in bodies]
     return list(dict.fromkeys([*([route.body] if route.body else []), *by_task]))
+
+
+def _sizes(served: ServedModel | None, dimension: int) -> dict[str, Any]:
+    """What the numbers of a vector may be cut to."""
+    task = served.tasks.get(Embed.name) if served is not None else None
+    if isinstance(task, Embed) and task.sizes:
+        return {"enum": sorted({*(size for size in task.sizes if size < dimension), dimension})}
+    return {"maximum": dimension}
 
 
 def _path(route: Route, protocol: WireProtocol, tasks: Container[str] | None) -> dict[str, Any]:

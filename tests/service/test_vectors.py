@@ -268,6 +268,10 @@ def test_a_models_own_sizes_and_its_cut_are_those_of_its_files(tmp_path: Path) -
                 "one two", truncate_dim=wanted, normalize_embeddings=True, show_progress_bar=False
             )
             np.testing.assert_allclose(vector, expected, rtol=1e-4, atol=1e-5)
+        schemas = http.get("/openapi.json").json()["components"]["schemas"]
+        for name in ("EmbedBody", "EmbeddingsBody"):
+            sizes = schemas[name]["properties"]["dimensions"]["anyOf"][0]
+            assert sizes == {"type": "integer", "minimum": 1, "enum": [8, 16, 24]}
         for wanted, says in ((9, "trained for: 8, 16"), (25, "vectors have 24")):
             answer = http.post("/embed", json={"inputs": "one two", "dimensions": wanted})
             assert answer.status_code == 400

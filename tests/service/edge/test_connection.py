@@ -184,7 +184,7 @@ def test_an_upgrade_is_not_had_and_the_request_is_answered_as_it_is(cut: int) ->
                 assert await client.rest() == b""
             client = await site.connect()
             client.send(b"CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n" + POST)
-            assert (await client.reply()).status == 404
+            assert (await client.reply()).status == 405
             assert await client.rest() == b""
 
     run(test())
