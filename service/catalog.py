@@ -28,6 +28,7 @@ from service.tasks.sparse import Sparse
 from service.tasks.tag import Tag
 from service.tasks.text import TextTokenizer
 from service.tasks.text_inputs import TextPreprocessor
+from service.tasks.zero_shot import ZeroShot
 
 AnyTask = Task[Any, Any]
 SomeTask = TypeVar("SomeTask", bound=AnyTask)
@@ -45,11 +46,12 @@ class TaskEntry:
 
 @dataclass(frozen=True, slots=True)
 class FollowingTask:
-    """One that is served beside another, and made from that one."""
+    """One that is served beside another, of the same model and in the same batches."""
 
-    make: Callable[[EncoderSpec, AnyTask], AnyTask]
+    make: Callable[[EncoderSpec, PairPreprocessor], AnyTask]
     lacks: str
     routes: str
+    fits: Callable[[EncoderSpec], bool] = lambda spec: True
 
 
 TASKS: Mapping[str, TaskEntry] = {
@@ -94,18 +96,23 @@ TASKS: Mapping[str, TaskEntry] = {
 }
 
 
-def _all_tokens(spec: EncoderSpec, embed: AnyTask) -> AllTokens:
-    assert isinstance(embed, Embed), "made beside another task than embed: this is a bug"
-    return AllTokens(embed, spec.dimension)
-
-
-# What a model of a task can do beside it, by that task.
+# What models of a task can do beside it, by that task.
 BESIDE: Mapping[str, Mapping[str, FollowingTask]] = {
     "embed": {
         AllTokens.name: FollowingTask(
-            _all_tokens, "does not answer a vector for each token", "POST /embed_all"
+            lambda spec, text: AllTokens(text, spec.dimension),
+            "does not answer a vector for each token",
+            "POST /embed_all",
         )
-    }
+    },
+    "classify": {
+        ZeroShot.name: FollowingTask(
+            lambda spec, text: ZeroShot(text, spec.labels, spec.entailment or 0),
+            "does not tell whether a text entails another (no label says entailment)",
+            "POST / with candidate_labels",
+            lambda spec: spec.entailment is not None,
+        )
+    },
 }
 _TOLD: Mapping[str, TaskEntry | FollowingTask] = {
     **TASKS,
@@ -170,11 +177,15 @@ def text_model(
     name: str, spec: EncoderSpec, preprocessor: PairPreprocessor, created: int
 ) -> ServedModel:
     task = TASKS[spec.task].make(spec, preprocessor)
-    following = BESIDE.get(spec.task, {})
+    following = {
+        name: each.make(spec, preprocessor)
+        for name, each in BESIDE.get(spec.task, {}).items()
+        if each.fits(spec)
+    }
     return ServedModel(
         name,
         created,
-        {spec.task: task, **{name: each.make(spec, task) for name, each in following.items()}},
+        {spec.task: task, **following},
         spec.vocab_size if spec.task == Sparse.name else spec.dimension,
         spec.max_length,
         "splade" if spec.task == Sparse.name else spec.pooling,

@@ -64,7 +64,8 @@ def _answers(served: ServedModel, info: RunnerInfo) -> str:
     classify = served.tasks.get("classify")
     if isinstance(classify, Classify):
         of = " for an image" if "image-classify" in served.tasks else ""
-        return f"scores of {_listed(classify.labels)}{of}{limit}"
+        also = "; which labels of a caller's fit a text" if "zero-shot" in served.tasks else ""
+        return f"scores of {_listed(classify.labels)}{of}{limit}{also}"
     tag = served.tasks.get("tag")
     if isinstance(tag, Tag):
         return f"entities, or the label of each token, out of {_listed(tag.labels)}{limit}"

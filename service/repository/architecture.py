@@ -150,6 +150,17 @@ def labels_of(config: Mapping[str, Any], file: Path) -> tuple[str, ...]:
         raise ModelNotSupported(f"{file}: id2label does not number its labels from 0") from error
 
 
+def entailment_of(config: Mapping[str, Any], labels: tuple[str, ...]) -> int | None:
+    """The place of the label that says that one text follows from another, as transformers finds
+    it; None: there is none."""
+    named = config.get("label2id")
+    places = named if isinstance(named, dict) else {label: at for at, label in enumerate(labels)}
+    for label, place in places.items():
+        if str(label).lower().startswith("entail") and place in range(len(labels)):
+            return int(place)
+    return None
+
+
 def activation_of(config: Mapping[str, Any], labels: tuple[str, ...]) -> Activation:
     is_independent = config.get("problem_type") == "multi_label_classification"
     return "sigmoid" if is_independent or len(labels) == 1 else "softmax"

@@ -14,6 +14,7 @@ from service.repository.architecture import (
     activation_of,
     choose_task,
     dropped_head,
+    entailment_of,
     labels_of,
     own_tasks,
     takes_token_types,
@@ -65,6 +66,7 @@ class EncoderSpec:
     task: Task = "embed"
     labels: tuple[str, ...] = ()  # of a classifier, by the place of their logit
     activation: Activation = "softmax"  # from logits to scores
+    entailment: int | None = None  # the place of that label, of a classifier that has one
     splade_pooling: SpladePooling = "max"  # of task sparse: over a text's tokens
     splade_activation: SpladeActivation = "relu"  # ln(1 + relu(x)); log1p_relu: ln(1 + that)
     max_active: int | None = None  # weights that are not 0; the smallest of more are dropped
@@ -122,6 +124,7 @@ def read_spec(folder: Path, task: str = "auto") -> EncoderSpec:
         task=chosen,
         labels=labels,
         activation=activation_of(config, labels),
+        entailment=entailment_of(config, labels) if chosen == "classify" else None,
         **({} if splade is None else read_splade(splade, whole, whole_file)),
         takes_token_types=takes_token_types(config),
         unknown_token=_unknown_token(tokenizer_config),

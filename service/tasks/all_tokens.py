@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from batcher import RunnerFailed
 from service.errors import InputError
-from service.tasks.embed import LARGE, Embed
+from service.tasks.embed import LARGE
 from service.tasks.protocol import ModelInput, Options
-from service.tasks.text_inputs import TextInput
+from service.tasks.text_inputs import TextInput, TextPreprocessor, are_heavy, prepare_ids
 
 States = NDArray[np.float32]
 
@@ -26,17 +26,20 @@ FLAG = np.ones(1, dtype=np.bool_)
 class AllTokens:
     name: ClassVar[str] = "all-tokens"
 
-    def __init__(self, embed: Embed, dimension: int) -> None:
+    def __init__(self, preprocessor: TextPreprocessor, dimension: int) -> None:
         """`dimension`: of a token's vector, to reckon with how large an answer is."""
-        self._embed = embed
+        self._preprocessor = preprocessor
         self._dimension = dimension
 
     def preprocess(self, one: TextInput, options: Options) -> ModelInput:
-        ids, cost = self._embed.preprocess(one, options)
+        if isinstance(one, str):
+            ids, cost = self._preprocessor.prepare(one, options)
+        else:
+            ids, cost = prepare_ids(self._preprocessor, one, options)
         return ModelInput({"input_ids": ids, "all_tokens": FLAG}, cost)
 
     def is_heavy(self, inputs: Sequence[TextInput]) -> bool:
-        return self._embed.is_heavy(inputs)
+        return are_heavy(self._preprocessor, inputs)
 
     def result(self, value: object) -> States:
         """A row for each token, special ones included."""
@@ -53,7 +56,7 @@ class OneAnswer(AllTokens):
     """The same for one call, whose answer must not be larger than memory allows."""
 
     def __init__(self, task: AllTokens) -> None:
-        super().__init__(task._embed, task._dimension)
+        super().__init__(task._preprocessor, task._dimension)
         self._left = MOST_NUMBERS
 
     def preprocess(self, one: TextInput, options: Options) -> ModelInput:

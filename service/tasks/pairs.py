@@ -97,6 +97,11 @@ def kept(first: int, second: int, room: int) -> tuple[int, int]:
     return (short, room - short) if first <= second else (room - short, short)
 
 
+def first_cut(first: int, second: int, room: int) -> tuple[int, int]:
+    """The same, where the second is never cut and leaves room for a token of the first."""
+    return min(first, room - second), second
+
+
 def ends(ids: list[int], count: int, *, from_left: bool) -> list[int]:
     """As many of them, cut off on the left or on the right."""
     return ids[len(ids) - count :] if from_left else ids[:count]

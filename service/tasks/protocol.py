@@ -32,6 +32,7 @@ class Options:
     truncate: bool = True  # cut a text over the model's limit, or refuse it
     truncation_direction: Direction | None = None  # the end that is cut off; None: the model's own
     prompt_name: str | None = None  # of the prompt that goes before a text; None: the default one
+    only_first: bool = False  # of a pair: the second text is never cut
 
 
 DEFAULT_OPTIONS = Options()

@@ -21,7 +21,7 @@ from service.tasks.cutting import (
     takes_ends,
 )
 from service.tasks.input_errors import TextNotEncodable, TextTooLong, UnknownPrompt
-from service.tasks.pairs import PairTemplate, Shared, TextTokens, ends, kept
+from service.tasks.pairs import PairTemplate, Shared, TextTokens, ends, first_cut, kept
 from service.tasks.protocol import DEFAULT_OPTIONS, Direction, ModelInput, Options
 from service.tasks.text_inputs import LONG_TEXT, MANY_IDS, check_ids, check_unicode
 
@@ -121,13 +121,13 @@ class TextTokenizer:
         room = max(0, self.max_length - template.special)
         counts, is_whole = (len(one.ids), len(other.ids)), one.is_whole and other.is_whole
         if sum(counts) > room:
-            if not options.truncate:
+            if not options.truncate or (options.only_first and counts[1] >= room):
                 tokens = sum(counts) + template.special
                 raise TextTooLong(tokens, self.max_length, at_least=not is_whole)
             # Of two long texts the longer has one token more: only all of both say which that is.
             if not is_whole and min(counts) > room and room % 2:
                 counts = self._count(prompt + first, one), self._count(second, other)
-        keep = kept(*counts, room)
+        keep = first_cut(*counts, room) if options.only_first else kept(*counts, room)
         found, kinds = template.join(
             ends(one.ids, keep[0], from_left=from_left),
             ends(other.ids, keep[1], from_left=from_left),

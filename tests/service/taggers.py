@@ -1,4 +1,4 @@
-"""Tiny token classifiers with random weights and tokenizers of each kind."""
+"""Tiny classifiers of tokens and of pairs, with random weights and tokenizers of each kind."""
 
 from __future__ import annotations
 
@@ -72,6 +72,29 @@ def make_tagger(folder: Path, kind: str, tokenizer: Kind = "wordpiece", **fields
         **fields,
     )
     transformers.AutoModelForTokenClassification.from_config(config).save_pretrained(folder)
+    own.save_pretrained(folder)
+    return folder
+
+
+NLI = {0: "contradiction", 1: "neutral", 2: "ENTAILMENT"}
+
+
+def make_nli(
+    folder: Path, kind: str, tokenizer: Kind = "wordpiece", labels: dict[int, str] = NLI
+) -> Path:
+    """A classifier that says whether a text entails another."""
+    import transformers
+
+    own = tokenizer_of(tokenizer)
+    config = config_of(
+        kind,
+        vocab_size=len(own),
+        max_position_embeddings=40,
+        initializer_range=0.3,
+        id2label=labels,
+        label2id={label: place for place, label in labels.items()},
+    )
+    transformers.AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
     own.save_pretrained(folder)
     return folder
 

@@ -8,6 +8,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api import schemas
+from service.api.huggingface import zero_shot_classification as zero_shot
 from service.api.huggingface.pipeline import HubPipeline, asks_to_rank
 from service.api.tei.predict import ClassifyBody, classifier, predict
 from service.api.tei.rerank import RerankBody, rerank
@@ -59,6 +60,8 @@ async def answer(state: AppState, exchange: Exchange) -> None:
         await rerank(state, exchange, body)
     elif "parameters" not in body:
         await predict(state, exchange, body)
+    elif zero_shot.asks_for_it(body):
+        await zero_shot.classify(state, exchange, body)
     else:
         await _classify(state, exchange, fields(TextClassificationBody, body))
 
@@ -104,5 +107,5 @@ def _one(value: object, field: str, shape: str) -> TextOrPair:
     return first, second
 
 
-OF_LABELS = HubPipeline(answer, (TextClassificationBody, ClassifyBody))
+OF_LABELS = HubPipeline(answer, (TextClassificationBody, ClassifyBody, zero_shot.ZeroShotBody))
 OF_RELEVANCE = HubPipeline(answer, (TextClassificationBody, ClassifyBody, RerankBody))

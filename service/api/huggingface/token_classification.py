@@ -59,7 +59,7 @@ async def answer(state: AppState, exchange: Exchange) -> None:
     task = state.tasks.get(Tag.name)
     if not isinstance(task, Tag):
         task = await state.ask_for(Tag)
-    texts = _parse(body.inputs, state.input_limit)
+    texts = texts_of(body.inputs, state.input_limit)
     grouping = _grouping(task, body.parameters or _NO_PARAMETERS)
     deadline = exchange.started + exchange.timeout
 
@@ -92,7 +92,7 @@ def _grouping(task: Tag, asked: TaggingParameters) -> Grouping:
     return grouping
 
 
-def _parse(value: object, limit: int) -> list[str]:
+def texts_of(value: object, limit: int) -> list[str]:
     """Raises InputError."""
     if isinstance(value, str):
         return [value]
