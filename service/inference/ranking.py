@@ -4,9 +4,9 @@ calls this."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from service.inference.pipeline import Call, Pipeline, Results
 from service.tasks.embed import Embed, Vector
 from service.tasks.input_errors import TextNotEncodable
 from service.tasks.pairs import Shared
-from service.tasks.protocol import DEFAULT_OPTIONS, Options
+from service.tasks.protocol import DEFAULT_OPTIONS, ModelInput, Options
 from service.tasks.score import Score
 from service.tasks.sparse import Sparse
 from service.tasks.text_inputs import check_count, check_unicode
@@ -26,11 +26,19 @@ Scores = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """`fields`: what the caller calls the query, and the list of documents."""
+    """`fields`: what the caller calls the query, and the list of documents. `prompts`: the names of
+    those that go before each where vectors are compared; None: as the call's options say."""
 
     query: str
     documents: Sequence[str]
     fields: tuple[str, str] = ("query", "documents")
+    prompts: tuple[str, str] | None = None
+
+
+def retrieval_prompts(there: Container[str]) -> tuple[str, str] | None:
+    """Of a model with prompts of these names, as sentence-transformers' encode_query and
+    encode_document have it, whatever the default prompt is."""
+    return ("query", "document") if "query" in there and "document" in there else None
 
 
 class Ranker(Protocol):
@@ -125,8 +133,31 @@ async def relevance(
         return f"{documents}[{place}]" if place >= 0 else query
 
     inputs = ranker.inputs(question.query, question.documents)
-    results = await pipeline.run(call, task, inputs, field, options, priority)
+    asked = task
+    if ranker.queries and question.prompts is not None:
+        of_query, of_document = (replace(options, prompt_name=each) for each in question.prompts)
+        asked = WithOptions(task)
+        inputs = [(one, of_document if place else of_query) for place, one in enumerate(inputs)]
+    results = await pipeline.run(call, asked, inputs, field, options, priority)
     return ranker.scores(task, results.values, raw=raw), results
+
+
+class WithOptions:
+    """A task whose inputs have options of their own."""
+
+    name: ClassVar[str] = "with-options"
+
+    def __init__(self, task: AnyTask) -> None:
+        self._task = task
+
+    def preprocess(self, one: tuple[Any, Options], options: Options) -> ModelInput:
+        return self._task.preprocess(*one)
+
+    def is_heavy(self, inputs: Sequence[tuple[Any, Options]]) -> bool:
+        return self._task.is_heavy([one for one, _ in inputs])
+
+    def result(self, value: object) -> Any:
+        return self._task.result(value)
 
 
 def ranked(scores: Scores) -> list[int]:

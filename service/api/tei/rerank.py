@@ -20,7 +20,14 @@ from service.catalog import wrong_task
 from service.errors import WrongTask
 from service.http.body import fields
 from service.http.exchange import Exchange
-from service.inference.ranking import RANKERS, Question, ranked, relevance, task_that_ranks
+from service.inference.ranking import (
+    RANKERS,
+    Question,
+    ranked,
+    relevance,
+    retrieval_prompts,
+    task_that_ranks,
+)
 from service.state import AppState
 from service.tasks.score import Score
 
@@ -61,7 +68,7 @@ async def rerank(state: AppState, exchange: Exchange, given: dict[str, Any] | No
         state.pipeline,
         exchange,
         task,
-        Question(body.query, texts, ("query", "texts")),
+        Question(body.query, texts, ("query", "texts"), retrieval_prompts(state.model().prompts)),
         state.input_limit,
         options_of(body.truncate, body.truncation_direction),
         body.priority,

@@ -127,6 +127,33 @@ def test_similarities_are_those_of_the_reference(tmp_path: Path, kind: str) -> N
         np.testing.assert_allclose(scores(http, texts), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("default", [None, "query", "other"])
+def test_an_embedder_ranks_with_its_prompts_for_retrieval(
+    tmp_path: Path, default: str | None
+) -> None:
+    folder = make_tiny(tmp_path, "bert", "mean", normalize=True)
+    named = {"query": "three one", "document": "five ", "other": "four four "}
+    file = folder / "config_sentence_transformers.json"
+    told = json.loads(file.read_text()) | {"prompts": named, "default_prompt_name": default}
+    file.write_text(json.dumps(told))
+    reference = sentence_transformers.SentenceTransformer(str(folder), device="cpu")
+    cosines = sentence_transformers.util.cos_sim(
+        reference.encode_query([QUERY]), reference.encode_document(TEXTS)
+    )[0].numpy()
+    similar = sentence_transformers.util.cos_sim(
+        reference.encode([QUERY], prompt_name="other"),
+        reference.encode(TEXTS, prompt_name="other"),
+    )[0].numpy()
+    assert np.abs(cosines - similar).max() > 1e-3, "the prompts make no difference"
+    inputs = {"source_sentence": QUERY, "sentences": TEXTS}
+    for http in serving(folder):
+        found = scores(http, TEXTS, raw_scores=True)
+        np.testing.assert_allclose(found, cosines, rtol=1e-4, atol=1e-5)
+        body = {"inputs": inputs, "parameters": {"prompt_name": "other"}}
+        got = http.post("/similarity", json=body).json()
+        np.testing.assert_allclose(got, similar, rtol=1e-4, atol=1e-5)
+
+
 def test_a_saved_cross_encoder_names_its_limit(tmp_path: Path) -> None:
     folder = make_cross_encoder(tmp_path, "bert")
     assert read_spec(folder).max_length == LIMIT
