@@ -135,7 +135,8 @@ class ServedModel:
     dimension: int | None = None  # None: the user's own runner knows
     max_length: int | None = None  # tokens
     pooling: str | None = None
-    prompts: tuple[str, ...] = ()  # their names
+    prompts: Mapping[str, str] = field(default_factory=dict)  # by name
+    default_prompt_name: str | None = None
     is_own: bool = False  # a runner of the user's own
     tokenizer: TextTokenizer | None = None  # None: the runner takes texts
     # More tasks, if that runner is a class, by the dimension that it states: see decided().
@@ -189,7 +190,8 @@ def text_model(
         spec.vocab_size if spec.task == Sparse.name else spec.dimension,
         spec.max_length,
         "splade" if spec.task == Sparse.name else spec.pooling,
-        tuple(spec.prompts),
+        spec.prompts,
+        spec.default_prompt_name,
         tokenizer=preprocessor if isinstance(preprocessor, TextTokenizer) else None,
     )
 
@@ -208,7 +210,8 @@ def vision_model(
         created,
         {task.name: task, task.in_texts.name: task.in_texts},
         max_length=texts.max_length if texts is not None else None,
-        prompts=tuple(spec.text.prompts) if spec.text is not None else (),
+        prompts=spec.text.prompts if spec.text is not None else {},
+        default_prompt_name=spec.text.default_prompt_name if spec.text is not None else None,
         tokenizer=texts if isinstance(texts, TextTokenizer) else None,
         canary_input=_blank(spec),
     )

@@ -197,6 +197,8 @@ class Info(Shape):
     max_batch_requests: int
     max_client_batch_size: int
     auto_truncate: bool
+    prompts: dict[str, str]
+    default_prompt_name: str | None
     tokenization_workers: int
     version: str
     sha: str | None

@@ -35,6 +35,7 @@ def banner(
         "model": served.name,
         "runs on": _place(info, settings),
         "answers": _answers(served, info),
+        **({"prompts": told} if (told := _prompts(served)) else {}),
         "batches": f"up to {settings.max_batch_size} inputs or {_tokens(settings, snapshot)};"
         f" at most {settings.max_queue_size} inputs wait",
         "replicas": f"{up} of {len(snapshot.replicas)} up, isolation {settings.isolation}"
@@ -75,6 +76,16 @@ def _answers(served: ServedModel, info: RunnerInfo) -> str:
         return "what the runner answers, as JSON: POST /v1/predict"
     of = " for images and texts" if "image-embed" in served.tasks else ""
     return f"vectors of {served.dimension or info.dimension or '?'} numbers{of}{limit}"
+
+
+def _prompts(served: ServedModel) -> str:
+    """The names of those that say something."""
+    default = served.default_prompt_name
+    return ", ".join(
+        f"{name} (the default)" if name == default else name
+        for name, text in served.prompts.items()
+        if text
+    )
 
 
 def _listed(labels: Sequence[str]) -> str:

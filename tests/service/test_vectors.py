@@ -255,6 +255,12 @@ def test_the_description_names_the_prompts(model: Model) -> None:
         assert names == [{"enum": ["document", "none", "passage", "query"]}, {"type": "null"}]
 
 
+def test_the_info_has_the_prompts(model: Model) -> None:
+    info = model.http.get("/info").json()
+    assert info["prompts"] == model.reference.prompts
+    assert info["default_prompt_name"] == model.reference.default_prompt_name
+
+
 def test_a_models_own_sizes_and_its_cut_are_those_of_its_files(tmp_path: Path) -> None:
     folder = make_tiny(tmp_path, "bert", "mean", normalize=True)
     change(folder / "config.json", matryoshka_dimensions=[8, 16])

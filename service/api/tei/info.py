@@ -52,6 +52,8 @@ async def info(state: AppState, exchange: Exchange) -> None:
         "max_batch_requests": settings.max_batch_size,
         "max_client_batch_size": settings.client_batch_limit,
         "auto_truncate": True,
+        "prompts": dict(served.prompts),
+        "default_prompt_name": served.default_prompt_name,
         "tokenization_workers": 1,
         "version": state.version,
         "sha": None,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from batcher.collector import Collector
 from batcher.limits import Limits
@@ -23,6 +24,13 @@ def test_a_cross_encoder_is_told_with_a_call_to_try(front: AppState) -> None:
     assert "answers   the relevance of texts to a query" in said
     assert "/rerank -H" in said
     assert '"texts": ' in said
+
+
+def test_the_prompts_that_say_something_are_told(front: AppState) -> None:
+    assert "prompts" not in of(front)
+    prompts = {"query": "query: ", "document": "", "passage": "passage: "}
+    front.served = replace(front.model(), prompts=prompts, default_prompt_name="passage")
+    assert "prompts   query, passage (the default)\n" in of(front)
 
 
 def test_several_replicas_are_told_with_their_places(front: AppState, engine: FakeClient) -> None:
