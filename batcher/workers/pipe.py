@@ -28,7 +28,7 @@ _CHUNK = 1 << 16
 _MOST_SELECTED = 1024  # FD_SETSIZE: select knows no descriptor from there on
 _TIMEVAL = struct.Struct("@ll")  # seconds and microseconds, as the kernel takes them
 _MOST_SECONDS = 1e6  # more is for ever
-_GRACE = 0.5  # seconds
+_GRACE, _GRACE_SHARE = 0.5, 0.1  # seconds, and of what is allowed: the smaller of the two
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ class Pipe:
 
     def _wait_once_more(self) -> None:
         """The time is over. But if the whole machine stood still, the other end had none of it."""
-        self._arrivals.poll(math.ceil(min(_GRACE, self._allowed) * 1e3))
+        self._arrivals.poll(math.ceil(min(_GRACE, _GRACE_SHARE * self._allowed) * 1e3))
 
     def _fill(self, view: memoryview) -> None:
         while view:

@@ -56,9 +56,7 @@ def rate(runner: Runs, inputs: Sequence[Any], size: int, seconds: float) -> floa
 def main() -> None:
     from service.arguments import load
     from service.placement.layout import lay_out
-    from service.processes.build import runner_factories
-    from service.repository.locate import find_model
-    from service.repository.spec import read_spec
+    from service.processes.build import find_spec, runner_factories
     from service.tasks.text import TextTokenizer
 
     parser = argparse.ArgumentParser(description=__doc__)
@@ -68,7 +66,7 @@ def main() -> None:
     settings = load({})
     runner = runner_factories(settings, lay_out(settings))[0]()
     runner.warm_up()
-    tokenizer = TextTokenizer.load(read_spec(find_model(settings.model)))
+    tokenizer = TextTokenizer.load(find_spec(settings))
     inputs = [tokenizer.encode(text, truncate=True) for text in texts]
     print(READY, file=said, flush=True)
     for line in sys.stdin:

@@ -73,9 +73,7 @@ def peaks(device: str, dtype: str, side: int) -> tuple[float, float]:
 def main() -> None:
     from service.arguments import load
     from service.placement.layout import lay_out
-    from service.processes.build import runner_factories
-    from service.repository.locate import find_model
-    from service.repository.spec import read_spec
+    from service.processes.build import find_spec, runner_factories
     from service.tasks.text import TextTokenizer
 
     parser = argparse.ArgumentParser(description=__doc__)
@@ -95,8 +93,8 @@ def main() -> None:
     runner: Any = runner_factories(settings, lay_out(settings))[0]()
     facts = dict(runner.warm_up())
     warm = time.perf_counter() - started
-    folder = find_model(settings.model)
-    tokenizer = TextTokenizer.load(read_spec(folder))
+    spec = find_spec(settings)
+    tokenizer = TextTokenizer.load(spec)
     texts = workloads.texts("all", workloads.built_in_sentences(), 1, SENTENCES)
     answers = runner.run([tokenizer.encode(t, truncate=True) for t in texts])
     vectors = np.asarray(answers, np.float32)[:, :-1]  # behind each is the length that it had
@@ -112,7 +110,7 @@ def main() -> None:
     dtype = str(facts.get("dtype", "float32"))
     device = "cuda" if "cuda" in str(facts.get("device", "")) else "cpu"
     operations, bandwidth = peaks(device, dtype, args.side)
-    shape = read_shape(folder)
+    shape = read_shape(spec.folder)
     found |= {"operations_per_s": operations, "bytes_per_s": bandwidth}
     found["grid"] = [
         [size, length, took, floor(shape, size, length, operations, bandwidth, BYTES[dtype])]

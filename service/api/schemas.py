@@ -209,6 +209,10 @@ class Info(Shape):
     backend_failed: dict[str, str] | None
     compile: str | None
     dimension: int | None
+    source: str | None = Field(description="the files, or the setting, that say what it means")
+    reference_distance: float | None = Field(
+        description="how far its answers are from the reference library's own in float32"
+    )
     replicas: int
     places: list[Place]
     isolation: str

@@ -13,6 +13,9 @@ class ModelConfig:
 
     model: str  # hub id or folder
     task: str = "auto"
+    revision: str | None = None  # on the hub
+    pooling: str = "auto"
+    trust_remote_code: bool = False
     dtype: str = "auto"
     backend: str = "torch"  # auto (the service's default), torch, onnx, openvino
     compile: bool = False  # torch only

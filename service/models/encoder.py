@@ -22,7 +22,16 @@ from service.cache.profiles import (
     measuring,
     save_profile,
 )
-from service.models.backends import Answers, Backend, Ids, Launch, LaunchingBackend, Place, Types
+from service.models.backends import (
+    Answers,
+    Backend,
+    Ids,
+    Launch,
+    LaunchingBackend,
+    Place,
+    Types,
+    reference_answers,
+)
 from service.models.backends.choose import open_backend
 from service.models.backends.fallback import Fallback
 from service.models.backends.torch.agreement import check_alone
@@ -33,8 +42,9 @@ from service.models.outputs import NotFinite, check_finite
 from service.models.precision import choose_device, full_name, has_native_bf16
 from service.models.profiling import measure
 from service.placement.cores import available_cores, default_threads
+from service.repository.folder import Wanted
+from service.repository.inspection import inspect
 from service.repository.locate import find_model
-from service.repository.spec import read_spec
 from service.tasks.text import TextTokenizer
 
 TASKS = ("auto", *HEADS)
@@ -84,7 +94,10 @@ class EncoderRunner:
         started = time.perf_counter()
         config = self._config
         place = self._place()
-        self._spec = read_spec(find_model(config.model), config.task)
+        wanted = Wanted(config.task, config.pooling, config.trust_remote_code)
+        self._spec = inspect(
+            find_model(config.model, config.revision), wanted, config.cache_dir, _say
+        )
         self._pack = head_of(self._spec).pack
         self._tokenizer: TextTokenizer | None = None  # loaded with the first text
         _say(f"loading {config.model} from {self._spec.folder} on {place.device} …")
@@ -93,7 +106,7 @@ class EncoderRunner:
         backend = self._backend
         queue: Launch | None = backend.launch if isinstance(backend, LaunchingBackend) else None
         self._fallback: Fallback | None = None
-        if queue is None and type(backend) is not TorchBackend:
+        if queue is None and type(backend) is not TorchBackend and backend.name != "reference":
             self._fallback = Fallback(backend, self._plain(place), _say)
         self.launch = queue and functools.partial(self._launch, queue)
         self._failed = dict(RunnerInfo.from_facts(opened.facts).backend_failed)
@@ -113,6 +126,7 @@ class EncoderRunner:
             "model": config.model,
             "task": self._spec.task,
             **self._about,
+            "source": self._spec.source,
             "max_length": self._spec.max_length,
             **head_of(self._spec).info(self._spec),
             "load_seconds": round(loaded - started, 3),
@@ -162,7 +176,14 @@ class EncoderRunner:
     def _plain(self, place: Place) -> Callable[[], Backend]:
         """PyTorch as it comes, in float32: whatever fails, this has the least that could."""
         device = torch.device(place.device)
-        return lambda: TorchBackend(load(self._spec, device, torch.float32), self._spec, device)
+
+        def opened() -> Backend:
+            plain = TorchBackend(load(self._spec, device, torch.float32), self._spec, device)
+            if (known := reference_answers.load(self._spec)) is not None:
+                reference_answers.check(plain, self._spec, known)
+            return plain
+
+        return opened
 
     def _place(self) -> Place:
         device = choose_device(self._placement.device, torch.cuda.device_count())

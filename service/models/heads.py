@@ -184,6 +184,8 @@ def pool(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
     if pooling == "last":
         rows = torch.arange(hidden.shape[0], device=hidden.device)
         return hidden[rows, mask.sum(dim=1) - 1].float()
+    if pooling != "mean":
+        raise ValueError(f"pooling {pooling!r} is the reference library's alone")
     weights = mask.float()
     total = torch.bmm(weights.unsqueeze(1), hidden.float()).squeeze(1)
     return total / weights.sum(dim=1, keepdim=True)

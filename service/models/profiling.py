@@ -18,9 +18,9 @@ _REPEATS, _SLOW_REPEATS = 3, 2  # at most; the first run of a size may do what n
 _SLOW = 0.02  # of the budget: what takes longer is repeated less
 
 
-def grid(max_length: int, lengths: Sequence[int] = LENGTHS) -> list[tuple[int, int]]:
-    """(size, length), by padded tokens."""
-    lengths = sorted({min(length, max_length) for length in lengths})
+def grid(max_length: int, lengths: Sequence[int] = ()) -> list[tuple[int, int]]:
+    """(size, length), by padded tokens. `lengths`: other ones than LENGTHS."""
+    lengths = sorted({min(length, max_length) for length in lengths or LENGTHS})
     points = [(size, length) for size in SIZES for length in lengths]
     within = [(n, length) for n, length in points if n * length <= MOST_TOKENS]
     return sorted(within, key=lambda point: (point[0] * point[1], point[0]))
@@ -31,7 +31,7 @@ def measure(
     max_length: int,
     say: Callable[[str], None],
     budget: float = BUDGET,
-    lengths: Sequence[int] = LENGTHS,
+    lengths: Sequence[int] = (),
 ) -> list[Point]:
     """`run(size, length)` runs such a batch and returns its seconds, or raises MemoryError: then
     nothing larger is tried. What would take too long, by what the last point took, is left out. A

@@ -23,8 +23,10 @@ from service.models.config import ModelConfig, RunnerConfig, SimulatedConfig
 from service.models.placed import create_pinned
 from service.placement.layout import Layout
 from service.processes.gc_tuning import freeze
+from service.repository.folder import Wanted
+from service.repository.inspection import inspect
 from service.repository.locate import find_model
-from service.repository.spec import ModelNotSupported, read_spec
+from service.repository.spec import EncoderSpec, ModelNotSupported
 from service.repository.vision import (
     IMAGE_TASKS,
     VisionSpec,
@@ -68,12 +70,12 @@ def _serve_model(settings: Settings) -> ServedModel:
         raise ModelNotSupported(
             "BATCHER_TASK=predict needs a runner of your own (BATCHER_RUNNER=package.module:Name)"
         )
-    folder = find_model(settings.model)
+    folder = find_model(settings.model, settings.revision)
     if image_task(folder, settings.task) is not None:
         seen = read_vision_spec(folder, settings.task)
         texts = TextTokenizer.load(seen.text) if seen.text is not None else None
         return _of_images(settings, seen, texts, created)
-    spec = read_spec(folder, settings.task)
+    spec = find_spec(settings)
     if spec.dropped_head:
         _log.warning(
             "%s is served as an encoder, without its head (BATCHER_TASK=embed): a model that was"
@@ -90,6 +92,14 @@ def _of_images(
 
     images = ImageDecoder(settings.max_image_pixels, spec.cost, spec.processor)
     return vision_model(settings.model_id, spec, images, texts, created)
+
+
+def find_spec(settings: Settings) -> EncoderSpec:
+    """Of the model of the runner transformers. Raises ModelNotFound, ModelNotSupported."""
+    wanted = Wanted(settings.task, settings.pooling, settings.trust_remote_code)
+    return inspect(
+        find_model(settings.model, settings.revision), wanted, settings.cache_folder, _log.info
+    )
 
 
 def make_engine(settings: Settings, layout: Layout, clock: Clock) -> Engine:
@@ -126,6 +136,9 @@ def runner_factories(settings: Settings, layout: Layout) -> list[functools.parti
     of_model = ModelConfig(
         model=settings.model,
         task=settings.task,
+        revision=settings.revision,
+        pooling=settings.pooling,
+        trust_remote_code=settings.trust_remote_code,
         dtype=settings.dtype,
         backend=settings.backend,
         compile=settings.compile,

@@ -59,13 +59,6 @@ def fills_masks(config: Mapping[str, Any]) -> bool:
     return _is_of_text(config) and _FILLS_MASKS.match(architecture(config)) is not None
 
 
-def own_tasks(config: Mapping[str, Any]) -> list[str]:
-    """The `transformer_task` that sentence-transformers notes for such an architecture."""
-    if is_classifier(config):
-        return ["sequence-classification"]
-    return ["fill-mask"] if fills_masks(config) else []
-
-
 def choose_task(
     wanted: str,
     config: Mapping[str, Any],
@@ -86,12 +79,6 @@ def choose_task(
     able = None if is_sentence_encoder else _task_of_head(config, file)
     if wanted in _NEEDS:
         return _wanted(wanted, able, "a sentence encoder" if is_sentence_encoder else name, file)
-    if "auto_map" in config:
-        raise ModelNotSupported(
-            f"{file}: its auto_map names code of the model's own, which is not run;"
-            f" {_by_hand(config, able or 'embed')}, by the code of transformers where it knows this"
-            " type of model"
-        )
     if is_sparse_encoder and able != "sparse":
         raise ModelNotSupported(f"{file}: {name or 'no architecture'} under a SpladePooling")
     if is_sentence_encoder:

@@ -14,11 +14,11 @@ from pathlib import Path
 from service.errors import CannotServe, how_to_install
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-FILES = ("*.json", "*.txt", "*.model")
+FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.py")  # what is not trusted is not run
 # The first module of sentence-transformers, where that has a folder of its own.
 FIRST_MODULES = ("0_Transformer", "0_CLIPModel")
-WEIGHTS = ("model*.safetensors", *(f"{place}/model*.safetensors" for place in FIRST_MODULES))
-OLD_WEIGHTS = ("pytorch_model*.bin", *(f"{place}/pytorch_model*.bin" for place in FIRST_MODULES))
+WEIGHTS = ("model*.safetensors", "*_*/model*.safetensors")  # of modules, too
+OLD_WEIGHTS = ("pytorch_model*.bin", "*_*/pytorch_model*.bin")
 ELSEWHERE = ["onnx/*", "openvino/*", "coreml/*"]  # the same model again, for other engines
 # Ids that an installed package is known to carry. A package's name tells no organisation: another's
 # model of the same name must not be answered with these weights.
@@ -30,10 +30,11 @@ class ModelNotFound(CannotServe):
     """No such model. One line: every place that was looked in, and what was there."""
 
 
-def find_model(name: str) -> Path:
+def find_model(name: str, revision: str | None = None) -> Path:
     """The folder of a model: a path, an installed model package, the local cache, the hub.
 
-    The hub is asked last, so this may download. Raises ModelNotFound.
+    The hub is asked last, so this may download. `revision`: a commit, branch or tag, of the hub
+    alone. Raises ModelNotFound.
     """
     path = Path(os.path.expanduser(name))
     if _is_model(path):
@@ -45,13 +46,13 @@ def find_model(name: str) -> Path:
             f"model {name!r}: there is no such folder, and it is not an id of the Hugging Face hub"
         )
     tried = "no folder of that name"
-    if (package := package_of(name)) is not None:
+    if revision is None and (package := package_of(name)) is not None:
         if (folder := _in_package(package)) is not None:
             return folder
         tried += f", no installed package {package}"
         if name in PACKAGED:
             tried += f" (to get it, {how_to_install('default-model')})"
-    return _from_hub(name, tried)
+    return _from_hub(name, revision, tried)
 
 
 def find_local(name: str) -> Path | None:
@@ -105,13 +106,14 @@ def _from_cache(name: str) -> Path | None:
     return folder if folder is not None and _has_weights(folder) else None
 
 
-def _from_hub(name: str, tried: str) -> Path:
+def _from_hub(name: str, revision: str | None, tried: str) -> Path:
     from huggingface_hub import snapshot_download  # 0.5 s: only where it is needed
 
     def snapshot(weights: tuple[str, ...], *, local: bool) -> Path:
         return Path(
             snapshot_download(
                 name,
+                revision=revision,
                 allow_patterns=[*FILES, *weights],
                 ignore_patterns=ELSEWHERE,
                 local_files_only=local,

@@ -26,13 +26,6 @@ def read_prompts(folder: Path, *, embeds: bool) -> tuple[dict[str, str], str | N
     return prompts, default
 
 
-def truncated_to(folder: Path, dimension: int) -> int:
-    """What sentence-transformers cuts every vector of the model to."""
-    config = read_object(folder / "config_sentence_transformers.json", optional=True)
-    wanted = config.get("truncate_dim")
-    return min(wanted, dimension) if isinstance(wanted, int) and wanted > 0 else dimension
-
-
 def truncation_side(tokenizer_config: Mapping[str, Any], encoder: Path) -> Literal["left", "right"]:
     side = tokenizer_config.get("truncation_side", "right")
     if side not in ("left", "right"):

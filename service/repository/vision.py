@@ -174,7 +174,6 @@ def _text(folder: Path, place: Path, config: Mapping[str, Any], family: _Family)
         dimension=0,  # the worker tells it
         vocab_size=own.get("vocab_size", family.vocab_size),
         pad_id=0,
-        lowercase=False,
         prompt="" if default is None else prompts[default],
         prompts=prompts,
         default_prompt_name=default,

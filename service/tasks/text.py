@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer, normalizers
+from tokenizers import Tokenizer
 
 from service.repository.spec import EncoderSpec, ModelNotSupported
 from service.tasks.cutting import (
@@ -47,9 +47,6 @@ class TextTokenizer:
         self._tokenizer = tokenizer
         tokenizer.no_padding()
         tokenizer.no_truncation()
-        if spec.lowercase:
-            own = [tokenizer.normalizer] if tokenizer.normalizer else []
-            tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *own])
         self._before, self._after = special_tokens(tokenizer)
         self._room = self.max_length - len(self._before) - len(self._after)
         if self._room < 1:
@@ -66,7 +63,7 @@ class TextTokenizer:
         """About 50 ms. Sets TOKENIZERS_PARALLELISM=false unless it is set: one text at a time
         needs no thread pool, and the library would start one with a thread for every core."""
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        file = spec.folder / "tokenizer.json"
+        file = spec.tokenizer_file
         try:
             tokenizer = Tokenizer.from_file(str(file))
         except Exception as error:  # the library raises Exception itself

@@ -26,6 +26,7 @@ from service.tasks.embed import Embed
 from service.tasks.plain_text import SimulatedTokenizer
 from service.tasks.text_inputs import TextPreprocessor
 from tests.fakes import FakeClock, report
+from tests.service.tiny import run_here
 
 REPORT = dataclasses.replace(
     report(size=12, tokens=480, useful_tokens=300, predicted=0.004, inference=0.005),
@@ -90,6 +91,14 @@ class FakeClient:
     @property
     def last(self) -> Submitted:
         return self.submitted[-1]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _models_are_read_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("service.repository.inspection.run", run_here)
+        patch.setattr("tempfile.tempdir", str(tmp_path_factory.mktemp("temporary")))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -25,14 +25,14 @@ from batcher import Answer, Engine
 from service.app import create_app
 from service.catalog import text_model
 from service.models.encoder import EncoderRunner
-from service.repository.spec import EncoderSpec, read_spec
+from service.repository.spec import EncoderSpec
 from service.settings import Settings
 from service.tasks.text import TextTokenizer
 from tests.conftest import EFFORT
 from tests.fakes import GatedRunner
 from tests.service.configs import runner_config
 from tests.service.conftest import FakeClient, make_front
-from tests.service.tiny import WORDS, make_tiny
+from tests.service.tiny import WORDS, make_tiny, read_spec
 
 LIMIT, SIZE = 15, 32  # tokens of a text; numbers of a vector
 NAME = "tests/tiny"

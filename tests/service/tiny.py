@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
+from service.repository import inspection
+from service.repository.folder import Wanted
 from service.repository.spec import EncoderSpec
 from service.tasks.text import TextTokenizer
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "one", "two", "three", "four", "five"]
 TINY_TEXTS = ["one", "two three four", "", "one two five four three two one four", "five five"]
+
+
+def read_spec(folder: Path, task: str = "auto", **wanted: Any) -> EncoderSpec:
+    """As the service reads it, and in this process: see run_here."""
+    return inspection.inspect(
+        folder, Wanted(task, **wanted), os.environ["BATCHER_CACHE_DIR"], lambda line: None
+    )
+
+
+def run_here(folder: Path, wanted: Wanted, made: Path) -> None:
+    """Stands in for inspection.run: a process of its own would import the reference each time."""
+    from service.models.reference.inspect import inspect_here
+
+    try:
+        inspect_here(folder, wanted, made)
+    except inspection.ModelNotSupported as error:
+        (made / inspection.REFUSAL).write_text(str(error))
 
 
 def make_tiny(folder: Path, kind: str, pooling: str, *, normalize: bool) -> Path:
@@ -68,7 +88,6 @@ def as_text_tokenizer(tokenizer: Tokenizer, **fields: Any) -> TextTokenizer:
             "max_length": 8,
             "dimension": 8,
             "pad_id": 0,
-            "lowercase": False,
             "prompt": "",
             **fields,
         }

@@ -64,6 +64,8 @@ async def info(state: AppState, exchange: Exchange) -> None:
         "backend_failed": failed or None,
         "compile": runner.compile or None,
         "dimension": await state.dimension(),
+        "source": runner.details.get("source"),
+        "reference_distance": runner.details.get("reference_distance"),
         "replicas": len(snapshot.replicas),
         "places": [
             {"device": each.info.placed_on or None, "cores": each.info.cores or None}

@@ -1,7 +1,8 @@
 """What runs the model (Backend), and where it is to run (Place). Imports no torch.
 
-Reading order: choose.py (which backend), race.py and paired.py (which is fastest), accuracy.py and
-reference_texts.py (is a reduced precision good enough), fallback.py (what fails in service) ·
+Reading order: choose.py (which backend), race.py and paired.py (which is fastest),
+reference_answers.py and accuracy.py (does it answer as the model's own library does), reference.py
+(that library itself), fallback.py (what fails in service) ·
 torch/: open.py (how PyTorch runs), eager.py, compiled.py, bert.py and packed.py (our own forward
 pass, on a CPU without padding), padded.py, transfer.py, cuda.py and cuda_graphs.py (on a GPU one
 batch behind the other) · onnx/: export.py, store.py, session.py, int8.py, openvino.py.

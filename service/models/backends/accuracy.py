@@ -11,22 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-import torch
-
 from service.cache.notes import load_note, save_note
 from service.cache.profiles import weights_of
 from service.errors import CannotServe
-from service.models.backends import Backend, BlocksInFloat32, Ids, Open, Place, Rows, Say, Types
-from service.models.backends.reference_texts import with_pairs
-from service.models.backends.torch.eager import TorchBackend, load
+from service.models.backends import Backend, BlocksInFloat32, Open, Place, Say
+from service.models.backends.reference_answers import ReferenceAnswers, answers_of, check, load
 from service.models.config import ModelConfig
 from service.models.heads import head_of
-from service.models.measures import stacked
 from service.repository.spec import EncoderSpec
 
 _FORMAT = 2  # of the notes, and of what is compared
-_TOGETHER = 8  # sentences in one batch: padded, as most batches are
 
 
 class TooInaccurate(CannotServe):
@@ -41,12 +35,20 @@ class Opened(NamedTuple):
 def open_guarded(
     opens: Open, config: ModelConfig, spec: EncoderSpec, place: Place, say: Say
 ) -> Opened:
-    """In float32: as it is. Raises TooInaccurate, and what `opens` raises."""
+    """In float32 it must give the reference's answers, else come close to them. Raises Disagrees,
+    TooInaccurate, and what `opens` raises."""
     backend = opens(config, spec, place, say)
     measure = head_of(spec).measure
     floor = measure.floor(backend.dtype, config.min_cosine)
-    if floor is None:
+    known = load(spec)
+    if known is None:
         return Opened(backend, {})
+    if floor is None:
+        try:
+            return Opened(backend, {"reference_distance": check(backend, spec, known)})
+        except Exception:
+            backend.close()
+            raise
     key = {
         "format": _FORMAT,
         "weights": weights_of(spec.folder),
@@ -63,7 +65,7 @@ def open_guarded(
     if verdict is None or not verdict.ok:  # a refusal is looked into again each time
         if why:
             say(f"{why}; comparing again …")
-        verdict = _compare(opens, backend, config, spec, place, say, floor)
+        verdict = _compare(opens, backend, config, spec, place, say, floor, known)
         if why := save_note(config.cache_dir, "accuracy", key, dataclasses.asdict(verdict)):
             say(why)
     if not verdict.ok:
@@ -120,20 +122,19 @@ def _compare(
     place: Place,
     say: Say,
     floor: float,
+    known: ReferenceAnswers,
 ) -> Verdict:
-    texts, types = with_pairs(spec)
+    judged = slice(known.judged)
+    inputs, reference = known.inputs[judged], known.answers[known.judged_rows]
+    types = None if known.types is None else known.types[judged]
     measure = head_of(spec).measure
-    device = torch.device(place.device)
-    exact = TorchBackend(load(spec, device, torch.float32), spec, device)
-    reference = _answers(exact, texts, types)
-    exact.close()
 
     def agreement_with(kept: tuple[str, ...]) -> float:
         if not kept:
-            return measure.agreement(_answers(backend, texts, types), reference)
+            return measure.agreement(answers_of(backend, inputs, types), reference)
         tried = opens(_keeping(config, kept), spec, place, say)
         try:
-            agreement = measure.agreement(_answers(tried, texts, types), reference)
+            agreement = measure.agreement(answers_of(tried, inputs, types), reference)
         finally:
             tried.close()
         say(f"{', '.join(kept)} in float32: {measure.name} {agreement:.5f}")
@@ -142,19 +143,9 @@ def _compare(
     blocks = backend.blocks if isinstance(backend, BlocksInFloat32) else ()
     verdict = judge(agreement_with, blocks, floor)
     said = f"{backend.dtype} by {backend.name} against float32: {measure.name} "
-    said += f"{verdict.agreement:.5f} at the worst of {len(texts)} inputs, {floor:g} is asked for"
+    said += f"{verdict.agreement:.5f} at the worst of {len(inputs)} inputs, {floor:g} is asked for"
     say(f"{said}; back in float32: {', '.join(verdict.kept)}" if verdict.kept else said)
     return verdict
-
-
-def _answers(backend: Backend, texts: Sequence[Ids], types: Types) -> Rows:
-    parts = [slice(at, at + _TOGETHER) for at in range(0, len(texts), _TOGETHER)]
-    return np.concatenate(
-        [
-            stacked(backend.forward(texts[part], None if types is None else types[part]))
-            for part in parts
-        ]
-    )
 
 
 def _keeping(config: ModelConfig, kept: tuple[str, ...]) -> ModelConfig:

@@ -28,13 +28,26 @@ from service.models.backends.race import (
     choose,
     from_note,
 )
+from service.models.backends.reference_answers import Disagrees
 from service.models.backends.torch.open import open_torch
 from service.models.config import ModelConfig
 from service.models.heads import head_of
 from service.models.precision import choose_dtype, name_of
 from service.repository.spec import EncoderSpec
 
-OPENS: Mapping[str, Open] = {"torch": open_torch, "onnx": open_onnx, "openvino": open_openvino}
+
+def _open_reference(config: ModelConfig, spec: EncoderSpec, place: Place, say: Say) -> Backend:
+    from service.models.backends.reference import open_reference  # 6 to 12 s: only where it runs
+
+    return open_reference(config, spec, place, say)
+
+
+OPENS: Mapping[str, Open] = {
+    "torch": open_torch,
+    "onnx": open_onnx,
+    "openvino": open_openvino,
+    "reference": _open_reference,
+}
 BACKENDS = ("auto", *OPENS)
 RUNS = {  # what auto may take, by device; the first of each is what it falls back to
     "cpu": {
@@ -60,18 +73,27 @@ def open_backend(config: ModelConfig, spec: EncoderSpec, place: Place, say: Say)
     if config.backend not in BACKENDS:
         raise ValueError(f"backend {config.backend!r} is not one of {', '.join(BACKENDS)}")
     opener, able = _Opener(config, spec, place, say), head_of(spec).backends
-    if config.backend not in ("auto", *able):
+    if config.backend not in ("auto", "reference", *(able if spec.is_plain else ())):
+        what = f"task {spec.task}"
+        if not spec.is_plain:
+            what = "this model, only the reference library can"
         raise BackendNotAvailable(
-            f"backend {config.backend} does not run task {spec.task}: set BATCHER_BACKEND=auto, or"
-            f" {' or '.join(sorted(able))}"
+            f"backend {config.backend} does not run {what}: set BATCHER_BACKEND=auto"
+            + (f", or {' or '.join(sorted(able))}" if spec.is_plain else "")
         )
     if config.backend != "auto":
         backend, facts = opener.open(config.backend, config.dtype)
         return Opened(backend, {**facts, "backend_chosen": "by BATCHER_BACKEND"})
+    if not spec.is_plain:
+        return opener.reference("no other can run this model")
     entrants = candidates(config.dtype, place, able)
     if len(entrants) == 1:
         [(name, dtype)] = entrants.items()
-        backend, facts = opener.open(name, dtype)
+        try:
+            backend, facts = opener.open(name, dtype)
+        except Disagrees as error:
+            opener.skip(name, error)
+            return opener.reference("no other gives its answers")
         return Opened(backend, {**facts, "backend_chosen": "the only one there is"})
     return _fastest(entrants, opener)
 
@@ -105,6 +127,7 @@ def _fastest(entrants: Mapping[str, str], opener: _Opener) -> Opened:
         "format": FORMAT,
         "content": content_of(spec.folder),
         "task": spec.task,
+        "pooling": spec.pooling,
         "device": place.device_name,
         "threads": place.threads,
         "dtypes": entrants,
@@ -121,6 +144,8 @@ def _fastest(entrants: Mapping[str, str], opener: _Opener) -> Opened:
             note = {"times": found.times, "failed": found.failed}
             if opener.lasting and (why := save_note(config.cache_dir, "backends", key, note)):
                 say(why)
+    if not found.times:
+        return opener.reference("no other gives its answers", found.failed)
     table = _table(found.times)
     # Elsewhere a backend queues one batch behind another, which two of them could not. And two of
     # a pair are of one precision, or the answer to a text would depend on its company.
@@ -142,7 +167,7 @@ def _fastest(entrants: Mapping[str, str], opener: _Opener) -> Opened:
 
 def _measure(entrants: Mapping[str, str], opener: _Opener) -> _Found:
     there = opener.all(entrants)
-    while True:
+    while there:
         many = len(there) > 1
         named = " and ".join(f"{name} in {each.dtype}" for name, each in there.items())
         opener.say(f"measuring {named} …" if many else "nothing to compare with")
@@ -152,11 +177,12 @@ def _measure(entrants: Mapping[str, str], opener: _Opener) -> _Found:
         except BackendFailed as failed:
             opener.skip(failed.name, failed.error)
             del there[failed.name]
+    return _Found({}, dict(opener.failed))
 
 
 class _Opener:
     """Backends as they are asked for, each opened once. What fails is logged and remembered, but
-    for torch: without that there is nothing to fall back to."""
+    for what torch fails at: others would, too."""
 
     def __init__(self, config: ModelConfig, spec: EncoderSpec, place: Place, say: Say) -> None:
         self.config, self.spec, self.place, self.say = config, spec, place, say
@@ -175,6 +201,15 @@ class _Opener:
             self.say(f"{error}; dtype auto falls back to float32")
         config = dataclasses.replace(self.config, dtype="float32")
         return open_guarded(OPENS[name], config, self.spec, self.place, self.say)
+
+    def reference(self, why: str, failed: Mapping[str, str] | None = None) -> Opened:
+        """The reference library itself. `why` none of the others."""
+        self.say(f"using the reference library: {why}")
+        backend, facts = self.open("reference", self.config.dtype)
+        about: dict[str, object] = {**facts, "backend_chosen": why}
+        if skipped := {**(failed or {}), **self.failed}:
+            about["backend_failed"] = skipped
+        return Opened(backend, about)
 
     def all(self, entrants: Mapping[str, str]) -> dict[str, Backend]:
         """Those that can be had."""
@@ -200,10 +235,10 @@ class _Opener:
             self.skip(name, error)
 
     def skip(self, name: str, error: Exception) -> None:
-        """Raises the error of torch."""
-        if name == "torch":
+        """Raises the error of torch, unless the reference is to run instead."""
+        if name == "torch" and not isinstance(error, Disagrees):
             raise error
-        of_ours = isinstance(error, BackendNotAvailable | TooInaccurate)
+        of_ours = isinstance(error, BackendNotAvailable | TooInaccurate | Disagrees)
         self.failed[name] = str(error) if of_ours else one_line(error)
         self.lasting = self.lasting and of_ours
         self.say(f"skipping backend {name}: {self.failed[name]}")

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from batcher.failures import explain
-from service.models.backends.reference_texts import SENTENCES
 from service.models.heads import scaled
 from service.models.measures import Directions, Logits, Measure
+from service.models.reference.texts import SENTENCES
 from service.models.vision.processing import Tensors
 from service.repository.json_files import ModelNotSupported
 from service.repository.vision import VisionSpec

@@ -13,12 +13,11 @@ from starlette.testclient import TestClient
 
 from service.app import create_app
 from service.catalog import ServedModel, own_model, text_model
-from service.repository.spec import read_spec
 from service.tasks.plain_text import TextPassthrough
 from service.tasks.text import TextTokenizer
 from tests.service.conftest import FakeClient, is_tei_error, make_front, vector_of
 from tests.service.loopback import run, serving
-from tests.service.tiny import make_classifier
+from tests.service.tiny import make_classifier, read_spec
 
 LOGITS = np.array([1.0, 3.0, 2.0], np.float32)
 NAMES = {0: "bad", 1: "good", 2: "so so"}

@@ -12,11 +12,11 @@ from starlette.testclient import TestClient
 
 from service.app import create_app
 from service.catalog import ServedModel, text_model
-from service.repository.spec import read_spec
 from service.tasks.text import TextTokenizer
 from tests.service.conftest import FakeClient, is_tei_error, make_front
 from tests.service.loopback import run, serving
 from tests.service.taggers import LABELS, make_tagger
+from tests.service.tiny import read_spec
 
 B_PER, I_PER, LOC = 1, 2, 3
 IDS = {"angela": 4, "merkel": 5, "berlin": 6}  # as tests/service/taggers.py numbers them

@@ -21,13 +21,13 @@ import transformers
 from service.app import create_app
 from service.catalog import ServedModel, text_model
 from service.models.encoder import EncoderRunner
-from service.repository.spec import read_spec
 from service.tasks.text import TextTokenizer
 from tests.conftest import EFFORT
 from tests.service.configs import runner_config
 from tests.service.conftest import FakeClient, is_tei_error, make_front
 from tests.service.loopback import run, serving
 from tests.service.taggers import Kind, make_nli
+from tests.service.tiny import read_spec
 
 LOGITS = np.array([2.0, 0.0, 1.0], np.float32)  # contradiction, neutral, entailment
 LABELS = ["berlin", "paris", "new"]

@@ -13,10 +13,9 @@ from starlette.testclient import TestClient
 from batcher.plain_data import dedup_key, refusal
 from service.app import create_app
 from service.catalog import text_model
-from service.repository.spec import read_spec
 from service.tasks.text import TextTokenizer
 from tests.service.conftest import FakeClient, is_tei_error, make_front
-from tests.service.tiny import make_classifier, make_tiny
+from tests.service.tiny import make_classifier, make_tiny, read_spec
 
 
 def states(payload: Any) -> Any:

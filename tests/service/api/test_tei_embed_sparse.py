@@ -12,10 +12,9 @@ from starlette.testclient import TestClient
 
 from service.app import create_app
 from service.catalog import text_model
-from service.repository.spec import read_spec
 from service.tasks.text import TextTokenizer
 from tests.service.conftest import FakeClient, is_openai_error, is_tei_error, make_front
-from tests.service.tiny import make_sparse
+from tests.service.tiny import make_sparse, read_spec
 
 FOUND = (np.array([1, 3], np.int32), np.array([0.1, 2.5], np.float32))
 

@@ -12,10 +12,9 @@ from starlette.testclient import TestClient
 
 from service.app import create_app
 from service.catalog import text_model
-from service.repository.spec import read_spec
 from service.tasks.text import TextTokenizer
 from tests.service.conftest import FakeClient, is_openai_error, is_tei_error, make_front
-from tests.service.tiny import make_classifier
+from tests.service.tiny import make_classifier, read_spec
 
 LOGITS = np.array([1.0, 3.0, 2.0], np.float32)
 

@@ -12,11 +12,10 @@ from starlette.testclient import TestClient
 
 from service.app import create_app
 from service.catalog import own_model, text_model
-from service.repository.spec import read_spec
 from service.tasks.plain_text import TextPassthrough
 from service.tasks.text import TextTokenizer
 from tests.service.conftest import FakeClient, is_tei_error, make_front
-from tests.service.tiny import make_classifier
+from tests.service.tiny import make_classifier, read_spec
 
 TEXTS = ["one", "two three", "four"]
 LOGITS = {1: -1.0, 2: 2.0}  # by the words of a text

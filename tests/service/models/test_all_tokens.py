@@ -17,11 +17,10 @@ from service.models.backends.torch.eager import TorchBackend
 from service.models.backends.torch.packed import PackedBackend
 from service.models.encoder import EncoderRunner
 from service.models.outputs import NotFinite
-from service.repository.spec import read_spec
 from service.tasks.all_tokens import FLAG
 from service.tasks.text import TextTokenizer
 from tests.service.configs import runner_config
-from tests.service.tiny import make_classifier, make_tiny
+from tests.service.tiny import make_classifier, make_tiny, read_spec
 
 WORDS = ["one", "two", "three", "four", "five"]
 SOME = [" ".join(WORDS[(n + k) % 5] for k in range(n)) for n in range(13)]

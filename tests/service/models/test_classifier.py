@@ -18,10 +18,10 @@ import transformers
 from service.models.backends.torch.eager import TorchBackend
 from service.models.backends.torch.packed import PackedBackend
 from service.models.encoder import EncoderRunner
-from service.repository.spec import ModelNotSupported, read_spec
+from service.repository.spec import ModelNotSupported
 from service.tasks.text import TextTokenizer
 from tests.service.configs import runner_config
-from tests.service.tiny import make_classifier
+from tests.service.tiny import make_classifier, read_spec
 
 TEXTS: list[Any] = ["one", "two three four", "one two five four three two one four"]
 PAIRS: list[Any] = [("one", "two"), ("four four four", "one"), ("two", "five one three four")]
@@ -142,7 +142,6 @@ def test_a_reduced_precision_is_held_to_the_logits_of_float32(tmp_path: Path) ->
 def test_a_compiled_classifier_compiles_for_pairs_too(tmp_path: Path) -> None:
     from service.models.backends.torch.compiled import KINDS, compile_backend
     from service.models.backends.torch.eager import load
-    from service.repository.spec import read_spec
 
     spec, cpu = read_spec(make_classifier(tmp_path, "bert")), torch.device("cpu")
     backend = TorchBackend(load(spec, cpu, torch.float32), spec, cpu)

@@ -17,10 +17,10 @@ from service.models.backends import BackendNotAvailable
 from service.models.create import create_runner
 from service.models.outputs import NotFinite
 from service.repository.locate import find_model
-from service.repository.spec import ModelNotSupported, read_spec
+from service.repository.spec import ModelNotSupported
 from service.tasks.text import TextTokenizer
 from tests.service.configs import runner_config
-from tests.service.tiny import TINY_TEXTS, make_tiny
+from tests.service.tiny import TINY_TEXTS, make_tiny, read_spec
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -275,8 +275,8 @@ def test_an_unknown_task_is_refused() -> None:
 
 def test_the_front_imports_neither_torch_nor_transformers() -> None:
     program = (
-        "import sys, service.processes.build as s, service.models;"
-        f"spec = s.read_spec(s.find_model({MINILM!r}));"
+        "import sys, service.processes.build as s, service.models, service.arguments as a;"
+        f"spec = s.find_spec(a.load({{'model': {MINILM!r}}}));"
         "s.TextTokenizer.load(spec).prepare('a');"
         "print(sorted({'torch', 'transformers', 'sentence_transformers'} & set(sys.modules)))"
     )

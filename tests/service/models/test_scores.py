@@ -22,11 +22,10 @@ from batcher import Answer
 from service.app import create_app
 from service.catalog import text_model
 from service.models.encoder import EncoderRunner
-from service.repository.spec import read_spec
 from service.tasks.text import TextTokenizer
 from tests.service.configs import runner_config
 from tests.service.conftest import REPORT, FakeClient, make_front
-from tests.service.tiny import make_classifier, make_tiny
+from tests.service.tiny import make_classifier, make_tiny, read_spec
 
 QUERY = "two five"
 WORDS = ("one", "two", "three", "four", "five", "what")

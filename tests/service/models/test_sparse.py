@@ -24,10 +24,10 @@ from service.models.encoder import EncoderRunner
 from service.models.lexical import Lexical
 from service.models.measures import Weights
 from service.models.outputs import NotFinite
-from service.repository.spec import ModelNotSupported, read_spec
+from service.repository.spec import ModelNotSupported
 from service.tasks.text import TextTokenizer
 from tests.service.configs import runner_config
-from tests.service.tiny import make_masked, make_sparse
+from tests.service.tiny import make_masked, make_sparse, read_spec
 
 WORDS = ["one", "two", "three", "four", "five"]
 SOME = [" ".join(WORDS[(n + k) % 5] for k in range(n)) for n in range(13)]

@@ -19,7 +19,7 @@ import transformers
 from service.catalog import text_model
 from service.errors import InputError
 from service.models.encoder import EncoderRunner
-from service.repository.spec import ModelNotSupported, read_spec
+from service.repository.spec import ModelNotSupported
 from service.tasks.entities import Strategy
 from service.tasks.protocol import Options
 from service.tasks.tag import Grouping, Tag
@@ -27,7 +27,7 @@ from service.tasks.text import TextTokenizer
 from tests.conftest import EFFORT
 from tests.service.configs import runner_config
 from tests.service.taggers import LABELS, Kind, make_tagger
-from tests.service.tiny import make_classifier, make_masked
+from tests.service.tiny import make_classifier, make_masked, read_spec
 
 STRATEGIES: list[Strategy] = ["none", "simple", "first", "average", "max"]
 SENTENCES = [

@@ -26,9 +26,8 @@ import pytest
 
 from service.models.simulated import answers
 from service.repository.locate import find_model
-from service.repository.spec import read_spec
 from service.tasks.text import TextTokenizer
-from tests.service.tiny import make_classifier
+from tests.service.tiny import make_classifier, read_spec
 
 ROOT = Path(__file__).parents[3]
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"

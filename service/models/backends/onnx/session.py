@@ -25,6 +25,7 @@ from service.models.backends import (
     Say,
     Tokens,
     Types,
+    reference_answers,
 )
 from service.models.backends.extras import check_packages
 from service.models.backends.onnx.export import (
@@ -39,7 +40,6 @@ from service.models.backends.onnx.export import (
 )
 from service.models.backends.onnx.int8 import SMOOTHING, blocks_of, calibrate, quantise, weight_bits
 from service.models.backends.onnx.store import graph
-from service.models.backends.reference_texts import tokenised
 from service.models.config import ModelConfig
 from service.models.padding import Padded, own_rows, pad
 from service.models.precision import CPUINFO
@@ -220,8 +220,10 @@ def _quantised(
     source: Path, spec: EncoderSpec, bits: int, kept: Sequence[str]
 ) -> Callable[[Path], None]:
     def make(target: Path) -> None:
-        # Half of the sentences that the guard judges by, so that it has some that are new.
-        batches = [pad([ids], spec.pad_id) for ids in tokenised(spec)[::2]]
+        known = reference_answers.load(spec)
+        assert known is not None, "only heads that the reference has answered for are exported"
+        # Half of the inputs that the guard judges by, so that it has some that are new.
+        batches = [pad([ids], spec.pad_id) for ids in known.inputs[: known.judged : 2]]
         with tempfile.TemporaryDirectory(prefix="batcher-onnx-") as folder:
             sizes = calibrate(source, batches, Path(folder), torch.get_num_threads())
         quantise(source, target, bits=bits, sizes=sizes, kept=kept)

@@ -132,6 +132,7 @@ def load(
         raise ModelNotSupported(
             f"{spec.folder}: {len(missing)} of the model's weights are missing, {missing[0]} first"
         )
+    model.config.use_cache = False  # one pass: nothing would read what a decoder keeps for the next
     loaded: torch.nn.Module = model.eval().requires_grad_(False).to(device)
     return loaded if head.around is None else head.around(loaded, spec).eval()
 

@@ -18,8 +18,8 @@ from service.cache.profiles import content_of
 from service.models.backends import Backend, BackendNotAvailable, Place
 from service.models.config import ModelConfig, RunnerConfig
 from service.placement.replica_count import Placement
-from service.repository.spec import EncoderSpec, read_spec
-from tests.service.tiny import TINY_TEXTS, make_tiny
+from service.repository.spec import EncoderSpec
+from tests.service.tiny import TINY_TEXTS, make_tiny, read_spec
 
 pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")

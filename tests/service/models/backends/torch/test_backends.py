@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from service.models.backends import Backend, Place
 from service.models.config import ModelConfig
-from service.repository.spec import EncoderSpec, read_spec
-from tests.service.tiny import make_tiny
+from service.repository.spec import EncoderSpec
+from tests.service.tiny import make_tiny, read_spec
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")

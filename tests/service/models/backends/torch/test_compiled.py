@@ -20,8 +20,8 @@ from service.models.backends.torch import open as torch_choice
 from service.models.backends.torch.compiled import Compiled, compile_backend
 from service.models.backends.torch.eager import TorchBackend, load
 from service.models.config import ModelConfig
-from service.repository.spec import EncoderSpec, read_spec
-from tests.service.tiny import make_tiny
+from service.repository.spec import EncoderSpec
+from tests.service.tiny import make_tiny, read_spec
 
 
 def double(*, x: int) -> int:

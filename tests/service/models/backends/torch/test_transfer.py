@@ -30,9 +30,9 @@ from service.models.backends.torch.transfer import (
 )
 from service.models.encoder import EncoderRunner
 from service.models.heads import vector_head_of
-from service.repository.spec import EncoderSpec, read_spec
+from service.repository.spec import EncoderSpec
 from tests.service.configs import runner_config
-from tests.service.tiny import TINY_TEXTS, make_tiny
+from tests.service.tiny import TINY_TEXTS, make_tiny, read_spec
 
 Ids = NDArray[np.int32]
 

@@ -1,14 +1,8 @@
-"""What a reduced precision is compared with float32 on: short and long, plain and odd."""
+"""What the reference is asked, and every backend after it: short and long, plain and odd."""
 
 from __future__ import annotations
 
 import itertools
-
-import numpy as np
-
-from service.models.backends import Ids, Types
-from service.repository.spec import EncoderSpec
-from service.tasks.text import TextTokenizer
 
 SENTENCES = (
     "Yes.",
@@ -39,22 +33,15 @@ SENTENCES = (
     " colours astronomers work out how fast the stars move, how old they are, and how much of the"
     " galaxy's mass is something that gives no light at all.",
 )
+PAIRS = tuple(itertools.pairwise(SENTENCES[:14]))
 
-
-def tokenised(spec: EncoderSpec) -> list[Ids]:
-    tokenizer = TextTokenizer.load(spec)
-    return [tokenizer.encode(text, truncate=True) for text in SENTENCES]
-
-
-def with_pairs(spec: EncoderSpec) -> tuple[list[Ids], Types]:
-    """The sentences, and their token types; where pairs have these, also each sentence with the
-    next one."""
-    texts = tokenised(spec)
-    if not spec.pairs_have_types:
-        return texts, None
-    pairs = [
-        (np.concatenate([first, second])[: spec.max_length], len(first))
-        for first, second in itertools.pairwise(texts)
-    ]
-    typed = [(np.arange(len(ids)) >= start).astype(np.int32) for ids, start in pairs]
-    return [*texts, *(ids for ids, _ in pairs)], [*map(np.zeros_like, texts), *typed]
+ODD = (
+    "",
+    "a",
+    "HELLO Hello hello",
+    "  two  spaces\tand a tab\n",
+    "caf\u00e9 cafe\u0301 \ufb01 \u2163 \u00bd \uff21\uff22\uff23",  # what a normalizer changes
+    "\U0001f469\u200d\U0001f469\u200d\U0001f467 \u200bzero width",
+    " ".join(["one two three four five six seven eight nine ten"] * 80),  # over many a limit
+)
+ODD_PAIRS = (("", "an empty text and another"), (ODD[-1], "short"))

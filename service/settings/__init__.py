@@ -21,63 +21,19 @@ from service.environment import (
     in_a_home,
     list_of_keys,
 )
+from service.settings.model import ModelSettings
 
 Positive = Annotated[int, Field(ge=1)]
 Milliseconds = Annotated[float, Field(allow_inf_nan=False)]
-TextTask = Literal["embed", "sparse", "classify", "score", "tag"]
 Folder = Annotated[str, AfterValidator(in_a_home)]
 
 # Names of an earlier release, by the setting to use instead. They still work, with a warning.
 REPLACED = {"target_latency_ms": "request_timeout_ms", "engine": "frontends"}
 
 
-class Settings(BaseSettings):
+class Settings(ModelSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
-    model: str = Field(
-        "sentence-transformers/all-MiniLM-L6-v2",
-        min_length=1,
-        description="the model: a Hugging Face id or a local folder",
-    )
-    runner: str = Field(
-        "transformers",
-        pattern=r"^(transformers|simulated|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$",
-        description="what runs the model: transformers, simulated (no model; for load tests), or"
-        " package.module:Name, a class or function of your own",
-    )
-    task: Literal["auto", TextTask, "image-classify", "image-embed", "predict"] = Field(
-        "auto",
-        description="what the model does. auto: decided by the model's files, and refused if they"
-        " are ambiguous; a function of your own is for predict, a class of your own for embed if"
-        " it returns vectors",
-    )
-    device: str = Field(
-        "auto",
-        pattern=r"^(auto|(cpu|cuda(:\d+)?)(,(cpu|cuda(:\d+)?))*)$",
-        description="auto (every CUDA device, otherwise the CPU), cpu, cuda, or a list such as"
-        " cuda:0,cuda:1",
-    )
-    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
-        "auto",
-        description="number format of the model. auto: bfloat16 where the device supports it,"
-        " otherwise float16 on CUDA and float32 on a CPU; int8 needs the backend onnx",
-    )
-    backend: Literal["auto", "torch", "onnx", "openvino"] = Field(
-        "auto",
-        description="library that runs the model. auto: the fastest of those installed, measured"
-        " at the first start",
-    )
-    compile: bool = Field(
-        False, description="compile the model with torch.compile at start (backend torch only)"
-    )
-    min_cosine: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="lowest cosine similarity to float32 that vectors in a reduced precision may"
-        " have, from 0 to 1; parts of the model run in float32 where it is lower. Classifiers have"
-        " fixed bounds instead",
-    )
     max_batch_size: Positive = Field(
         64, description="most inputs in one forward pass; 1: no batching"
     )

@@ -1,0 +1,83 @@
+"""Has the reference loaded all of the model, and has it the tokens that a frontend makes?"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from service.repository.folder import ModelFolder
+from service.repository.inspection import TOKENIZER
+from service.repository.json_files import ModelNotSupported
+from service.repository.spec import EncoderSpec
+from service.tasks.text import TextTokenizer
+
+
+def check_weights(read: ModelFolder, auto_class: str) -> None:
+    """The library fills what is missing with random numbers, and serves it."""
+    if read.has_own_code:
+        return
+    _, info = getattr(transformers, auto_class).from_pretrained(
+        read.encoder, local_files_only=True, output_loading_info=True
+    )
+    # A body's own pooler is what no head of ours reads.
+    missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
+    if missing:
+        raise ModelNotSupported(
+            f"{read.encoder}: {len(missing)} of the model's weights are missing, {missing[0]} first"
+        )
+
+
+def bad_weight(read: ModelFolder) -> str:
+    model = transformers.AutoModel.from_pretrained(read.encoder, local_files_only=True)
+    for name, each in model.named_parameters():
+        if not torch.isfinite(each).all():
+            return f"its weight {name} is not"
+    return "its weights are finite, the model overflows"
+
+
+def serialised(tokenizer: Any, read: ModelFolder) -> str:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise ModelNotSupported(
+            f"{read.encoder}: {type(tokenizer).__name__} is a tokenizer without a fast form"
+        )
+    text: str = backend.to_str()
+    return text
+
+
+def without_empty(texts: list[str], ids: list[Any]) -> tuple[list[str], list[Any]]:
+    """Without those that have no token: no backend is asked for them."""
+    kept = [place for place, each in enumerate(ids) if each.size]
+    return [texts[place] for place in kept], [ids[place] for place in kept]
+
+
+def check_tokens(
+    spec: EncoderSpec,
+    tokenizer: str,
+    made: Path,
+    inputs: Sequence[str | tuple[str, str]],
+    theirs: Sequence[Any],
+) -> None:
+    """Raises ModelNotSupported unless a frontend makes the same tokens as the reference."""
+    (made / TOKENIZER).write_text(tokenizer)
+    bare = dataclasses.replace(
+        spec, tokenizer=made / TOKENIZER, prompt="", default_prompt_name=None
+    )
+    ours = TextTokenizer.load(bare)
+    for one, wanted in zip(inputs, theirs, strict=True):
+        if isinstance(one, str):
+            payload = ours.prepare(one).payload
+        else:
+            payload = ours.prepare_pair(*one).payload
+        found = payload["input_ids"] if isinstance(payload, dict) else payload
+        if found.shape != wanted.shape or (found != wanted).any():
+            raise ModelNotSupported(
+                f"{spec.folder}: its tokenizer is not the same without its own library: of"
+                f" {str(one)[:30]!r} it makes {wanted[:12].tolist()}…, and not"
+                f" {found[:12].tolist()}…"
+            )

@@ -1,0 +1,141 @@
+"""Sentence embeddings as sentence-transformers makes them, whatever its modules are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Normalize, Transformer
+from sentence_transformers.sentence_transformer.modules import Pooling
+from torch import Tensor
+
+from service.models.padding import IDS, TYPES
+from service.repository.folder import ModelFolder, Wanted
+from service.repository.spec import ModelNotSupported
+
+Ids = np.ndarray[Any, np.dtype[np.int32]]
+
+POOLINGS = {"mean": "mean", "cls": "cls", "lasttoken": "last"}  # by ours, that are faster elsewhere
+_THEIRS = {"last": "lasttoken"}
+
+
+class DenseReference:
+    def __init__(self, model: SentenceTransformer, file: Path) -> None:
+        """`file` says what the modules are, for errors."""
+        self.model = model.eval()
+        chain = list(model)
+        if not isinstance(chain[0], Transformer):
+            raise ModelNotSupported(
+                f"{file}: {type(chain[0]).__name__} comes first: only a Transformer may"
+            )
+        self.transformer: Any = chain[0]
+        self.normalizes = isinstance(chain[-1], Normalize)
+        self.chain = chain[:-1] if self.normalizes else chain
+        self.tokenizer: Any = model.tokenizer
+
+    @classmethod
+    def load(
+        cls, folder: ModelFolder, wanted: Wanted, device: str = "cpu", dtype: str = "float32"
+    ) -> DenseReference:
+        """Raises ModelNotSupported, or what the library raises."""
+        model = SentenceTransformer(
+            str(folder.whole),
+            device=device,
+            local_files_only=True,
+            trust_remote_code=wanted.trust_remote_code,
+            model_kwargs={"dtype": getattr(torch, dtype)},
+        )
+        if wanted.pooling != "auto":
+            _set_pooling(model, _THEIRS.get(wanted.pooling, wanted.pooling))
+        return cls(model, folder.whole / "modules.json")
+
+    def pooling(self) -> str:
+        """`mean`, or what several of them together are called; empty: something else."""
+        poolings = [each for each in self.chain if isinstance(each, Pooling)]
+        if len(poolings) != 1:
+            return ""
+        modes: Any = poolings[0].pooling_mode
+        modes = (modes,) if isinstance(modes, str) else modes
+        return "+".join(POOLINGS.get(mode, mode) for mode in modes)
+
+    def why_not_plain(self) -> str:
+        """What only the reference has; empty: nothing, other backends may run this model."""
+        kinds = [type(each) for each in self.chain]
+        if kinds != [Transformer, Pooling]:
+            return " → ".join(kind.__name__ for kind in kinds)
+        pooling, transformer = self.chain[1], self.transformer
+        if self.pooling() not in POOLINGS.values():
+            return f"pooling {self.pooling()}"
+        if not pooling.include_prompt:
+            return "pooling that leaves the prompt out"
+        text = transformer.modality_config.get("text", {})
+        is_body = text.get("method") == "forward" and transformer.transformer_task == (
+            "feature-extraction"
+        )
+        if not is_body or transformer.config.is_encoder_decoder:
+            return f"{type(transformer.auto_model).__name__} is more than an encoder's body"
+        return ""
+
+    def tokenize(self, inputs: Sequence[str]) -> list[Ids]:
+        """As the library does it, without any prompt. Raises ModelNotSupported."""
+        features = self.model.preprocess(list(inputs))
+        if IDS not in features or "attention_mask" not in features:
+            raise ModelNotSupported(f"inputs are {', '.join(features)}, not token ids alone")
+        ids, mask = features[IDS].numpy(), features["attention_mask"].numpy() == 1
+        return [row[kept].astype(np.int32) for row, kept in zip(ids, mask, strict=True)]
+
+    @torch.inference_mode()
+    def pooled(self, sequences: Sequence[Ids]) -> Tensor:
+        """(n, dimension) in float32, on the CPU: before Normalize, if that is the last module."""
+        features = self._features(sequences)
+        for module in self.chain:
+            features = module(features)
+        vectors: Tensor = features["sentence_embedding"]
+        return vectors[:, : self.model.truncate_dim].float().cpu()
+
+    @torch.inference_mode()
+    def states(self, sequences: Sequence[Ids]) -> list[Tensor]:
+        """Of each token, as the transformer makes them: (tokens, dimension) each."""
+        features = self._features(sequences)
+        mask = features["attention_mask"] == 1
+        found: Tensor = self.transformer(features)["token_embeddings"]
+        return [row[kept] for row, kept in zip(found, mask, strict=True)]
+
+    def _features(self, sequences: Sequence[Ids]) -> dict[str, Any]:
+        """Padded as the library does it, on the side of its tokenizer."""
+        rows: dict[str, Any] = {IDS: [ids.tolist() for ids in sequences]}
+        if TYPES in self.tokenizer.model_input_names:
+            rows[TYPES] = [[0] * len(ids) for ids in sequences]
+        padded = self.tokenizer.pad(rows, return_tensors="pt")
+        features = {name: each.to(self.model.device) for name, each in padded.items()}
+        return {**features, "modality": "text"}
+
+    @torch.inference_mode()
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """The library's own answers to texts: (n, dimension), float32. No prompt."""
+        vectors = self.model.encode(list(texts), prompt="", convert_to_tensor=True, device="cpu")
+        as_float: Tensor = vectors.float().cpu()
+        return as_float
+
+    def is_causal(self) -> bool:
+        """Does each token see only those before it?"""
+        first, other = (np.array([3, last], np.int32) for last in (4, 5))
+        with torch.inference_mode():
+            states: list[Tensor] = []
+            for ids in (first, other):
+                given = {IDS: torch.from_numpy(ids[None].astype(np.int64))}
+                given["attention_mask"] = torch.ones_like(given[IDS])
+                states.append(self.transformer.forward(given)["token_embeddings"][0, 0].float())
+        return torch.allclose(states[0], states[1], atol=1e-6)
+
+
+def _set_pooling(model: SentenceTransformer, mode: str) -> None:
+    for place, each in enumerate(model):
+        if isinstance(each, Pooling):
+            model[place] = Pooling(each.embedding_dimension, mode, each.include_prompt)
+            return
+    raise ModelNotSupported("BATCHER_POOLING is set, and this model has no pooling to set")

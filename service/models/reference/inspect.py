@@ -1,0 +1,240 @@
+"""What a model's folder means: its spec, its tokenizer and the reference's answers, in files.
+
+Runs in a process of its own (see repository/inspection.py), once for each model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+from batcher.failures import explain, in_one_line
+from batcher.processes import die_with_parent
+from service.models.backends.reference_answers import TOGETHER, ReferenceAnswers, save
+from service.models.heads import HEADS, vector_head_of
+from service.models.measures import stacked
+from service.models.padding import TYPES, own_rows
+from service.models.reference.checks import (
+    bad_weight,
+    check_tokens,
+    check_weights,
+    serialised,
+    without_empty,
+)
+from service.models.reference.dense import DenseReference
+from service.models.reference.headed import HeadedReference, sparse_answers
+from service.models.reference.limits import fitting, limit_of
+from service.models.reference.texts import ODD, ODD_PAIRS, PAIRS, SENTENCES
+from service.repository.architecture import (
+    CLASSIFIERS,
+    activation_of,
+    entailment_of,
+    labels_of,
+    takes_token_types,
+)
+from service.repository.folder import SPARSE, ModelFolder, Wanted, read_folder
+from service.repository.inspection import ANSWERS, REFUSAL, SPEC, TOKENIZER
+from service.repository.json_files import read_object
+from service.repository.sentences import matryoshka_of, read_prompts, truncation_side
+from service.repository.spec import EncoderSpec, ModelNotSupported, first_int, to_json
+from service.repository.splade import read_splade
+
+_CLOSE = 1e-4  # what two ways of the reference's own may differ by
+
+Made = tuple[EncoderSpec, str, ReferenceAnswers | None]
+
+
+def main(given: Mapping[str, Any]) -> int:
+    """The whole process."""
+    die_with_parent()
+    os.environ |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+    made = Path(given["made"])
+    wanted = Wanted(given["task"], given["pooling"], given["trust_remote_code"])
+    try:
+        inspect_here(Path(given["folder"]), wanted, made)
+    except ModelNotSupported as error:
+        (made / REFUSAL).write_text(in_one_line(str(error)))
+    return 0
+
+
+def inspect_here(folder: Path, wanted: Wanted, made: Path) -> None:
+    """Writes SPEC, TOKENIZER and ANSWERS into `made`. Raises ModelNotSupported."""
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    read = read_folder(folder, wanted)
+    try:
+        made_by = _dense if read.task == "embed" else _headed
+        spec, tokenizer, answers = made_by(read, wanted, made)
+    except ModelNotSupported:
+        raise
+    except Exception as error:  # the libraries' own, of any kind
+        raise ModelNotSupported(f"{folder}: cannot be loaded: {_told(error)}") from error
+    if answers is not None:
+        if not np.isfinite(answers.answers).all():
+            raise ModelNotSupported(
+                f"{folder}: its answers are not finite (NaN or infinity): {bad_weight(read)}"
+            )
+        save(made / ANSWERS, answers)
+    (made / TOKENIZER).write_text(tokenizer)
+    (made / SPEC).write_text(
+        to_json(
+            dataclasses.replace(
+                spec,
+                tokenizer=Path(TOKENIZER),
+                answers=None if answers is None else Path(ANSWERS),
+            )
+        )
+    )
+
+
+def _dense(read: ModelFolder, wanted: Wanted, made: Path) -> Made:
+    check_weights(read, "AutoModel")
+    reference = DenseReference.load(read, wanted)
+    names_pooling = read.names_pooling or wanted.pooling != "auto"
+    if not names_pooling and reference.pooling() and reference.is_causal():
+        raise ModelNotSupported(
+            f"{read.whole}: no file names a pooling, and each token of this model sees only those"
+            " before it: BATCHER_POOLING (last, mean) says how its vectors are made"
+        )
+    why_not = reference.why_not_plain() or ("code of its own" if read.has_own_code else "")
+    prompts, default = dict(reference.model.prompts), reference.model.default_prompt_name
+    if any(prompts.values()) and "leaves the prompt out" in why_not:
+        raise ModelNotSupported(f"{read.whole}: {why_not} is not supported")
+    spec = EncoderSpec(
+        folder=read.encoder,
+        pooling=reference.pooling() or "none",
+        normalize=reference.normalizes or not names_pooling,
+        max_length=limit_of(read, reference.model.max_seq_length, reference.tokenizer),
+        dimension=reference.pooled([np.array([1, 2], np.int32)]).shape[1],
+        vocab_size=_vocabulary(reference.transformer.auto_model),
+        pad_id=reference.tokenizer.pad_token_id or 0,
+        prompt="" if default is None else prompts[default],
+        prompts=prompts,
+        default_prompt_name=default,
+        truncation_side=truncation_side(
+            {"truncation_side": reference.tokenizer.truncation_side}, read.encoder
+        ),
+        matryoshka=matryoshka_of(read.config, read.encoder / "config.json"),
+        takes_token_types=_has_types(read, reference.tokenizer),
+        dropped_head=read.dropped_head,
+        is_plain=not why_not,
+        source=_source(read, wanted),
+        whole=read.whole,
+    )
+    spec = fitting(spec, lambda ids: reference.pooled([ids]))
+    reference.model.max_seq_length = spec.max_length
+    texts = [*SENTENCES, *ODD]
+    ids = reference.tokenize(texts)
+    texts, ids = without_empty(texts, ids)
+    tokenizer = serialised(reference.tokenizer, read)
+    check_tokens(spec, tokenizer, made, texts, ids)
+    parts = [reference.pooled(ids[at : at + TOGETHER]) for at in range(0, len(ids), TOGETHER)]
+    pooled, own = torch.cat(parts), reference.encode(texts)
+    apart = _apart(pooled, own, directions_alone=reference.normalizes)
+    if apart > _CLOSE:
+        raise ModelNotSupported(
+            f"{read.whole}: token ids alone do not give the reference library's own answers (they"
+            f" are {apart:.2g} apart)"
+        )
+    answers = vector_head_of(spec).finish(None, spec)(pooled).numpy()
+    return spec, tokenizer, ReferenceAnswers(ids, None, answers, len(SENTENCES))
+
+
+def _headed(read: ModelFolder, wanted: Wanted, made: Path) -> Made:
+    head = HEADS[read.task]
+    check_weights(read, head.auto_class)
+    file = read.encoder / "config.json"
+    splade: dict[str, Any] = {}
+    if SPARSE in read.modules:
+        whole = read.whole / "config_sentence_transformers.json"
+        place = read.paths[read.modules.index(SPARSE)]
+        splade = read_splade(place, read_object(whole, optional=True), whole)
+    reference = HeadedReference.load(read, wanted, head.auto_class)
+    prompts, default = read_prompts(read.whole, embeds=read.task == "sparse")
+    has_labels = read.task in (*CLASSIFIERS, "tag")
+    labels = labels_of(read.config, file) if has_labels else ()
+    spec = EncoderSpec(
+        folder=read.encoder,
+        pooling="cls",
+        normalize=False,
+        max_length=limit_of(read, reference.tokenizer.model_max_length, reference.tokenizer),
+        dimension=first_int(read.config, ("hidden_size", "dim", "d_model", "n_embd"), file),
+        vocab_size=_vocabulary(reference.model),
+        pad_id=reference.tokenizer.pad_token_id or 0,
+        prompt="" if default is None else prompts[default],
+        prompts=prompts,
+        default_prompt_name=default,
+        truncation_side=truncation_side(
+            {"truncation_side": reference.tokenizer.truncation_side}, read.encoder
+        ),
+        task=read.task,
+        labels=labels,
+        activation=activation_of(read.config, labels),
+        entailment=entailment_of(read.config, labels) if read.task == "classify" else None,
+        unknown_token=reference.tokenizer.unk_token,
+        **splade,
+        takes_token_types=_has_types(read, reference.tokenizer),
+        is_plain=not read.has_own_code,
+        source=_source(read, wanted),
+        whole=read.whole,
+    )
+    spec = fitting(spec, lambda ids: reference.run([ids], None))
+    tokenizer = serialised(reference.tokenizer, read)
+    are_paired = read.task in CLASSIFIERS
+    judged: list[str | tuple[str, str]] = [*SENTENCES, *(PAIRS if are_paired else ())]
+    texts = [*judged, *ODD, *(ODD_PAIRS if are_paired else ())]
+    ids, types = reference.tokenize(texts, spec.max_length)
+    check_tokens(spec, tokenizer, made, texts, ids)
+    if read.task == "sparse":
+        known = ReferenceAnswers(
+            ids, None, sparse_answers(read, texts, spec.max_length), len(judged)
+        )
+        return spec, tokenizer, known
+    answers = []
+    for at in range(0, len(ids), TOGETHER):
+        part = slice(at, at + TOGETHER)
+        output, mask = reference.run(ids[part], None if types is None else types[part])
+        found = head.answers(output, mask, spec).float().cpu().numpy()
+        answers.append(stacked(own_rows(found, mask.numpy()) if found.ndim == 3 else found))
+    known = ReferenceAnswers(
+        ids,
+        types if spec.pairs_have_types else None,
+        np.concatenate(answers),
+        len(judged),
+    )
+    return spec, tokenizer, known
+
+
+def _apart(pooled: torch.Tensor, own: torch.Tensor, *, directions_alone: bool) -> float:
+    if directions_alone:
+        pooled, own = (torch.nn.functional.normalize(each, dim=1) for each in (pooled, own))
+    return float((pooled - own).abs().max() / max(1.0, float(own.abs().max())))
+
+
+def _vocabulary(model: Any) -> int:
+    rows: int = model.get_input_embeddings().weight.shape[0]
+    return rows
+
+
+def _has_types(read: ModelFolder, tokenizer: Any) -> bool:
+    return TYPES in tokenizer.model_input_names and takes_token_types(read.config)
+
+
+def _source(read: ModelFolder, wanted: Wanted) -> str:
+    if wanted.pooling != "auto":
+        return "BATCHER_POOLING"
+    if read.names_pooling:
+        return f"modules.json: {' → '.join(read.modules)}"
+    return "architectures in config.json"
+
+
+def _told(error: Exception) -> str:
+    text = in_one_line(explain(error))
+    return text if len(text) <= 300 else text[:300] + "…"

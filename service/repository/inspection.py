@@ -1,0 +1,143 @@
+"""Inspection: the reference library loads a model's folder once, in a process of its own, and says
+what its files mean. That is kept for the next start.
+
+The library takes 6 to 12 s to import and 170 MB more than transformers, so neither a frontend nor a
+worker loads it, unless nothing else can run the model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from service.cache.notes import digest, locked
+from service.repository.folder import Wanted, read_folder
+from service.repository.json_files import ModelNotSupported
+from service.repository.spec import EncoderSpec, from_json
+
+FORMAT = 2  # changes with what the heads make of hidden states, too: the answers are kept as such
+SPEC, TOKENIZER, ANSWERS, REFUSAL = "spec.json", "tokenizer.json", "answers.npz", "refusal.txt"
+_LIBRARIES = ("sentence-transformers", "transformers", "tokenizers", "torch", "numpy")
+_READ_WHOLE = 64 << 20  # bytes; larger files are known by their size and time
+_CODE = "import json, sys; given = json.loads(sys.argv[1]); sys.path[:] = given['path']; "
+_CODE += "from service.models.reference.inspect import main; sys.exit(main(given))"
+
+Say = Callable[[str], None]  # one line for the log
+
+
+def inspect(folder: Path, wanted: Wanted, cache_dir: str, say: Say) -> EncoderSpec:
+    """What the model's files mean. `cache_dir`: where that is kept; empty: until the machine is
+    restarted. Raises ModelNotSupported."""
+    read_folder(folder, wanted)  # what it refuses needs no process
+    name = digest(_key(folder, wanted))
+    for root in (cache_dir, ""):
+        try:
+            place = _root(root) / name
+            if (spec := _read(place)) is not None:
+                return spec
+            with locked(place.with_suffix(".json"), "reading the model", say):
+                if (spec := _read(place)) is None:
+                    _make(folder, wanted, place, say)
+                    spec = _read(place)
+            if spec is not None:
+                return spec
+        except OSError as error:  # the cache folder cannot be written
+            if not root:
+                raise ModelNotSupported(f"what {folder} means cannot be noted: {error}") from error
+    raise ModelNotSupported(f"{folder}: what was found out about it cannot be read again")
+
+
+def _make(folder: Path, wanted: Wanted, place: Path, say: Say) -> None:
+    say(f"asking the reference library what {folder} means (once for each model) …")
+    made = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}-"))
+    try:
+        run(folder, wanted, made)
+        refusal = made / REFUSAL
+        if refusal.is_file():
+            raise ModelNotSupported(refusal.read_text())
+        shutil.rmtree(place, ignore_errors=True)  # what could not be read
+        made.replace(place)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def run(folder: Path, wanted: Wanted, made: Path) -> None:
+    """Leaves SPEC, TOKENIZER and ANSWERS in `made`, or a REFUSAL. Raises ModelNotSupported where
+    the process has died."""
+    given = {"path": sys.path, "folder": str(folder), "made": str(made), **asdict(wanted)}
+    told = subprocess.run(
+        [sys.executable, "-P", "-c", _CODE, json.dumps(given)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    if told.returncode:
+        last = told.stdout.decode(errors="replace").strip().splitlines()[-1:] or [""]
+        ended = f"exit code {told.returncode}" if told.returncode > 0 else "killed"
+        ended = f"signal {-told.returncode}" if told.returncode < 0 else ended
+        raise ModelNotSupported(f"{folder}: the process that reads it died ({ended}): {last[0]}")
+
+
+def _key(folder: Path, wanted: Wanted) -> dict[str, object]:
+    versions = {}
+    for name in _LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return {
+        "format": FORMAT,
+        "folder": str(folder.resolve()),
+        "wanted": asdict(wanted),
+        "versions": versions,
+        "files": _content(folder),
+    }
+
+
+def _content(folder: Path) -> str:
+    """Changes with any file that the reference may read."""
+    found = hashlib.blake2b(digest_size=16)
+    for file in sorted(each for each in folder.rglob("*") if each.is_file()):
+        status = file.stat()
+        found.update(f"{file.relative_to(folder)} {status.st_size} ".encode())
+        if status.st_size > _READ_WHOLE or file.suffix in (".safetensors", ".bin"):
+            found.update(str(status.st_mtime_ns).encode())
+        else:
+            found.update(hashlib.blake2b(file.read_bytes()).digest())
+    return found.hexdigest()
+
+
+def _read(place: Path) -> EncoderSpec | None:
+    """None: it is not there, or of no use."""
+    try:
+        spec = from_json((place / SPEC).read_text())
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    tokenizer, answers = (each and place / each for each in (spec.tokenizer, spec.answers))
+    if not all(file is None or file.is_file() for file in (tokenizer, answers)):
+        return None
+    return replace(spec, tokenizer=tokenizer, answers=answers)
+
+
+def _root(cache_dir: str) -> Path:
+    """Raises OSError."""
+    if cache_dir:
+        root = Path(cache_dir).expanduser() / "inspections"
+        root.mkdir(parents=True, exist_ok=True)
+        return root
+    root = Path(tempfile.gettempdir()) / f"batcher-inspections-{os.getuid()}"
+    root.mkdir(mode=0o700, exist_ok=True)
+    status = root.stat()
+    if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
+        raise PermissionError(f"{root} belongs to, or is open to, somebody else")
+    return root

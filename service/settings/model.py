@@ -1,0 +1,74 @@
+"""The settings of the model: which it is, what it is for, and what runs it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+TextTask = Literal["embed", "sparse", "classify", "score", "tag"]
+
+
+class ModelSettings(BaseSettings):
+    model: str = Field(
+        "sentence-transformers/all-MiniLM-L6-v2",
+        min_length=1,
+        description="the model: a Hugging Face id or a local folder",
+    )
+    revision: str | None = Field(
+        None,
+        min_length=1,
+        description="commit, branch or tag of the model on the Hugging Face hub; unset: the newest",
+    )
+    runner: str = Field(
+        "transformers",
+        pattern=r"^(transformers|simulated|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$",
+        description="what runs the model: transformers, simulated (no model; for load tests), or"
+        " package.module:Name, a class or function of your own",
+    )
+    task: Literal["auto", TextTask, "image-classify", "image-embed", "predict"] = Field(
+        "auto",
+        description="what the model does. auto: decided by the model's files, and refused if they"
+        " are ambiguous; a function of your own is for predict, a class of your own for embed if"
+        " it returns vectors",
+    )
+    pooling: Literal[
+        "auto", "mean", "cls", "last", "max", "mean_sqrt_len_tokens", "weightedmean"
+    ] = Field(
+        "auto",
+        description="how an embedding model's token vectors become one. auto: as the model's files"
+        " say; needed only where they do not",
+    )
+    trust_remote_code: bool = Field(
+        False,
+        description="run Python code that comes with the model's files, with all the rights of"
+        " this service; otherwise such a model is refused",
+    )
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|(cpu|cuda(:\d+)?)(,(cpu|cuda(:\d+)?))*)$",
+        description="auto (every CUDA device, otherwise the CPU), cpu, cuda, or a list such as"
+        " cuda:0,cuda:1",
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
+        "auto",
+        description="number format of the model. auto: bfloat16 where the device supports it,"
+        " otherwise float16 on CUDA and float32 on a CPU; int8 needs the backend onnx",
+    )
+    backend: Literal["auto", "torch", "onnx", "openvino", "reference"] = Field(
+        "auto",
+        description="library that runs the model. auto: the fastest of those installed, measured"
+        " at the first start",
+    )
+    compile: bool = Field(
+        False, description="compile the model with torch.compile at start (backend torch only)"
+    )
+    min_cosine: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="lowest cosine similarity to float32 that vectors in a reduced precision may"
+        " have, from 0 to 1; parts of the model run in float32 where it is lower. Classifiers have"
+        " fixed bounds instead",
+    )

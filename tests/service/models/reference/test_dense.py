@@ -1,0 +1,187 @@
+"""Whatever sentence-transformers can load is answered as it answers, or refused in one line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from service.models.backends import BackendNotAvailable
+from service.models.config import ModelConfig, RunnerConfig
+from service.models.encoder import EncoderRunner
+from service.placement.replica_count import Placement
+from service.repository.json_files import ModelNotSupported
+from tests.service.tiny import TINY_TEXTS, make_tiny, read_spec
+
+library = pytest.importorskip("sentence_transformers")
+modules = library.sentence_transformer.modules
+base = library.base.modules
+
+TEXTS = [text for text in TINY_TEXTS if text]
+
+
+def expected(folder: Path, **options: Any) -> np.ndarray[Any, Any]:
+    model = library.SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    vectors: np.ndarray[Any, Any] = model.encode(TEXTS, normalize_embeddings=True, **options)
+    return vectors
+
+
+def runner(folder: Path, tmp_path: Path, **settings: Any) -> EncoderRunner:
+    config = ModelConfig(
+        str(folder), backend=settings.pop("backend", "auto"), cache_dir=str(tmp_path), **settings
+    )
+    return EncoderRunner(RunnerConfig(config, Placement("cpu", threads=1)))
+
+
+def served(folder: Path, tmp_path: Path, **settings: Any) -> tuple[Any, dict[str, Any]]:
+    """The vectors of TEXTS, of length 1, and the facts of the start."""
+    started = runner(folder, tmp_path, **settings)
+    facts = dict(started.warm_up())
+    together = np.asarray(started.run(TEXTS))
+    alone = np.concatenate([np.asarray(started.run([text])) for text in TEXTS])
+    started.close()
+    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
+    return together[:, : facts["dimension"]], facts
+
+
+def chain(folder: Path, kind: str, pooling: Any, *more: Any, **pooling_options: Any) -> Path:
+    plain = make_tiny(folder, kind, "mean", normalize=False).parent / "plain"
+    torch.manual_seed(3)
+    steps = [base.Transformer(str(plain)), modules.Pooling(32, pooling, **pooling_options)]
+    model = library.SentenceTransformer(modules=[*steps, *more], device="cpu")
+    model.save(str(folder / "chain"), create_model_card=False)
+    return folder / "chain"
+
+
+def dense(out: int = 12) -> Any:
+    return base.Dense(32, out, activation_function=torch.nn.Tanh())
+
+
+OF_THE_REFERENCE: dict[str, Callable[[Path], Path]] = {
+    "Dense and Normalize": lambda at: chain(at, "bert", "mean", dense(), base.Normalize()),
+    "Dense, not normalised": lambda at: chain(at, "distilbert", "cls", dense()),
+    "two Dense": lambda at: chain(at, "roberta", "mean", dense(20), base.Dense(20, 8)),
+    "LayerNorm": lambda at: chain(at, "bert", "mean", modules.LayerNorm(32)),
+    "max": lambda at: chain(at, "mpnet", "max"),
+    "mean and cls": lambda at: chain(at, "bert", ("mean", "cls"), base.Normalize()),
+    "weighted mean": lambda at: chain(at, "qwen2", "weightedmean"),
+    "mean by the root": lambda at: chain(at, "electra", "mean_sqrt_len_tokens"),
+}
+
+
+@pytest.mark.parametrize("kind", OF_THE_REFERENCE)
+def test_what_only_the_reference_has_is_run_by_it(tmp_path: Path, kind: str) -> None:
+    folder = OF_THE_REFERENCE[kind](tmp_path)
+    vectors, facts = served(folder, tmp_path)
+    assert facts["backend"] == "reference"
+    np.testing.assert_allclose(vectors, expected(folder), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "mpnet", "electra", "qwen2"])
+@pytest.mark.parametrize("pooling", ["mean", "cls", "lasttoken"])
+def test_a_plain_chain_is_run_by_a_faster_backend(tmp_path: Path, kind: str, pooling: str) -> None:
+    folder = make_tiny(tmp_path, kind, pooling, normalize=pooling != "cls")
+    vectors, facts = served(folder, tmp_path, backend="torch")
+    assert facts["backend"] == "torch"
+    assert facts["reference_distance"] < 1e-4
+    np.testing.assert_allclose(vectors, expected(folder), rtol=1e-4, atol=1e-5)
+
+
+def test_upper_case_is_lowered_where_the_files_say_so(tmp_path: Path) -> None:
+    folder = make_tiny(tmp_path, "bert", "mean", normalize=True)
+    file = folder / "sentence_bert_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"do_lower_case": True}))
+    started = runner(folder, tmp_path, backend="torch")
+    started.warm_up()
+    upper, lower = np.asarray(started.run(["ONE Two", "one two"]))
+    np.testing.assert_allclose(upper, lower, atol=1e-6)
+
+
+def test_a_pooling_that_is_set_wins(tmp_path: Path) -> None:
+    folder = make_tiny(tmp_path, "bert", "mean", normalize=False)
+    as_cls = chain(tmp_path / "cls", "bert", "cls")
+    vectors, facts = served(folder, tmp_path, pooling="cls")
+    assert (facts["pooling"], facts["source"]) == ("cls", "BATCHER_POOLING")
+    np.testing.assert_allclose(vectors, expected(as_cls), rtol=1e-4, atol=1e-5)
+    vectors, facts = served(folder, tmp_path, pooling="max")
+    assert facts["backend"] == "reference"
+
+
+def test_a_decoder_without_a_named_pooling_is_ambiguous(tmp_path: Path) -> None:
+    plain = make_tiny(tmp_path, "qwen2", "mean", normalize=False).parent / "plain"
+    with pytest.raises(ModelNotSupported, match=r"BATCHER_POOLING \(last, mean\)"):
+        read_spec(plain)
+    assert read_spec(plain, pooling="last").pooling == "last"
+
+
+def test_an_encoder_without_a_named_pooling_is_served_as_the_library_does(tmp_path: Path) -> None:
+    plain = make_tiny(tmp_path, "bert", "cls", normalize=False).parent / "plain"
+    spec = read_spec(plain)
+    assert (spec.pooling, spec.source) == ("mean", "architectures in config.json")
+
+
+def test_a_backend_that_cannot_run_it_is_not_taken(tmp_path: Path) -> None:
+    folder = chain(tmp_path, "bert", "mean", dense())
+    with pytest.raises(BackendNotAvailable, match="only the reference library can: set"):
+        runner(folder, tmp_path, backend="onnx").warm_up()
+
+
+def damaged(folder: Path, how: str) -> None:
+    weights = folder / "model.safetensors"
+    if how == "no weights":
+        weights.unlink()
+    elif how == "half of the weights":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    elif how == "weights of another shape":
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 48}))
+    elif how == "an unknown architecture":
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {"model_type": "berta"}))
+    elif how == "a layer more than there is":
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
+    else:
+        from safetensors.torch import load_file, save_file
+
+        state = load_file(weights)
+        state["embeddings.word_embeddings.weight"][4] = float("nan")
+        save_file(state, weights, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ("no weights", "no weights"),
+        ("half of the weights", "cannot be loaded"),
+        ("weights of another shape", "cannot be loaded"),
+        ("an unknown architecture", "berta"),
+        ("a layer more than there is", "16 of the model's weights are missing"),
+        ("NaN", "not finite.* embeddings.word_embeddings.weight"),
+    ],
+)
+def test_a_damaged_folder_is_refused_in_one_line(tmp_path: Path, how: str, told: str) -> None:
+    folder = make_tiny(tmp_path, "bert", "mean", normalize=True)
+    damaged(folder, how)
+    with pytest.raises(ModelNotSupported, match=told) as refused:
+        read_spec(folder)
+    assert str(folder) in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 600
+
+
+def test_a_change_of_any_file_is_noticed(tmp_path: Path) -> None:
+    folder = make_tiny(tmp_path, "bert", "mean", normalize=True)
+    assert read_spec(folder).pooling == "mean"
+    file = folder / "1_Pooling" / "config.json"
+    file.write_text(file.read_text().replace('"mean"', '"cls"'))
+    assert read_spec(folder).pooling == "cls"
+    shutil.rmtree(folder / "1_Pooling")
+    with pytest.raises(ModelNotSupported, match="1_Pooling: missing"):
+        read_spec(folder)
