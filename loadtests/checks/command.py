@@ -24,6 +24,7 @@ from loadtests.checks import (
     rolling,
     saturation,
     slow,
+    sparse,
     sts,
 )
 from loadtests.fuzz import run_attacks as attacks
@@ -46,6 +47,7 @@ CHECKS: dict[str, ModuleType] = {
     "attacks": attacks,
     "survival": survival,
     "slow": slow,
+    "sparse": sparse,
     "rolling": rolling,
     "overload": overload,
     "lanes": lanes,
