@@ -5,6 +5,7 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ Weights = Mapping[int, float]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", required=True, help="a folder, or an id of the hub")
+    parser.add_argument("--model", type=Path, required=True, help="a folder, or an id of the hub")
     parser.add_argument(
         "--most", type=count_between(DOCUMENTS, 100_000), default=1000, help="sentences"
     )
@@ -39,13 +40,13 @@ def measure(args: argparse.Namespace, record: Record) -> Measured:
     pairs = read_pairs(args.sentences)
     texts = list(dict.fromkeys(text for pair in pairs for text in pair[1:]))[: args.most]
     asked = [(texts[n], texts[n + 1 : n + 1 + DOCUMENTS]) for n in range(QUERIES)]
-    settings = {"model": args.model, "task": "sparse", "dtype": "float32"}
+    settings = {"model": str(args.model), "task": "sparse", "dtype": "float32"}
     print(f"{len(texts)} sentences over HTTP", flush=True)
     with running(service("sparse", **settings, request_timeout_ms=120_000), args.cpus) as server:
         served = [_weights(row) for row in _ask(server, "/embed_sparse", _batches(texts))]
         ranked = _ask(server, "/rerank", [_query(query, found) for query, found in asked])
     print("the same by the reference library", flush=True)
-    expected, scores = _reference(args.model, texts, asked)
+    expected, scores = _reference(str(args.model), texts, asked)
     words = [len(weights) for weights in expected]
     judged = [(score, pair) for score, *pair in pairs if set(pair) <= set(texts)]
     known = dict(zip(texts, served, strict=True))

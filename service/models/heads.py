@@ -5,7 +5,7 @@ The backends run any of them, and know none by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -55,6 +55,36 @@ class Head(Protocol):
 
     def info(self, spec: EncoderSpec) -> Mapping[str, object]:
         """For /info and the log."""
+
+
+class Texts(Protocol):
+    """Texts of one length among packed ones: `size` x `length` tokens."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def length(self) -> int: ...
+
+    @property
+    def tokens(self) -> slice:
+        """Their places among all tokens."""
+
+
+Reduce = Callable[[Tensor, Sequence[Texts]], Tensor]
+"""From the last hidden states of packed texts, (tokens, dimension), to answers in float32, in the
+order of the pack: a row for each text, or for each token."""
+
+
+@runtime_checkable
+class TokenHead(Head, Protocol):
+    """Its answer is made of the hidden states of all tokens: our own forward pass runs it without
+    padding."""
+
+    per_token: bool  # a row for each token, not for each text
+
+    def reduce(self, model: Any, spec: EncoderSpec) -> Reduce:
+        """With the weights of the model that runs. Raises ValueError where it cannot."""
 
 
 @runtime_checkable
@@ -148,10 +178,18 @@ class Tagged:
     backends: Collection[str] = ("torch",)
     around: Around | None = None
     pack: Pack | None = None
+    per_token = True
 
     def answers(self, output: Any, mask: Tensor, spec: EncoderSpec) -> Tensor:
         logits: Tensor = output.logits
         return logits.float()
+
+    def reduce(self, model: Any, spec: EncoderSpec) -> Reduce:
+        def reduce(hidden: Tensor, groups: Sequence[Texts]) -> Tensor:
+            logits: Tensor = model.classifier(hidden)
+            return logits.float()
+
+        return reduce
 
     def info(self, spec: EncoderSpec) -> Mapping[str, object]:
         return {"labels": list(spec.labels)}

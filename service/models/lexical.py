@@ -8,7 +8,7 @@ a time.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,21 @@ class Sparse:
         places = np.flatnonzero(answer)
         return places.astype(np.int32), answer[places]
 
+    per_token = False
+
+    def reduce(self, model: Any, spec: EncoderSpec) -> Callable[[Tensor, Sequence[Any]], Tensor]:
+        """See TokenHead in heads.py."""
+        states_of = model.states_of()
+
+        def reduce(hidden: Tensor, groups: Sequence[Any]) -> Tensor:
+            weights = []
+            for texts in groups:
+                part = hidden[texts.tokens].view(texts.size, texts.length, -1)
+                weights.append(model.pooled(states_of(part), None))
+            return self.answers(torch.cat(weights), hidden, spec)
+
+        return reduce
+
     def info(self, spec: EncoderSpec) -> Mapping[str, object]:
         return {"dimension": spec.vocab_size, "pooling": f"splade, {spec.splade_pooling}"}
 
@@ -67,6 +82,24 @@ class Lexical(torch.nn.Module):
         if self.output is None:
             return self._whole({"input_ids": input_ids, "attention_mask": attention_mask, **more})
         states = self.model(input_ids=input_ids, attention_mask=attention_mask, **more).logits
+        return self.pooled(states, attention_mask)
+
+    @property
+    def base_model(self) -> Any:
+        return self.model.base_model
+
+    def states_of(self) -> Callable[[Tensor], Tensor]:
+        """From the body's last hidden states to what the last layer is given. Raises ValueError
+        where that is not known."""
+        found = getattr(self.model, "cls", None) or getattr(self.model, "lm_head", None)
+        if self.output is None or found is None:
+            raise ValueError("only the model itself makes its logits")
+        states_of: Callable[[Tensor], Tensor] = found
+        return states_of
+
+    def pooled(self, states: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """What the last layer is given, (n, tokens, …), to weights."""
+        assert self.output is not None, "the last layer was not taken out: this is a bug"
         step = max(1, MOST_LOGITS // (len(states) * self.config.vocab_size))
         pooled: Tensor | None = None
         for start in range(0, states.shape[1], step):

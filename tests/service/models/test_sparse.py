@@ -19,7 +19,8 @@ import transformers
 
 from service.models import lexical
 from service.models.backends import BackendNotAvailable
-from service.models.backends.torch.eager import load
+from service.models.backends.torch.eager import TorchBackend, load
+from service.models.backends.torch.packed import PackedBackend
 from service.models.encoder import EncoderRunner
 from service.models.lexical import Lexical
 from service.models.measures import Weights
@@ -32,6 +33,7 @@ from tests.service.tiny import make_masked, make_sparse, read_spec
 WORDS = ["one", "two", "three", "four", "five"]
 SOME = [" ".join(WORDS[(n + k) % 5] for k in range(n)) for n in range(13)]
 TEXTS = [SOME[n % 13] for n in range(64)]
+PACKED = {"bert", "roberta", "xlm-roberta"}
 KINDS = [
     "bert",
     "roberta",
@@ -77,8 +79,9 @@ def ids_of(folder: Path, task: str = "auto") -> list[Any]:
     return [tokenizer.prepare(text).payload for text in TEXTS]
 
 
-def agree(folder: Path) -> None:
+def agree(folder: Path, backend: type = PackedBackend) -> None:
     runner, reference, ids = started(folder), expected(folder, TEXTS), ids_of(folder)
+    assert type(runner._backend) is backend
     width = reference.shape[1]
     together = dense(runner.run(ids), width)
     alone = np.concatenate([dense(runner.run([one]), width) for one in ids[:13]])
@@ -91,7 +94,7 @@ def agree(folder: Path) -> None:
 def test_weights_are_those_of_the_reference_alone_and_among_others(
     tmp_path: Path, kind: str
 ) -> None:
-    agree(make_sparse(tmp_path, kind))
+    agree(make_sparse(tmp_path, kind), PackedBackend if kind in PACKED else TorchBackend)
 
 
 @pytest.mark.parametrize(
@@ -107,10 +110,10 @@ def test_the_models_own_pooling_is_used(
 def test_logits_are_made_a_few_tokens_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(lexical, "MOST_LOGITS", 64 * 9 * 2)
     for pooling in ("max", "sum"):
-        folder = make_sparse(tmp_path / pooling, "bert", pooling)
-        monkeypatch.setattr(lexical, "MOST_LOGITS", 64 * 9 * 2)
-        agree(folder)
+        agree(make_sparse(tmp_path / pooling, "distilbert", pooling), TorchBackend)
+    agree(make_sparse(tmp_path / "packed", "bert"))
 
 
 def test_where_only_the_model_makes_logits_they_are_made_of_a_few_texts_at_a_time(
@@ -118,7 +121,7 @@ def test_where_only_the_model_makes_logits_they_are_made_of_a_few_texts_at_a_tim
 ) -> None:
     monkeypatch.setattr(lexical, "MOST_WHOLE", 3 * 9 * 15)
     monkeypatch.setattr(lexical, "_taken_apart", lambda model: None)
-    agree(make_sparse(tmp_path, "bert"))
+    agree(make_sparse(tmp_path, "bert"), TorchBackend)
 
 
 def test_a_last_layer_that_is_not_all_stays_where_it_is(tmp_path: Path) -> None:

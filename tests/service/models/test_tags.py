@@ -18,6 +18,7 @@ import transformers
 
 from service.catalog import text_model
 from service.errors import InputError
+from service.models.backends.torch.packed import PackedBackend
 from service.models.encoder import EncoderRunner
 from service.repository.spec import ModelNotSupported
 from service.tasks.entities import Strategy
@@ -132,6 +133,8 @@ MODELS: list[tuple[str, Kind]] = [
 @pytest.mark.parametrize(("kind", "tokenizer"), MODELS)
 def test_entities_are_those_of_the_pipeline(stage: Any, kind: str, tokenizer: Kind) -> None:
     one = stage(kind, tokenizer)
+    packs = type(one.runner._backend) is PackedBackend
+    assert packs == (kind in ("bert", "roberta", "xlm-roberta"))
     for text in SENTENCES:
         for strategy in STRATEGIES:
             one.agree(text, Grouping(strategy))

@@ -36,8 +36,8 @@ def open_torch(config: ModelConfig, spec: EncoderSpec, place: Place, say: Say) -
     if config.compile and compile_backend(eager, spec, config.cache_dir, say):
         return eager
     reason = why_not(eager.model.config)
-    if not isinstance(head_of(spec), VectorHead):
-        reason = f"task {spec.task} is not made of one vector a text"
+    if not isinstance(head_of(spec), VectorHead) and device.type != "cpu":
+        reason = f"task {spec.task} is not queued on {place.device}"
     if not reason and eager.dtype not in CLOSE:
         reason = f"{eager.dtype} on {place.device}"
     if not reason and device.type == "cuda" and spec.pairs_have_types:

@@ -5,7 +5,7 @@ tokens of a whole batch at once, attention one sequence at a time.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from service.models.backends import Answers, Ids, Tokens, Types
+from service.models.backends import Answers, Ids, Rows, Tokens, Types
 from service.models.backends.torch.bert import Attend, Bert
 from service.models.backends.torch.eager import TorchBackend, within_memory
-from service.models.heads import Finish, vector_head_of
+from service.models.heads import Head, Reduce, Texts, TokenHead, head_of, vector_head_of
 from service.repository.spec import EncoderSpec, Pooling
 
 
@@ -27,8 +27,9 @@ class PackedBackend:
 
     def __init__(self, bert: Bert, spec: EncoderSpec, eager: TorchBackend) -> None:
         self._bert: Bert | None = bert
-        self._pooling = vector_head_of(spec).pooling(spec)
-        self._finish: Finish | None = vector_head_of(spec).finish(eager.model, spec)
+        head = head_of(spec)
+        self._reduce: Reduce | None = _reducing(head, eager.model, spec)
+        self._per_token = isinstance(head, TokenHead) and head.per_token
         self.dtype, self.versions = eager.dtype, f"{eager.versions}, packed"
         self.blocks = eager.blocks  # in float32 only without packing
         self._facts = {**eager.facts(), "padding_free": True}
@@ -44,7 +45,7 @@ class PackedBackend:
         return within_memory(lambda: self._with_tokens(sequences, wanted), len(sequences))
 
     def close(self) -> None:
-        self._bert = self._finish = None
+        self._bert = self._reduce = None
 
     def _forward(self, packed: Pack) -> Answers:
         with torch.inference_mode():
@@ -52,14 +53,10 @@ class PackedBackend:
 
     def _with_tokens(self, sequences: Sequence[Ids], wanted: Sequence[int]) -> Tokens:
         packed = pack(sequences)
-        starts = np.empty(len(sequences), dtype=np.intp)
-        starts[packed.order] = [start for group in packed.groups for start in group.starts]
         with torch.inference_mode():
             hidden = self._states(packed)
             answers, states = self._answers(hidden, packed), hidden.float().numpy()
-        return answers, [
-            states[starts[place] : starts[place] + len(sequences[place])].copy() for place in wanted
-        ]
+        return answers, own_tokens(states, packed, wanted)
 
     def _states(self, packed: Pack) -> Tensor:
         """The last hidden state of each token, (tokens, dimension)."""
@@ -72,11 +69,29 @@ class PackedBackend:
         return self._bert(ids, at, attend, types)
 
     def _answers(self, hidden: Tensor, packed: Pack) -> Answers:
-        assert self._finish is not None, "the head is closed with the body: this is a bug"
-        found = self._finish(pool_packed(hidden, packed, self._pooling))
+        assert self._reduce is not None, "the head is closed with the body: this is a bug"
+        found = self._reduce(hidden, packed.groups).numpy()
+        if self._per_token:
+            return own_tokens(found, packed, range(len(packed.order)))
         answers = np.empty(found.shape, dtype=np.float32)
-        answers[packed.order] = found.numpy()
+        answers[packed.order] = found
         return answers
+
+
+def _reducing(head: Head, model: Any, spec: EncoderSpec) -> Reduce:
+    if isinstance(head, TokenHead):
+        return head.reduce(model, spec)
+    pooling, finish = vector_head_of(spec).pooling(spec), vector_head_of(spec).finish(model, spec)
+    return lambda hidden, groups: finish(pool_packed(hidden, groups, pooling))
+
+
+def own_tokens(rows: Rows, packed: Pack, places: Sequence[int]) -> list[Rows]:
+    """Of the texts at these places, the rows of their tokens; each in memory of its own."""
+    spans = np.empty((len(packed.order), 2), dtype=np.intp)
+    spans[packed.order] = [
+        (start, start + group.length) for group in packed.groups for start in group.starts
+    ]
+    return [rows[slice(*spans[place])].copy() for place in places]
 
 
 def _attend(packed: Pack) -> Attend:
@@ -94,10 +109,10 @@ def _attend(packed: Pack) -> Attend:
     return attend
 
 
-def pool_packed(hidden: Tensor, packed: Pack, pooling: Pooling) -> Tensor:
+def pool_packed(hidden: Tensor, groups: Sequence[Texts], pooling: Pooling) -> Tensor:
     """(tokens, dim) to float32 (sequences, dim), in the order of the pack."""
     pooled = []
-    for group in packed.groups:
+    for group in groups:
         each = hidden[group.tokens].view(group.size, group.length, -1)
         if pooling == "mean":
             pooled.append(each.float().mean(dim=1))

@@ -31,6 +31,7 @@ from service.models.backends.torch.transfer import (
 from service.models.encoder import EncoderRunner
 from service.models.heads import vector_head_of
 from service.repository.spec import EncoderSpec
+from service.tasks.all_tokens import FLAG
 from tests.service.configs import runner_config
 from tests.service.tiny import TINY_TEXTS, make_tiny, read_spec
 
@@ -211,6 +212,17 @@ def test_a_batch_runs_in_the_graph_that_holds_it_and_else_without(tmp_path: Path
     assert backend.facts()["cuda_graphs"] == 2
 
 
+def test_a_batch_may_hold_texts_that_want_all_of_their_tokens(tmp_path: Path) -> None:
+    backend, eager, _ = queued(make_tiny(tmp_path, "roberta", "mean", normalize=True))
+    batch = texts(9, 1, 4, 15)
+    answers, states = backend.with_tokens(batch, [0, 2])
+    right, expected = eager.with_tokens(batch, [0, 2])
+    np.testing.assert_allclose(answers, right, atol=1e-5)
+    assert [len(each) for each in states] == [9, 4]
+    for each, one in zip(states, expected, strict=True):
+        np.testing.assert_allclose(each, one, atol=1e-5)
+
+
 def test_no_room_for_a_batch_is_a_memory_error_and_the_next_one_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,3 +251,6 @@ def test_the_runner_launches_where_its_backend_can(
     first, second = runner.launch(TINY_TEXTS[:2]), runner.launch(TINY_TEXTS[2:])
     np.testing.assert_allclose(np.concatenate([first(), second()]), expected, atol=1e-5)
     assert len(runner.launch([])()) == 0
+    ids = np.array([2, 4, 3], np.int32)
+    tokens, pooled = runner.launch([{"input_ids": ids, "all_tokens": FLAG}, ids])()
+    assert (tokens.shape, pooled.shape) == ((3, 32), expected[0].shape)
