@@ -106,6 +106,17 @@ def test_a_cross_encoders_scores_are_those_of_the_reference(tmp_path: Path, kind
         assert answer[0][0]["score"] == pytest.approx(reference.predict(pairs[9]), abs=1e-5)
 
 
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_a_graph_scores_as_the_reference_does(tmp_path: Path, backend: str) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime" if backend == "onnx" else backend)
+    folder = make_cross_encoder(tmp_path, "deberta-v2")
+    reference = sentence_transformers.CrossEncoder(str(folder), device="cpu")
+    expected = reference.predict([(QUERY, text) for text in TEXTS])
+    for http in serving(folder, backend):
+        np.testing.assert_allclose(scores(http, TEXTS), expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "electra"])
 def test_similarities_are_those_of_the_reference(tmp_path: Path, kind: str) -> None:
     folder = make_tiny(tmp_path, kind, "mean", normalize=kind == "bert")
