@@ -16,6 +16,9 @@ TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "s
 _WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
 _LIBRARY = "sentence_transformers."
 SPARSE = "SpladePooling"
+# `model_type`, by the class of the library that has saved a model.
+_SENTENCE_ENCODER, _CROSS_ENCODER = "SentenceTransformer", "CrossEncoder"
+_SPARSE_ENCODER = "SparseEncoder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ def read_folder(folder: Path, wanted: Wanted) -> ModelFolder:
     kinds = tuple(kind.rpartition(".")[2] for kind, _ in modules)
     is_sparse = SPARSE in kinds
     is_sentence_encoder = len(kinds) > 1 and not is_sparse
+    _check_type(folder, kinds)
     task = choose_task(
         wanted.task,
         config,
@@ -91,6 +95,26 @@ def _modules(folder: Path) -> list[tuple[str, str]]:
         if not (folder / path).is_dir() and kind.rpartition(".")[2] != "Normalize":
             raise ModelNotSupported(f"{folder / path}: missing, and modules.json names it")
     return chain
+
+
+def _check_type(folder: Path, kinds: tuple[str, ...]) -> None:
+    """Raises ModelNotSupported for what the library saved as something else than its modules look
+    like: it would make a sentence encoder of it, whose vectors mean nothing."""
+    file = folder / "config_sentence_transformers.json"
+    saved_as = read_object(file, optional=True).get("model_type", _SENTENCE_ENCODER)
+    chain = " → ".join(kinds)
+    if saved_as == _CROSS_ENCODER and len(kinds) > 1:
+        raise ModelNotSupported(
+            f"{folder / 'modules.json'}: a cross-encoder of {chain} is not supported (one that is a"
+            " text classifier alone is)"
+        )
+    if saved_as == _SPARSE_ENCODER and kinds and SPARSE not in kinds:
+        raise ModelNotSupported(
+            f"{folder / 'modules.json'}: a sparse encoder of {chain} is not"
+            f" supported (one with a {SPARSE} is)"
+        )
+    if saved_as not in (_SENTENCE_ENCODER, _CROSS_ENCODER, _SPARSE_ENCODER):
+        raise ModelNotSupported(f"{file}: model_type {saved_as} is not supported")
 
 
 def _own_code(

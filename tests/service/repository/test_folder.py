@@ -57,6 +57,44 @@ def test_modules_are_named_in_their_order(tmp_path: Path) -> None:
     assert not read_folder(write(tmp_path / "plain"), AUTO).names_pooling
 
 
+LOGIT_SCORE = {
+    "type": "sentence_transformers.cross_encoder.modules.logit_score.LogitScore",
+    "path": "1_LogitScore",
+}
+
+
+@pytest.mark.parametrize("task", ["auto", "embed", "score"])
+@pytest.mark.parametrize(
+    ("saved_as", "chain", "says"),
+    [
+        ("CrossEncoder", (TRANSFORMER, LOGIT_SCORE), "a cross-encoder of Transformer → LogitScore"),
+        ("CrossEncoder", (TRANSFORMER, POOLING), "a cross-encoder of Transformer → Pooling"),
+        ("SparseEncoder", (TRANSFORMER, POOLING), "a sparse encoder of Transformer → Pooling"),
+        ("MultiVectorEncoder", (TRANSFORMER, NORMALIZE), "model_type MultiVectorEncoder"),
+    ],
+)
+def test_what_was_saved_as_something_else_is_no_sentence_encoder(
+    tmp_path: Path, task: str, saved_as: str, chain: tuple[dict[str, str], ...], says: str
+) -> None:
+    files = {"modules": modules(*chain), "config_sentence_transformers": {"model_type": saved_as}}
+    for each in chain:
+        (tmp_path / each["path"]).mkdir(exist_ok=True)
+    with pytest.raises(ModelNotSupported, match=f"{says}.* is not supported"):
+        read(write(tmp_path, **files), task)
+
+
+def test_a_cross_encoder_that_is_a_classifier_is_one(tmp_path: Path) -> None:
+    config = CONFIG | {
+        "architectures": ["BertForSequenceClassification"],
+        "id2label": {"0": "relevance"},
+    }
+    files = {
+        "modules": modules(TRANSFORMER),
+        "config_sentence_transformers": {"model_type": "CrossEncoder"},
+    }
+    assert read(write(tmp_path, config=config, **files)).task == "score"
+
+
 @pytest.mark.parametrize("chain", [[], {"type": "Transformer"}, [1]])
 def test_what_is_no_list_of_modules_is_refused(tmp_path: Path, chain: Any) -> None:
     with pytest.raises(ModelNotSupported, match=r"modules\.json"):
