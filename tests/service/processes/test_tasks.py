@@ -6,10 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from service.models.config import SimulatedConfig
+from service.models.vision.simulated import SimulatedVision
 from tests.service.processes.test_server import Server
 from tests.service.tiny import make_classifier
+from tests.service.tiny_images import PICTURES, drill, encoded
 
 TEXTS = [["one"], ["two three", "four"], ["five " * 30, "one"]]
 VALUES = [1, 1.0, True, None, "text", [1, [2.5, "a"]], {"a": {"b": [None, 2**60]}}, -0.5, []]
@@ -109,4 +113,17 @@ def test_a_classifiers_scores_are_those_of_the_reference(tmp_path: Path, fronten
         assert server.http.post("/embed", json={"inputs": "one"}).status_code == 424
         assert set(server.http.get("/info").json()["model_type"]) == {"classifier"}
         assert "/predict -H" in server.banner
+        assert server.end() == 0
+
+
+def test_an_image_reaches_the_engine_in_another_process() -> None:
+    flags = ("--runner", "simulated", "--task", "image-classify", "--frontends", "2")
+    with Server(*flags) as server:
+        answers = [server.http.post("/", content=encoded(each)) for each in PICTURES]
+        assert {answer.status_code for answer in answers} == {200}
+        for answer, image in zip(answers, PICTURES, strict=True):
+            logits = SimulatedVision(SimulatedConfig(), "image-classify").run([np.asarray(image)])
+            best = int(np.argmax(logits[0]))
+            assert answer.json()[0]["label"] == f"LABEL_{best}"
+        assert server.http.post("/", content=drill("fault:raise")).status_code == 500
         assert server.end() == 0
