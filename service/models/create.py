@@ -70,7 +70,7 @@ def create_runner(runner: str, config: RunnerConfig) -> Runner:
 
 def _of_task(config: RunnerConfig) -> Runner:
     """Raises what find_model() and image_task() do."""
-    task = image_task(find_model(config.model), config.task)
+    task = image_task(find_model(config.model, config.settings.revision), config.task)
     module, _, name = RUNNERS.get(task or "", ENCODER).partition(":")
     runner: Callable[[RunnerConfig], Runner] = getattr(importlib.import_module(module), name)
     return runner(config)

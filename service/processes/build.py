@@ -30,8 +30,8 @@ from service.repository.spec import EncoderSpec, ModelNotSupported
 from service.repository.vision import (
     IMAGE_TASKS,
     VisionSpec,
+    find_vision_spec,
     image_task,
-    read_vision_spec,
     simulated_spec,
 )
 from service.settings import Settings
@@ -72,7 +72,7 @@ def _serve_model(settings: Settings) -> ServedModel:
         )
     folder = find_model(settings.model, settings.revision)
     if image_task(folder, settings.task) is not None:
-        seen = read_vision_spec(folder, settings.task)
+        seen = find_vision_spec(folder, _wanted(settings), settings.cache_folder, _log.info)
         texts = TextTokenizer.load(seen.text) if seen.text is not None else None
         return _of_images(settings, seen, texts, created)
     spec = find_spec(settings)
@@ -96,10 +96,12 @@ def _of_images(
 
 def find_spec(settings: Settings) -> EncoderSpec:
     """Of the model of the runner transformers. Raises ModelNotFound, ModelNotSupported."""
-    wanted = Wanted(settings.task, settings.pooling, settings.trust_remote_code)
-    return inspect(
-        find_model(settings.model, settings.revision), wanted, settings.cache_folder, _log.info
-    )
+    folder = find_model(settings.model, settings.revision)
+    return inspect(folder, _wanted(settings), settings.cache_folder, _log.info)
+
+
+def _wanted(settings: Settings) -> Wanted:
+    return Wanted(settings.task, settings.pooling, settings.trust_remote_code)
 
 
 def make_engine(settings: Settings, layout: Layout, clock: Clock) -> Engine:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from service.repository.json_files import ModelNotSupported
 
-Task = Literal["embed", "sparse", "classify", "score", "tag"]
+Task = Literal["embed", "sparse", "classify", "score", "tag", "image-embed"]
 Activation = Literal["softmax", "sigmoid", "none"]
 """From a classifier's logits to scores: softmax, or sigmoid for one label or for independent ones,
 as transformers' pipeline has it. (text-embeddings-inference has softmax for the latter, too.) None:
@@ -40,6 +40,7 @@ _BY_HAND: Mapping[Task, str] = {
     "classify": "runs it as a classifier",
     "score": "runs it as a classifier",
     "tag": "runs it as a classifier of tokens",
+    "image-embed": "serves it for images and texts",
 }
 
 
@@ -76,6 +77,8 @@ def choose_task(
     name = architecture(config)
     if wanted == "embed":
         return "embed"
+    if wanted == "image-embed":  # see vision.py, which has decided
+        return "image-embed"
     able = None if is_sentence_encoder else _task_of_head(config, file)
     if wanted in _NEEDS:
         return _wanted(wanted, able, "a sentence encoder" if is_sentence_encoder else name, file)

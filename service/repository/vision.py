@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from service.repository.architecture import Activation, architecture, labels_of
+from service.repository.folder import Wanted
+from service.repository.inspection import Say, inspect
 from service.repository.json_files import ModelNotSupported, read_json, read_object
 from service.repository.resize import ProcessorSpec, read_processor
-from service.repository.sentences import read_prompts, truncation_side
 from service.repository.spec import EncoderSpec
 
 ImageTask = Literal["image-classify", "image-embed"]
@@ -22,26 +23,12 @@ _CLASSIFIER = re.compile(r"^\w+ForImageClassification([A-Z]\w+)?$")  # DeiT's: â
 _WHOLE = re.compile(r"^\w+(?<!Vision)(?<!Text)Model$")  # not one side of it
 
 
-@dataclass(frozen=True, slots=True)
-class _Family:
-    """Of models with `get_image_features` and `get_text_features`: what transformers takes where a
-    config does not say it."""
-
-    vocab_size: int
-    max_length: int  # tokens
-    padded_to: int | None = None  # tokens of every text; None: as many as its batch needs
-    offset: int = 0  # of the first position: so many are no tokens
-
-
-_FAMILIES: Mapping[str, _Family] = {
-    "align": _Family(30522, 512),
-    "altclip": _Family(250002, 514, offset=2),
-    "chinese_clip": _Family(30522, 512),
-    "clip": _Family(49408, 77),
-    "metaclip_2": _Family(49408, 77),
-    # As they were trained, and as the pipelines of transformers run them.
-    "siglip": _Family(32000, 64, padded_to=64),
-    "siglip2": _Family(32000, 64, padded_to=64),
+# Of models with `get_image_features` and `get_text_features`, by their types: the tokens that every
+# text is padded to, as they were trained and the pipelines of transformers run them; None: as many
+# as its batch needs.
+_FAMILIES: Mapping[str, int | None] = {
+    **dict.fromkeys(("align", "altclip", "chinese_clip", "clip", "metaclip_2"), None),
+    **dict.fromkeys(("siglip", "siglip2"), 64),
 }
 _USUAL_SIZE = 224  # pixels, also of most models that take any size
 _CHAIN = ("CLIPModel", "Transformer")  # a module of sentence-transformers that may be of a family
@@ -57,7 +44,8 @@ class VisionSpec:
     labels: tuple[str, ...] = ()  # of image-classify, by the place of their logit
     activation: Activation = "softmax"  # from logits to scores
     # Of image-embed:
-    text: EncoderSpec | None = None  # how a text becomes tokens
+    text: EncoderSpec | None = None  # how a text becomes tokens, by the reference; see find_spec()
+    text_limit: int | None = None  # tokens, if the files of sentence-transformers name a limit
     padded_to: int | None = None  # tokens of every text; None: as many as its batch needs
     normalize: bool = False  # the folder says that its vectors have length 1
 
@@ -113,7 +101,7 @@ def read_vision_spec(folder: Path, task: str = "auto") -> VisionSpec:
             labels,
             _activation(config, labels),
         )
-    family = _FAMILIES[config["model_type"]]
+    padded_to = _FAMILIES[config["model_type"]]
     of_images = config.get("vision_config") or {}
     return VisionSpec(
         place,
@@ -121,10 +109,18 @@ def read_vision_spec(folder: Path, task: str = "auto") -> VisionSpec:
         _patches(of_images),
         _image_size(of_images),
         processor,
-        text=_text(folder, place, config, family),
-        padded_to=family.padded_to,
+        text_limit=_text_limit(folder, place, padded_to),
+        padded_to=padded_to,
         normalize=normalize,
     )
+
+
+def find_vision_spec(folder: Path, wanted: Wanted, cache_dir: str, say: Say) -> VisionSpec:
+    """With what the reference says of the texts. Raises ModelNotSupported."""
+    spec = read_vision_spec(folder, wanted.task)
+    if spec.task != "image-embed":
+        return spec
+    return replace(spec, text=inspect(folder, replace(wanted, task=spec.task), cache_dir, say))
 
 
 def simulated_spec(task: str, labels: tuple[str, ...]) -> VisionSpec:
@@ -156,34 +152,12 @@ def _place(folder: Path) -> tuple[Path, bool]:
     return place, bool(rest)
 
 
-def _text(folder: Path, place: Path, config: Mapping[str, Any], family: _Family) -> EncoderSpec:
-    own = config.get("text_config") or {}
-    tokenizer = read_object(place / "tokenizer_config.json", optional=True)
-    if not (place / "tokenizer.json").is_file():
-        raise ModelNotSupported(f"{place}: no tokenizer.json (the fast tokenizer's one file)")
-    positions = own.get("max_position_embeddings", family.max_length) - family.offset
-    limits = [positions, tokenizer.get("model_max_length"), family.padded_to]
-    if (folder / "modules.json").is_file():
-        limits.append(_sentence_limit(place / "sentence_bert_config.json", family))
-    prompts, default = read_prompts(folder, embeds=True)
-    return EncoderSpec(
-        folder=place,
-        pooling="last",
-        normalize=False,
-        max_length=min(int(n) for n in limits if isinstance(n, int | float) and n > 0),
-        dimension=0,  # the worker tells it
-        vocab_size=own.get("vocab_size", family.vocab_size),
-        pad_id=0,
-        prompt="" if default is None else prompts[default],
-        prompts=prompts,
-        default_prompt_name=default,
-        truncation_side=truncation_side(tokenizer, place),
-    )
-
-
-def _sentence_limit(file: Path, family: _Family) -> int | None:
-    """Tokens that sentence-transformers cuts texts at; None: no file says. Raises
-    ModelNotSupported where that makes vectors in another way than we do."""
+def _text_limit(folder: Path, place: Path, padded_to: int | None) -> int | None:
+    """Tokens that texts are cut at by the model's kind or by sentence-transformers. Raises
+    ModelNotSupported where the latter would make vectors in another way than we do."""
+    if not (folder / "modules.json").is_file():
+        return padded_to
+    file = place / "sentence_bert_config.json"
     config = read_object(file, optional=True)
     modalities: Mapping[str, Any] = config.get("modality_config") or {}
     if any(each.get("method") != f"get_{kind}_features" for kind, each in modalities.items()):
@@ -195,13 +169,11 @@ def _sentence_limit(file: Path, family: _Family) -> int | None:
     padding, limit = of_texts.pop("padding", True), of_texts.pop("max_length", None)
     if of_texts or set(options) - {"text"}:
         raise ModelNotSupported(f"{file}: processing_kwargs {options} is not supported")
-    if (padding == "max_length") != (family.padded_to is not None) or (
-        family.padded_to is not None and limit != family.padded_to
-    ):
-        wanted = "max_length" if family.padded_to else "the longest of a batch"
+    is_padded = padded_to is not None
+    if (padding == "max_length") != is_padded or (is_padded and limit != padded_to):
+        trained = f"max_length ({padded_to})" if is_padded else "the longest of a batch"
         raise ModelNotSupported(
-            f"{file}: texts of this model are padded to {wanted}"
-            f"{f' ({family.padded_to})' if family.padded_to else ''}, as it was trained, and"
+            f"{file}: texts of this model are padded to {trained}, as it was trained, and"
             " processing_kwargs says otherwise"
         )
     own = config.get("max_seq_length")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from service.models.backends.reference_answers import TOGETHER, ReferenceAnswers
 from service.models.heads import HEADS, vector_head_of
 from service.models.measures import stacked
 from service.models.padding import TYPES, own_rows
+from service.models.reference.both import texts_of
 from service.models.reference.checks import (
     bad_weight,
     check_tokens,
@@ -70,8 +71,7 @@ def inspect_here(folder: Path, wanted: Wanted, made: Path) -> None:
     transformers.utils.logging.disable_progress_bar()
     read = read_folder(folder, wanted)
     try:
-        made_by = _dense if read.task == "embed" else _headed
-        spec, tokenizer, answers = made_by(read, wanted, made)
+        spec, tokenizer, answers = _MAKERS.get(read.task, _headed)(read, wanted, made)
     except ModelNotSupported:
         raise
     except Exception as error:  # the libraries' own, of any kind
@@ -210,6 +210,17 @@ def _headed(read: ModelFolder, wanted: Wanted, made: Path) -> Made:
         len(judged),
     )
     return spec, tokenizer, known
+
+
+def _both(read: ModelFolder, wanted: Wanted, made: Path) -> Made:
+    """Its worker runs the reference itself: there is nothing to compare with its answers."""
+    return *texts_of(read, made), None
+
+
+_MAKERS: Mapping[str, Callable[[ModelFolder, Wanted, Path], Made]] = {
+    "embed": _dense,
+    "image-embed": _both,
+}
 
 
 def _apart(pooled: torch.Tensor, own: torch.Tensor, *, directions_alone: bool) -> float:

@@ -71,7 +71,7 @@ class EmbedsBoth:
     measure: Measure = Directions()
 
     def __init__(self, spec: VisionSpec) -> None:
-        """Raises ModelNotSupported if the frontends' tokenizer differs from the reference's."""
+        """Raises ModelNotSupported."""
         assert spec.text is not None, "a model of images and texts has a tokenizer"
         self._spec, self._text = spec, spec.text
         try:
@@ -82,7 +82,6 @@ class EmbedsBoth:
             raise ModelNotSupported(
                 f"{spec.folder}: its tokenizer cannot be loaded: {explain(error)}"
             ) from error
-        self._check_tokenizer()
 
     def of_images(self, model: Any, inputs: Tensors) -> Tensor:
         return _scaled(_features(model.get_image_features(**inputs)))
@@ -104,16 +103,9 @@ class EmbedsBoth:
         return [tokenizer.encode(text, truncate=True) for text in texts]
 
     def info(self, model: Any) -> Mapping[str, object]:
-        """Raises ModelNotSupported for a model that its files have been read wrongly of."""
-        own = model.config.text_config
-        if own.vocab_size != self._text.vocab_size:
-            raise ModelNotSupported(
-                f"{self._spec.folder}: the model has {own.vocab_size} tokens, and its config.json"
-                f" was read as if it had {self._text.vocab_size}; please report this"
-            )
         bias = getattr(model, "logit_bias", None)
         return {
-            "dimension": self._dimension(model),
+            "dimension": self._text.dimension,
             "normalize": self._spec.normalize,
             # What the zero-shot classification of images makes logits of cosines with.
             "logit_scale": _number(self._scale(model)),
@@ -121,28 +113,11 @@ class EmbedsBoth:
             "zero_shot": "sigmoid" if "siglip" in model.config.model_type else "softmax",
         }
 
-    def _dimension(self, model: Any) -> int:
-        ids = np.zeros(1, np.int32)
-        return self.of_texts(model, [ids], next(model.parameters()).device).shape[1] - 1
-
     @staticmethod
     def _scale(model: Any) -> Tensor:
         scale: Tensor | None = getattr(model, "logit_scale", None)
         # ALIGN divides by a temperature instead.
         return scale.float().exp() if scale is not None else 1 / model.temperature.float()
-
-    def _check_tokenizer(self) -> None:
-        own = TextTokenizer.load(self._text)
-        for text in ("", "a", *SENTENCES, "word " * self._text.max_length):
-            prompted = self._text.prompt + text
-            expected = self._tokenizer(
-                prompted, truncation=True, max_length=self._text.max_length
-            ).input_ids
-            if own.encode(text, truncate=True).tolist() != expected:
-                raise ModelNotSupported(
-                    f"{self._spec.folder}: tokenizer.json alone does not make the tokens that the"
-                    f" model's own tokenizer ({type(self._tokenizer).__name__}) does"
-                )
 
 
 HEADS: Mapping[str, Callable[[VisionSpec], Head]] = {

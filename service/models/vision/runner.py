@@ -34,9 +34,10 @@ from service.models.vision.heads import HEADS, Head
 from service.models.vision.loading import open_model
 from service.models.vision.processing import Processor, Tensors, alike
 from service.placement.cores import available_cores, default_threads
+from service.repository.folder import Wanted
 from service.repository.json_files import ModelNotSupported
 from service.repository.locate import find_model
-from service.repository.vision import read_vision_spec
+from service.repository.vision import find_vision_spec
 
 Payload = NDArray[Any]
 """An image, uint8 of shape (height, width, 3); or the token ids of a text, int32."""
@@ -56,7 +57,9 @@ class VisionRunner:
             what = "BATCHER_COMPILE" if config.compile else f"BATCHER_BACKEND={config.backend}"
             raise BackendNotAvailable(f"{what} is not for image models: PyTorch runs them as it is")
         self._device = self._choose_device()
-        self._spec = read_vision_spec(find_model(config.model), config.task)
+        wanted = Wanted(config.task, config.pooling, config.trust_remote_code)
+        folder = find_model(config.model, config.revision)
+        self._spec = find_vision_spec(folder, wanted, config.cache_dir, _say)
         _say(f"loading {config.model} from {self._spec.folder} on {self._device} …")
         self._processor = Processor(self._spec)
         self._head: Head = HEADS[self._spec.task](self._spec)

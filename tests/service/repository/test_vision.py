@@ -152,8 +152,7 @@ def test_the_limits_of_a_text(tmp_path: Path) -> None:
     (siglip / "sentence_bert_config.json").write_text(json.dumps({"processing_kwargs": padded}))
     for each, limit, padded_to in ((place, 20, None), (plain, 64, 64), (siglip, 64, 64)):
         spec = read_vision_spec(each)
-        assert spec.text is not None
-        assert (spec.text.max_length, spec.padded_to) == (limit, padded_to)
+        assert (spec.text_limit, spec.padded_to) == (limit, padded_to)
 
 
 VIT_PROCESSOR = {"image_processor_type": "ViTImageProcessor", "do_resize": True, "resample": 2}
