@@ -11,6 +11,7 @@ from service.repository.json_files import ModelNotSupported
 from service.tasks.text_inputs import LONG_TEXT
 
 _SPACES = " \n\t\r"
+_SAMPLES = 1000  # tokens
 
 
 def first_words(text: str, limit: int) -> str:
@@ -40,10 +41,21 @@ def last_words(text: str, limit: int) -> str:
     return ""
 
 
+def sample(tokenizer: Tokenizer) -> str:
+    """A text that has a token: not every vocabulary has the same letters. Raises
+    ModelNotSupported."""
+    for token in range(-1, _SAMPLES):
+        text = "a" if token < 0 else tokenizer.decode([token])
+        if text and tokenizer.encode(text, add_special_tokens=False).ids:
+            return text
+    raise ModelNotSupported(f"tokenizer.json: not one of its first {_SAMPLES} tokens is a text's")
+
+
 def special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     """What the tokenizer puts before and after one text. Raises ModelNotSupported."""
-    plain = tokenizer.encode("a", add_special_tokens=False).ids
-    wrapped = tokenizer.encode("a").ids
+    text = sample(tokenizer)
+    plain = tokenizer.encode(text, add_special_tokens=False).ids
+    wrapped = tokenizer.encode(text).ids
     for start in range(len(wrapped) - len(plain) + 1):
         end = start + len(plain)
         if wrapped[start:end] == plain:
@@ -66,8 +78,10 @@ def takes_ends(tokenizer: Tokenizer) -> bool:
         found: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
         return found
 
+    text = sample(tokenizer)
     return splits_at_whitespace(tokenizer) and all(
-        plain(f"a{spaces}b") == [*plain("a"), *plain(f"{spaces}b")] for spaces in (" ", "\n", "  ")
+        plain(f"{text}{spaces}{text}") == [*plain(text), *plain(f"{spaces}{text}")]
+        for spaces in (" ", "\n", "  ")
     )
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from tokenizers import Tokenizer
 
+from service.tasks.cutting import sample
+
 
 class Shared(str):
     """A text that is in many pairs of one call, such as a query: tokenised with the first."""
@@ -43,8 +45,9 @@ class PairTemplate:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> PairTemplate | None:
-        """None: a pair is not one text behind the other."""
-        encoding = tokenizer.encode("a", "a")
+        """None: a pair is not one text behind the other. Raises ModelNotSupported."""
+        text = sample(tokenizer)
+        encoding = tokenizer.encode(text, text)
         texts, ids, types = encoding.sequence_ids, encoding.ids, encoding.type_ids
         if 0 in texts and 1 in texts:
             starts = texts.index(0), texts.index(1)

@@ -31,7 +31,10 @@ QUERY = "two five"
 WORDS = ("one", "two", "three", "four", "five", "what")
 # 64 of all lengths: some are cut, one is empty, and no two are the same.
 TEXTS = [" ".join(WORDS[(n * k + k) % 6] for k in range(n % 23)) for n in range(64)]
-KINDS = ["bert", "roberta", "distilbert", "xlm-roberta", "mpnet", "electra", "deberta-v2"]
+KINDS = [
+    *("bert", "roberta", "distilbert", "xlm-roberta", "mpnet", "electra", "deberta-v2"),
+    *("modernbert", "gpt2"),
+]
 _FIELDS: dict[str, dict[str, Any]] = {
     "roberta": {"type_vocab_size": 1},
     "xlm-roberta": {"type_vocab_size": 1},
@@ -106,10 +109,11 @@ def test_a_cross_encoders_scores_are_those_of_the_reference(tmp_path: Path, kind
         assert answer[0][0]["score"] == pytest.approx(reference.predict(pairs[9]), abs=1e-5)
 
 
-@pytest.mark.parametrize("backend", ["onnx", "openvino"])
-def test_a_graph_scores_as_the_reference_does(tmp_path: Path, backend: str) -> None:
-    pytest.importorskip("onnx")
-    pytest.importorskip("onnxruntime" if backend == "onnx" else backend)
+@pytest.mark.parametrize("backend", ["onnx", "openvino", "reference"])
+def test_every_backend_scores_as_the_reference_does(tmp_path: Path, backend: str) -> None:
+    needs = {"onnx": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino")}
+    for package in needs.get(backend, ()):
+        pytest.importorskip(package)
     folder = make_cross_encoder(tmp_path, "deberta-v2")
     reference = sentence_transformers.CrossEncoder(str(folder), device="cpu")
     expected = reference.predict([(QUERY, text) for text in TEXTS])

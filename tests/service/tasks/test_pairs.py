@@ -55,6 +55,20 @@ def test_a_pair_is_joined_and_cut_as_the_library_does(kind: str, direction: str)
             assert template.join(*cut) == (expected.ids, expected.type_ids), (texts, limit)
 
 
+def test_a_vocabulary_without_the_letter_a_has_the_same_template() -> None:
+    words = {"[CLS]": 0, "[SEP]": 1, "[UNK]": 2, "один": 3, "два": 4}
+    tokenizer = Tokenizer(models.BPE(dict.fromkeys(words, 0) | words, []))
+    tokenizer.add_special_tokens(["[CLS]", "[SEP]"])
+    tokenizer.add_tokens(["один", "два"])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair=PAIRS["bert"], special_tokens=[("[CLS]", 0), ("[SEP]", 1)]
+    )
+    assert tokenizer.encode("a", add_special_tokens=False).ids == []
+    mine = as_text_tokenizer(tokenizer, vocab_size=5, max_length=7)
+    assert _ids(mine.prepare("один" * 9)) == [0, *[3] * 5, 1]
+    assert _ids(mine.prepare_pair("один" * 9, "два" * 9)) == [0, 3, 3, 1, 4, 4, 1]
+
+
 def test_what_is_not_one_text_behind_the_other_is_refused() -> None:
     odd = of("[CLS] $B [SEP] $A [SEP]")
     assert PairTemplate.of(odd) is None
