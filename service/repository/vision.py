@@ -39,6 +39,7 @@ class VisionSpec:
     folder: Path  # holds config.json, the image processor's files and the weights
     task: ImageTask
     cost: int  # of an image, in tokens: its patches
+    source: str  # which file says what the model is, for people
     image_size: int  # pixels of an edge, as the model has them; of no matter where it takes any
     processor: ProcessorSpec
     labels: tuple[str, ...] = ()  # of image-classify, by the place of their logit
@@ -90,12 +91,14 @@ def read_vision_spec(folder: Path, task: str = "auto") -> VisionSpec:
             f"{file}: its auto_map names code of the model's own, which is not run"
         )
     processor = read_processor(place)
+    source = "architectures in config.json"
     if chosen == "image-classify":
         labels = labels_of(config, file)
         return VisionSpec(
             place,
             chosen,
             _patches(config),
+            source,
             _image_size(config),
             processor,
             labels,
@@ -107,6 +110,7 @@ def read_vision_spec(folder: Path, task: str = "auto") -> VisionSpec:
         place,
         chosen,
         _patches(of_images),
+        source,
         _image_size(of_images),
         processor,
         text_limit=_text_limit(folder, place, padded_to),
@@ -126,7 +130,7 @@ def find_vision_spec(folder: Path, wanted: Wanted, cache_dir: str, say: Say) -> 
 def simulated_spec(task: str, labels: tuple[str, ...]) -> VisionSpec:
     """Of the simulated accelerator, which takes images as they come."""
     chosen: ImageTask = "image-classify" if task == "image-classify" else "image-embed"
-    return VisionSpec(Path(), chosen, 1, 16, ProcessorSpec(), labels)
+    return VisionSpec(Path(), chosen, 1, "BATCHER_TASK", 16, ProcessorSpec(), labels)
 
 
 def _place(folder: Path) -> tuple[Path, bool]:

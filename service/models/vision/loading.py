@@ -44,6 +44,10 @@ def load(spec: VisionSpec, head: Head, device: torch.device) -> torch.nn.Module:
     return loaded
 
 
+# What runs is the reference itself.
+_EXACT: Mapping[str, object] = {"reference_distance": 0.0}
+
+
 class Opened(NamedTuple):
     model: Any
     dtype: torch.dtype
@@ -70,11 +74,11 @@ def open_model(
     if not np.isfinite(exact).all():
         raise ModelNotSupported(f"{spec.folder}: its answers are not finite (NaN or infinity)")
     if config.dtype == "auto" and device.type == "cpu":
-        return Opened(model, torch.float32, {})
+        return Opened(model, torch.float32, _EXACT)
     dtype = choose_dtype(config.dtype, device.type, has_native_bf16(device))
     floor = head.measure.floor(name_of(dtype), config.min_cosine)
     if floor is None:
-        return Opened(model, torch.float32, {})
+        return Opened(model, torch.float32, _EXACT)
     model.to(dtype)
     agreement = head.measure.agreement(answers(model, dtype), exact)
     if np.isfinite(agreement) and agreement >= floor:
@@ -86,4 +90,4 @@ def open_model(
     if config.dtype != "auto":
         raise TooInaccurate(f"{said}; set BATCHER_DTYPE=float32")
     say(f"{said}; it runs in float32")
-    return Opened(load(spec, head, device), torch.float32, {})
+    return Opened(load(spec, head, device), torch.float32, _EXACT)

@@ -88,6 +88,7 @@ class VisionRunner:
             **(facts if profile else {}),
             "model": config.model,
             "task": self._spec.task,
+            "source": self._spec.source,
             "backend": "torch",
             "dtype": dtype,
             "device": full_name(self._device),

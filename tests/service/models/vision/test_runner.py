@@ -257,6 +257,8 @@ def test_a_profile_is_measured(tmp_path: Path) -> None:
     assert info["profile_source"] == "measured"
     assert {tokens / size for size, tokens, _ in info["profile"]} == {17.0}
     assert info["labels"] == ["LABEL_0", "LABEL_1", "LABEL_2"]
+    assert info["source"] == "architectures in config.json"
+    assert info["reference_distance"] == 0.0
 
 
 def sentence_folder(place: Path, layout: str) -> Path:
