@@ -101,7 +101,7 @@ def _check_type(folder: Path, kinds: tuple[str, ...]) -> None:
     """Raises ModelNotSupported for what the library saved as something else than its modules look
     like: it would make a sentence encoder of it, whose vectors mean nothing."""
     file = folder / "config_sentence_transformers.json"
-    saved_as = read_object(file, optional=True).get("model_type", _SENTENCE_ENCODER)
+    saved_as = read_object(file, optional=True).get("model_type") or _SENTENCE_ENCODER
     chain = " → ".join(kinds)
     if saved_as == _CROSS_ENCODER and len(kinds) > 1:
         raise ModelNotSupported(
