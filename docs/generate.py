@@ -34,7 +34,8 @@ FOLDER = Path(__file__).parent
 
 # Names of settings; what is in no group is listed last.
 GROUPS: Mapping[str, str] = {
-    "The model": "model runner task device dtype backend compile min_cosine cache_dir",
+    "The model": "model revision runner task pooling prompt prompts trust_remote_code device dtype"
+    " backend compile min_cosine cache_dir",
     "Batches and the queue": "max_batch_size max_batch_tokens max_wait_ms max_queue_size"
     " max_queue_tokens request_timeout_ms share_equal cache_bytes",
     "Processes and devices": "replicas memory_reserve_mb frontends isolation threads",

@@ -4,6 +4,7 @@ inject there for a Service or container that is itself called `batcher` or `batc
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Container, Mapping
@@ -113,3 +114,17 @@ def list_of_keys(keys: SecretStr | None) -> SecretStr | None:
     if not all(key.isprintable() for key in each):  # bytes that are not UTF-8 are surrogates
         raise PydanticCustomError("printable", "must consist of printable characters")
     return keys
+
+
+def named_texts(text: str | None) -> str | None:
+    """As given. Raises PydanticCustomError unless it is a JSON object of texts."""
+    if text is not None:
+        try:
+            named = json.loads(text)
+        except ValueError:
+            named = None
+        if not isinstance(named, dict) or not all(isinstance(one, str) for one in named.values()):
+            raise PydanticCustomError(
+                "prompts", 'must be a JSON object of texts, such as {"query": "query: "}'
+            )
+    return text

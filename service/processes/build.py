@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 
 from batcher import Engine, Runner, Snapshot
 from batcher.clock import Clock
@@ -26,6 +27,7 @@ from service.processes.gc_tuning import freeze
 from service.repository.folder import Wanted
 from service.repository.inspection import inspect
 from service.repository.locate import find_model
+from service.repository.prompts import with_prompts
 from service.repository.spec import EncoderSpec, ModelNotSupported
 from service.repository.vision import (
     IMAGE_TASKS,
@@ -59,6 +61,9 @@ async def find_served(settings: Settings) -> ServedModel:
 
 def _serve_model(settings: Settings) -> ServedModel:
     created = int(time.time())
+    has_prompts = settings.prompt is not None or settings.prompts is not None
+    if has_prompts and settings.runner != "transformers":
+        raise ModelNotSupported(_NO_PROMPTS)
     if settings.runner == "simulated" and settings.task in IMAGE_TASKS:
         seen = simulated_spec(settings.task, SIMULATED_LABELS.get(settings.task, ()))
         return _of_images(settings, seen, SimulatedTokenizer(), created)
@@ -73,9 +78,13 @@ def _serve_model(settings: Settings) -> ServedModel:
     folder = find_model(settings.model, settings.revision)
     if image_task(folder, settings.task) is not None:
         seen = find_vision_spec(folder, _wanted(settings), settings.cache_folder, _log.info)
+        if seen.text is not None:
+            seen = replace(seen, text=_prompted(seen.text, settings))
+        elif has_prompts:
+            raise ModelNotSupported(_NO_PROMPTS)
         texts = TextTokenizer.load(seen.text) if seen.text is not None else None
         return _of_images(settings, seen, texts, created)
-    spec = find_spec(settings)
+    spec = _prompted(find_spec(settings), settings)
     if spec.dropped_head:
         _log.warning(
             "%s is served as an encoder, without its head (BATCHER_TASK=embed): a model that was"
@@ -83,6 +92,15 @@ def _serve_model(settings: Settings) -> ServedModel:
             spec.dropped_head,
         )
     return text_model(settings.model_id, spec, TextTokenizer.load(spec), created)
+
+
+_NO_PROMPTS = (
+    "BATCHER_PROMPT and BATCHER_PROMPTS are for models that take texts, run by transformers"
+)
+
+
+def _prompted(spec: EncoderSpec, settings: Settings) -> EncoderSpec:
+    return with_prompts(spec, settings.prompt, settings.named_prompts)
 
 
 def _of_images(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings
+
+from service.environment import named_texts
 
 TextTask = Literal["embed", "sparse", "classify", "score", "tag"]
 
@@ -40,6 +43,19 @@ class ModelSettings(BaseSettings):
         description="how an embedding model's token vectors become one. auto: as the model's files"
         " say; needed only where they do not",
     )
+    prompt: str | None = Field(
+        None,
+        min_length=1,
+        description="text that goes before every input, and before the query of a cross-encoder,"
+        " unless a request names another prompt; unset: the model's own default prompt, if it has"
+        " one",
+    )
+    prompts: Annotated[str | None, AfterValidator(named_texts)] = Field(
+        None,
+        min_length=1,
+        description='prompts that requests may name, as JSON: {"query": "query: "}. They win over'
+        " those of the model's files",
+    )
     trust_remote_code: bool = Field(
         False,
         description="run Python code that comes with the model's files, with all the rights of"
@@ -72,3 +88,8 @@ class ModelSettings(BaseSettings):
         " have, from 0 to 1; parts of the model run in float32 where it is lower. Classifiers have"
         " fixed bounds instead",
     )
+
+    @property
+    def named_prompts(self) -> dict[str, str]:
+        named: dict[str, str] = json.loads(self.prompts) if self.prompts is not None else {}
+        return named

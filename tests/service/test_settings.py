@@ -124,6 +124,15 @@ def test_any_other_empty_setting_is_unset(monkeypatch: pytest.MonkeyPatch, name:
     assert name not in got.model_fields_set
 
 
+@pytest.mark.parametrize("given", ["query: ", '["a"]', '{"query": 1}', "{"])
+def test_prompts_that_are_no_named_texts_are_refused(given: str) -> None:
+    with pytest.raises(BadSetting, match=r'--prompts.* a JSON object of texts, such as \{"query"'):
+        flags.load({"prompts": given})
+    got = flags.load({"prompts": '{"query": "query: "}', "prompt": "query: "})
+    assert (got.prompt, got.named_prompts) == ("query: ", {"query": "query: "})
+    assert flags.load({}).named_prompts == {}
+
+
 def test_durations_are_seconds_inside() -> None:
     assert Settings(max_wait_ms=5).limits.max_wait == 0.005
 

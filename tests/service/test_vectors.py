@@ -25,6 +25,7 @@ from batcher import Answer, Engine
 from service.app import create_app
 from service.catalog import text_model
 from service.models.encoder import EncoderRunner
+from service.repository.prompts import with_prompts
 from service.repository.spec import EncoderSpec
 from service.settings import Settings
 from service.tasks.text import TextTokenizer
@@ -259,6 +260,24 @@ def test_the_info_has_the_prompts(model: Model) -> None:
     info = model.http.get("/info").json()
     assert info["prompts"] == model.reference.prompts
     assert info["default_prompt_name"] == model.reference.default_prompt_name
+
+
+def test_prompts_of_the_settings_are_the_references_own_arguments(model: Model) -> None:
+    named = {"query": "five five ", "other": "two "}
+    reference = SentenceTransformer(
+        modules=list(model.reference),
+        device="cpu",
+        prompts={**model.reference.prompts, **named},
+        default_prompt_name="other",
+    )
+    with serving(with_prompts(read_spec(model.folder), "two ", named)) as http:
+        for name in (None, "query", "other", "passage"):
+            answer = http.post("/embed", json={"inputs": ["one", [4]], "prompt_name": name})
+            assert answer.status_code == 200, answer.text
+            expected = reference.encode(
+                "one", prompt_name=name, normalize_embeddings=True, show_progress_bar=False
+            )
+            np.testing.assert_allclose(answer.json(), [expected] * 2, rtol=1e-4, atol=1e-5)
 
 
 def test_a_models_own_sizes_and_its_cut_are_those_of_its_files(tmp_path: Path) -> None:
