@@ -50,7 +50,11 @@ sees = described(
 )
 both = described(
     FakeClient(),
-    _serve_model(Settings(model="tests/tiny", runner="simulated", task="image-embed")),
+    # Of the vectors that the client answers: else only an answer tells what `dimensions` may be.
+    dataclasses.replace(
+        _serve_model(Settings(model="tests/tiny", runner="simulated", task="image-embed")),
+        dimension=7,
+    ),
 )
 examples = settings(
     max_examples=25 * EFFORT,
