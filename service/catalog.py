@@ -61,7 +61,7 @@ TASKS: Mapping[str, TaskEntry] = {
         "POST /v1/embeddings or POST /embed",
     ),
     "sparse": TaskEntry(
-        lambda spec, text: Sparse(text, spec.vocab_size),
+        lambda spec, text: Sparse(text, spec.dimension),
         "does not answer sparse vectors",
         "POST /embed_sparse",
     ),
@@ -187,7 +187,7 @@ def text_model(
         name,
         created,
         {spec.task: task, **following},
-        spec.vocab_size if spec.task == Sparse.name else spec.dimension,
+        spec.dimension,
         spec.max_length,
         "splade" if spec.task == Sparse.name else spec.pooling,
         spec.prompts,

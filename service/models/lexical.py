@@ -61,7 +61,7 @@ class Sparse:
         return reduce
 
     def info(self, spec: EncoderSpec) -> Mapping[str, object]:
-        return {"dimension": spec.vocab_size, "pooling": f"splade, {spec.splade_pooling}"}
+        return {"dimension": spec.dimension, "pooling": f"splade, {spec.splade_pooling}"}
 
 
 class Lexical(torch.nn.Module):

@@ -80,14 +80,14 @@ def choose_task(
     if wanted == "image-embed":  # see vision.py, which has decided
         return "image-embed"
     able = None if is_sentence_encoder else _task_of_head(config, file)
+    if is_sparse_encoder and wanted in ("auto", "sparse"):
+        return "sparse"
     if wanted in _NEEDS:
         return _wanted(wanted, able, "a sentence encoder" if is_sentence_encoder else name, file)
-    if is_sparse_encoder and able != "sparse":
-        raise ModelNotSupported(f"{file}: {name or 'no architecture'} under a SpladePooling")
     if is_sentence_encoder:
         return "embed"
     # A masked language model is a sparse encoder only where its files say so.
-    if able is not None and (able != "sparse" or is_sparse_encoder):
+    if able is not None and able != "sparse":
         return able
     if _is_of_text(config) and _BODY.match(name):
         return "embed"

@@ -19,6 +19,7 @@ SPARSE = "SpladePooling"
 # `model_type`, by the class of the library that has saved a model.
 _SENTENCE_ENCODER, _CROSS_ENCODER = "SentenceTransformer", "CrossEncoder"
 _SPARSE_ENCODER = "SparseEncoder"
+_SPARSE_MODULES = frozenset({SPARSE, "SparseAutoEncoder"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,10 @@ class ModelFolder:
     paths: tuple[Path, ...] = ()  # of the modules, in their order
 
     @property
+    def is_splade(self) -> bool:
+        return SPARSE in self.modules
+
+    @property
     def names_pooling(self) -> bool:
         return len(self.modules) > 1
 
@@ -54,7 +59,8 @@ def read_folder(folder: Path, wanted: Wanted) -> ModelFolder:
     config = read_object(file)
     has_own_code = _own_code(folder, encoder, config, modules, wanted)
     kinds = tuple(kind.rpartition(".")[2] for kind, _ in modules)
-    is_sparse = SPARSE in kinds
+    about = read_object(folder / "config_sentence_transformers.json", optional=True)
+    is_sparse = SPARSE in kinds or (bool(kinds) and about.get("model_type") == _SPARSE_ENCODER)
     is_sentence_encoder = len(kinds) > 1 and not is_sparse
     _check_type(folder, kinds)
     task = choose_task(
@@ -108,10 +114,10 @@ def _check_type(folder: Path, kinds: tuple[str, ...]) -> None:
             f"{folder / 'modules.json'}: a cross-encoder of {chain} is not supported (one that is a"
             " text classifier alone is)"
         )
-    if saved_as == _SPARSE_ENCODER and kinds and SPARSE not in kinds:
+    if saved_as == _SPARSE_ENCODER and kinds and _SPARSE_MODULES.isdisjoint(kinds):
         raise ModelNotSupported(
-            f"{folder / 'modules.json'}: a sparse encoder of {chain} is not"
-            f" supported (one with a {SPARSE} is)"
+            f"{folder / 'modules.json'}: a sparse encoder of {chain} is not supported (one with a"
+            f" {' or '.join(sorted(_SPARSE_MODULES))} is)"
         )
     if saved_as not in (_SENTENCE_ENCODER, _CROSS_ENCODER, _SPARSE_ENCODER):
         raise ModelNotSupported(f"{file}: model_type {saved_as} is not supported")

@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 from service.repository.architecture import CLASSIFIERS, Activation, Task
 from service.repository.json_files import ModelNotSupported as ModelNotSupported
-from service.repository.splade import SpladeActivation, SpladePooling
 
 Pooling = str
 """mean, cls or last; another name of sentence-transformers' where only the reference runs it."""
@@ -19,6 +18,8 @@ Pooling = str
 Side = Literal["left", "right"]
 
 UNLIMITED = 1 << 20  # tokens, of a model that names no limit of its own
+SpladePooling = Literal["max", "sum"]
+SpladeActivation = Literal["relu", "log1p_relu"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class EncoderSpec:
     pooling: Pooling  # of task embed, as is normalize
     normalize: bool
     max_length: int
-    dimension: int  # of an embedder's vectors; else of the hidden states
+    dimension: int  # of an embedder's vectors, sparse ones too; else of the hidden states
     vocab_size: int  # rows of the embedding table: no id may reach it
     pad_id: int
     prompt: str  # goes before every text, and before the first one of a pair

@@ -23,6 +23,7 @@ from service.models.config import ModelConfig
 from service.models.heads import head_of, vector_head_of
 from service.models.reference.dense import DenseReference
 from service.models.reference.headed import HeadedReference
+from service.models.reference.sparse import SparseReference
 from service.repository.architecture import CLASSIFIERS
 from service.repository.folder import Wanted, read_folder
 from service.repository.spec import EncoderSpec
@@ -84,6 +85,9 @@ def open_reference(config: ModelConfig, spec: EncoderSpec, place: Place, say: Sa
             return finish(dense.pooled(ids))
 
         return ReferenceBackend(pooled, dense.states, dtype, place.device)
+    if spec.task == "sparse":
+        sparse = SparseReference.load(folder, wanted, place.device, dtype)
+        return ReferenceBackend(lambda ids, _: sparse.weights(ids), _no_states, dtype, place.device)
     if spec.task not in CLASSIFIERS:
         raise BackendNotAvailable(f"task {spec.task} is not run by the reference library here")
     headed = HeadedReference.load(folder, wanted, head.auto_class, place.device, dtype)
@@ -96,4 +100,4 @@ def open_reference(config: ModelConfig, spec: EncoderSpec, place: Place, say: Sa
 
 
 def _no_states(sequences: Sequence[Ids]) -> list[torch.Tensor]:
-    raise ValueError("a classifier has no vectors of tokens")
+    raise ValueError("vectors of tokens are an embedder's")

@@ -62,15 +62,3 @@ class HeadedReference:
         padded = self.tokenizer.pad(rows, return_tensors="pt", padding_side="right")
         given = {name: each.to(self.model.device) for name, each in padded.items()}
         return self.model(**given), given["attention_mask"]
-
-
-def sparse_answers(folder: ModelFolder, texts: Sequence[Any], limit: int) -> np.ndarray[Any, Any]:
-    """Of the library's own sparse encoder to texts cut at `limit` tokens: float32 (n, vocabulary).
-    No prompt."""
-    from sentence_transformers import SparseEncoder
-
-    model = SparseEncoder(str(folder.whole), device="cpu", local_files_only=True)
-    model.max_seq_length = limit
-    found = model.encode(list(texts), prompt="", convert_to_sparse_tensor=False)
-    answers: np.ndarray[Any, Any] = found.float().cpu().numpy()
-    return answers

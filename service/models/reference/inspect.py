@@ -30,8 +30,9 @@ from service.models.reference.checks import (
     without_empty,
 )
 from service.models.reference.dense import DenseReference
-from service.models.reference.headed import HeadedReference, sparse_answers
+from service.models.reference.headed import HeadedReference
 from service.models.reference.limits import fitting, limit_of
+from service.models.reference.sparse import SparseReference
 from service.models.reference.texts import ODD, ODD_PAIRS, PAIRS, SENTENCES
 from service.repository.architecture import (
     CLASSIFIERS,
@@ -40,12 +41,10 @@ from service.repository.architecture import (
     labels_of,
     takes_token_types,
 )
-from service.repository.folder import SPARSE, ModelFolder, Wanted, read_folder
+from service.repository.folder import ModelFolder, Wanted, read_folder
 from service.repository.inspection import ANSWERS, REFUSAL, SPEC, TOKENIZER
-from service.repository.json_files import read_object
 from service.repository.sentences import matryoshka_of, read_prompts, truncation_side
 from service.repository.spec import EncoderSpec, ModelNotSupported, first_int, to_json
-from service.repository.splade import read_splade
 
 _CLOSE = 1e-4  # what two ways of the reference's own may differ by
 
@@ -147,17 +146,51 @@ def _dense(read: ModelFolder, wanted: Wanted, made: Path) -> Made:
     return spec, tokenizer, ReferenceAnswers(ids, None, answers, len(SENTENCES))
 
 
+def _sparse(read: ModelFolder, wanted: Wanted, made: Path) -> Made:
+    fills_masks = read.is_splade or not read.modules
+    check_weights(read, HEADS["sparse"].auto_class if fills_masks else "AutoModel")
+    reference = SparseReference.load(read, wanted)
+    splade, model = reference.splade, reference.model
+    prompts, default = dict(model.prompts), model.default_prompt_name
+    spec = EncoderSpec(
+        folder=read.encoder,
+        pooling="cls",
+        normalize=False,
+        max_length=limit_of(read, model.max_seq_length, reference.tokenizer),
+        dimension=reference.weights([np.array([1, 2], np.int32)]).shape[1],
+        vocab_size=_vocabulary(reference.transformer.auto_model),
+        pad_id=reference.tokenizer.pad_token_id or 0,
+        prompt="" if default is None else prompts[default],
+        prompts=prompts,
+        default_prompt_name=default,
+        truncation_side=truncation_side(
+            {"truncation_side": reference.tokenizer.truncation_side}, read.encoder
+        ),
+        task="sparse",
+        splade_pooling=splade.pooling_strategy if splade is not None else "max",
+        splade_activation=splade.activation_function if splade is not None else "relu",
+        max_active=model.max_active_dims,
+        takes_token_types=_has_types(read, reference.tokenizer),
+        is_plain=splade is not None and not read.has_own_code,
+        source=_source(read, wanted),
+        whole=read.whole,
+    )
+    spec = fitting(spec, lambda ids: reference.weights([ids]))
+    model.max_seq_length = spec.max_length
+    texts = [*SENTENCES, *ODD]
+    ids = reference.tokenize(texts)
+    texts, ids = without_empty(texts, ids)
+    tokenizer = serialised(reference.tokenizer, read)
+    check_tokens(spec, tokenizer, made, texts, ids)
+    return spec, tokenizer, ReferenceAnswers(ids, None, reference.encode(texts), len(SENTENCES))
+
+
 def _headed(read: ModelFolder, wanted: Wanted, made: Path) -> Made:
     head = HEADS[read.task]
     check_weights(read, head.auto_class)
     file = read.encoder / "config.json"
-    splade: dict[str, Any] = {}
-    if SPARSE in read.modules:
-        whole = read.whole / "config_sentence_transformers.json"
-        place = read.paths[read.modules.index(SPARSE)]
-        splade = read_splade(place, read_object(whole, optional=True), whole)
     reference = HeadedReference.load(read, wanted, head.auto_class)
-    prompts, default = read_prompts(read.whole, embeds=read.task == "sparse")
+    prompts, default = read_prompts(read.whole, embeds=False)
     has_labels = read.task in (*CLASSIFIERS, "tag")
     labels = labels_of(read.config, file) if has_labels else ()
     spec = EncoderSpec(
@@ -179,7 +212,6 @@ def _headed(read: ModelFolder, wanted: Wanted, made: Path) -> Made:
         activation=activation_of(read.config, labels),
         entailment=entailment_of(read.config, labels) if read.task == "classify" else None,
         unknown_token=reference.tokenizer.unk_token,
-        **splade,
         takes_token_types=_has_types(read, reference.tokenizer),
         is_plain=not read.has_own_code,
         source=_source(read, wanted),
@@ -192,11 +224,6 @@ def _headed(read: ModelFolder, wanted: Wanted, made: Path) -> Made:
     texts = [*judged, *ODD, *(ODD_PAIRS if are_paired else ())]
     ids, types = reference.tokenize(texts, spec.max_length)
     check_tokens(spec, tokenizer, made, texts, ids)
-    if read.task == "sparse":
-        known = ReferenceAnswers(
-            ids, None, sparse_answers(read, texts, spec.max_length), len(judged)
-        )
-        return spec, tokenizer, known
     answers = []
     for at in range(0, len(ids), TOGETHER):
         part = slice(at, at + TOGETHER)
@@ -220,6 +247,7 @@ def _both(read: ModelFolder, wanted: Wanted, made: Path) -> Made:
 _MAKERS: Mapping[str, Callable[[ModelFolder, Wanted, Path], Made]] = {
     "embed": _dense,
     "image-embed": _both,
+    "sparse": _sparse,
 }
 
 

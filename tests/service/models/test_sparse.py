@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from service.models.outputs import NotFinite
 from service.repository.spec import ModelNotSupported
 from service.tasks.text import TextTokenizer
 from tests.service.configs import runner_config
-from tests.service.tiny import make_masked, make_sparse, read_spec
+from tests.service.tiny import make_masked, make_sparse, make_tiny, read_spec
 
 WORDS = ["one", "two", "three", "four", "five"]
 SOME = [" ".join(WORDS[(n + k) % 5] for k in range(n)) for n in range(13)]
@@ -79,9 +80,9 @@ def ids_of(folder: Path, task: str = "auto") -> list[Any]:
     return [tokenizer.prepare(text).payload for text in TEXTS]
 
 
-def agree(folder: Path, backend: type = PackedBackend) -> None:
-    runner, reference, ids = started(folder), expected(folder, TEXTS), ids_of(folder)
-    assert type(runner._backend) is backend
+def agree(folder: Path, runs: type = PackedBackend, **config: Any) -> None:
+    runner, reference, ids = started(folder, **config), expected(folder, TEXTS), ids_of(folder)
+    assert type(runner._backend) is runs
     width = reference.shape[1]
     together = dense(runner.run(ids), width)
     alone = np.concatenate([dense(runner.run([one]), width) for one in ids[:13]])
@@ -105,6 +106,34 @@ def test_the_models_own_pooling_is_used(
     tmp_path: Path, pooling: str, activation: str, most: int | None
 ) -> None:
     agree(make_sparse(tmp_path, "bert", pooling, activation, max_active_dims=most))
+
+
+def test_a_prompt_and_a_limit_of_its_own_are_as_the_reference_has_them(tmp_path: Path) -> None:
+    prompts = {"query": "two two", "document": ""}
+    folder = make_sparse(tmp_path, "bert", prompts=prompts, default_prompt_name="query")
+    kinds = json.loads((folder / "modules.json").read_text())
+    kinds[0]["type"] = "sentence_transformers.sparse_encoder.models.MLMTransformer"  # an old name
+    (folder / "modules.json").write_text(json.dumps(kinds))
+    limits = {"max_seq_length": 9, "do_lower_case": True}
+    (folder / "sentence_bert_config.json").write_text(json.dumps(limits))
+    assert read_spec(folder).max_length == 9
+    agree(folder)
+
+
+def test_modules_that_no_backend_has_are_run_by_the_reference(tmp_path: Path) -> None:
+    from service.models.backends.reference import ReferenceBackend
+
+    make_tiny(tmp_path / "tiny", "bert", "mean", normalize=False)
+    modules = [
+        sentence_transformers.base.modules.Transformer(str(tmp_path / "tiny" / "plain")),
+        sentence_transformers.sentence_transformer.modules.Pooling(32, "mean"),
+        sentence_transformers.sparse_encoder.modules.SparseAutoEncoder(32, 64, k=8),
+    ]
+    model = sentence_transformers.SparseEncoder(modules=modules, device="cpu")
+    model.save(str(tmp_path / "csr"), create_model_card=False)
+    spec = read_spec(tmp_path / "csr")
+    assert (spec.task, spec.dimension, spec.max_active) == ("sparse", 64, 8)
+    agree(tmp_path / "csr", ReferenceBackend, backend="auto")
 
 
 def test_logits_are_made_a_few_tokens_at_a_time(
