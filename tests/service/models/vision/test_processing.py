@@ -22,6 +22,7 @@ from batcher import InvalidPayload
 from service.models.vision.processing import Processor, alike
 from service.repository.vision import read_vision_spec
 from service.tasks.decoding import ImageDecoder
+from tests.conftest import EFFORT
 from tests.service.tiny_images import encoded, picture
 
 EDGES = st.integers(8, 48)
@@ -49,7 +50,7 @@ CONVNEXT = st.fixed_dictionaries(
 PICTURES = st.builds(picture, st.integers(1, 90), st.integers(1, 90), st.just("RGB"), st.just(3))
 
 
-@settings(max_examples=80)
+@settings(max_examples=30 * EFFORT)
 @given(
     fields=PLAIN | CONVNEXT,
     suffix=st.sampled_from(["ImageProcessor", "ImageProcessorFast"]),
