@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import transformers
+from safetensors import SafetensorError
 
 from batcher.failures import explain
 from service.errors import CannotServe
@@ -32,9 +33,20 @@ def load(spec: VisionSpec, head: Head, device: torch.device) -> torch.nn.Module:
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are told below
         )
+    except SafetensorError as error:
+        raise ModelNotSupported(
+            f"{spec.folder}: its model.safetensors is damaged: {error}"
+        ) from error
     except Exception as error:  # the library raises whatever a damaged file leads it to
         raise ModelNotSupported(f"{spec.folder}: cannot be loaded: {explain(error)}") from error
+    if wrong := sorted(info["mismatched_keys"]):
+        name, found, wanted = wrong[0]
+        raise ModelNotSupported(
+            f"{spec.folder}: {len(wrong)} of the model's weights have another shape than its"
+            f" config.json says: {name} is {list(found)}, not {list(wanted)}"
+        )
     if missing := sorted(info["missing_keys"]):
         # transformers fills what is missing with random numbers.
         raise ModelNotSupported(

@@ -195,6 +195,22 @@ def test_missing_weights_are_an_error(tmp_path: Path) -> None:
         started(folder)
 
 
+def test_weights_of_another_shape_are_an_error(tmp_path: Path) -> None:
+    folder = make_image_classifier(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "intermediate_size": 48}))
+    with pytest.raises(ModelNotSupported, match=r"another shape .*\[64\], not \[48\]"):
+        started(folder)
+
+
+def test_damaged_weights_are_an_error(tmp_path: Path) -> None:
+    folder = make_image_classifier(tmp_path)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:3000])
+    with pytest.raises(ModelNotSupported, match=r"model\.safetensors is damaged"):
+        started(folder)
+
+
 def test_a_reduced_precision_is_held_to_float32(tmp_path: Path) -> None:
     folder = make_image_classifier(tmp_path)
     runner = started(folder, dtype="bfloat16")
