@@ -21,7 +21,7 @@ from service.tasks.embed import Embed
 from service.tasks.image_classify import ImageClassify
 from service.tasks.image_embed import ImageEmbed
 from service.tasks.images import ImagePreprocessor
-from service.tasks.plain_text import SIMULATED_LABELS
+from service.tasks.plain_text import SIMULATED_LABELS, SIMULATED_VOCAB
 from service.tasks.protocol import DEFAULT_OPTIONS, ModelInput, Task
 from service.tasks.score import Score
 from service.tasks.sparse import Sparse
@@ -225,13 +225,15 @@ def _blank(spec: VisionSpec) -> ModelInput:
 def simulated_model(
     name: str, task: str, preprocessor: PairPreprocessor, created: int
 ) -> ServedModel:
-    """`task` as in BATCHER_TASK; vectors where it names none with labels."""
+    """`task` as in BATCHER_TASK; vectors where it names no other."""
     if task == Classify.name:
         labels = SIMULATED_LABELS[task]
         return ServedModel(name, created, {task: Classify(preprocessor, labels, "softmax")})
     if task == Score.name:
         labels = SIMULATED_LABELS[task]
         return ServedModel(name, created, {task: Score(preprocessor, labels, "sigmoid")})
+    if task == Sparse.name:
+        return ServedModel(name, created, {task: Sparse(preprocessor, SIMULATED_VOCAB)})
     return ServedModel(name, created, {Embed.name: Embed(preprocessor)})
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.models.config import SimulatedConfig
-from service.models.outputs import check_finite
+from service.models.outputs import NotFinite, check_finite
 from service.models.profiling import LENGTHS, grid
 from service.tasks.plain_text import SIMULATED_LABELS
 
@@ -35,6 +35,7 @@ class SimulatedRunner:
 
     def __init__(self, config: SimulatedConfig, task: str = "embed") -> None:
         self._labels = len(SIMULATED_LABELS.get(task, ()))  # 0: it answers vectors
+        self._is_sparse = task == "sparse"
         self._fixed = config.fixed_ms / 1e3
         self._per_item = config.per_item_ms / 1e3
         self._per_token = config.per_token_us / 1e6
@@ -55,8 +56,8 @@ class SimulatedRunner:
         }
 
     def run(self, payloads: Sequence[str]) -> Sequence[Any]:
-        """A float32 matrix (n, 8), or (n, labels); a list with NotFinite in it where a drill
-        asked for that."""
+        """A float32 matrix (n, 8), or (n, labels); of task sparse the weights of eight words. A
+        list with NotFinite in it where a drill asked for that."""
         return self.launch(payloads)()
 
     def launch(self, payloads: Sequence[str]) -> Callable[[], Sequence[Any]]:
@@ -77,10 +78,16 @@ class SimulatedRunner:
                 time.sleep(rest)  # the interpreter lock is free meanwhile
             if "nan" in drills:
                 vectors[[drill == "nan" for drill in drills], 0] = np.nan
-                return check_finite(vectors)
-            return cast(Sequence[Any], vectors)
+                return self._packed(check_finite(vectors))
+            return self._packed(cast(Sequence[Any], vectors))
 
         return finish
+
+    def _packed(self, vectors: Sequence[Any]) -> Sequence[Any]:
+        if not self._is_sparse:
+            return vectors
+        words = np.arange(DIMENSION, dtype=np.int32)
+        return [each if isinstance(each, NotFinite) else (words, np.abs(each)) for each in vectors]
 
     def duration(self, payloads: Sequence[str]) -> float:
         """Seconds that this batch takes."""

@@ -17,7 +17,8 @@ from service.models.config import SimulatedConfig
 from service.models.create import CallableRunner, RunnerNotFound, create_runner
 from service.models.outputs import NotFinite
 from service.models.simulated import SimulatedFault, SimulatedRunner, answers, count_words
-from service.tasks.plain_text import SimulatedTokenizer
+from service.tasks.plain_text import SIMULATED_VOCAB, SimulatedTokenizer
+from service.tasks.sparse import Sparse
 from tests.service.configs import runner_config
 
 
@@ -53,6 +54,14 @@ def test_a_task_with_labels_is_answered_with_a_number_for_each(task: str, width:
     got = np.asarray(runner.run([pair.payload]))
     np.testing.assert_array_equal(got, answers([str(pair.payload)])[:, :width])
     assert runner.warm_up().get("dimension") == (None if task != "predict" else 8)
+
+
+def test_a_sparse_answer_has_the_size_of_each_number() -> None:
+    runner = SimulatedRunner(SimulatedConfig(0, 0, 0), "sparse")
+    good, bad = runner.run(["one", "fault:nan"])
+    assert isinstance(bad, NotFinite)
+    found = Sparse(SimulatedTokenizer(), SIMULATED_VOCAB).result(good)
+    np.testing.assert_array_equal(found.weights, np.abs(answers(["one"])[0]))
 
 
 def test_a_document_may_ask_for_a_drill() -> None:
