@@ -169,6 +169,7 @@ def run(*flags: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def default() -> Iterator[Server]:
+    read_spec(find_model(DEFAULT_MODEL))  # sooner than in a process of its own
     with Server("--dtype", "float32") as server:
         yield server
         assert server.end() == 0
@@ -482,11 +483,12 @@ def test_a_model_of_no_certain_task_is_refused_with_the_setting_that_decides(
 ) -> None:
     folder = make_classifier(tmp_path, "bert")
     config = (folder / "config.json").read_text()
-    (folder / "config.json").write_text(config.replace("ForSequence", "ForToken"))
+    answering = config.replace("ForSequenceClassification", "ForQuestionAnswering")
+    (folder / "config.json").write_text(answering)
     ended = run("--model", str(folder))
     assert ended.returncode == 3
     last = ended.stderr.splitlines()[-1]
-    assert "config.json: BertForTokenClassification: " in last
+    assert "config.json: BertForQuestionAnswering: " in last
     assert "BATCHER_TASK=embed" in last
 
 

@@ -12,7 +12,7 @@ import pytest
 from service.models.config import SimulatedConfig
 from service.models.vision.simulated import SimulatedVision
 from tests.service.processes.test_server import Server
-from tests.service.tiny import make_classifier
+from tests.service.tiny import make_classifier, read_spec
 from tests.service.tiny_images import PICTURES, drill, encoded
 
 TEXTS = [["one"], ["two three", "four"], ["five " * 30, "one"]]
@@ -104,6 +104,7 @@ def expected(folder: Path) -> list[dict[str, float]]:
 
 def test_a_classifiers_scores_are_those_of_the_reference(tmp_path: Path, frontends: str) -> None:
     folder = make_classifier(tmp_path, "bert")
+    read_spec(folder)  # sooner than in a process of its own
     flags = ("--backend", "torch", "--dtype", "float32", "--frontends", frontends)
     with Server("--model", str(folder), *flags) as server:
         answer = server.http.post("/predict", json={"inputs": TEXTS})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from service.models.backends.torch.packed import PackedBackend
 from service.models.encoder import EncoderRunner
 from tests.service.configs import runner_config
 from tests.service.runners import BreaksInService
-from tests.service.tiny import make_tiny
+from tests.service.tiny import make_tiny, read_spec
 
 GOOD, BAD = np.ones(3, np.int32), np.zeros(3, np.int32)  # nobody can answer BAD
 
@@ -223,7 +224,11 @@ def test_in_a_worker_nobody_notices_but_the_log_and_the_info(tmp_path: Path) -> 
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
     folder = make_tiny(tmp_path, "bert", "mean", normalize=True)
-    config = runner_config(str(folder), device="cpu", dtype="float32", backend="onnx", threads=1)
+    read_spec(folder)  # so that the worker need not ask the reference
+    cache = os.environ["BATCHER_CACHE_DIR"]
+    config = runner_config(
+        str(folder), device="cpu", dtype="float32", backend="onnx", threads=1, cache_dir=cache
+    )
     before, answers, after = asyncio.run(_serve(config))
     assert (before.backend, before.backend_failed) == ("onnx", {})
     assert all(np.array_equal(answers[0], each) for each in answers)
