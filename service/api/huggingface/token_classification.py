@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from service.api import schemas
 from service.api.huggingface.pipeline import HubPipeline
@@ -17,7 +17,7 @@ from service.state import AppState
 from service.tasks.entities import Strategy
 from service.tasks.protocol import Options
 from service.tasks.tag import MANY_TOKENS, Grouping, Logits, Tag, Tokenised
-from service.tasks.text_inputs import check_count, malformed
+from service.tasks.text_inputs import check_count, malformed, whole
 
 _TEXT: dict[str, Any] = {"type": "string"}
 _INPUTS = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}
@@ -32,7 +32,7 @@ class TaggingParameters(BaseModel):
         None, description="how tokens become entities; none (the default): each token by itself"
     )
     ignore_labels: list[str] | None = Field(None, description='labels left out; null: ["O"]')
-    stride: Annotated[int, Field(ge=0)] | None = Field(
+    stride: Annotated[int, Field(ge=0), BeforeValidator(whole)] | None = Field(
         None,
         description="a text over the model's limit is read in parts that share so many tokens;"
         " null: it is cut",

@@ -20,6 +20,8 @@ from service.tasks.zero_shot import TEMPLATE, ZeroShot
 _TEXT: dict[str, Any] = {"type": "string"}
 _TEXTS: dict[str, Any] = {"type": "array", "items": _TEXT, "minItems": 1}
 _LABELS = {"anyOf": [_TEXT, _TEXTS]}
+_SOME = {"type": "string", "minLength": 1}
+_INPUTS = {"anyOf": [_SOME, {"type": "array", "items": _SOME, "minItems": 1}]}
 _EXAMPLE: dict[str, Any] = {
     "inputs": "My parcel has not arrived.",
     "parameters": {"candidate_labels": ["delivery", "payment"]},
@@ -51,7 +53,7 @@ class ZeroShotBody(BaseModel):
     )
 
     inputs: Annotated[
-        Any, Field(description="a text, or a list of texts", json_schema_extra=_LABELS)
+        Any, Field(description="a text, or a list of texts", json_schema_extra=_INPUTS)
     ]
     parameters: ZeroShotParameters
     priority: schemas.Priority | None = Field(None, description=schemas.ABOUT_PRIORITY)
@@ -101,6 +103,8 @@ def _labels(value: object) -> list[str]:
     field = "parameters.candidate_labels"
     if isinstance(value, str):
         value = [label.strip() for label in value.split(",") if label.strip()]
+        if not value:
+            raise InputError("names no label", field=field)
     if not isinstance(value, list):
         raise malformed(field, "a list of texts, or a text with commas between them", value)
     if not value:

@@ -146,7 +146,7 @@ def test_other_parameters_are_those_of_a_classifier(http: TestClient) -> None:
     ("parameters", "status", "told"),
     [
         ({"candidate_labels": []}, 400, "parameters.candidate_labels: is empty"),
-        ({"candidate_labels": " , "}, 400, "parameters.candidate_labels: is empty"),
+        ({"candidate_labels": " , "}, 422, "parameters.candidate_labels: names no label"),
         ({"candidate_labels": [1]}, 400, "parameters.candidate_labels[0]: must be a text"),
         ({"candidate_labels": {}}, 400, "parameters.candidate_labels: must be a list"),
         ({"candidate_labels": ["a"] * 257}, 422, "257 inputs; one request may have at most 256"),

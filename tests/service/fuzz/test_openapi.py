@@ -17,7 +17,11 @@ from service.app import create_app
 from service.catalog import ServedModel, own_model, simulated_model
 from service.processes.build import _serve_model
 from service.settings import Settings
+from service.tasks.all_tokens import AllTokens
+from service.tasks.classify import Classify
 from service.tasks.plain_text import SimulatedTokenizer, TextPassthrough
+from service.tasks.tag import Tag
+from service.tasks.zero_shot import ZeroShot
 from tests.conftest import EFFORT
 from tests.service.conftest import FakeClient, make_front, served
 from tests.service.tiny import word_tokenizer
@@ -56,6 +60,30 @@ both = described(
         dimension=7,
     ),
 )
+tags = described(
+    FakeClient(answer=lambda payload: np.zeros((len(payload), 2), np.float32)),
+    ServedModel("tests/tiny", 0, {Tag.name: Tag(word_tokenizer(), ["O", "B-PER"], "[UNK]")}),
+)
+sparse = described(
+    FakeClient(answer=lambda payload: (np.array([7], np.int32), np.ones(1, np.float32))),
+    simulated_model("tests/tiny", "sparse", SimulatedTokenizer(), created=0),
+)
+LABELS = ["contradiction", "neutral", "entailment"]
+infers = described(
+    FakeClient(answer=lambda payload: np.zeros(3, np.float32)),
+    ServedModel(
+        "tests/tiny",
+        0,
+        {
+            Classify.name: Classify(SimulatedTokenizer(), LABELS, "softmax"),
+            ZeroShot.name: ZeroShot(SimulatedTokenizer(), LABELS, 2),
+        },
+    ),
+)
+tokens = described(
+    FakeClient(answer=lambda payload: np.zeros((2, 8), np.float32)),
+    ServedModel("tests/tiny", 0, {AllTokens.name: AllTokens(SimulatedTokenizer(), 8)}),
+)
 examples = settings(
     max_examples=25 * EFFORT,
     phases=[Phase.explicit, Phase.generate],  # a failing request is as good unshrunk, and sooner
@@ -72,6 +100,30 @@ def test_every_answer_is_one_that_the_document_names(case: Case) -> None:
 @scorer.include(path=["/", "/rerank", "/predict", "/tokenize", "/decode"]).parametrize()
 @examples
 def test_every_answer_of_a_cross_encoder_is_one_that_the_document_names(case: Case) -> None:
+    case.call_and_validate()
+
+
+@tags.include(path="/").parametrize()
+@examples
+def test_every_answer_of_a_token_classifier_is_one_that_the_document_names(case: Case) -> None:
+    case.call_and_validate()
+
+
+@sparse.include(path=["/", "/embed_sparse", "/rerank"]).parametrize()
+@examples
+def test_every_answer_of_a_sparse_encoder_is_one_that_the_document_names(case: Case) -> None:
+    case.call_and_validate()
+
+
+@infers.include(path="/").parametrize()
+@examples
+def test_every_answer_of_zero_shot_is_one_that_the_document_names(case: Case) -> None:
+    case.call_and_validate()
+
+
+@tokens.include(path="/embed_all").parametrize()
+@examples
+def test_every_answer_of_all_tokens_is_one_that_the_document_names(case: Case) -> None:
     case.call_and_validate()
 
 
