@@ -15,6 +15,9 @@ from service.repository.spec import EncoderSpec
 from service.tasks.text import TextTokenizer
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "one", "two", "three", "four", "five"]
+# transformers makes a tokenizer of bytes for these whatever was saved: then it has letters to make.
+LETTERS = [*WORDS[:4], *"etaoinshrdluwfv", "Ġ"]
+OF_LETTERS = frozenset({"qwen2", "qwen3", "gpt2"})
 TINY_TEXTS = ["one", "two three four", "", "one two five four three two one four", "five five"]
 
 
@@ -131,7 +134,7 @@ def config_of(kind: str, **fields: Any) -> Any:
 
     torch.manual_seed(7)
     shape: dict[str, Any] = {
-        "vocab_size": len(WORDS),
+        "vocab_size": len(LETTERS if kind in OF_LETTERS else WORDS),
         "hidden_size": 32,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
@@ -147,8 +150,13 @@ def config_of(kind: str, **fields: Any) -> Any:
 def _save_tokenizer(folder: Path, kind: str) -> None:
     import transformers
 
-    tokenizer = Tokenizer(models.WordLevel(dict(zip(WORDS, range(99), strict=False)), "[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    if kind in OF_LETTERS:
+        letters = {letter: place for place, letter in enumerate(LETTERS)}
+        tokenizer = Tokenizer(models.BPE(letters, [], unk_token="[UNK]"))
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    else:
+        tokenizer = Tokenizer(models.WordLevel(dict(zip(WORDS, range(99), strict=False)), "[UNK]"))
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     pair = "[CLS] $A [SEP] [SEP] $B [SEP]" if kind == "roberta" else "[CLS] $A [SEP] $B:1 [SEP]:1"
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair=pair, special_tokens=[("[CLS]", 2), ("[SEP]", 3)]

@@ -21,7 +21,7 @@ from service.repository.vision import read_vision_spec
 
 def texts_of(read: ModelFolder, made: Path) -> tuple[EncoderSpec, str]:
     """How a text becomes tokens, and the tokenizer. Raises ModelNotSupported."""
-    check_weights(read, "AutoModel")
+    check_weights(read, transformers.AutoModel)
     model = transformers.AutoModel.from_pretrained(read.encoder, local_files_only=True).eval()
     reference = transformers.AutoTokenizer.from_pretrained(read.encoder, local_files_only=True)
     own = model.config.text_config

@@ -17,13 +17,12 @@ from service.repository.spec import EncoderSpec
 from service.tasks.text import TextTokenizer
 
 
-def check_weights(read: ModelFolder, auto_class: str) -> None:
-    """The library fills what is missing with random numbers, and serves it."""
+def check_weights(read: ModelFolder, kind: Any) -> None:
+    """The library fills what is missing with random numbers, and serves it. `kind`: the class that
+    it has loaded, or an Auto class."""
     if read.has_own_code:
         return
-    _, info = getattr(transformers, auto_class).from_pretrained(
-        read.encoder, local_files_only=True, output_loading_info=True
-    )
+    _, info = kind.from_pretrained(read.encoder, local_files_only=True, output_loading_info=True)
     # A body's own pooler is what no head of ours reads.
     missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
     if missing:

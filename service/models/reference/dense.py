@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
@@ -76,8 +77,11 @@ class DenseReference:
         is_body = text.get("method") == "forward" and transformer.transformer_task == (
             "feature-extraction"
         )
-        if not is_body or transformer.config.is_encoder_decoder:
-            return f"{type(transformer.auto_model).__name__} is more than an encoder's body"
+        body = type(transformer.auto_model)
+        if not is_body or body is not transformers.MODEL_MAPPING.get(
+            type(transformer.config), None
+        ):
+            return f"{body.__name__}, which is not the body that transformers loads by itself"
         return ""
 
     def tokenize(self, inputs: Sequence[str]) -> list[Ids]:

@@ -94,8 +94,8 @@ def inspect_here(folder: Path, wanted: Wanted, made: Path) -> None:
 
 
 def _dense(read: ModelFolder, wanted: Wanted, made: Path) -> Made:
-    check_weights(read, "AutoModel")
     reference = DenseReference.load(read, wanted)
+    check_weights(read, type(reference.transformer.auto_model))
     names_pooling = read.names_pooling or wanted.pooling != "auto"
     if not names_pooling and reference.pooling() and reference.is_causal():
         raise ModelNotSupported(
@@ -148,7 +148,8 @@ def _dense(read: ModelFolder, wanted: Wanted, made: Path) -> Made:
 
 def _sparse(read: ModelFolder, wanted: Wanted, made: Path) -> Made:
     fills_masks = read.is_splade or not read.modules
-    check_weights(read, HEADS["sparse"].auto_class if fills_masks else "AutoModel")
+    kind = HEADS["sparse"].auto_class if fills_masks else "AutoModel"
+    check_weights(read, getattr(transformers, kind))
     reference = SparseReference.load(read, wanted)
     splade, model = reference.splade, reference.model
     prompts, default = dict(model.prompts), model.default_prompt_name
@@ -187,7 +188,7 @@ def _sparse(read: ModelFolder, wanted: Wanted, made: Path) -> Made:
 
 def _headed(read: ModelFolder, wanted: Wanted, made: Path) -> Made:
     head = HEADS[read.task]
-    check_weights(read, head.auto_class)
+    check_weights(read, getattr(transformers, head.auto_class))
     file = read.encoder / "config.json"
     reference = HeadedReference.load(read, wanted, head.auto_class)
     prompts, default = read_prompts(read.whole, embeds=False)
