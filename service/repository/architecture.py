@@ -152,8 +152,13 @@ def entailment_of(config: Mapping[str, Any], labels: tuple[str, ...]) -> int | N
 
 
 def activation_of(config: Mapping[str, Any], labels: tuple[str, ...]) -> Activation:
-    is_independent = config.get("problem_type") == "multi_label_classification"
-    return "sigmoid" if is_independent or len(labels) == 1 else "softmax"
+    """As the pipelines of transformers have it."""
+    match config.get("problem_type"):
+        case "regression":
+            return "none"
+        case "multi_label_classification":
+            return "sigmoid"
+    return "sigmoid" if len(labels) == 1 else "softmax"
 
 
 def takes_token_types(config: Mapping[str, Any]) -> bool:

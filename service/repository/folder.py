@@ -53,7 +53,7 @@ class ModelFolder:
 
 def read_folder(folder: Path, wanted: Wanted) -> ModelFolder:
     """Raises ModelNotSupported: one line, which file, and the setting that decides."""
-    modules = _modules(folder)
+    modules = modules_of(folder)
     encoder = folder / modules[0][1] if modules else folder
     file = encoder / "config.json"
     config = read_object(file)
@@ -83,7 +83,7 @@ def read_folder(folder: Path, wanted: Wanted) -> ModelFolder:
     return ModelFolder(folder, encoder, config, task, kinds, has_own_code, dropped, paths)
 
 
-def _modules(folder: Path) -> list[tuple[str, str]]:
+def modules_of(folder: Path) -> list[tuple[str, str]]:
     """The type and the folder of each module; empty: sentence-transformers has not saved this."""
     file = folder / "modules.json"
     if not file.is_file():

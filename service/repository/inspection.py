@@ -30,7 +30,9 @@ FORMAT = 2  # changes with what the heads make of hidden states, too: the answer
 SPEC, TOKENIZER, ANSWERS, REFUSAL = "spec.json", "tokenizer.json", "answers.npz", "refusal.txt"
 _LIBRARIES = ("sentence-transformers", "transformers", "tokenizers", "torch", "numpy")
 _READ_WHOLE = 64 << 20  # bytes; larger files are known by their size and time
+# First of all it is bound to its parent: what it imports takes seconds.
 _CODE = "import json, sys; given = json.loads(sys.argv[1]); sys.path[:] = given['path']; "
+_CODE += "from batcher.processes import die_with_parent; die_with_parent(); "
 _CODE += "from service.models.reference.inspect import main; sys.exit(main(given))"
 
 Say = Callable[[str], None]  # one line for the log
@@ -40,7 +42,10 @@ def inspect(folder: Path, wanted: Wanted, cache_dir: str, say: Say) -> EncoderSp
     """What the model's files mean. `cache_dir`: where that is kept; empty: until the machine is
     restarted. Raises ModelNotSupported."""
     read_folder(folder, wanted)  # what it refuses needs no process
-    name = digest(_key(folder, wanted))
+    try:
+        name = digest(_key(folder, wanted))
+    except OSError as error:
+        raise ModelNotSupported(f"{folder}: cannot be read: {error}") from error
     for root in (cache_dir, ""):
         try:
             place = _root(root) / name
@@ -79,6 +84,7 @@ def run(folder: Path, wanted: Wanted, made: Path) -> None:
     told = subprocess.run(
         [sys.executable, "-P", "-c", _CODE, json.dumps(given)],
         stdin=subprocess.DEVNULL,
+        env={**os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         check=False,
@@ -110,7 +116,7 @@ def _content(folder: Path) -> str:
     for file in sorted(each for each in folder.rglob("*") if each.is_file()):
         status = file.stat()
         found.update(f"{file.relative_to(folder)} {status.st_size} ".encode())
-        if status.st_size > _READ_WHOLE or file.suffix in (".safetensors", ".bin"):
+        if status.st_size > _READ_WHOLE:
             found.update(str(status.st_mtime_ns).encode())
         else:
             found.update(hashlib.blake2b(file.read_bytes()).digest())
@@ -124,9 +130,13 @@ def _read(place: Path) -> EncoderSpec | None:
     except (OSError, ValueError, TypeError, KeyError):
         return None
     tokenizer, answers = (each and place / each for each in (spec.tokenizer, spec.answers))
-    if not all(file is None or file.is_file() for file in (tokenizer, answers)):
+    if not all(file is None or _is_whole(file) for file in (tokenizer, answers)):
         return None
     return replace(spec, tokenizer=tokenizer, answers=answers)
+
+
+def _is_whole(file: Path) -> bool:
+    return file.is_file() and file.stat().st_size > 0  # after a power cut a file may be empty
 
 
 def _root(cache_dir: str) -> Path:
@@ -137,7 +147,11 @@ def _root(cache_dir: str) -> Path:
         return root
     root = Path(tempfile.gettempdir()) / f"batcher-inspections-{os.getuid()}"
     root.mkdir(mode=0o700, exist_ok=True)
-    status = root.stat()
-    if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
+    status = root.lstat()
+    if (
+        not stat.S_ISDIR(status.st_mode)
+        or status.st_uid != os.getuid()
+        or stat.S_IMODE(status.st_mode) & 0o077
+    ):
         raise PermissionError(f"{root} belongs to, or is open to, somebody else")
     return root

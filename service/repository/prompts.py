@@ -19,6 +19,10 @@ def with_prompts(spec: EncoderSpec, prompt: str | None, named: Mapping[str, str]
             "BATCHER_PROMPT and BATCHER_PROMPTS are not for a token classifier: the prompt would"
             " have labels, too"
         )
+    if not spec.takes_prompts:
+        raise ModelNotSupported(
+            "BATCHER_PROMPT and BATCHER_PROMPTS are not for this model: its pooling leaves them out"
+        )
     prompts, default = {**spec.prompts, **named}, spec.default_prompt_name
     if prompt is not None:
         default = next((name for name, text in named.items() if text == prompt), None)

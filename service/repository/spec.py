@@ -52,6 +52,7 @@ class EncoderSpec:
     tokenizer: Path | None = None  # tokenizer.json as the reference built it; None: in `folder`
     # The reference's float32 answers, see reference_answers.py; None: it was not asked.
     answers: Path | None = None
+    takes_prompts: bool = True  # what is made of a text does not leave its prompt out
     is_plain: bool = True  # no step that only the reference has: faster backends may run it
     source: str = ""  # which files say so, for people
     whole: Path | None = None  # the folder that the reference loads; None: `folder`

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from service.repository.architecture import Activation, architecture, labels_of
-from service.repository.folder import Wanted
+from service.repository.architecture import Activation, activation_of, architecture, labels_of
+from service.repository.folder import Wanted, modules_of
 from service.repository.inspection import Say, inspect
-from service.repository.json_files import ModelNotSupported, read_json, read_object
+from service.repository.json_files import ModelNotSupported, read_object
 from service.repository.resize import ProcessorSpec, read_processor
 from service.repository.spec import EncoderSpec
 
@@ -52,7 +52,7 @@ class VisionSpec:
 
 
 def image_task(folder: Path, wanted: str) -> ImageTask | None:
-    """`wanted` as in BATCHER_TASK. None: the model is for texts, see read_spec(). Raises
+    """`wanted` as in BATCHER_TASK. None: the model is for texts, see folder.py. Raises
     ModelNotSupported where an image task is wanted that the model is not for."""
     place, _ = _place(folder)
     file = place / "config.json"
@@ -102,7 +102,7 @@ def read_vision_spec(folder: Path, task: str = "auto") -> VisionSpec:
             _image_size(config),
             processor,
             labels,
-            _activation(config, labels),
+            activation_of(config, labels),
         )
     padded_to = _FAMILIES[config["model_type"]]
     of_images = config.get("vision_config") or {}
@@ -136,13 +136,7 @@ def simulated_spec(task: str, labels: tuple[str, ...]) -> VisionSpec:
 def _place(folder: Path) -> tuple[Path, bool]:
     """Where the model itself is, and whether the chain of sentence-transformers normalises."""
     file = folder / "modules.json"
-    if not file.is_file():
-        return folder, False
-    modules = read_json(file)
-    try:
-        chain = [(str(each["type"]).rpartition(".")[2], str(each["path"])) for each in modules]
-    except (KeyError, TypeError) as error:
-        raise ModelNotSupported(f"{file}: not a list of modules") from error
+    chain = [(kind.rpartition(".")[2], path) for kind, path in modules_of(folder)]
     if not chain or chain[0][0] not in _CHAIN:
         return folder, False
     place = folder / chain[0][1]
@@ -195,13 +189,3 @@ def _patches(config: Mapping[str, Any]) -> int:
     if isinstance(size, int) and isinstance(patch, int) and patch > 0:
         return (size // patch) ** 2 + 1
     return 1
-
-
-def _activation(config: Mapping[str, Any], labels: tuple[str, ...]) -> Activation:
-    """As the pipeline of transformers has it."""
-    match config.get("problem_type"):
-        case "regression":
-            return "none"
-        case "multi_label_classification":
-            return "sigmoid"
-    return "sigmoid" if len(labels) == 1 else "softmax"

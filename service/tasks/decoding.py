@@ -23,6 +23,7 @@ _WANTED = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF")
 Image.init()
 FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)  # that this Pillow was built with
 _CHANNELS = 3
+_SPELLED_OUT = (b"P1", b"P2", b"P3")  # of PPM: decoded in Python, a second for each megabyte
 MOST_BYTES = 1 << 30  # of decoded images in one process, waiting or running
 
 # Our own bound is the one that holds: Pillow's would write a line to the log first.
@@ -45,6 +46,8 @@ class ImageDecoder:
     def prepare_image(self, data: bytes) -> ModelInput:
         if not data:
             raise InputError("is empty, not an image", kind="empty")
+        if data[:2] in _SPELLED_OUT:
+            raise InputError("is an image whose pixels are spelled out as text, which is not read")
         try:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):

@@ -51,6 +51,7 @@ def open_guarded(
             raise
     key = {
         "format": _FORMAT,
+        "inspection": known.digest,
         "weights": weights_of(spec.folder),
         "task": spec.task,
         "pooling": spec.pooling,

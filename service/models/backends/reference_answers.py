@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +33,11 @@ class ReferenceAnswers:
     types: Types
     answers: Rows  # as the task's head makes them
     judged: int  # the first so many are what a reduced precision is judged by
+
+    @property
+    def digest(self) -> str:
+        """Of the answers: what was found by comparing with these holds for no others."""
+        return hashlib.blake2b(self.answers.tobytes(), digest_size=8).hexdigest()
 
     @property
     def judged_rows(self) -> slice:

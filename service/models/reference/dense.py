@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import transformers
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import Normalize, Transformer
+from sentence_transformers.base.modules import Normalize, Router, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 from torch import Tensor
 
@@ -33,6 +33,8 @@ class DenseReference:
             raise ModelNotSupported(
                 f"{file}: {type(chain[0]).__name__} comes first: only a Transformer may"
             )
+        if any(isinstance(each, Router) for each in chain):
+            raise ModelNotSupported(f"{file}: a Router, which makes other vectors of other texts")
         self.transformer: Any = chain[0]
         self.normalizes = isinstance(chain[-1], Normalize)
         self.chain = chain[:-1] if self.normalizes else chain
@@ -63,16 +65,20 @@ class DenseReference:
         modes = (modes,) if isinstance(modes, str) else modes
         return "+".join(POOLINGS.get(mode, mode) for mode in modes)
 
+    @property
+    def leaves_out_prompt(self) -> bool:
+        """Its vectors are made without a prompt's own tokens."""
+        poolings = [each for each in self.chain if isinstance(each, Pooling)]
+        return not all(each.include_prompt for each in poolings)
+
     def why_not_plain(self) -> str:
         """What only the reference has; empty: nothing, other backends may run this model."""
         kinds = [type(each) for each in self.chain]
         if kinds != [Transformer, Pooling]:
             return " → ".join(kind.__name__ for kind in kinds)
-        pooling, transformer = self.chain[1], self.transformer
+        transformer = self.transformer
         if self.pooling() not in POOLINGS.values():
             return f"pooling {self.pooling()}"
-        if not pooling.include_prompt:
-            return "pooling that leaves the prompt out"
         text = transformer.modality_config.get("text", {})
         is_body = text.get("method") == "forward" and transformer.transformer_task == (
             "feature-extraction"

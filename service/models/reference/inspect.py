@@ -6,7 +6,6 @@ Runs in a process of its own (see repository/inspection.py), once for each model
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ import torch
 import transformers
 
 from batcher.failures import explain, in_one_line
-from batcher.processes import die_with_parent
 from service.models.backends.reference_answers import TOGETHER, ReferenceAnswers, save
 from service.models.heads import HEADS, vector_head_of
 from service.models.measures import stacked
@@ -53,8 +51,6 @@ Made = tuple[EncoderSpec, str, ReferenceAnswers | None]
 
 def main(given: Mapping[str, Any]) -> int:
     """The whole process."""
-    die_with_parent()
-    os.environ |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
     made = Path(given["made"])
     wanted = Wanted(given["task"], given["pooling"], given["trust_remote_code"])
     try:
@@ -104,8 +100,10 @@ def _dense(read: ModelFolder, wanted: Wanted, made: Path) -> Made:
         )
     why_not = reference.why_not_plain() or ("code of its own" if read.has_own_code else "")
     prompts, default = dict(reference.model.prompts), reference.model.default_prompt_name
-    if any(prompts.values()) and "leaves the prompt out" in why_not:
-        raise ModelNotSupported(f"{read.whole}: {why_not} is not supported")
+    if any(prompts.values()) and reference.leaves_out_prompt:
+        raise ModelNotSupported(
+            f"{read.whole}: pooling that leaves the prompt out is not supported"
+        )
     spec = EncoderSpec(
         folder=read.encoder,
         pooling=reference.pooling() or "none",
@@ -124,6 +122,7 @@ def _dense(read: ModelFolder, wanted: Wanted, made: Path) -> Made:
         takes_token_types=_has_types(read, reference.tokenizer),
         dropped_head=read.dropped_head,
         is_plain=not why_not,
+        takes_prompts=not reference.leaves_out_prompt,
         source=_source(read, wanted),
         whole=read.whole,
     )
@@ -231,13 +230,13 @@ def _headed(read: ModelFolder, wanted: Wanted, made: Path) -> Made:
         output, mask = reference.run(ids[part], None if types is None else types[part])
         found = head.answers(output, mask, spec).float().cpu().numpy()
         answers.append(stacked(own_rows(found, mask.numpy()) if found.ndim == 3 else found))
-    known = ReferenceAnswers(
-        ids,
-        types if spec.pairs_have_types else None,
-        np.concatenate(answers),
-        len(judged),
-    )
-    return spec, tokenizer, known
+    rows = np.concatenate(answers)
+    if has_labels and rows.shape[1] != len(labels):
+        raise ModelNotSupported(
+            f"{file}: id2label has {len(labels)} labels, and the model {rows.shape[1]}"
+        )
+    types = types if spec.pairs_have_types else None
+    return spec, tokenizer, ReferenceAnswers(ids, types, rows, len(judged))
 
 
 def _both(read: ModelFolder, wanted: Wanted, made: Path) -> Made:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from sentence_transformers import SparseEncoder
-from sentence_transformers.base.modules import Transformer
+from sentence_transformers.base.modules import Router, Transformer
 from sentence_transformers.sparse_encoder.modules import SpladePooling
 from sentence_transformers.util import select_max_active_dims
 from torch import Tensor
@@ -28,6 +28,10 @@ class SparseReference:
             raise ModelNotSupported(
                 f"{folder.whole / 'modules.json'}: {type(self.chain[0]).__name__} comes first: only"
                 " a Transformer may"
+            )
+        if any(isinstance(each, Router) for each in self.chain):
+            raise ModelNotSupported(
+                f"{folder.whole / 'modules.json'}: a Router, which makes others of other texts"
             )
         self.transformer: Any = self.chain[0]
         self.tokenizer: Any = model.tokenizer

@@ -13,7 +13,7 @@ import transformers
 from numpy.typing import NDArray
 
 from batcher import BatcherError, InvalidPayload
-from batcher.failures import explain, is_out_of_memory
+from batcher.failures import explain, is_device_lost, is_out_of_memory
 from service.cache.profiles import (
     Point,
     ProfileKey,
@@ -23,7 +23,7 @@ from service.cache.profiles import (
     save_profile,
 )
 from service.models.backends import BackendNotAvailable
-from service.models.backends.torch.agreement import FAR
+from service.models.backends.torch.agreement import FAR, change
 from service.models.backends.torch.eager import within_memory
 from service.models.config import RunnerConfig
 from service.models.measures import Rows
@@ -149,7 +149,7 @@ class VisionRunner:
                 lambda: self._numbers(lambda: self._head.of_images(self._model, given)), size
             )
         except (ValueError, RuntimeError) as error:
-            if shapes in self._known_shapes or is_out_of_memory(error):
+            if shapes in self._known_shapes or is_out_of_memory(error) or is_device_lost(error):
                 raise
             pixels = " x ".join(map(str, next(iter(inputs.values())).shape[-2:][::-1]))
             return InvalidPayload(
@@ -193,10 +193,9 @@ class VisionRunner:
         """Raises ModelNotSupported if an image or a text gets another answer beside others."""
         batched = self._answers(payloads)
         alone = np.concatenate([self._answers([one]) for one in payloads])
-        apart = self._head.measure.distance(batched, alone)
-        if not apart <= FAR[name_of(self._dtype)]:
+        if how := change(self._head.measure, name_of(self._dtype), batched, alone, FAR):
             raise ModelNotSupported(
-                f"{self._spec.folder}: an answer changes by {apart:.2g} beside other inputs;"
+                f"{self._spec.folder}: an answer changes {how} beside other inputs;"
                 " with BATCHER_MAX_BATCH_SIZE=1 each runs alone"
             )
 

@@ -237,6 +237,7 @@ def test_labels_that_are_not_numbered_from_0_are_refused(labels: Any) -> None:
         ({}, "softmax"),
         ({"problem_type": "single_label_classification"}, "softmax"),
         ({"problem_type": "multi_label_classification"}, "sigmoid"),
+        ({"problem_type": "regression"}, "none"),
         ({"id2label": {"0": "score"}}, "sigmoid"),
     ],
 )

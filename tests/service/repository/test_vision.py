@@ -115,6 +115,7 @@ def test_a_folder_of_sentence_transformers(tmp_path: Path, kinds: tuple[str, ...
 
 def test_a_chain_that_is_not_known_is_refused(tmp_path: Path) -> None:
     place = sentence_folder(tmp_path, "CLIPModel", "Dense")
+    (place / "1_Dense").mkdir(exist_ok=True)
     with pytest.raises(ModelNotSupported, match=r"modules\.json: CLIPModel → Dense"):
         image_task(place, "auto")
 

@@ -8,7 +8,7 @@ import torch
 
 from batcher.failures import explain
 from service.models.backends import Backend, BackendNotAvailable, Place, Say
-from service.models.backends.torch.agreement import CLOSE, check_agrees
+from service.models.backends.torch.agreement import COMPARED, check_agrees
 from service.models.backends.torch.bert import Bert, why_not
 from service.models.backends.torch.compiled import compile_backend
 from service.models.backends.torch.cuda import CudaBackend
@@ -38,7 +38,7 @@ def open_torch(config: ModelConfig, spec: EncoderSpec, place: Place, say: Say) -
     reason = why_not(eager.model.config)
     if not isinstance(head_of(spec), VectorHead) and device.type != "cpu":
         reason = f"task {spec.task} is not queued on {place.device}"
-    if not reason and eager.dtype not in CLOSE:
+    if not reason and eager.dtype not in COMPARED:
         reason = f"{eager.dtype} on {place.device}"
     if not reason and device.type == "cuda" and spec.pairs_have_types:
         reason = f"its pairs have token types, which are not queued on {place.device}"

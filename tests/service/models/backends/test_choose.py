@@ -22,6 +22,7 @@ from service.models.backends import (
 )
 from service.models.backends.choose import candidates, open_backend
 from service.models.backends.race import ALONE, SHORT
+from service.models.backends.reference_answers import ReferenceAnswers
 from service.models.config import ModelConfig
 from service.repository.spec import EncoderSpec
 
@@ -63,7 +64,8 @@ class Machine:
         monkeypatch.setattr(choose, "benchmark", self._benchmark)
         monkeypatch.setattr(accuracy, "weights_of", lambda folder: "weights")
         monkeypatch.setattr(accuracy, "_compare", self._compare)
-        monkeypatch.setattr(accuracy, "load", lambda spec: "the reference's answers")
+        known = ReferenceAnswers([], None, np.zeros((0, 1), np.float32), 0)
+        monkeypatch.setattr(accuracy, "load", lambda spec: known)
         monkeypatch.setattr(accuracy, "check", lambda backend, spec, known: 0.0)
         opens = {name: self._opens(name) for name in choose.OPENS}
         monkeypatch.setattr(choose, "OPENS", opens)

@@ -17,7 +17,8 @@ from service.models.config import ModelConfig, RunnerConfig
 from service.models.encoder import EncoderRunner
 from service.placement.replica_count import Placement
 from service.repository.json_files import ModelNotSupported
-from tests.service.tiny import TINY_TEXTS, make_tiny, read_spec
+from service.repository.prompts import with_prompts
+from tests.service.tiny import TINY_TEXTS, make_classifier, make_tiny, read_spec
 
 library = pytest.importorskip("sentence_transformers")
 modules = library.sentence_transformer.modules
@@ -184,4 +185,35 @@ def test_a_change_of_any_file_is_noticed(tmp_path: Path) -> None:
     assert read_spec(folder).pooling == "cls"
     shutil.rmtree(folder / "1_Pooling")
     with pytest.raises(ModelNotSupported, match="1_Pooling: missing"):
+        read_spec(folder)
+
+
+def with_prompts_of(folder: Path, **prompts: str) -> Path:
+    file = folder / "config_sentence_transformers.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"prompts": prompts}))
+    return folder
+
+
+@pytest.mark.parametrize("more", [[], [dense()], [base.Normalize()]])
+def test_a_pooling_that_leaves_prompts_out_takes_none(tmp_path: Path, more: list[Any]) -> None:
+    folder = chain(tmp_path, "bert", "mean", *more, include_prompt=False)
+    spec = read_spec(folder)
+    with pytest.raises(ModelNotSupported, match="BATCHER_PROMPT and BATCHER_PROMPTS are not for"):
+        with_prompts(spec, "two ", {})
+    with pytest.raises(ModelNotSupported, match="leaves the prompt out"):
+        read_spec(with_prompts_of(folder, query="two "))
+
+
+def test_a_router_behind_the_pooling_is_refused(tmp_path: Path) -> None:
+    routes = base.Router.for_query_document([dense()], [dense()], default_route="document")
+    with pytest.raises(ModelNotSupported, match="a Router"):
+        read_spec(chain(tmp_path, "bert", "mean", routes))
+
+
+def test_labels_that_are_fewer_than_the_logits_are_refused(tmp_path: Path) -> None:
+    folder = make_classifier(tmp_path, "bert")
+    config = json.loads((folder / "config.json").read_text())
+    labels = {"id2label": {"0": "a", "1": "b"}, "label2id": {"a": 0, "b": 1}}
+    (folder / "config.json").write_text(json.dumps(config | labels))
+    with pytest.raises(ModelNotSupported):
         read_spec(folder)
