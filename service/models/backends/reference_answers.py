@@ -32,7 +32,7 @@ class ReferenceAnswers:
     inputs: Sequence[Ids]
     types: Types
     answers: Rows  # as the task's head makes them
-    judged: int  # the first so many are what a reduced precision is judged by
+    judged: int  # the first so many are usual texts, which int8 is judged by
 
     @property
     def digest(self) -> str:
