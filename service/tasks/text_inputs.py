@@ -89,6 +89,21 @@ def parse(value: object, field: str, limit: int) -> list[TextInput]:
     ]
 
 
+def parse_texts(value: object, field: str, limit: int) -> list[str]:
+    """A text, or a list of at most `limit` texts. Raises InputError."""
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list):
+        raise malformed(field, "a text or a list of texts", value)
+    if not value:
+        raise InputError("is empty; at least one is needed", field=field, kind="empty")
+    check_count(len(value), field, limit)
+    for place, text in enumerate(value):
+        if not isinstance(text, str):
+            raise malformed(f"{field}[{place}]", "a text", text)
+    return value
+
+
 def check_count(count: int, field: str, limit: int) -> None:
     if count > limit:
         raise InputError(

@@ -17,7 +17,7 @@ from service.state import AppState
 from service.tasks.entities import Strategy
 from service.tasks.protocol import Options
 from service.tasks.tag import MANY_TOKENS, Grouping, Logits, Tag, Tokenised
-from service.tasks.text_inputs import check_count, malformed, whole
+from service.tasks.text_inputs import check_count, parse_texts, whole
 
 _TEXT: dict[str, Any] = {"type": "string"}
 _INPUTS = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}
@@ -59,7 +59,7 @@ async def answer(state: AppState, exchange: Exchange) -> None:
     task = state.tasks.get(Tag.name)
     if not isinstance(task, Tag):
         task = await state.ask_for(Tag)
-    texts = texts_of(body.inputs, state.input_limit)
+    texts = parse_texts(body.inputs, "inputs", state.input_limit)
     grouping = _grouping(task, body.parameters or _NO_PARAMETERS)
     deadline = exchange.started + exchange.timeout
 
@@ -90,21 +90,6 @@ def _grouping(task: Tag, asked: TaggingParameters) -> Grouping:
     except InputError as error:
         raise error.at("parameters.stride") from None
     return grouping
-
-
-def texts_of(value: object, limit: int) -> list[str]:
-    """Raises InputError."""
-    if isinstance(value, str):
-        return [value]
-    if not isinstance(value, list):
-        raise malformed("inputs", "a text or a list of texts", value)
-    if not value:
-        raise InputError("is empty; at least one is needed", field="inputs", kind="empty")
-    check_count(len(value), "inputs", limit)
-    for place, text in enumerate(value):
-        if not isinstance(text, str):
-            raise malformed(f"inputs[{place}]", "a text", text)
-    return value
 
 
 def _tokenise(task: Tag, texts: Sequence[str], stride: int | None) -> list[Tokenised]:

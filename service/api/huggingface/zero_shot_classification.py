@@ -8,13 +8,12 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api import schemas
-from service.api.huggingface.token_classification import texts_of
 from service.errors import InputError
 from service.http.body import fields
 from service.http.exchange import Exchange
 from service.state import AppState
 from service.tasks.protocol import Options
-from service.tasks.text_inputs import check_count, malformed
+from service.tasks.text_inputs import check_count, malformed, parse_texts
 from service.tasks.zero_shot import TEMPLATE, ZeroShot
 
 _TEXT: dict[str, Any] = {"type": "string"}
@@ -71,7 +70,8 @@ async def classify(state: AppState, exchange: Exchange, given: dict[str, Any]) -
     if not isinstance(task, ZeroShot):
         task = await state.ask_for(ZeroShot)
     asked = body.parameters
-    texts, labels = texts_of(body.inputs, state.input_limit), _labels(asked.candidate_labels)
+    texts = parse_texts(body.inputs, "inputs", state.input_limit)
+    labels = _labels(asked.candidate_labels)
     for place, text in enumerate(texts):
         if not text:
             raise InputError("is empty", field=_field(place, len(texts)), kind="empty")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.api import schemas
 from service.errors import ErrorFormat, Problem
 from service.tasks import protocol as tasks
 from service.tasks.protocol import Options
@@ -21,6 +24,25 @@ def options_of(
 ) -> Options:
     side = None if direction is None else _SIDES[direction]
     return Options(truncate is not False, side, prompt_name)
+
+
+class TextBody(BaseModel):
+    """Of a route for texts that has no options of its own. Unknown fields are ignored."""
+
+    model_config = ConfigDict(
+        extra="ignore",
+        strict=True,
+        json_schema_extra={"examples": [{"inputs": "What do whales eat?"}]},
+    )
+
+    inputs: Annotated[Any, Field(json_schema_extra=schemas.TEXT_INPUTS)]
+    truncate: bool | None = Field(None, description=ABOUT_TRUNCATE)
+    truncation_direction: Direction | None = Field(None, description=ABOUT_DIRECTION)
+    prompt_name: str | None = Field(None, description=schemas.ABOUT_PROMPT)
+    priority: schemas.Priority | None = Field(None, description=schemas.ABOUT_PRIORITY)
+
+    def options(self) -> Options:
+        return options_of(self.truncate, self.truncation_direction, self.prompt_name)
 
 
 _SIDES: Mapping[Direction, tasks.Direction] = {

@@ -15,7 +15,7 @@ from service.http.body import fields
 from service.http.exchange import Exchange
 from service.state import AppState
 from service.tasks.text import TextTokenizer
-from service.tasks.text_inputs import LONG_TEXT, check_count, malformed
+from service.tasks.text_inputs import LONG_TEXT, parse_texts
 from service.tasks.tokens import tokens_of
 
 _PIECE = 4096  # tokens that are written at once, and hold the interpreter lock as long
@@ -41,7 +41,7 @@ async def tokenize(state: AppState, exchange: Exchange) -> None:
     body = fields(TokenizeBody, await exchange.json())
     tokenizer = state.tokenizer()
     prompt = tokenizer.prompt(body.prompt_name)
-    texts = _texts(body.inputs, state.input_limit)
+    texts = parse_texts(body.inputs, "inputs", state.input_limit)
     given = (tokenizer, prompt, texts, body.add_special_tokens is not False)
     if sum(map(len, texts)) > LONG_TEXT:
         deadline = exchange.started + exchange.timeout
@@ -49,21 +49,6 @@ async def tokenize(state: AppState, exchange: Exchange) -> None:
     else:
         told = _answer(*given)
     await exchange.answer(told)
-
-
-def _texts(value: object, limit: int) -> list[str]:
-    """Raises InputError."""
-    if isinstance(value, str):
-        return [value]
-    if not isinstance(value, list):
-        raise malformed("inputs", "a text or a list of texts", value)
-    if not value:
-        raise InputError("is empty; at least one is needed", field="inputs", kind="empty")
-    check_count(len(value), "inputs", limit)
-    for place, text in enumerate(value):
-        if not isinstance(text, str):
-            raise malformed(f"inputs[{place}]", "a text", text)
-    return value
 
 
 def _answer(

@@ -11,10 +11,11 @@ import transformers
 
 from service.models.padding import IDS
 from service.models.reference.checks import check_tokens, check_weights, serialised, without_empty
+from service.models.reference.common import common_fields
 from service.models.reference.limits import fitting, limit_of
 from service.models.reference.texts import ODD, SENTENCES
 from service.repository.folder import ModelFolder
-from service.repository.sentences import read_prompts, truncation_side
+from service.repository.sentences import read_prompts
 from service.repository.spec import EncoderSpec
 from service.repository.vision import read_vision_spec
 
@@ -31,7 +32,7 @@ def texts_of(read: ModelFolder, made: Path) -> tuple[EncoderSpec, str]:
     )
     prompts, default = read_prompts(read.whole, embeds=True)
     spec = EncoderSpec(
-        folder=read.encoder,
+        **common_fields(read, reference, prompts, default),
         pooling="none",
         normalize=False,
         max_length=min(
@@ -39,16 +40,8 @@ def texts_of(read: ModelFolder, made: Path) -> tuple[EncoderSpec, str]:
         ),
         dimension=_features(model, np.array([1, 2], np.int32)).shape[1],
         vocab_size=own.vocab_size,
-        pad_id=reference.pad_token_id or 0,
-        prompt="" if default is None else prompts[default],
-        prompts=prompts,
-        default_prompt_name=default,
-        truncation_side=truncation_side(
-            {"truncation_side": reference.truncation_side}, read.encoder
-        ),
         task=read.task,
         source="architectures in config.json",
-        whole=read.whole,
     )
     spec = fitting(spec, lambda ids: _features(model, ids))
     tokenizer = serialised(reference, read)

@@ -3,58 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import transformers
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import Normalize, Router, Transformer
+from sentence_transformers.base.modules import Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 from torch import Tensor
 
-from service.models.padding import IDS, TYPES
+from service.models.backends import Ids
+from service.models.padding import IDS
+from service.models.reference.chain import Chain, load_as
 from service.repository.folder import ModelFolder, Wanted
 from service.repository.spec import ModelNotSupported
-
-Ids = np.ndarray[Any, np.dtype[np.int32]]
 
 POOLINGS = {"mean": "mean", "cls": "cls", "lasttoken": "last"}  # by ours, that are faster elsewhere
 _THEIRS = {"last": "lasttoken"}
 
 
-class DenseReference:
-    def __init__(self, model: SentenceTransformer, file: Path) -> None:
-        """`file` says what the modules are, for errors."""
-        self.model = model.eval()
-        chain = list(model)
-        if not isinstance(chain[0], Transformer):
-            raise ModelNotSupported(
-                f"{file}: {type(chain[0]).__name__} comes first: only a Transformer may"
-            )
-        if any(isinstance(each, Router) for each in chain):
-            raise ModelNotSupported(f"{file}: a Router, which makes other vectors of other texts")
-        self.transformer: Any = chain[0]
-        self.normalizes = isinstance(chain[-1], Normalize)
-        self.chain = chain[:-1] if self.normalizes else chain
-        self.tokenizer: Any = model.tokenizer
+class DenseReference(Chain):
+    def __init__(self, model: SentenceTransformer, folder: ModelFolder) -> None:
+        super().__init__(model, folder)
+        self.normalizes = isinstance(self.chain[-1], Normalize)
+        if self.normalizes:
+            self.chain = self.chain[:-1]
 
     @classmethod
     def load(
         cls, folder: ModelFolder, wanted: Wanted, device: str = "cpu", dtype: str = "float32"
     ) -> DenseReference:
         """Raises ModelNotSupported, or what the library raises."""
-        model = SentenceTransformer(
-            str(folder.whole),
-            device=device,
-            local_files_only=True,
-            trust_remote_code=wanted.trust_remote_code,
-            model_kwargs={"dtype": getattr(torch, dtype)},
-        )
+        model = load_as(SentenceTransformer, folder, wanted, device, dtype)
         if wanted.pooling != "auto":
             _set_pooling(model, _THEIRS.get(wanted.pooling, wanted.pooling))
-        return cls(model, folder.whole / "modules.json")
+        return cls(model, folder)
 
     def pooling(self) -> str:
         """`mean`, or what several of them together are called; empty: something else."""
@@ -90,18 +74,10 @@ class DenseReference:
             return f"{body.__name__}, which is not the body that transformers loads by itself"
         return ""
 
-    def tokenize(self, inputs: Sequence[str]) -> list[Ids]:
-        """As the library does it, without any prompt. Raises ModelNotSupported."""
-        features = self.model.preprocess(list(inputs))
-        if IDS not in features or "attention_mask" not in features:
-            raise ModelNotSupported(f"inputs are {', '.join(features)}, not token ids alone")
-        ids, mask = features[IDS].numpy(), features["attention_mask"].numpy() == 1
-        return [row[kept].astype(np.int32) for row, kept in zip(ids, mask, strict=True)]
-
     @torch.inference_mode()
     def pooled(self, sequences: Sequence[Ids]) -> Tensor:
         """(n, dimension) in float32, on the CPU: before Normalize, if that is the last module."""
-        features = self._features(sequences)
+        features = self.features(sequences)
         for module in self.chain:
             features = module(features)
         vectors: Tensor = features["sentence_embedding"]
@@ -110,19 +86,10 @@ class DenseReference:
     @torch.inference_mode()
     def states(self, sequences: Sequence[Ids]) -> list[Tensor]:
         """Of each token, as the transformer makes them: (tokens, dimension) each."""
-        features = self._features(sequences)
+        features = self.features(sequences)
         mask = features["attention_mask"] == 1
         found: Tensor = self.transformer(features)["token_embeddings"]
         return [row[kept] for row, kept in zip(found, mask, strict=True)]
-
-    def _features(self, sequences: Sequence[Ids]) -> dict[str, Any]:
-        """Padded as the library does it, on the side of its tokenizer."""
-        rows: dict[str, Any] = {IDS: [ids.tolist() for ids in sequences]}
-        if TYPES in self.tokenizer.model_input_names:
-            rows[TYPES] = [[0] * len(ids) for ids in sequences]
-        padded = self.tokenizer.pad(rows, return_tensors="pt")
-        features = {name: each.to(self.model.device) for name, each in padded.items()}
-        return {**features, "modality": "text"}
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> Tensor:

@@ -10,10 +10,10 @@ import torch
 import transformers
 from torch import Tensor
 
+from service.models.backends import Ids
 from service.models.padding import IDS, TYPES
 from service.repository.folder import ModelFolder, Wanted
 
-Ids = np.ndarray[Any, np.dtype[np.int32]]
 Pairs = Sequence[str | tuple[str, str]]
 
 

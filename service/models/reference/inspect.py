@@ -20,6 +20,7 @@ from service.models.heads import HEADS, vector_head_of
 from service.models.measures import stacked
 from service.models.padding import TYPES, own_rows
 from service.models.reference.both import texts_of
+from service.models.reference.chain import Chain
 from service.models.reference.checks import (
     bad_weight,
     check_tokens,
@@ -27,6 +28,7 @@ from service.models.reference.checks import (
     serialised,
     without_empty,
 )
+from service.models.reference.common import common_fields
 from service.models.reference.dense import DenseReference
 from service.models.reference.headed import HeadedReference
 from service.models.reference.limits import fitting, limit_of
@@ -41,7 +43,7 @@ from service.repository.architecture import (
 )
 from service.repository.folder import ModelFolder, Wanted, read_folder
 from service.repository.inspection import ANSWERS, REFUSAL, SPEC, TOKENIZER
-from service.repository.sentences import matryoshka_of, read_prompts, truncation_side
+from service.repository.sentences import matryoshka_of, read_prompts
 from service.repository.spec import EncoderSpec, ModelNotSupported, first_int, to_json
 
 _CLOSE = 1e-4  # what two ways of the reference's own may differ by
@@ -105,34 +107,21 @@ def _dense(read: ModelFolder, wanted: Wanted, made: Path) -> Made:
             f"{read.whole}: pooling that leaves the prompt out is not supported"
         )
     spec = EncoderSpec(
-        folder=read.encoder,
+        **common_fields(read, reference.tokenizer, prompts, default),
         pooling=reference.pooling() or "none",
         normalize=reference.normalizes or not names_pooling,
         max_length=limit_of(read, reference.model.max_seq_length, reference.tokenizer),
         dimension=reference.pooled([np.array([1, 2], np.int32)]).shape[1],
         vocab_size=_vocabulary(reference.transformer.auto_model),
-        pad_id=reference.tokenizer.pad_token_id or 0,
-        prompt="" if default is None else prompts[default],
-        prompts=prompts,
-        default_prompt_name=default,
-        truncation_side=truncation_side(
-            {"truncation_side": reference.tokenizer.truncation_side}, read.encoder
-        ),
         matryoshka=matryoshka_of(read.config, read.encoder / "config.json"),
         takes_token_types=_has_types(read, reference.tokenizer),
         dropped_head=read.dropped_head,
         is_plain=not why_not,
         takes_prompts=not reference.leaves_out_prompt,
         source=_source(read, wanted),
-        whole=read.whole,
     )
     spec = fitting(spec, lambda ids: reference.pooled([ids]))
-    reference.model.max_seq_length = spec.max_length
-    texts = [*SENTENCES, *ODD]
-    ids = reference.tokenize(texts)
-    texts, ids = without_empty(texts, ids)
-    tokenizer = serialised(reference.tokenizer, read)
-    check_tokens(spec, tokenizer, made, texts, ids)
+    texts, ids, tokenizer = _tokens(reference, spec, read, made)
     parts = [reference.pooled(ids[at : at + TOGETHER]) for at in range(0, len(ids), TOGETHER)]
     pooled, own = torch.cat(parts), reference.encode(texts)
     apart = _apart(pooled, own, directions_alone=reference.normalizes)
@@ -153,19 +142,12 @@ def _sparse(read: ModelFolder, wanted: Wanted, made: Path) -> Made:
     splade, model = reference.splade, reference.model
     prompts, default = dict(model.prompts), model.default_prompt_name
     spec = EncoderSpec(
-        folder=read.encoder,
+        **common_fields(read, reference.tokenizer, prompts, default),
         pooling="cls",
         normalize=False,
         max_length=limit_of(read, model.max_seq_length, reference.tokenizer),
         dimension=reference.weights([np.array([1, 2], np.int32)]).shape[1],
         vocab_size=_vocabulary(reference.transformer.auto_model),
-        pad_id=reference.tokenizer.pad_token_id or 0,
-        prompt="" if default is None else prompts[default],
-        prompts=prompts,
-        default_prompt_name=default,
-        truncation_side=truncation_side(
-            {"truncation_side": reference.tokenizer.truncation_side}, read.encoder
-        ),
         task="sparse",
         splade_pooling=splade.pooling_strategy if splade is not None else "max",
         splade_activation=splade.activation_function if splade is not None else "relu",
@@ -173,15 +155,9 @@ def _sparse(read: ModelFolder, wanted: Wanted, made: Path) -> Made:
         takes_token_types=_has_types(read, reference.tokenizer),
         is_plain=splade is not None and not read.has_own_code,
         source=_source(read, wanted),
-        whole=read.whole,
     )
     spec = fitting(spec, lambda ids: reference.weights([ids]))
-    model.max_seq_length = spec.max_length
-    texts = [*SENTENCES, *ODD]
-    ids = reference.tokenize(texts)
-    texts, ids = without_empty(texts, ids)
-    tokenizer = serialised(reference.tokenizer, read)
-    check_tokens(spec, tokenizer, made, texts, ids)
+    texts, ids, tokenizer = _tokens(reference, spec, read, made)
     return spec, tokenizer, ReferenceAnswers(ids, None, reference.encode(texts), len(SENTENCES))
 
 
@@ -194,19 +170,12 @@ def _headed(read: ModelFolder, wanted: Wanted, made: Path) -> Made:
     has_labels = read.task in (*CLASSIFIERS, "tag")
     labels = labels_of(read.config, file) if has_labels else ()
     spec = EncoderSpec(
-        folder=read.encoder,
+        **common_fields(read, reference.tokenizer, prompts, default),
         pooling="cls",
         normalize=False,
         max_length=limit_of(read, reference.tokenizer.model_max_length, reference.tokenizer),
         dimension=first_int(read.config, ("hidden_size", "dim", "d_model", "n_embd"), file),
         vocab_size=_vocabulary(reference.model),
-        pad_id=reference.tokenizer.pad_token_id or 0,
-        prompt="" if default is None else prompts[default],
-        prompts=prompts,
-        default_prompt_name=default,
-        truncation_side=truncation_side(
-            {"truncation_side": reference.tokenizer.truncation_side}, read.encoder
-        ),
         task=read.task,
         labels=labels,
         activation=activation_of(read.config, labels),
@@ -215,7 +184,6 @@ def _headed(read: ModelFolder, wanted: Wanted, made: Path) -> Made:
         takes_token_types=_has_types(read, reference.tokenizer),
         is_plain=not read.has_own_code,
         source=_source(read, wanted),
-        whole=read.whole,
     )
     spec = fitting(spec, lambda ids: reference.run([ids], None))
     tokenizer = serialised(reference.tokenizer, read)
@@ -249,6 +217,19 @@ _MAKERS: Mapping[str, Callable[[ModelFolder, Wanted, Path], Made]] = {
     "image-embed": _both,
     "sparse": _sparse,
 }
+
+
+def _tokens(
+    reference: Chain, spec: EncoderSpec, read: ModelFolder, made: Path
+) -> tuple[list[str], list[Any], str]:
+    """The built-in texts, the reference's tokens of them, which are a frontend's too, and its
+    tokenizer. Raises ModelNotSupported."""
+    reference.model.max_seq_length = spec.max_length
+    texts = [*SENTENCES, *ODD]
+    texts, ids = without_empty(texts, reference.tokenize(texts))
+    tokenizer = serialised(reference.tokenizer, read)
+    check_tokens(spec, tokenizer, made, texts, ids)
+    return texts, ids, tokenizer
 
 
 def _apart(pooled: torch.Tensor, own: torch.Tensor, *, directions_alone: bool) -> float:
