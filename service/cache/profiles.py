@@ -99,6 +99,25 @@ def measuring(
     return single_writer(cache_dir, _kind(key.model), _noted(key), say)
 
 
+def saved_or_measured(
+    cache_dir: str,
+    key: ProfileKey,
+    measure: Callable[[], list[Point]],
+    say: Callable[[str], None],
+) -> tuple[list[Point], str]:
+    """The points, and whether they are of the cache or measured just now, and then saved."""
+    with measuring(cache_dir, key, say):
+        saved, why = load_profile(cache_dir, key)
+        if saved is not None:
+            return saved, "cache"
+        if why:
+            say(f"{why}; measuring again …")
+        points = measure()
+        if points and (why := save_profile(cache_dir, key, points)):
+            say(why)
+        return points, "measured"
+
+
 def latest_profile(
     cache_dir: str,
     model: str,

@@ -18,9 +18,7 @@ from service.cache.profiles import (
     Point,
     ProfileKey,
     content_of,
-    load_profile,
-    measuring,
-    save_profile,
+    saved_or_measured,
 )
 from service.models.backends import (
     Answers,
@@ -259,16 +257,12 @@ class EncoderRunner:
             versions=self._backend.versions,
             padding_free=self._backend.facts().get("padding_free") is True,
         )
-        with measuring(self._config.cache_dir, key, _say):
-            saved, why = load_profile(self._config.cache_dir, key)
-            if saved is not None:
-                return saved, "cache"
-            if why:
-                _say(f"{why}; measuring again …")
-            points = measure(self._time, self._spec.max_length, _say)
-            if points and (why := save_profile(self._config.cache_dir, key, points)):
-                _say(why)
-            return points, "measured"
+        return saved_or_measured(
+            self._config.cache_dir,
+            key,
+            lambda: measure(self._time, self._spec.max_length, _say),
+            _say,
+        )
 
     def _time(self, inputs: int, length: int) -> float:
         """Seconds of one batch, padded as most are: one input is shorter than the rest."""

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from batcher.processes import describe_exit
 from service.cache.notes import digest, locked
 from service.repository.folder import Wanted, read_folder
 from service.repository.json_files import ModelNotSupported
@@ -91,8 +92,7 @@ def run(folder: Path, wanted: Wanted, made: Path) -> None:
     )
     if told.returncode:
         last = told.stdout.decode(errors="replace").strip().splitlines()[-1:] or [""]
-        ended = f"exit code {told.returncode}" if told.returncode > 0 else "killed"
-        ended = f"signal {-told.returncode}" if told.returncode < 0 else ended
+        ended = describe_exit(told.returncode)
         raise ModelNotSupported(f"{folder}: the process that reads it died ({ended}): {last[0]}")
 
 

@@ -18,9 +18,7 @@ from service.cache.profiles import (
     Point,
     ProfileKey,
     content_of,
-    load_profile,
-    measuring,
-    save_profile,
+    saved_or_measured,
 )
 from service.models.backends import BackendNotAvailable
 from service.models.backends.torch.agreement import FAR, change
@@ -212,16 +210,12 @@ class VisionRunner:
             versions=f"torch {torch.__version__}, transformers {transformers.__version__}",
             padding_free=True,
         )
-        with measuring(self._config.cache_dir, key, _say):
-            saved, why = load_profile(self._config.cache_dir, key)
-            if saved is not None:
-                return saved, "cache"
-            if why:
-                _say(f"{why}; measuring again …")
-            points = measure(self._time, self._spec.cost, _say, lengths=(self._spec.cost,))
-            if points and (why := save_profile(self._config.cache_dir, key, points)):
-                _say(why)
-            return points, "measured"
+        return saved_or_measured(
+            self._config.cache_dir,
+            key,
+            lambda: measure(self._time, self._spec.cost, _say, lengths=(self._spec.cost,)),
+            _say,
+        )
 
     def _time(self, images: int, _tokens: int) -> float:
         """Seconds of one batch of images of the model's own size."""
