@@ -36,9 +36,9 @@ from service.models.backends.torch.agreement import check_alone
 from service.models.backends.torch.eager import TorchBackend, load
 from service.models.config import RunnerConfig
 from service.models.heads import HEADS, head_of
-from service.models.outputs import NotFinite, check_finite
 from service.models.precision import choose_device, full_name, has_native_bf16
 from service.models.profiling import measure
+from service.models.rows import NotFinite, check_finite
 from service.placement.cores import available_cores, default_threads
 from service.repository.folder import Wanted
 from service.repository.inspection import inspect

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.models.config import SimulatedConfig
-from service.models.outputs import NotFinite, check_finite
 from service.models.profiling import LENGTHS, grid
+from service.models.rows import NotFinite, check_finite
 from service.tasks.plain_text import SIMULATED_LABELS
 
 DIMENSION = 8

@@ -15,14 +15,12 @@ _SAMPLES = 1000  # tokens
 
 
 def first_words(text: str, limit: int) -> str:
-    """The text's beginning, up to the last place within `limit` characters where white space
-    follows a letter or digit; empty: there is none, or no need.
+    """The beginning of a text longer than `limit` characters, up to the last place within them
+    where white space follows a letter or digit; empty: there is none.
 
     Only there is a cut certain not to change the tokens before it: some tokenizers join
     punctuation to the line end behind it, or look at all of a run of spaces.
     """
-    if len(text) <= limit:
-        return ""
     for end in range(limit, max(0, limit - LONG_TEXT), -1):
         if text[end] in _SPACES and text[end - 1].isalnum():
             return text[:end]
@@ -30,10 +28,8 @@ def first_words(text: str, limit: int) -> str:
 
 
 def last_words(text: str, limit: int) -> str:
-    """The text's end, from the first such place within its last `limit` characters on; empty as
-    above. The white space comes along: in many tokenizers it belongs to the word behind it."""
-    if len(text) <= limit:
-        return ""
+    """Its end, from the first such place within its last `limit` characters on; empty as above.
+    The white space comes along: in many tokenizers it belongs to the word behind it."""
     earliest = len(text) - limit
     for start in range(earliest, min(len(text), earliest + LONG_TEXT)):
         if text[start] in _SPACES and text[start - 1].isalnum():

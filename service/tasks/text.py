@@ -221,7 +221,7 @@ class TextTokenizer:
         """One end of the text, with more tokens than will be used, and their ids; or all of it."""
         characters = CHARACTERS_PER_TOKEN * self.max_length
         words, can = (last_words, self._can_cut_left) if from_left else (first_words, self._can_cut)
-        while can and (part := words(text, characters)):
+        while can and len(text) > characters and (part := words(text, characters)):
             ids = self._encode(part)
             # The spare ones are for a tokenizer that looks further than the next white space.
             if len(ids) >= self.max_length + SPARE_TOKENS:

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from batcher.failures import explain, is_device_lost, is_out_of_memory
 from service.models.backends import Answers, Backend, Say
-from service.models.outputs import is_finite
+from service.models.rows import is_finite
 
 _MOST_FAILURES = 3  # failures in a row: a lone one may be that of one input, or of a moment
 # Seconds that a batch which has failed waits for the other one to load. Not longer: the worker

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 import transformers
 
-from service.models.padding import IDS
 from service.models.reference.checks import check_tokens, check_weights, serialised, without_empty
 from service.models.reference.common import common_fields
 from service.models.reference.limits import fitting, limit_of
 from service.models.reference.texts import ODD, SENTENCES
+from service.models.rows import IDS
 from service.repository.folder import ModelFolder
 from service.repository.sentences import read_prompts
 from service.repository.spec import EncoderSpec

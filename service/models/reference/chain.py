@@ -10,7 +10,7 @@ import torch
 from sentence_transformers.base.modules import Router, Transformer
 
 from service.models.backends import Ids
-from service.models.padding import IDS, TYPES
+from service.models.rows import IDS, TYPES
 from service.repository.folder import ModelFolder, Wanted
 from service.repository.spec import ModelNotSupported
 

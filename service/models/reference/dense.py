@@ -14,8 +14,8 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from torch import Tensor
 
 from service.models.backends import Ids
-from service.models.padding import IDS
 from service.models.reference.chain import Chain, load_as
+from service.models.rows import IDS
 from service.repository.folder import ModelFolder, Wanted
 from service.repository.spec import ModelNotSupported
 

@@ -11,7 +11,7 @@ import transformers
 from torch import Tensor
 
 from service.models.backends import Ids
-from service.models.padding import IDS, TYPES
+from service.models.rows import IDS, TYPES
 from service.repository.folder import ModelFolder, Wanted
 
 Pairs = Sequence[str | tuple[str, str]]

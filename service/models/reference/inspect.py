@@ -18,7 +18,6 @@ from batcher.failures import explain, in_one_line
 from service.models.backends.reference_answers import TOGETHER, ReferenceAnswers, save
 from service.models.heads import HEADS, vector_head_of
 from service.models.measures import stacked
-from service.models.padding import TYPES, own_rows
 from service.models.reference.both import texts_of
 from service.models.reference.chain import Chain
 from service.models.reference.checks import (
@@ -34,6 +33,7 @@ from service.models.reference.headed import HeadedReference
 from service.models.reference.limits import fitting, limit_of
 from service.models.reference.sparse import SparseReference
 from service.models.reference.texts import ODD, ODD_PAIRS, PAIRS, SENTENCES
+from service.models.rows import TYPES, own_rows
 from service.repository.architecture import (
     CLASSIFIERS,
     activation_of,

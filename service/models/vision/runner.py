@@ -25,9 +25,9 @@ from service.models.backends.torch.agreement import FAR, change
 from service.models.backends.torch.eager import within_memory
 from service.models.config import RunnerConfig
 from service.models.measures import Rows
-from service.models.outputs import NotFinite, check_finite
 from service.models.precision import choose_device, full_name, name_of
 from service.models.profiling import measure
+from service.models.rows import NotFinite, check_finite
 from service.models.vision.heads import HEADS, Head
 from service.models.vision.loading import open_model
 from service.models.vision.processing import Processor, Tensors, alike

@@ -16,7 +16,7 @@ import sentence_transformers
 from service.models.backends.torch.eager import TorchBackend
 from service.models.backends.torch.packed import PackedBackend
 from service.models.encoder import EncoderRunner
-from service.models.outputs import NotFinite
+from service.models.rows import NotFinite
 from service.tasks.all_tokens import FLAG
 from service.tasks.text import TextTokenizer
 from tests.service.configs import runner_config

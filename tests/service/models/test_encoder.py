@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from service.models import encoder, profiling
 from service.models.backends import BackendNotAvailable
 from service.models.create import create_runner
-from service.models.outputs import NotFinite
+from service.models.rows import NotFinite
 from service.repository.locate import find_model
 from service.repository.spec import ModelNotSupported
 from service.tasks.text import TextTokenizer

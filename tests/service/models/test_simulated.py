@@ -15,7 +15,7 @@ from batcher.runner import Runner
 from service.models import RunnerConfig
 from service.models.config import SimulatedConfig
 from service.models.create import CallableRunner, RunnerNotFound, create_runner
-from service.models.outputs import NotFinite
+from service.models.rows import NotFinite
 from service.models.simulated import SimulatedFault, SimulatedRunner, answers, count_words
 from service.tasks.plain_text import SIMULATED_VOCAB, SimulatedTokenizer
 from service.tasks.sparse import Sparse
@@ -243,7 +243,7 @@ def test_the_readmes_class_runs_by_its_name() -> None:
         (":Name", "unknown runner"),
         ("no_such_module:Name", "there is no module no_such_module, neither in this folder"),
         ("service.models:Nothing", "module service.models has no 'Nothing'"),
-        ("service.models.padding:__doc__", "neither a class nor a function"),
+        ("service.models.rows:__doc__", "neither a class nor a function"),
     ],
 )
 def test_a_runner_that_is_none_says_why_in_one_line(name: str, reason: str) -> None:

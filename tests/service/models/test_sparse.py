@@ -25,7 +25,7 @@ from service.models.backends.torch.packed import PackedBackend
 from service.models.encoder import EncoderRunner
 from service.models.lexical import Lexical
 from service.models.measures import Weights
-from service.models.outputs import NotFinite
+from service.models.rows import NotFinite
 from service.repository.spec import ModelNotSupported
 from service.tasks.text import TextTokenizer
 from tests.service.configs import runner_config

@@ -23,7 +23,7 @@ from service.cache.profiles import weights_of
 from service.models.backends import BackendNotAvailable, Say
 from service.models.backends.torch.eager import load
 from service.models.heads import head_of
-from service.models.padding import IDS, MASK, TYPES, Padded, pad
+from service.models.rows import IDS, MASK, TYPES, Padded, pad
 from service.repository.spec import EncoderSpec
 
 OPSET = 17

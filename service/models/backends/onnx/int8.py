@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from service.models.padding import Padded
+from service.models.rows import Padded
 
 VNNI = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"})  # the last is Arm's
 SMOOTHING = 0.65  # how much of a column's size moves into the weights: their alpha

@@ -33,8 +33,8 @@ from service.models.backends.onnx.export import (
 )
 from service.models.backends.onnx.store import graph
 from service.models.config import ModelConfig
-from service.models.padding import Matrix, Padded, own_rows, pad
 from service.models.precision import choose_dtype, name_of
+from service.models.rows import Matrix, Padded, own_rows, pad
 from service.repository.spec import EncoderSpec
 
 HINTS = {"float32": "f32", "bfloat16": "bf16"}

@@ -41,8 +41,8 @@ from service.models.backends.onnx.export import (
 from service.models.backends.onnx.int8 import SMOOTHING, blocks_of, calibrate, quantise, weight_bits
 from service.models.backends.onnx.store import graph
 from service.models.config import ModelConfig
-from service.models.padding import Padded, own_rows, pad
 from service.models.precision import CPUINFO
+from service.models.rows import Padded, own_rows, pad
 from service.repository.spec import EncoderSpec
 
 if TYPE_CHECKING:

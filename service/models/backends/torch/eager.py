@@ -15,7 +15,7 @@ from batcher.failures import is_out_of_memory
 from service.models.backends import Answers, Ids, Tokens, Types
 from service.models.backends.torch.mixed_precision import blocks_of, dtype_of
 from service.models.heads import head_of
-from service.models.padding import Matrix, Padded, own_rows, pad, plain
+from service.models.rows import Matrix, Padded, own_rows, pad, plain
 from service.repository.spec import EncoderSpec, ModelNotSupported
 
 

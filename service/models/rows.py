@@ -1,12 +1,14 @@
-"""One rectangle from many lengths. numpy only; the caller may bring its own memory."""
+"""From inputs of many lengths to one rectangle, and from its answers to a row each. numpy only."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+from service.models.measures import Answers
 
 Matrix = NDArray[np.int64]
 Allocate = Callable[[tuple[int, int]], Matrix]
@@ -34,20 +36,14 @@ def plain(shape: tuple[int, int]) -> Matrix:
     return np.empty(shape, dtype=np.int64)
 
 
-def own_rows(answers: NDArray[np.float32], mask: Matrix) -> list[NDArray[np.float32]]:
-    """(inputs, longest, width) without what stands where nothing was but padding; each in memory of
-    its own."""
-    lengths = mask.sum(axis=1).tolist()
-    return [each[:length].copy() for each, length in zip(answers, lengths, strict=True)]
-
-
 def pad(
     sequences: Sequence[NDArray[np.int32]],
     pad_id: int,
     allocate: Allocate = plain,
     types: Sequence[NDArray[np.int32]] | None = None,
 ) -> Padded:
-    """Pads on the right to the longest, which must hold a token. Each matrix is allocated once."""
+    """Pads on the right to the longest, which must hold a token. Each matrix is allocated once, in
+    the caller's memory if it brings its own."""
     lengths = [len(ids) for ids in sequences]
     longest = max(lengths)
     shape = (len(sequences), longest)
@@ -65,3 +61,32 @@ def pad(
         matrix[row, :length] = own
         matrix[row, length:] = 0
     return padded._replace(types=matrix)
+
+
+def own_rows(answers: NDArray[np.float32], mask: Matrix) -> list[NDArray[np.float32]]:
+    """(inputs, longest, width) without what stands where nothing was but padding; each in memory of
+    its own."""
+    lengths = mask.sum(axis=1).tolist()
+    return [each[:length].copy() for each, length in zip(answers, lengths, strict=True)]
+
+
+class NotFinite(ValueError):
+    """The model's answer to this input holds a NaN or an infinity."""
+
+
+def is_finite(answers: Answers) -> bool:
+    if isinstance(answers, list):
+        return all(np.isfinite(each).all() for each in answers)
+    return bool(np.isfinite(answers).all())
+
+
+def check_finite(answers: Answers) -> Sequence[Any]:
+    """The answers themselves, or a list of them in which each bad one is a NotFinite."""
+    if is_finite(answers):
+        return cast(Sequence[Any], answers)
+    return [
+        each
+        if np.isfinite(each).all()
+        else NotFinite("the model's answer to this input is not finite (NaN or infinity)")
+        for each in answers
+    ]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from service.models.padding import pad, plain
+from service.models.rows import pad, plain
 
 
 def rows(*lengths: int) -> list[np.ndarray]:
