@@ -13,7 +13,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.api import huggingface, openai, openapi, operations, predict, tei
 from service.api.routes import Route, WireProtocol
 from service.errors import Envelope, ErrorFormat, Problem
+from service.http.cors import with_cors
 from service.http.exchange import EXCHANGE, Endpoint, ExchangeMiddleware
+from service.http.proxies import WithoutPrefix
+from service.settings import BadSetting, Settings
 from service.state import AppState
 
 _DESCRIBED: Sequence[WireProtocol] = (
@@ -41,7 +44,7 @@ def create_app(state: AppState) -> ASGIApp:
     )
     routed.router.redirect_slashes = False  # a wrong path is a 404, not a second request
     # Around Starlette and not within it: its outer layers take 4 us, of 50 for a short request.
-    return ExchangeMiddleware(
+    app: ASGIApp = ExchangeMiddleware(
         routed,
         service=state,
         now=state.clock.now,
@@ -52,6 +55,22 @@ def create_app(state: AppState) -> ASGIApp:
         error_format_of=error_format_of,
         exact=_exact(state),
     )
+    settings = state.settings
+    if settings.root_path is not None:
+        app = WithoutPrefix(app, settings.root_path)
+    return with_cors(app, settings.allowed_origins)
+
+
+def check_root_path(settings: Settings) -> None:
+    """Raises BadSetting for a prefix that is the beginning of a route: with a proxy that strips it,
+    and one that does not, the same path would be two routes."""
+    prefix = settings.root_path
+    taken = [each.path for each in ROUTES if f"{each.path}/".startswith(f"{prefix}/")]
+    if taken and prefix is not None:
+        raise BadSetting(
+            f"BATCHER_ROOT_PATH={prefix!r}: the service has a route {taken[0]}, so a path could"
+            " mean two routes; choose another prefix"
+        )
 
 
 class _Reached:

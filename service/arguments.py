@@ -27,7 +27,8 @@ _UNSET = {
     "cache_dir": "batcher in $XDG_CACHE_HOME, otherwise in ~/.cache",
     "replicas": "1 for each device",
 }
-_OURS = ("empty", "space", "printable", "home")  # errors with a text that is a whole clause
+# Errors with a text that is a whole clause.
+_OURS = ("empty", "space", "printable", "home", "clause")
 # In a misspelt name: its value is not shown.
 _SECRET = ("KEY", "TOKEN", "SECRET", "PASS", "AUTH", "BEARER", "CRED")
 _MOST_LINKS = 4  # that are listed

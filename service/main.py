@@ -29,6 +29,10 @@ def main(arguments: Sequence[str]) -> int:
     try:
         settings = flags.load(options)
         topology = Topology.of(settings)
+        if settings.root_path is not None:
+            from service.app import check_root_path  # only then: it imports every route
+
+            check_root_path(settings)
     except BadSetting as error:
         print_error(error)
         return exits.BAD_SETTING

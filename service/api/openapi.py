@@ -76,6 +76,7 @@ def describing(others: Sequence[WireProtocol]) -> WireProtocol:
             state.settings.api_key is not None,
             served,
             await state.dimension(),
+            state.settings.root_path,
         )
         await exchange.answer(orjson.dumps(document))
 
@@ -110,6 +111,7 @@ def describe(
     wants_key: bool,
     served: ServedModel | None = None,
     dimension: int | None = None,
+    root_path: str | None = None,
 ) -> dict[str, Any]:
     """An OpenAPI 3.1 document. It includes the model's own limits, so that a client or a fuzzer
     can make valid requests from it alone."""
@@ -148,6 +150,8 @@ def describe(
         "paths": {route.path: _path(route, protocol, there) for route, protocol in routes},
         "components": {"schemas": described["$defs"]},
     }
+    if root_path is not None:
+        document["servers"] = [{"url": root_path}]
     if wants_key:
         document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"key": []}]

@@ -27,7 +27,7 @@ class ConnectionTimeouts:
 
     receipt: float = RECEIPT_TIMEOUT  # of a head; of the rest of a body that nobody reads
     reading: float = 10.0  # without the client reading any of its response
-    idle: float = 75.0  # between requests; longer than the idle timeout of usual load balancers
+    idle: float = 130.0  # between requests
     lingering: float = 2.0  # for the client to close, once the server has
 
 

@@ -14,6 +14,7 @@ from batcher.clock import MonotonicClock
 from batcher.remote.client import RemoteClient
 from batcher.remote.messages import Json
 from service.app import create_app, envelope_of
+from service.edge.connections import ConnectionTimeouts
 from service.edge.server import Server
 from service.edge.sockets import raise_fd_limit
 from service.observability.http_counts import as_json
@@ -57,6 +58,7 @@ class _FrontendProcess:
             raise_fd_limit(share),
             envelope_of,
             self._state.on_refusal,
+            ConnectionTimeouts(idle=settings.keep_alive_ms / 1e3),
         )
         self._control = ControlChannel(end)
         self._link_id: int | None = None  # to the engine, by the number that the supervisor gave it

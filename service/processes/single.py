@@ -16,6 +16,7 @@ from batcher import Engine
 from batcher.clock import MonotonicClock
 from service.app import create_app, envelope_of
 from service.catalog import ServedModel
+from service.edge.connections import ConnectionTimeouts
 from service.edge.server import Server
 from service.edge.sockets import raise_fd_limit
 from service.placement.layout import Layout
@@ -48,6 +49,7 @@ class SingleProcess:
             raise_fd_limit(settings.max_connections),
             envelope_of,
             self._state.on_refusal,
+            ConnectionTimeouts(idle=settings.keep_alive_ms / 1e3),
         )
 
     async def run(self) -> int:

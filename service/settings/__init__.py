@@ -22,6 +22,7 @@ from service.environment import (
     list_of_keys,
 )
 from service.settings.model import ModelSettings
+from service.settings.network import NetworkSettings
 
 Positive = Annotated[int, Field(ge=1)]
 Milliseconds = Annotated[float, Field(allow_inf_nan=False)]
@@ -31,7 +32,7 @@ Folder = Annotated[str, AfterValidator(in_a_home)]
 REPLACED = {"target_latency_ms": "request_timeout_ms", "engine": "frontends"}
 
 
-class Settings(ModelSettings):
+class Settings(NetworkSettings, ModelSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     max_batch_size: Positive = Field(
@@ -115,13 +116,6 @@ class Settings(ModelSettings):
     threads: Positive | Literal["auto"] = Field(
         "auto", description="CPU threads of each worker. auto: its share of the cores"
     )
-    host: str = Field(
-        "127.0.0.1",
-        min_length=1,
-        description="address to listen on; 0.0.0.0: all interfaces, which BATCHER_API_KEY should"
-        " protect",
-    )
-    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0: any free one")
     api_key: Annotated[SecretStr | None, AfterValidator(list_of_keys)] = Field(
         None,
         min_length=1,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -341,3 +342,23 @@ def test_without_a_home_a_tilde_is_refused() -> None:
         flags.load({"cache_dir": "~/saved"})
     with pytest.raises(ModelNotFound, match="no such folder"):
         find_model("~/model")
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "rule"),
+    [
+        ("cors_origins", "*,https://a.example", "must be origins as browsers send them"),
+        ("cors_origins", "a.example", "must be origins as browsers send them"),
+        ("cors_origins", "https://a.example/path", "must be origins as browsers send them"),
+        ("cors_origins", "null", "must be origins as browsers send them"),
+        ("cors_origins", "https://a.example,", "must be origins as browsers send them"),
+        ("root_path", "embed", "must be a path"),
+        ("root_path", "//embed", "must be a path"),
+        ("root_path", "/a/../b", "must be a path"),
+        ("root_path", "/a?b", "must be a path"),
+        ("keep_alive_ms", "0", "must be at least 1000"),
+    ],
+)
+def test_what_no_browser_or_proxy_would_send_is_refused(name: str, given: str, rule: str) -> None:
+    with pytest.raises(BadSetting, match=re.escape(rule)):
+        flags.load({name: given})

@@ -1,0 +1,39 @@
+"""Cross-origin calls from browsers. Around everything else: a page must be able to read a 401."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
+
+# Of the answers' headers, those that a page may read beside the few that browsers always show.
+_EXPOSED = (
+    "X-Request-Id",
+    "Retry-After",
+    "Retry-After-Ms",
+    "X-Should-Retry",
+    "Server-Timing",
+    "X-Compute-Type",
+    "X-Compute-Time",
+    "X-Compute-Characters",
+    "X-Compute-Tokens",
+    "X-Total-Time",
+    "X-Tokenization-Time",
+    "X-Queue-Time",
+    "X-Inference-Time",
+)
+
+
+def with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
+    """Never with credentials: a browser sends no cookie, and a key only if the page has it. Without
+    origins the application itself."""
+    if not origins:
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=origins,
+        allow_methods=("*",),
+        allow_headers=("*",),  # clients send headers of their own: x-stainless-lang, …
+        expose_headers=_EXPOSED,
+    )

@@ -1,0 +1,76 @@
+"""The settings of the address that the service listens on, and of who may speak with it."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings
+
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+_ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+
+
+def listed_origins(given: str | None) -> str | None:
+    """As browsers write them. Raises PydanticCustomError for one that no browser would send."""
+    if given is None or given.strip() == "*":
+        return given and "*"
+    return ",".join(_origin(each.strip().lower()) for each in given.split(","))
+
+
+def _origin(given: str) -> str:
+    found = _ORIGIN.fullmatch(given)
+    if found is None:
+        raise PydanticCustomError(
+            "clause",
+            "must be origins as browsers send them, such as https://app.example.com, separated by"
+            " commas, or * alone",
+        )
+    scheme, host, port = found.groups()
+    return f"{scheme}://{host}" + (port if port and port != _DEFAULT_PORTS.get(scheme) else "")
+
+
+def path_prefix(given: str | None) -> str | None:
+    """Without a slash at its end. Raises PydanticCustomError for what is no path."""
+    if given is None or given == "/":
+        return None
+    path = given.removesuffix("/")
+    if not _ROOT_PATH.fullmatch(path) or {".", ".."} & set(path.split("/")):
+        raise PydanticCustomError(
+            "clause", "must be a path of letters, digits and . _ ~ - such as /models/embed"
+        )
+    return path
+
+
+class NetworkSettings(BaseSettings):
+    host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="address to listen on; 0.0.0.0: all interfaces, which BATCHER_API_KEY should"
+        " protect",
+    )
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0: any free one")
+    root_path: Annotated[str | None, AfterValidator(path_prefix)] = Field(
+        None,
+        description="path prefix under which a proxy offers the service, such as /embed-service:"
+        " requests are served with the prefix and without it",
+    )
+    cors_origins: Annotated[str | None, AfterValidator(listed_origins)] = Field(
+        None,
+        description="origins whose web pages may call the service from a browser, separated by"
+        " commas; *: any. Pages send a key as every client does, never cookies",
+    )
+    keep_alive_ms: Annotated[float, Field(allow_inf_nan=False)] = Field(
+        130_000.0,
+        ge=1_000,
+        le=3_600_000,
+        description="milliseconds after which an idle connection is closed. Longer than the idle"
+        " timeout of a proxy in front, which must be the first to close",
+    )
+
+    @property
+    def allowed_origins(self) -> tuple[str, ...]:
+        return tuple(self.cors_origins.split(",")) if self.cors_origins else ()
