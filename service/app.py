@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match
 from starlette.routing import Route as StarletteRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api import huggingface, openai, openapi, operations, predict, tei
 from service.api.routes import Route, WireProtocol
+from service.api.unrouted import explain, nearest
 from service.errors import Envelope, ErrorFormat, Problem
+from service.http.auth import Headers
 from service.http.cors import with_cors
-from service.http.exchange import EXCHANGE, Endpoint, ExchangeMiddleware
-from service.http.proxies import WithoutPrefix
+from service.http.exchange import EXCHANGE, Endpoint, Exchange, ExchangeMiddleware
+from service.http.proxies import ForwardedClient, TrustedProxies, WithoutPrefix
 from service.settings import BadSetting, Settings
 from service.state import AppState
 
@@ -28,6 +33,7 @@ _DESCRIBED: Sequence[WireProtocol] = (
 )
 PROTOCOLS = (*_DESCRIBED, openapi.describing(_DESCRIBED))
 ROUTES = [route for protocol in PROTOCOLS for route in protocol.routes]
+_OPENAI_CLIENT = b"x-stainless-lang"  # a header of OpenAI's own clients
 _OWNERS = {route.path: protocol for protocol in PROTOCOLS for route in protocol.routes}
 
 
@@ -40,7 +46,7 @@ def create_app(state: AppState) -> ASGIApp:
             StarletteRoute(_starlette_path(route), _Reached(route, state), methods=[route.method])
             for route in ROUTES
         ],
-        exception_handlers={HTTPException: _raise_problem, Exception: _raise_again},
+        exception_handlers={HTTPException: _answer_unrouted, Exception: _raise_again},
     )
     routed.router.redirect_slashes = False  # a wrong path is a 404, not a second request
     # Around Starlette and not within it: its outer layers take 4 us, of 50 for a short request.
@@ -58,6 +64,9 @@ def create_app(state: AppState) -> ASGIApp:
     settings = state.settings
     if settings.root_path is not None:
         app = WithoutPrefix(app, settings.root_path)
+    if settings.trusted_proxies is not None:
+        proxies = TrustedProxies(settings.proxy_networks, unix=settings.trusts_unix_socket)
+        app = ForwardedClient(app, proxies)
     return with_cors(app, settings.allowed_origins)
 
 
@@ -99,11 +108,21 @@ def _starlette_path(route: Route) -> str:
     return route.path.replace("}", ":path}")
 
 
-async def _raise_problem(_request: object, error: Exception) -> None:
-    """What Starlette's router says is written by ours, in the envelope of the path."""
+async def _answer_unrouted(request: Request, error: Exception) -> Response:
+    """What Starlette's router says, in our words and the envelope of the path."""
     assert isinstance(error, HTTPException)
-    detail = _MESSAGES.get(error.status_code, error.detail)
-    raise Problem(error.status_code, detail, headers=error.headers)
+    scope = request.scope
+    if error.status_code != 405:
+        path: str = scope["path"]
+        raise Problem(404, explain(path, _nearest(path)))
+    matching = [each for each in scope["app"].routes if each.matches(scope)[0] != Match.NONE]
+    methods = ", ".join(sorted({"OPTIONS"}.union(*(each.methods for each in matching))))
+    if scope["method"] != "OPTIONS":
+        raise Problem(405, f"this route takes {methods}", headers={"allow": methods})
+    exchange: Exchange = scope[EXCHANGE]
+    exchange.status = 204
+    headers = {"allow": methods, "x-request-id": exchange.request_id.decode()}
+    return Response(status_code=204, headers=headers)
 
 
 async def _raise_again(_request: object, error: Exception) -> None:
@@ -114,21 +133,30 @@ async def _raise_again(_request: object, error: Exception) -> None:
         del error  # its traceback refers to this frame: no reference cycle
 
 
-_MESSAGES = {404: "there is no such route (GET /openapi.json lists them)"}
-
-
-def error_format_of(path: str) -> ErrorFormat:
-    """Of any path: of the protocol that owns it, or its prefix."""
-    return _protocol_of(path).errors
+def error_format_of(path: str, headers: Headers | None = None) -> ErrorFormat:
+    """Of any path: of the protocol that owns it, or its prefix, or the route that was probably
+    meant; or of OpenAI's where its client asks."""
+    return _protocol_of(path, headers or {}).errors
 
 
 def envelope_of(path: str) -> Envelope:
     """How the protocol that owns a path writes its errors. Of any path."""
-    return _protocol_of(path).errors.envelope
+    return error_format_of(path).envelope
 
 
-def _protocol_of(path: str) -> WireProtocol:
+def _protocol_of(path: str, headers: Headers) -> WireProtocol:
     if owner := _OWNERS.get(path):
         return owner
-    fitting = [each for each in PROTOCOLS if path.startswith(each.prefix or path + "/")]
-    return max(fitting, key=lambda each: len(each.prefix or ""), default=PROTOCOLS[0])
+    by_prefix = [each for each in PROTOCOLS if path.startswith(each.prefix or path + "/")]
+    owner = max(by_prefix, key=lambda each: len(each.prefix or ""), default=PROTOCOLS[0])
+    if owner.prefix in (None, "/"):  # that of all other paths
+        if _OPENAI_CLIENT in headers:
+            return openai.PROTOCOL
+        if near := _nearest(path):
+            return _OWNERS[near[0].path]
+    return owner
+
+
+@lru_cache(maxsize=256)
+def _nearest(path: str) -> Sequence[Route]:
+    return nearest(path, ROUTES)

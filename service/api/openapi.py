@@ -56,6 +56,12 @@ REQUEST_HEADERS = [
         " predicts to miss it, 504 if it does miss it",
     ),
     (
+        "X-Envoy-Expected-Rq-Timeout-Ms",
+        _TEXT,
+        "set by a service mesh: a deadline where there is no X-Request-Timeout-Ms, if it is shorter"
+        " than BATCHER_REQUEST_TIMEOUT_MS; what is no number of milliseconds is ignored",
+    ),
+    (
         "Priority",
         {"type": "string", "examples": ["u=1"]},
         "u=0 is soonest, u=3 the default, u=7 last (RFC 9218); anything else counts as u=3."

@@ -28,9 +28,9 @@ from service.errors import (
 )
 from service.http import body as bodies
 from service.http.access_log import AccessLog, HandledRequest
-from service.http.auth import check_key
+from service.http.auth import Headers, check_key
 from service.http.body import LARGE, Offload, check_media, parse, too_large
-from service.http.headers import DEFAULT_PRIORITY, TIMEOUTS, priority_of, timeout
+from service.http.headers import DEFAULT_PRIORITY, MESH_TIMEOUT, TIMEOUT, priority_of, timeout
 from service.http.supervision import SLOW_AFTER, Disconnected, Phase, Supervision
 
 _log = logging.getLogger(__name__)
@@ -76,9 +76,10 @@ class Exchange:
         self.request_id = own_id if own_id and _OWN_ID.fullmatch(own_id) else fresh_id
         self.started = started
         self.timeout = service.request_timeout  # seconds from there
-        # Whose share of the engine this takes: a key by its number, else the peer by its address.
         peer = scope.get("client")
-        self.caller: str | None = peer[0] if peer else None
+        self.client: str = peer[0] if peer else ""  # its address; empty: not known
+        # Whose share of the engine this takes: a key by its number, else the client by its address.
+        self.caller: str | None = self.client or None
         self.receive = receive
         self.path: str = scope["path"]
         self.query: bytes = scope.get("query_string", b"")
@@ -122,8 +123,8 @@ class Exchange:
         if len(data) > limit:
             raise too_large(limit)
         self.enter("waiting")  # for the engine, until it is answered
-        if not TIMEOUTS.keys().isdisjoint(headers):
-            self.timeout = timeout(headers)
+        if TIMEOUT in headers or MESH_TIMEOUT in headers:
+            self.timeout = timeout(headers, self.timeout)
         if b"priority" in headers:
             self.priority = priority_of(headers)
         return data
@@ -194,7 +195,7 @@ class ExchangeMiddleware:
         access_log: AccessLog,
         keys: Sequence[bytes],
         open_paths: Container[str],  # they ask for no key
-        error_format_of: Callable[[str], ErrorFormat],  # a path
+        error_format_of: Callable[[str, Headers], ErrorFormat],  # a path, the request's headers
         exact: Mapping[tuple[str, str], Endpoint],  # by method and path; the app has all others
     ) -> None:
         self._app = app
@@ -226,7 +227,7 @@ class ExchangeMiddleware:
         self._quick.add(exchange)
         outcome = None
         try:
-            if self._keys and path not in self._open_paths:
+            if self._keys and path not in self._open_paths and scope["method"] != "OPTIONS":
                 exchange.caller = check_key(exchange.headers, self._keys)
             endpoint = self._exact.get((scope["method"], path))
             if endpoint is not None:
@@ -258,7 +259,6 @@ class ExchangeMiddleware:
             else:
                 self._counts.observe(path, outcome, seconds)
             if outcome != "ok" or self._access_log.logs_success:
-                peer = scope.get("client")
                 self._access_log.add(
                     HandledRequest(
                         scope["method"],
@@ -266,7 +266,7 @@ class ExchangeMiddleware:
                         0 if outcome == "cancelled" else exchange.status,
                         exchange.error_code,
                         seconds,
-                        peer[0] if peer else "",
+                        exchange.client,
                         exchange.request_id.decode(),
                     )
                 )
@@ -283,7 +283,7 @@ class ExchangeMiddleware:
             return "cancelled"
         if exchange.status:
             raise RuntimeError(f"request {request_id} failed in mid-answer") from error
-        format = self._error_format_of(exchange.path)
+        format = self._error_format_of(exchange.path, exchange.headers)
         if isinstance(error, Problem):
             problem = error
         elif isinstance(error, BatcherError | InputError | WrongTask):

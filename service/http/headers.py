@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from service.errors import Problem, quote
 
 MAX_TIMEOUT_MS = 3_600_000
-TIMEOUTS = {
-    b"x-request-timeout-ms": "X-Request-Timeout-Ms",
-    b"x-envoy-expected-rq-timeout-ms": "X-Envoy-Expected-Rq-Timeout-Ms",
-}
+TIMEOUT = b"x-request-timeout-ms"
+MESH_TIMEOUT = b"x-envoy-expected-rq-timeout-ms"
+_MOST_DIGITS = 18
 DEFAULT_PRIORITY = 3
 # A dictionary (RFC 8941, section 3.2), less the lists that may be values: those are skipped over.
 _KEY = rb"[a-z*][a-z0-9_.*-]*"
@@ -28,10 +27,16 @@ _URGENCIES = {b"%d" % urgency: urgency for urgency in range(8)}
 Headers = Mapping[bytes, bytes]
 
 
-def timeout(headers: Headers) -> float:
-    """Seconds: the shortest that any of TIMEOUTS names; one is there. Raises Problem 400."""
-    named = [(TIMEOUTS[key], headers[key]) for key in TIMEOUTS if key in headers]
-    return min(_milliseconds(name, value) for name, value in named) / 1e3
+def timeout(headers: Headers, default: float) -> float:
+    """Seconds: the caller's; else the shorter of the default and the mesh's, whose proxy stamps its
+    own on every request whatever the caller wants, and which is therefore never an error. Raises
+    Problem 400."""
+    given = headers.get(TIMEOUT)
+    if given is not None:
+        return _milliseconds("X-Request-Timeout-Ms", given) / 1e3
+    mesh = headers.get(MESH_TIMEOUT, b"")
+    is_number = mesh.isdigit() and len(mesh) <= _MOST_DIGITS
+    return min(int(mesh) / 1e3 if is_number else 0.0, default) or default
 
 
 def priority_of(headers: Headers) -> int:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings
 
+UNIX = "unix"  # among the trusted proxies: whoever connects by the unix socket
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
@@ -45,6 +47,22 @@ def path_prefix(given: str | None) -> str | None:
     return path
 
 
+def listed_networks(given: str | None) -> str | None:
+    """As given. Raises PydanticCustomError for one that is none."""
+    for each in [] if given is None else given.split(","):
+        if each.strip() == UNIX:
+            continue
+        try:
+            ip_network(each.strip(), strict=False)
+        except ValueError:
+            raise PydanticCustomError(
+                "clause",
+                "must be addresses or networks such as 10.0.0.0/8, separated by commas, or unix for"
+                " the unix socket",
+            ) from None
+    return given
+
+
 class NetworkSettings(BaseSettings):
     host: str = Field(
         "127.0.0.1",
@@ -63,6 +81,11 @@ class NetworkSettings(BaseSettings):
         description="origins whose web pages may call the service from a browser, separated by"
         " commas; *: any. Pages send a key as every client does, never cookies",
     )
+    trusted_proxies: Annotated[str | None, AfterValidator(listed_networks)] = Field(
+        None,
+        description="addresses or networks of the proxies in front, separated by commas: their"
+        " X-Forwarded-For says who the caller is. Everyone else's is ignored",
+    )
     keep_alive_ms: Annotated[float, Field(allow_inf_nan=False)] = Field(
         130_000.0,
         ge=1_000,
@@ -74,3 +97,16 @@ class NetworkSettings(BaseSettings):
     @property
     def allowed_origins(self) -> tuple[str, ...]:
         return tuple(self.cors_origins.split(",")) if self.cors_origins else ()
+
+    @property
+    def proxy_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        given = self._trusted()
+        return tuple(ip_network(each, strict=False) for each in given if each != UNIX)
+
+    @property
+    def trusts_unix_socket(self) -> bool:
+        return UNIX in self._trusted()
+
+    def _trusted(self) -> list[str]:
+        given = self.trusted_proxies
+        return [] if given is None else [each.strip() for each in given.split(",")]

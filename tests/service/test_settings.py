@@ -356,6 +356,10 @@ def test_without_a_home_a_tilde_is_refused() -> None:
         ("root_path", "//embed", "must be a path"),
         ("root_path", "/a/../b", "must be a path"),
         ("root_path", "/a?b", "must be a path"),
+        ("trusted_proxies", "10.0.0.0/33", "must be addresses or networks"),
+        ("trusted_proxies", "proxy.example", "must be addresses or networks"),
+        ("trusted_proxies", "*", "must be addresses or networks"),
+        ("trusted_proxies", "10.0.0.1,", "must be addresses or networks"),
         ("keep_alive_ms", "0", "must be at least 1000"),
     ],
 )

@@ -263,11 +263,14 @@ def test_made_request_ids_differ(http: TestClient) -> None:
         ({"x-request-timeout-ms": "1"}, 0.001),
         ({"x-request-timeout-ms": "3600000"}, 3600),
         ({"x-envoy-expected-rq-timeout-ms": "250"}, 0.25),
-        ({"x-request-timeout-ms": "500", "x-envoy-expected-rq-timeout-ms": "250"}, 0.25),
+        ({"x-envoy-expected-rq-timeout-ms": "60000"}, 30),
+        ({"x-envoy-expected-rq-timeout-ms": "9" * 18}, 30),
+        ({"x-request-timeout-ms": "500", "x-envoy-expected-rq-timeout-ms": "250"}, 0.5),
         ({"x-request-timeout-ms": "100", "x-envoy-expected-rq-timeout-ms": "250"}, 0.1),
+        ({"x-request-timeout-ms": "100", "x-envoy-expected-rq-timeout-ms": "soon"}, 0.1),
     ],
 )
-def test_the_shortest_timeout_becomes_the_deadline(
+def test_the_callers_timeout_is_the_deadline_and_the_meshs_where_there_is_none(
     http: TestClient, engine: FakeClient, front: AppState, headers: dict[str, str], seconds: float
 ) -> None:
     http.post("/embed", json={"inputs": "a"}, headers=headers)
@@ -286,15 +289,25 @@ def test_the_target_is_the_deadline_of_whoever_brings_none(
     assert engine.last.deadline == pytest.approx(front.clock.now() + seconds)
 
 
-@pytest.mark.parametrize(
-    "value", ["0", "-5", "3600001", "1.5", "1e3", "nan", "", "soon", "9" * 400, "²"]
-)
-@pytest.mark.parametrize("name", ["X-Request-Timeout-Ms", "X-Envoy-Expected-Rq-Timeout-Ms"])
-def test_a_timeout_that_is_none_is_400_and_named(http: TestClient, name: str, value: str) -> None:
+NO_TIMEOUTS = ["0", "-5", "3600001", "1.5", "1e3", "nan", "", "soon", "9" * 400, "²"]
+
+
+@pytest.mark.parametrize("value", NO_TIMEOUTS)
+def test_a_timeout_that_is_none_is_400_and_named(http: TestClient, value: str) -> None:
+    name = "X-Request-Timeout-Ms"
     answer = http.post("/embed", json={"inputs": "a"}, headers={name: value.encode("latin-1")})
     assert answer.status_code == 400
     assert answer.json()["error"].startswith(f"{name}: ")
     assert len(answer.json()["error"]) < 250
+
+
+@pytest.mark.parametrize("value", NO_TIMEOUTS)
+def test_a_timeout_of_the_mesh_is_never_an_error(
+    http: TestClient, engine: FakeClient, front: AppState, value: str
+) -> None:
+    headers = {"X-Envoy-Expected-Rq-Timeout-Ms": value.encode("latin-1")}
+    assert http.post("/embed", json={"inputs": "a"}, headers=headers).status_code == 200
+    assert engine.last.deadline == pytest.approx(front.clock.now() + 30)
 
 
 @pytest.mark.parametrize(
