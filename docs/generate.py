@@ -129,7 +129,9 @@ def http_api() -> str:
             if route.body is not None:
                 lines += ["", f"### `{route.method} {route.path}`", "", *_body(route.body)]
             if route.bodies:
-                lines += ["", f"### `{route.method} {route.path}`", *_bodies(route)]
+                first = next(each for each in protocol.routes if each.bodies == route.bodies)
+                told = _bodies(route) if first is route else ["", f"As `POST {first.path}`."]
+                lines += ["", f"### `{route.method} {route.path}`", *told]
             if route.query:
                 lines += ["", f"### `{route.method} {route.path}`", "", *_query(route)]
     lines += ["", "## Request headers", "", "All are optional.", ""]
@@ -150,6 +152,16 @@ def http_api() -> str:
                     "milliseconds of each phase (`tokenize`, `queue`, `inference`, `total`), and"
                     " the batch the request was in: size, tokens, why it was closed, padding, the"
                     " wait of its oldest input, and the time predicted for it",
+                ),
+                (
+                    "`x-compute-time`, `x-total-time`, `x-tokenization-time`, `x-queue-time`,"
+                    " `x-inference-time`",
+                    "as text-embeddings-inference has them, on its routes: whole milliseconds,"
+                    " rounded down; the last three are the mean over the inputs",
+                ),
+                (
+                    "`x-compute-characters`, `x-compute-tokens`, `x-compute-type`",
+                    "likewise: of all inputs together; `cpu` or `gpu+optimized`",
                 ),
                 ("`Retry-After`, `retry-after-ms`", "on 429 and 503: when to retry, with jitter"),
                 ("`x-should-retry: false`", "the same request would fail again"),

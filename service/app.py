@@ -57,7 +57,9 @@ def create_app(state: AppState) -> ASGIApp:
         counts=state.tally,
         access_log=state.access_log,
         keys=state.settings.api_keys,
-        open_paths=frozenset(route.path for route in ROUTES if route.is_open),
+        open_routes=frozenset(
+            (method, route.path) for route in ROUTES if route.is_open for method in _methods(route)
+        ),
         error_format_of=error_format_of,
         exact=_exact(state),
     )
@@ -100,8 +102,12 @@ def _exact(state: AppState) -> dict[tuple[str, str], Endpoint]:
         (method, route.path): partial(route.endpoint, state)
         for route in ROUTES
         if "{" not in route.path
-        for method in (("GET", "HEAD") if route.method == "GET" else (route.method,))
+        for method in _methods(route)
     }
+
+
+def _methods(route: Route) -> Sequence[str]:
+    return ("GET", "HEAD") if route.method == "GET" else (route.method,)
 
 
 def _starlette_path(route: Route) -> str:

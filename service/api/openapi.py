@@ -136,6 +136,9 @@ def describe(
     )
     for body in bodies:
         properties = described["$defs"][body.__name__]["properties"]
+        if "instances" in properties:
+            of_root = "#/paths/~1/post/requestBody/content/application~1json/schema"
+            properties["instances"]["items"] = {"$ref": of_root}
         if served is not None and "model" in properties:
             properties["model"]["enum"] = sorted(served.aliases)
         if dimension is not None and "dimensions" in properties:
@@ -145,6 +148,9 @@ def describe(
         for schema in described["$defs"].values():  # of bodies, and of what is in them
             if "prompt_name" in schema.get("properties", {}):
                 schema["properties"]["prompt_name"]["anyOf"][0] = names
+    paths: dict[str, Any] = {}
+    for route, protocol in routes:
+        paths.setdefault(route.path, {}).update(_path(route, protocol, there))
     document: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
@@ -152,8 +158,7 @@ def describe(
             "version": version,
             "description": "Many small concurrent requests are run as few large batches.",
         },
-        # No two routes of ours share a path.
-        "paths": {route.path: _path(route, protocol, there) for route, protocol in routes},
+        "paths": paths,
         "components": {"schemas": described["$defs"]},
     }
     if root_path is not None:
@@ -199,7 +204,7 @@ def _operation(
 ) -> dict[str, Any]:
     bodies = [ref(body) for body in _bodies(route, tasks)]
     edge, error = ref(schemas.TEIError), ref(protocol.error)
-    timed = ("server-timing",) if bodies else ()
+    timed = ("server-timing",) if bodies and not route.needs_tokenizer else ()
     answer = route.answer if not isinstance(route.answer, type) else ref(route.answer)
     responses = {"200": _response("the answer", dict(answer), timed, route.media)}
     for status in sorted({*route.statuses, *_EDGE}):

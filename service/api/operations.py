@@ -17,6 +17,7 @@ from service.observability import gpu_metrics, prometheus
 from service.state import AppState
 
 _STOPPING = "the service is shutting down"
+_UNHEALTHY = "unhealthy"
 
 
 async def live(state: AppState, exchange: Exchange) -> None:
@@ -26,12 +27,8 @@ async def live(state: AppState, exchange: Exchange) -> None:
 
 async def ready(state: AppState, exchange: Exchange) -> None:
     """200 while new work is taken, else 503 with the reason."""
-    try:
-        snapshot = await state.client.snapshot()
-        reason = _why_not(state, snapshot)
-    except NotReady as error:  # the engine's process is being replaced
-        reason = _STOPPING if state.stopping else str(error)
-    if reason is None:
+    snapshot, reason = await _readiness(state)
+    if snapshot is not None and reason is None:
         up = sum(replica.ready for replica in snapshot.replicas)
         body = {"status": "ready", "replicas_up": up, "replicas": len(snapshot.replicas)}
         await _answer(exchange, body)
@@ -39,9 +36,28 @@ async def ready(state: AppState, exchange: Exchange) -> None:
     not_ready = {
         "status": "not ready",
         "reason": reason,
+        "error": _UNHEALTHY,  # this and the next as text-embeddings-inference has them
+        "error_type": "Unhealthy",
         "request_id": exchange.request_id.decode(),
     }
     await exchange.answer(orjson.dumps(not_ready), (b"retry-after", b"1"), status=503)
+
+
+async def ping(state: AppState, exchange: Exchange) -> None:
+    """As text-embeddings-inference answers the probes of SageMaker and others: 200 and no body."""
+    _, reason = await _readiness(state)
+    if reason is not None:
+        raise Problem(503, _UNHEALTHY, retry_after=1.0)
+    await exchange.answer(b"", media=b"text/plain; charset=utf-8")
+
+
+async def _readiness(state: AppState) -> tuple[Snapshot | None, str | None]:
+    """The engine's state, and why no new work is taken; None: it is."""
+    try:
+        snapshot = await state.client.snapshot()
+        return snapshot, _why_not(state, snapshot)
+    except NotReady as error:  # the engine's process is being replaced
+        return None, _STOPPING if state.stopping else str(error)
 
 
 async def metrics(state: AppState, exchange: Exchange) -> None:
@@ -152,6 +168,16 @@ _HEALTH = Route(
     is_open=True,
     not_ready=schemas.Health,
 )
+_PING = Route(
+    "GET",
+    "/ping",
+    ping,
+    "Readiness, as text-embeddings-inference answers it: an empty body",
+    {"type": "string", "maxLength": 0},
+    (405, 503),
+    media="text/plain",
+    is_open=True,
+)
 _OBJECT = {"type": "object"}
 _LIMIT = {
     "name": "limit",
@@ -167,6 +193,8 @@ PROTOCOL = WireProtocol(
     (
         _HEALTH,
         dataclasses.replace(_HEALTH, path="/health/ready"),
+        _PING,
+        dataclasses.replace(_PING, path="/"),
         Route(
             "GET",
             "/health/live",

@@ -111,7 +111,9 @@ class TEIError(Shape):
 class Health(Shape):
     status: Literal["alive", "ready", "not ready"]
     reason: str | None = None
-    request_id: str | None = None  # with a reason
+    request_id: str | None = None  # with a reason, as the next two
+    error: Literal["unhealthy"] | None = None
+    error_type: Literal["Unhealthy"] | None = None
     replicas_up: int | None = None
     replicas: int | None = None
 

@@ -54,7 +54,7 @@ class AccessLog:
         if self._is_off or not _log.isEnabledFor(level):
             return
         if not self.logs_success:
-            if request.status == 503 and request.path in self.probes:
+            if request.status == 503 and request.method != "POST" and request.path in self.probes:
                 return
             if not self._limit.admits(request.status, self._now()):
                 self._report_later()

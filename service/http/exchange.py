@@ -194,13 +194,13 @@ class ExchangeMiddleware:
         counts: HttpCounts,
         access_log: AccessLog,
         keys: Sequence[bytes],
-        open_paths: Container[str],  # they ask for no key
+        open_routes: Container[tuple[str, str]],  # method and path: they ask for no key
         error_format_of: Callable[[str, Headers], ErrorFormat],  # a path, the request's headers
         exact: Mapping[tuple[str, str], Endpoint],  # by method and path; the app has all others
     ) -> None:
         self._app = app
         self._exact = exact
-        self._open_paths = open_paths
+        self._open_routes = open_routes
         self._error_format_of = error_format_of
         self._service = service
         self._now = now
@@ -220,16 +220,16 @@ class ExchangeMiddleware:
             await self._app(scope, receive, send)
             return
         exchange = Exchange(scope, receive, send, self._now(), next(self._ids), self._service)
-        path = exchange.path
+        asked = method, path = scope["method"], exchange.path
         # Without a loop, current_task would find a task, and with it the system call each time.
         task = asyncio.current_task(self._loop) if self._loop is not None else None
         exchange.task = task or self._task_on_another_loop()
         self._quick.add(exchange)
         outcome = None
         try:
-            if self._keys and path not in self._open_paths and scope["method"] != "OPTIONS":
+            if self._keys and asked not in self._open_routes and method != "OPTIONS":
                 exchange.caller = check_key(exchange.headers, self._keys)
-            endpoint = self._exact.get((scope["method"], path))
+            endpoint = self._exact.get(asked)
             if endpoint is not None:
                 await endpoint(exchange)
             else:

@@ -85,6 +85,11 @@ def ranked(labels: Sequence[str], scores: Scores) -> list[dict[str, object]]:
     return [{"label": labels[place], "score": scores[place]} for place in order]
 
 
+def characters(inputs: Sequence[TextOrPair]) -> int:
+    """Of all texts."""
+    return sum(len(one) if isinstance(one, str) else sum(map(len, one)) for one in inputs)
+
+
 def parse(value: object, field: str, limit: int) -> tuple[list[TextOrPair], bool]:
     """The inputs, and whether they are a batch. `["a", "b"]` is one pair. Raises InputError."""
     if isinstance(value, str):

@@ -1,10 +1,12 @@
 """POST /, as `huggingface_hub.InferenceClient(model="http://…")` calls it: one path for all that a
 model may be for. The task of the model says which of these files answers; a body that is one of
-text-embeddings-inference's is answered as its own route would."""
+text-embeddings-inference's is answered as its own route would. SageMaker calls it /invocations, and
+Vertex AI sends several bodies at once to /vertex."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from service.api import schemas
 from service.api.huggingface import (
@@ -13,6 +15,7 @@ from service.api.huggingface import (
     sparse_embedding,
     text_classification,
     token_classification,
+    vertex,
 )
 from service.api.huggingface.pipeline import HubPipeline
 from service.api.routes import INFERENCE, Route, WireProtocol
@@ -51,19 +54,36 @@ async def run(state: AppState, exchange: Exchange) -> None:
     raise WrongTask(f"this route is not for the model that is served here: use {others}")
 
 
+async def run_instances(state: AppState, exchange: Exchange) -> None:
+    await vertex.run(state, exchange, run)
+
+
+_ROOT = Route(
+    "POST",
+    "/",
+    run,
+    "What the model is for, as huggingface_hub's InferenceClient asks it",
+    {"type": "array"},
+    (*INFERENCE, 424),
+    tasks=tuple(PIPELINES),
+    bodies={name: pipeline.bodies for name, pipeline in PIPELINES.items()},
+)
+
 PROTOCOL = WireProtocol(
     ERRORS,
     schemas.TEIError,
     (
+        _ROOT,
+        replace(_ROOT, path="/invocations", summary="The same, where SageMaker looks for it"),
         Route(
             "POST",
-            "/",
-            run,
-            "What the model is for, as huggingface_hub's InferenceClient asks it",
-            {"type": "array"},
+            "/vertex",
+            run_instances,
+            "Several bodies of POST / at once, in the format of Vertex AI",
+            vertex.VertexAnswer,
             (*INFERENCE, 424),
+            vertex.VertexBody,
             tasks=tuple(PIPELINES),
-            bodies={name: pipeline.bodies for name, pipeline in PIPELINES.items()},
         ),
     ),
 )

@@ -31,7 +31,8 @@ async def embed_all(
         exchange, OneAnswer(task), inputs, "inputs", options, body.priority
     )
     answer = await write(results.values)
-    await exchange.answer(answer, state.pipeline.timing(exchange, results))
+    characters = sum(map(len, inputs))
+    await exchange.answer(answer, *state.pipeline.timings(exchange, results, characters))
 
 
 _NUMBERS = {"type": "array", "items": {"type": "number"}}

@@ -30,7 +30,8 @@ async def embed_sparse(
     options = body.options()
     results = await state.pipeline.run(exchange, task, inputs, "inputs", options, body.priority)
     answer = await write(results.values)
-    await exchange.answer(answer, state.pipeline.timing(exchange, results))
+    characters = sum(map(len, inputs))
+    await exchange.answer(answer, *state.pipeline.timings(exchange, results, characters))
 
 
 ROUTE = Route(

@@ -53,7 +53,8 @@ async def predict(state: AppState, exchange: Exchange, given: dict[str, Any] | N
     scores = results.values if body.raw_scores else [task.scores(each) for each in results.values]
     ranked = [classify.ranked(task.labels, each) for each in scores]
     answer = orjson.dumps(ranked if is_batch else ranked[0], option=orjson.OPT_SERIALIZE_NUMPY)
-    await exchange.answer(answer, state.pipeline.timing(exchange, results))
+    characters = classify.characters(inputs)
+    await exchange.answer(answer, *state.pipeline.timings(exchange, results, characters))
 
 
 ROUTE = Route(

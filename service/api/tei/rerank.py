@@ -78,7 +78,9 @@ async def rerank(state: AppState, exchange: Exchange, given: dict[str, Any] | No
     if body.return_text:
         rows = [{**row, "text": texts[row["index"]]} for row in rows]
     told = orjson.dumps(rows, option=orjson.OPT_SERIALIZE_NUMPY)
-    await exchange.answer(told, state.pipeline.timing(exchange, results))
+    # The query counts with each text, as text-embeddings-inference has it.
+    characters = len(body.query) * len(texts) + sum(map(len, texts))
+    await exchange.answer(told, *state.pipeline.timings(exchange, results, characters))
 
 
 ROUTE = Route(

@@ -79,7 +79,8 @@ async def similarity(
         raw=True,
     )
     told = orjson.dumps(scores, option=orjson.OPT_SERIALIZE_NUMPY)
-    await exchange.answer(told, state.pipeline.timing(exchange, results))
+    characters = len(body.inputs.source_sentence) + sum(map(len, sentences))
+    await exchange.answer(told, *state.pipeline.timings(exchange, results, characters))
 
 
 ROUTE = Route(

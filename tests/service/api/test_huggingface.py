@@ -170,10 +170,6 @@ def test_a_model_of_the_users_own_has_a_route_of_its_own(engine: FakeClient) -> 
         assert "use POST /v1/predict" in ask(http, 424, inputs="a")["error"]
 
 
-def test_the_path_itself_stays_as_it_was(of: Of) -> None:
-    assert of(None).get("/").status_code == 405
-
-
 def test_the_real_client_reads_the_answers(classifier: ServedModel) -> None:
     hub = pytest.importorskip("huggingface_hub")
 
