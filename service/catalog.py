@@ -57,17 +57,17 @@ class FollowingTask:
 TASKS: Mapping[str, TaskEntry] = {
     "embed": TaskEntry(
         lambda spec, text: Embed(text, "model", sizes=spec.matryoshka),
-        "does not answer vectors",
+        "is not an embedding model",
         "POST /v1/embeddings or POST /embed",
     ),
     "sparse": TaskEntry(
         lambda spec, text: Sparse(text, spec.dimension),
-        "does not answer sparse vectors",
+        "is not an embedding model with SPLADE pooling",
         "POST /embed_sparse",
     ),
     "classify": TaskEntry(
         lambda spec, text: Classify(text, spec.labels, spec.activation),
-        "does not classify",
+        "is not a classifier model",
         "POST /predict",
     ),
     "score": TaskEntry(

@@ -105,6 +105,9 @@ class Problem(Exception):
         return headers
 
 
+Told = BatcherError | InputError | WrongTask
+"""What problem_of() takes."""
+
 Envelope = Callable[[Problem, str], dict[str, object]]
 """The body of an error, from the problem and the request's id."""
 
@@ -116,6 +119,7 @@ class ErrorFormat:
     envelope: Envelope
     statuses: Mapping[str, int] = field(default_factory=dict)  # of a kind, where not the usual one
     codes: Mapping[str, str] = field(default_factory=dict)  # likewise, where not the kind itself
+    text: Callable[[Told], str | None] | None = None  # instead of the error's own; None: that
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +195,6 @@ KIND_STATUSES = {
     "deadline_exceeded": 504,
 }
 
-Told = BatcherError | InputError | WrongTask
-"""What problem_of() takes."""
-
 
 def problem_of(error: Told, format: ErrorFormat | None = None) -> Problem:
     """How a protocol says it; without one, as most do."""
@@ -204,14 +205,16 @@ def problem_of(error: Told, format: ErrorFormat | None = None) -> Problem:
     if isinstance(error, InputError):
         kind, param = error.kind, error.field or None
     status, code = KIND_STATUSES[kind], kind
+    text = fixed
     if format is not None:
         status, code = format.statuses.get(kind, status), format.codes.get(kind, code)
+        text = text or (format.text(error) if format.text is not None else None)
     retry_after = error.retry_after if isinstance(error, Refused) else None
     if retry_after is None and status == 503:
         retry_after = 1.0
     return Problem(
         status,
-        fixed or str(error),
+        text or str(error),
         param=param,
         code=code,
         retry_after=retry_after,

@@ -35,7 +35,7 @@ def _wrong_json(bench: Bench) -> Finding:
         ("a number", 1, (400,)),
         ("two documents", b'{"inputs":"a"}{"inputs":"b"}', (400,)),
         ("single quotes", b"{'inputs':'a'}", (400,)),
-        ("no field", {}, (400,)),
+        ("no field", {}, (422,)),
         ("another field", {"inputs": "a", "extra": 1}, (400,)),
         ("a field twice", b'{"inputs":"a","inputs":"b"}', (200,)),
         ("a comment", b'{"inputs":"a"/**/}', (400,)),

@@ -9,7 +9,7 @@ import orjson
 from pydantic import BaseModel, ValidationError
 from starlette.types import Message, Receive
 
-from service.errors import Problem, quote
+from service.errors import InputError, Problem, quote
 from service.http.supervision import Disconnected
 
 LARGE = 64 << 10  # bytes; parsing that many takes about 1 ms: more is done off the event loop
@@ -34,18 +34,17 @@ class Offload(Protocol):
 
 
 def fields(model: type[Fields], body: dict[str, Any]) -> Fields:
-    """Raises Problem 400, naming the field and the rule."""
+    """Raises InputError, naming the field and the rule: a protocol has a status for it."""
     is_strict = model.model_config.get("extra") == "forbid"
     # Pydantic would write an error for each of 100,000.
     if is_strict and len(body) > len(model.model_fields):
         unknown = next(name for name in body if name not in model.model_fields)
-        raise Problem(400, f"{unknown[:80]}: there is no such field", param=unknown[:80])
+        raise _malformed(unknown[:80], "there is no such field")
     try:
         return model.model_validate(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(map(str, first["loc"]))[:80] or None
-        raise Problem(400, f"{field}: {_rule(first)}", param=field) from None
+        raise _malformed(".".join(map(str, first["loc"]))[:80], _rule(first)) from None
 
 
 def parse(data: bytes) -> dict[str, Any]:
@@ -99,6 +98,10 @@ def too_large(limit: int) -> Problem:
     # The connection stays open: the edge drops the rest of the body as it comes, and the client,
     # which is still sending, gets to read this. Closed early, the connection would be reset.
     return Problem(413, f"the body is larger than {limit} bytes")
+
+
+def _malformed(field: str, rule: str) -> InputError:
+    return InputError(rule, field=field, kind="invalid_request")
 
 
 def _rule(error: Any) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from batcher import RunnerFailed
 from service.errors import InputError, WrongTask
+from service.tasks.input_errors import NotPositive, TooManyDimensions
 from service.tasks.protocol import ModelInput, Options
 from service.tasks.text_inputs import TextInput, TextPreprocessor, are_heavy, prepare_ids
 
@@ -100,12 +101,11 @@ class Embed:
         if wanted is None:
             return
         if wanted < 1:
-            raise InputError("should be positive", field="dimensions")
+            raise NotPositive("should be positive", field="dimensions")
         if known is None:
             return
         if wanted > known:
-            rule = f"the model's vectors have {known}, fewer than {wanted}"
-            raise InputError(rule, field="dimensions", kind="invalid_request")
+            raise TooManyDimensions(wanted, known)
         if self.sizes and wanted not in (*self.sizes, known):
             sizes = ", ".join(map(str, self.sizes))
             rule = f"{wanted} is not among those that the model was trained for: {sizes}"

@@ -17,6 +17,27 @@ class TextTooLong(InputError):
         super().__init__(f"the input has {count} tokens, the limit is {limit}")
 
 
+class TooManyInputs(InputError):
+    """More than one request may have."""
+
+    def __init__(self, count: int, limit: int, field: str) -> None:
+        self.count, self.limit = count, limit
+        rule = f"{count} inputs; one request may have at most {limit}"
+        super().__init__(rule, field=field, kind="too_many_inputs")
+
+
+class NotPositive(InputError):
+    """A number that must be."""
+
+
+class TooManyDimensions(InputError):
+    """More than the model's vectors have."""
+
+    def __init__(self, wanted: int, known: int) -> None:
+        rule = f"the model's vectors have {known}, fewer than {wanted}"
+        super().__init__(rule, field="dimensions", kind="invalid_request")
+
+
 class BadTokenId(InputError):
     """A token id that is not an integer, or not in the vocabulary."""
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from service.errors import InputError, json_kind
-from service.tasks.input_errors import BadTokenId, TextNotEncodable, TextTooLong
+from service.tasks.input_errors import BadTokenId, TextNotEncodable, TextTooLong, TooManyInputs
 from service.tasks.protocol import DEFAULT_OPTIONS, ModelInput, Options
 
 TextInput = str | list[int]
@@ -106,11 +106,7 @@ def parse_texts(value: object, field: str, limit: int) -> list[str]:
 
 def check_count(count: int, field: str, limit: int) -> None:
     if count > limit:
-        raise InputError(
-            f"{count} inputs; one request may have at most {limit}",
-            field=field,
-            kind="too_many_inputs",
-        )
+        raise TooManyInputs(count, limit, field)
 
 
 def malformed(field: str, wanted: str, value: object) -> InputError:

@@ -7,9 +7,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from batcher import Overloaded
 from service.api import schemas
-from service.errors import ErrorFormat, Problem
+from service.errors import ErrorFormat, InputError, Problem, Told
 from service.tasks import protocol as tasks
+from service.tasks.input_errors import (
+    NotPositive,
+    TextTooLong,
+    TooManyDimensions,
+    TooManyInputs,
+)
 from service.tasks.protocol import Options
 from service.tasks.text_inputs import malformed
 
@@ -68,15 +75,40 @@ def _type_of(status: int) -> str:
     return "Backend" if status >= 500 or status == 424 else "Validation"
 
 
-ERRORS = ErrorFormat(envelope, statuses={"empty": 400, "wrong_task": 424})
+def text_of(error: Told) -> str | None:
+    """Word for word what text-embeddings-inference says, where it has words for it: its clients may
+    look for them. Of several inputs it does not say which; this does. None: it is ours to say."""
+    if isinstance(error, Overloaded):
+        return f"Model is overloaded: {error}"
+    if not isinstance(error, InputError):
+        return None
+    field = f"`{error.field}`"
+    if isinstance(error, TextTooLong):
+        given = f"at least {error.tokens}" if error.at_least else error.tokens
+        return f"{_INVALID}: {field} must have less than {error.limit} tokens. Given: {given}"
+    if isinstance(error, TooManyInputs) and error.field in _BATCHES:
+        return f"batch size {error.count} > maximum allowed batch size {error.limit}"
+    if isinstance(error, TooManyDimensions):
+        return f"{_INVALID}: {field} should be smaller than the maximum embedding dimension."
+    if isinstance(error, NotPositive):
+        return f"{_INVALID}: {field} should be positive"
+    return f"{field} cannot be empty" if error.kind == "empty" else None
+
+
+_INVALID = "Input validation error"
+_BATCHES = {"inputs", "ids", "texts", "inputs.sentences"}
+
+ERRORS = ErrorFormat(
+    envelope, statuses={"invalid_request": 422, "empty": 400, "wrong_task": 424}, text=text_of
+)
 
 
 def texts_of(value: object, field: str) -> list[str]:
-    """Raises Problem 400 where there is none, InputError."""
+    """Raises InputError."""
     if not isinstance(value, list):
         raise malformed(field, "a list of texts", value)
     if not value:
-        raise Problem(400, f"`{field}` cannot be empty", param=field, code="empty")
+        raise InputError("is empty; at least one is needed", field=field, kind="empty")
     for place, text in enumerate(value):
         if not isinstance(text, str):
             raise malformed(f"{field}[{place}]", "a text", text)

@@ -130,13 +130,13 @@ def test_an_embedder_gives_the_vector_of_an_image_or_a_text(
 
 
 BAD: dict[str, tuple[bytes, int, str]] = {
-    "nothing": (b"", 400, "inputs: is empty"),
+    "nothing": (b"", 400, "`inputs` cannot be empty"),
     "no image": (b"hello", 422, "inputs: is not an image"),
     "truncated": (encoded(picture(60, 60), "JPEG")[:-300], 422, "cannot be decoded"),
     "a url": (b'{"inputs": "https://example.com/cat.png"}', 422, "it is not fetched"),
     "not base64": (b'{"inputs": "***"}', 422, "base64"),
     "not json": (b'{"inputs": ', 400, "not JSON"),
-    "a number": (b'{"inputs": 5}', 400, "inputs: "),
+    "a number": (b'{"inputs": 5}', 422, "inputs: "),
 }
 
 
@@ -152,10 +152,10 @@ def test_bad_input_is_named(sees: TestClient, body: bytes, status: int, says: st
     ("body", "status", "says"),
     [
         ({"inputs": "aGVsbG8=", "parameters": {"candidate_labels": LABELS}}, 422, "inputs: is not"),
-        ({"inputs": IMAGES[0], "parameters": {"candidate_labels": []}}, 400, "is empty"),
-        ({"inputs": IMAGES[0], "parameters": {"candidate_labels": "one"}}, 400, "candidate_labels"),
+        ({"inputs": IMAGES[0], "parameters": {"candidate_labels": []}}, 400, "cannot be empty"),
+        ({"inputs": IMAGES[0], "parameters": {"candidate_labels": "one"}}, 422, "candidate_labels"),
         ({"inputs": IMAGES[0], "parameters": {"candidate_labels": ["a"] * 999}}, 422, "at most"),
-        ({"inputs": 5, "parameters": {"candidate_labels": LABELS}}, 400, "inputs: "),
+        ({"inputs": 5, "parameters": {"candidate_labels": LABELS}}, 422, "inputs: "),
         (
             {
                 "inputs": IMAGES[0],

@@ -130,16 +130,16 @@ def test_a_cross_encoder_ranks_and_classifies(of: Of, scorer: ServedModel) -> No
 @pytest.mark.parametrize(
     ("body", "status", "says"),
     [
-        ({}, 400, "inputs: this field is required"),
-        ({"inputs": "a", "parameters": 5}, 400, "parameters: "),
-        ({"inputs": [], "parameters": {}}, 400, "inputs: is empty"),
-        ({"inputs": 5, "parameters": {}}, 400, "inputs: must be a text, an object"),
-        ({"inputs": ["a", 5], "parameters": {}}, 400, "inputs[1]: must be a text, or an object"),
-        ({"inputs": {"text": 5}, "parameters": {}}, 400, "inputs.text: must be a text"),
-        ({"inputs": [{"text": "a", "text_pair": []}], "parameters": {}}, 400, "inputs[0].text_pa"),
-        ({"inputs": ["a"] * 257, "parameters": {}}, 422, "inputs: 257 inputs"),
-        ({"inputs": "a", "parameters": {"top_k": 0}}, 400, "parameters.top_k: "),
-        ({"inputs": "a", "parameters": {"function_to_apply": "x"}}, 400, "parameters.function_to"),
+        ({}, 422, "inputs: this field is required"),
+        ({"inputs": "a", "parameters": 5}, 422, "parameters: "),
+        ({"inputs": [], "parameters": {}}, 400, "`inputs` cannot be empty"),
+        ({"inputs": 5, "parameters": {}}, 422, "inputs: must be a text, an object"),
+        ({"inputs": ["a", 5], "parameters": {}}, 422, "inputs[1]: must be a text, or an object"),
+        ({"inputs": {"text": 5}, "parameters": {}}, 422, "inputs.text: must be a text"),
+        ({"inputs": [{"text": "a", "text_pair": []}], "parameters": {}}, 422, "inputs[0].text_pa"),
+        ({"inputs": ["a"] * 257, "parameters": {}}, 422, "batch size 257 > maximum"),
+        ({"inputs": "a", "parameters": {"top_k": 0}}, 422, "parameters.top_k: "),
+        ({"inputs": "a", "parameters": {"function_to_apply": "x"}}, 422, "parameters.function_to"),
         ({"query": "a", "texts": ["a"]}, 424, "is not a re-ranker model: use POST /predict"),
     ],
 )
@@ -153,10 +153,10 @@ def test_bad_input_of_a_classifier_is_named(
 @pytest.mark.parametrize(
     ("body", "status", "says"),
     [
-        ({}, 400, "inputs: this field is required"),
-        ({"inputs": "a", "parameters": 5}, 400, "parameters: "),
-        ({"inputs": {}}, 400, "inputs.source_sentence: this field is required"),
-        ({"query": "a"}, 400, "texts: this field is required"),
+        ({}, 422, "inputs: this field is required"),
+        ({"inputs": "a", "parameters": 5}, 422, "parameters: "),
+        ({"inputs": {}}, 422, "inputs.source_sentence: this field is required"),
+        ({"query": "a"}, 422, "texts: this field is required"),
     ],
 )
 def test_bad_input_of_an_embedder_is_named(of: Of, body: Any, status: int, says: str) -> None:

@@ -98,13 +98,13 @@ def test_a_long_text_is_read_in_parts_or_cut(http: TestClient, engine: FakeClien
 @pytest.mark.parametrize(
     ("body", "status", "told"),
     [
-        ({"inputs": []}, 400, "inputs: is empty"),
-        ({"inputs": [1]}, 400, "inputs[0]: must be a text"),
-        ({"inputs": {"a": 1}}, 400, "inputs: must be a text or a list of texts"),
-        ({"parameters": {"aggregation_strategy": "most"}}, 400, "parameters"),
+        ({"inputs": []}, 400, "`inputs` cannot be empty"),
+        ({"inputs": [1]}, 422, "inputs[0]: must be a text"),
+        ({"inputs": {"a": 1}}, 422, "inputs: must be a text or a list of texts"),
+        ({"parameters": {"aggregation_strategy": "most"}}, 422, "parameters"),
         ({"parameters": {"aggregation_strategy": "simple", "stride": 30}}, 422, "from 0 to 29"),
         ({"parameters": {"aggregation_strategy": "none", "stride": 3}}, 422, "other than none"),
-        ({"parameters": {"stride": -1}}, 400, "parameters"),
+        ({"parameters": {"stride": -1}}, 422, "parameters"),
     ],
 )
 def test_what_is_wrong_is_said(
@@ -117,7 +117,7 @@ def test_what_is_wrong_is_said(
 
 def test_a_text_in_too_many_parts_is_refused(http: TestClient) -> None:
     body = {"inputs": "in " * 8000, "parameters": {"stride": 0}}
-    assert "267 inputs; one request may have at most 256" in ask(http, 422, **body)["error"]
+    assert "batch size 267 > maximum allowed batch size 256" in ask(http, 422, **body)["error"]
 
 
 @pytest.mark.parametrize("shape", [(5, 6), (6, 3), (6,)])
@@ -131,7 +131,7 @@ def test_a_runner_that_answers_something_else_has_failed(
 def test_other_routes_say_what_it_is_for(http: TestClient) -> None:
     refused = http.post("/embed", json={"inputs": "a"})
     assert refused.status_code == 424
-    assert "does not answer vectors: use POST /" in refused.json()["error"]
+    assert "is not an embedding model: use POST /" in refused.json()["error"]
     info = http.get("/info").json()
     assert set(info["model_type"]) == {"token_classifier"}
     assert info["model_type"]["token_classifier"]["id2label"]["1"] == "B-PER"

@@ -145,19 +145,19 @@ def test_other_parameters_are_those_of_a_classifier(http: TestClient) -> None:
 @pytest.mark.parametrize(
     ("parameters", "status", "told"),
     [
-        ({"candidate_labels": []}, 400, "parameters.candidate_labels: is empty"),
+        ({"candidate_labels": []}, 400, "`parameters.candidate_labels` cannot be empty"),
         ({"candidate_labels": " , "}, 422, "parameters.candidate_labels: names no label"),
-        ({"candidate_labels": [1]}, 400, "parameters.candidate_labels[0]: must be a text"),
-        ({"candidate_labels": {}}, 400, "parameters.candidate_labels: must be a list"),
+        ({"candidate_labels": [1]}, 422, "parameters.candidate_labels[0]: must be a text"),
+        ({"candidate_labels": {}}, 422, "parameters.candidate_labels: must be a list"),
         ({"candidate_labels": ["a"] * 257}, 422, "257 inputs; one request may have at most 256"),
-        ({"inputs": ["a", ""]}, 400, "inputs[1]: is empty"),
+        ({"inputs": ["a", ""]}, 400, "`inputs[1]` cannot be empty"),
         ({"hypothesis_template": "no place"}, 422, "must have one {} for the label"),
         ({"hypothesis_template": "{} or {}"}, 422, "must have one {} for the label"),
         ({"hypothesis_template": "{:>999999999}"}, 422, "must have one {} for the label"),
         ({"hypothesis_template": "{0.__class__}"}, 422, "must have one {} for the label"),
         ({"hypothesis_template": "{"}, 422, "hypothesis_template: cannot be read"),
         ({"hypothesis_template": "x" * 9000 + "{}"}, 422, "more than 8000 characters"),
-        ({"hypothesis_template": "berlin " * 40 + "{}"}, 422, "the limit is 32"),
+        ({"hypothesis_template": "berlin " * 40 + "{}"}, 422, "must have less than 32 tokens"),
     ],
 )
 def test_what_is_wrong_is_said(

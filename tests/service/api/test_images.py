@@ -201,7 +201,7 @@ def test_texts_and_pairs_are_no_images(sees: TestClient) -> None:
 def test_a_wrong_task_is_a_lasting_refusal(sees: TestClient, both: TestClient) -> None:
     answer = sees.post("/embed", json={"inputs": IMAGES[0]})
     assert answer.status_code == 424
-    assert "does not answer vectors: use POST / or POST /predict" in answer.json()["error"]
+    assert "is not an embedding model: use POST / or POST /predict" in answer.json()["error"]
     answer = both.post("/predict", json={"inputs": IMAGES[0]})
     assert answer.status_code == 424
     name = sees.get("/info").json()["model_id"]

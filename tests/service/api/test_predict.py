@@ -197,7 +197,7 @@ def test_a_model_that_answers_texts_is_a_lasting_refusal_where_vectors_are_asked
     ):
         answer = http.post(path, json=body)
         assert answer.status_code == status
-        assert "this model does not answer vectors: use POST /v1/predict" in answer.text
+        assert "this model is not an embedding model: use POST /v1/predict" in answer.text
         assert answer.headers["x-should-retry"] == "false"
         is_envelope = is_tei_error if path == "/embed" else is_openai_error
         assert is_envelope(answer.json())

@@ -83,7 +83,7 @@ def test_an_answer_has_a_largest_size(http: TestClient, monkeypatch: pytest.Monk
     ("body", "status"),
     [
         ({"inputs": []}, 400),
-        ({"inputs": "one", "truncate": "no"}, 400),
+        ({"inputs": "one", "truncate": "no"}, 422),
         ({"inputs": "one " * 99, "truncate": False}, 422),
         ({"inputs": [1, 99]}, 422),
     ],

@@ -74,9 +74,9 @@ def test_many_weights_are_written_whole(
     [
         ({"inputs": ""}, 200),
         ({"inputs": []}, 400),
-        ({"inputs": [["one", "two"]]}, 400),
+        ({"inputs": [["one", "two"]]}, 422),
         ({"inputs": "one", "prompt_name": "nope"}, 422),
-        ({"inputs": "one", "truncate": "no"}, 400),
+        ({"inputs": "one", "truncate": "no"}, 422),
         ({"inputs": "one " * 99, "truncate": False}, 422),
         ({"inputs": [1, 99]}, 422),
     ],
@@ -91,7 +91,7 @@ def test_what_is_wrong_is_said_in_the_envelope_of_the_route(
 def test_another_kind_of_answer_is_another_task(http: TestClient) -> None:
     refused = ask(http, 424, path="/embed", inputs="one")
     assert is_tei_error(refused)
-    assert "does not answer vectors: use POST /embed_sparse" in refused["error"]
+    assert "is not an embedding model: use POST /embed_sparse" in refused["error"]
     assert ask(http, 424, path="/predict", inputs="one")["error_type"] == "Backend"
     refused = ask(http, 400, path="/v1/embeddings", model="tests/tiny", input="one")
     assert is_openai_error(refused)
@@ -118,7 +118,9 @@ def test_a_runner_that_answers_something_else_has_failed(
 def test_an_embedder_answers_no_sparse_vectors(engine: FakeClient) -> None:
     with TestClient(create_app(make_front(engine))) as client:
         refused = ask(client, 424, inputs="one")
-    assert "does not answer sparse vectors: use POST /v1/embeddings" in refused["error"]
+    assert (
+        "is not an embedding model with SPLADE pooling: use POST /v1/embeddings" in refused["error"]
+    )
 
 
 def test_info_tells_what_it_is(http: TestClient) -> None:

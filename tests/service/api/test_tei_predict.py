@@ -84,19 +84,24 @@ def test_options_of_its_clients_are_taken(http: TestClient, engine: FakeClient) 
 @pytest.mark.parametrize(
     ("body", "status", "says", "kind"),
     [
-        ({}, 400, "inputs: this field is required", "Validation"),
-        ({"inputs": 5}, 400, "inputs: must be a text, a pair", "Validation"),
-        ({"inputs": []}, 400, "inputs: is empty", "Empty"),
+        ({}, 422, "inputs: this field is required", "Validation"),
+        ({"inputs": 5}, 422, "inputs: must be a text, a pair", "Validation"),
+        ({"inputs": []}, 400, "`inputs` cannot be empty", "Empty"),
         ({"inputs": ["a", "b", "c"]}, 422, "inputs: holds 3 texts", "Validation"),
-        ({"inputs": [["a"]] * 257}, 422, "at most 256", "Validation"),
-        ({"inputs": [["a"], ["one " * 20]], "truncate": False}, 422, "inputs[1]: ", "Validation"),
+        ({"inputs": [["a"]] * 257}, 422, "batch size 257 > maximum", "Validation"),
+        (
+            {"inputs": [["a"], ["one " * 20]], "truncate": False},
+            422,
+            "`inputs[1]` must have",
+            "Validation",
+        ),
         (
             {"inputs": "a", "truncation_direction": "up"},
-            400,
+            422,
             "truncation_direction: ",
             "Validation",
         ),
-        ({"inputs": "a", "normalize": True}, 400, "normalize: there is no such", "Validation"),
+        ({"inputs": "a", "normalize": True}, 422, "normalize: there is no such", "Validation"),
     ],
 )
 def test_bad_input_is_named(
@@ -114,7 +119,7 @@ def test_vectors_of_a_classifier_are_a_lasting_refusal(
     answer = http.post("/embed", json={"inputs": "one"})
     assert answer.status_code == 424
     assert is_tei_error(answer.json())
-    assert answer.json()["error"] == "this model does not answer vectors: use POST /predict"
+    assert answer.json()["error"] == "this model is not an embedding model: use POST /predict"
     assert answer.headers["x-should-retry"] == "false"
     answer = http.post("/v1/embeddings", json={"input": "one", "model": "tiny"})
     assert answer.status_code == 400
@@ -127,7 +132,10 @@ def test_scores_of_an_embedder_are_a_lasting_refusal(engine: FakeClient) -> None
         answer = http.post("/predict", json={"inputs": "one"})
     assert answer.status_code == 424
     assert answer.json()["error_type"] == "Backend"
-    assert "does not classify: use POST /v1/embeddings or POST /embed" in answer.json()["error"]
+    assert (
+        "is not a classifier model: use POST /v1/embeddings or POST /embed"
+        in answer.json()["error"]
+    )
 
 
 def test_info_names_the_labels(http: TestClient) -> None:

@@ -102,16 +102,16 @@ SIMILAR: dict[str, Any] = {"source_sentence": "q", "sentences": ["one"]}
 @pytest.mark.parametrize(
     ("body", "status", "says", "kind"),
     [
-        ({"query": "q"}, 400, "texts: this field is required", "Validation"),
-        ({"texts": ["a"]}, 400, "query: this field is required", "Validation"),
-        ({"query": 5, "texts": ["a"]}, 400, "query: ", "Validation"),
-        ({"query": "q", "texts": "a"}, 400, "texts: must be a list of texts", "Validation"),
-        ({"query": "q", "texts": ["a", 5]}, 400, "texts[1]: must be a text, not the", "Validation"),
+        ({"query": "q"}, 422, "texts: this field is required", "Validation"),
+        ({"texts": ["a"]}, 422, "query: this field is required", "Validation"),
+        ({"query": 5, "texts": ["a"]}, 422, "query: ", "Validation"),
+        ({"query": "q", "texts": "a"}, 422, "texts: must be a list of texts", "Validation"),
+        ({"query": "q", "texts": ["a", 5]}, 422, "texts[1]: must be a text, not the", "Validation"),
         ({"query": "q", "texts": []}, 400, "`texts` cannot be empty", "Empty"),
-        ({"query": "q", "texts": ["a"] * 257}, 422, "texts: 257 inputs; one", "Validation"),
-        ({"query": "q", "texts": ["a"] * 10_000}, 422, "texts: 10000 inputs", "Validation"),
-        (LONG | {"truncate": False}, 422, "texts[1]: the input has ", "Validation"),
-        (LONG | {"raw_scores": "yes"}, 400, "raw_scores: ", "Validation"),
+        ({"query": "q", "texts": ["a"] * 257}, 422, "batch size 257 > maximum", "Validation"),
+        ({"query": "q", "texts": ["a"] * 10_000}, 422, "batch size 10000 > maximum", "Validation"),
+        (LONG | {"truncate": False}, 422, "`texts[1]` must have less", "Validation"),
+        (LONG | {"raw_scores": "yes"}, 422, "raw_scores: ", "Validation"),
     ],
 )
 def test_bad_input_is_named(
@@ -131,17 +131,17 @@ def test_bad_input_is_named(
 @pytest.mark.parametrize(
     ("body", "status", "says"),
     [
-        ({}, 400, "inputs: this field is required"),
-        ({"inputs": "a"}, 400, "inputs: "),
-        ({"inputs": {"sentences": ["a"]}}, 400, "inputs.source_sentence: this field is required"),
+        ({}, 422, "inputs: this field is required"),
+        ({"inputs": "a"}, 422, "inputs: "),
+        ({"inputs": {"sentences": ["a"]}}, 422, "inputs.source_sentence: this field is required"),
         ({"inputs": SIMILAR | {"sentences": []}}, 400, "`inputs.sentences` cannot be empty"),
-        ({"inputs": SIMILAR | {"sentences": [5]}}, 400, "inputs.sentences[0]: must be a text"),
-        ({"inputs": SIMILAR | {"sentences": ["a"] * 256}}, 422, "inputs.sentences: 257 inputs"),
-        ({"inputs": SIMILAR, "parameters": {"truncate": 5}}, 400, "parameters.truncate: "),
+        ({"inputs": SIMILAR | {"sentences": [5]}}, 422, "inputs.sentences[0]: must be a text"),
+        ({"inputs": SIMILAR | {"sentences": ["a"] * 256}}, 422, "batch size 257 > maximum"),
+        ({"inputs": SIMILAR, "parameters": {"truncate": 5}}, 422, "parameters.truncate: "),
         (
             {"inputs": SIMILAR | {"source_sentence": "a " * 17}, "parameters": {"truncate": False}},
             422,
-            "inputs.source_sentence: the input has 17 tokens",
+            "`inputs.source_sentence` must have less than 16 tokens. Given: 17",
         ),
     ],
 )
@@ -175,7 +175,7 @@ def test_a_cross_encoder_is_not_asked_for_vectors(http: TestClient, engine: Fake
         answer = ask(http, 424, path, **body)
         assert answer["error_type"] == "Backend"
         assert answer["error"] == (
-            "this model does not answer vectors: use POST /rerank or POST /predict"
+            "this model is not an embedding model: use POST /rerank or POST /predict"
         )
     assert engine.submitted == []
 

@@ -235,7 +235,7 @@ def test_too_many_ids_are_refused_before_each_is_looked_at(
 ) -> None:
     answer = http.post("/embed", json={"inputs": [1] * 17, "truncate": False})
     assert answer.status_code == 422
-    assert "at least 17 tokens, the limit is 16" in answer.json()["error"]
+    assert "must have less than 16 tokens. Given: at least 17" in answer.json()["error"]
     assert watched.threads == []
 
 

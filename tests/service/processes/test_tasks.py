@@ -74,7 +74,7 @@ def test_readmes_class_is_served() -> None:
         refused = server.http.post("/embed", json={"inputs": "up"})
         assert refused.status_code == 424
         assert refused.headers["x-should-retry"] == "false"
-        assert "does not answer vectors: use POST /v1/predict" in refused.json()["error"]
+        assert "is not an embedding model: use POST /v1/predict" in refused.json()["error"]
         assert "runs on   tests.service.runners:Upper" in server.banner
         assert "?" not in server.banner
         assert server.end() == 0

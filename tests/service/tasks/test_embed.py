@@ -18,9 +18,9 @@ from tests.service.conftest import FakeClient, make_front
 def test_dimensions_that_cannot_be_are_refused_before_the_model_runs(
     http: TestClient, engine: FakeClient
 ) -> None:
-    for path, field in (("/embed", "inputs"), ("/v1/embeddings", "input")):
+    for path, field, status in (("/embed", "inputs", 422), ("/v1/embeddings", "input", 400)):
         answer = http.post(path, json={field: "a", "dimensions": 9, **_model(path)})
-        assert answer.status_code == 400
+        assert answer.status_code == status
     assert engine.submitted == []
 
 
@@ -31,7 +31,7 @@ def test_dimensions_of_a_users_own_runner_are_checked_once_it_has_answered(
     object.__setattr__(front.served, "dimension", None)
     with TestClient(create_app(front)) as http:
         answer = http.post("/embed", json={"inputs": "a", "dimensions": 9})
-    assert answer.status_code == 400
+    assert answer.status_code == 422
     assert len(engine.submitted) == 1
 
 
