@@ -39,8 +39,8 @@ GROUPS: Mapping[str, str] = {
     "Batches and the queue": "max_batch_size max_batch_tokens max_wait_ms max_queue_size"
     " max_queue_tokens request_timeout_ms share_equal cache_bytes",
     "Processes and devices": "replicas memory_reserve_mb frontends isolation threads",
-    "HTTP": "host port root_path cors_origins trusted_proxies keep_alive_ms api_key max_connections"
-    " max_body_bytes max_client_batch_size",
+    "HTTP": "host port unix_socket tls_cert tls_key api_key root_path cors_origins trusted_proxies"
+    " keep_alive_ms max_connections max_body_bytes max_client_batch_size",
     "The log": "log_level log_format access_log",
     "Health and shutdown": "hang_after_ms canary_interval_ms drain_delay_ms drain_timeout_ms",
     "The simulated accelerator": "sim_fixed_ms sim_per_item_ms sim_per_token_us",

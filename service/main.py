@@ -8,10 +8,12 @@ import socket
 from collections.abc import Sequence
 
 from service import arguments as flags
+from service.edge.certificate import check_tls
 from service.edge.sockets import listen
+from service.edge.unix_socket import SocketFile
 from service.models.create import RunnerNotFound, check_module
 from service.observability.logs import LogOptions, start_logging
-from service.placement.layout import lay_out
+from service.placement.layout import Layout, lay_out
 from service.placement.replica_count import Refused
 from service.processes import exit_codes as exits
 from service.processes.terminal import print_error
@@ -29,6 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         settings = flags.load(options)
         topology = Topology.of(settings)
+        check_tls(settings)
         if settings.root_path is not None:
             from service.app import check_root_path  # only then: it imports every route
 
@@ -65,9 +68,19 @@ def main(arguments: Sequence[str]) -> int:
         print_error(error)
         return exits.BAD_SETTING
     except OSError as error:
-        where = f"{settings.host}:{settings.port}"
+        where = settings.unix_socket or f"{settings.host}:{settings.port}"
         print_error(f"cannot listen on {where}: {error.strerror or error}")
         return exits.NO_PORT
+    file = SocketFile.of(listener)
+    try:
+        return _serve(settings, listener, layout, topology)
+    finally:
+        if file is not None:
+            file.remove()
+
+
+def _serve(settings: Settings, listener: socket.socket, layout: Layout, topology: Topology) -> int:
+    """Returns the exit code."""
     log_address(settings, listener)
     if topology.is_alone:
         from service.processes import single
@@ -79,6 +92,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def log_address(settings: Settings, listener: socket.socket) -> None:
+    if settings.unix_socket is not None:
+        _log.info("listening on the unix socket %s; loading the model", settings.unix_socket)
+        return
     address, port = listener.getsockname()[:2]
     _log.info("listening on %s port %d; loading the model", address, port)
     if settings.api_key is None and not ipaddress.ip_address(address).is_loopback:

@@ -13,11 +13,10 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
-from batcher.timeouts import TimeoutQueue
-from service.edge.connections import Connections, TimedConnection
+from service.edge.connections import Connections, Queue
 from service.edge.parser import RequestParser, malformed, too_late
 from service.edge.request_cycle import CONTINUE, RequestCycle
-from service.edge.sockets import address_of, has_unread_bytes
+from service.edge.sockets import address_of, client_of, count_unread, has_unread_bytes
 from service.errors import Problem, internal
 
 _log = logging.getLogger(__name__)
@@ -27,13 +26,14 @@ _MAX_BUFFERED = 64 << 10  # bytes of a body that the application has not taken; 
 
 class Connection(asyncio.Protocol):
     transport: asyncio.Transport
+    plain: asyncio.Transport | None = None  # the one under TLS; None: there is no TLS
 
     def __init__(self, shared: Connections, app: ASGIApp, app_state: dict[str, Any]) -> None:
         self._shared = shared
         self._app = app
         self._app_state = app_state  # of the lifespan; each request gets a copy
         self._loop = asyncio.get_running_loop()
-        self._queue: TimeoutQueue[TimedConnection] | None = None  # that it waits in
+        self._queue: Queue | None = None  # that it waits in
         # The requests, oldest first: one runs, the others wait behind it.
         self._running: RequestCycle | None = None
         self._pipeline: deque[RequestCycle] = deque()
@@ -49,11 +49,12 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # what a TCP server makes
         shared = self._shared
         self.transport = transport
-        transport.set_write_buffer_limits(high=0)  # whatever the kernel does not take is unread
+        # Whatever the kernel does not take is unread. (Of 0 bytes, TLS would always have enough.)
+        transport.set_write_buffer_limits(high=0 if self.plain is None else 1)
         scope: dict[str, Any] = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "scheme": "http",
+            "scheme": "http" if self.plain is None else "https",
             "root_path": "",
             "client": address_of(transport, "peername"),
             "server": address_of(transport, "sockname"),
@@ -83,7 +84,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """True keeps the connection open, for responses that are still due."""
         running = self._running
-        if running is None:
+        if running is None or self.plain is not None:  # TLS ends both ways at once
             return False
         self._half_closed = self.transport.get_extra_info("socket").fileno()
         self._shared.hangups.add(self._half_closed, self.transport.abort)
@@ -108,10 +109,11 @@ class Connection(asyncio.Protocol):
         if self.transport.is_closing() or self._queue is self._shared.lingering:
             return
         may_send = self._receiving is not None or self._discarding or self._pipeline
+        reads_on = self._half_closed is None and self.plain is None  # TLS does so by itself
         self._running = None
         self._pipeline.clear()
         self._discarding = True
-        if self._half_closed is not None or not may_send or not self._shared.may_linger():
+        if not (reads_on and may_send and self._shared.may_linger()):
             self._wait_in(None)
             self.transport.close()
             return
@@ -119,7 +121,7 @@ class Connection(asyncio.Protocol):
         self.transport.write_eof()
         self.resume_reading()
 
-    def _wait_in(self, queue: TimeoutQueue[TimedConnection] | None) -> None:
+    def _wait_in(self, queue: Queue | None) -> None:
         if self._queue is not None:
             self._queue.remove(self)
         self._queue = queue
@@ -183,6 +185,8 @@ class Connection(asyncio.Protocol):
 
     def on_response_complete(self, keep_alive: bool) -> None:
         self._running = None
+        if self.plain is not None and not self.is_write_paused:
+            self._watch_reading()  # TLS has passed on all of it at once, read or not
         if self.transport.is_closing():
             return
         if not keep_alive:
@@ -235,14 +239,12 @@ class Connection(asyncio.Protocol):
             self._refusal = problem
 
     def _send_refusal(self, problem: Problem) -> None:
-        peer = address_of(self.transport, "peername")
-        self.transport.write(self._shared.refusal(problem, peer[0] if peer else ""))
+        self.transport.write(self._shared.refusal(problem, client_of(self.transport)))
         self._finish()
 
     def pause_writing(self) -> None:
         self.is_write_paused = True
-        self._unread = self.transport.get_write_buffer_size()
-        self._shared.stalled.add(self)
+        self._watch_reading()
 
     def resume_writing(self) -> None:
         self.is_write_paused = False
@@ -250,9 +252,14 @@ class Connection(asyncio.Protocol):
         if self._writable is not None:
             self._writable.set()
 
+    def _watch_reading(self) -> None:
+        if unread := count_unread(self.transport, self.plain):
+            self._unread = unread
+            self._shared.stalled.remove(self)
+            self._shared.stalled.add(self)
+
     async def drain(self) -> None:
-        if self._writable is None:
-            self._writable = asyncio.Event()
+        self._writable = self._writable or asyncio.Event()
         while self.is_write_paused:
             self._writable.clear()
             await self._writable.wait()
@@ -286,9 +293,7 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
 
     def on_reading_timeout(self) -> None:
-        unread = self.transport.get_write_buffer_size()
-        if unread >= self._unread:
+        if count_unread(self.transport, self.plain) >= self._unread:
             self.transport.abort()
         else:
-            self._unread = unread
-            self._shared.stalled.add(self)
+            self._watch_reading()

@@ -31,13 +31,17 @@ class ConnectionTimeouts:
     lingering: float = 2.0  # for the client to close, once the server has
 
 
-class TimedConnection(Protocol):
-    """A connection, as its timeouts see it."""
+class Arriving(Protocol):
+    """A connection whose first bytes, or those of the next request, are to come."""
 
     def close_if_silent(self) -> bool:
         """Returns False if bytes have arrived on it: it stays open for them."""
 
     def on_head_timeout(self) -> None: ...
+
+
+class TimedConnection(Arriving, Protocol):
+    """A connection, as its timeouts see it."""
 
     def on_body_timeout(self) -> None: ...
 
@@ -46,6 +50,9 @@ class TimedConnection(Protocol):
     def on_lingering_timeout(self) -> None: ...
 
     def on_reading_timeout(self) -> None: ...
+
+
+Queue = TimeoutQueue[TimedConnection] | TimeoutQueue[Arriving]
 
 
 class ServerState(Protocol):
@@ -68,7 +75,9 @@ class Connections:
     ) -> None:
         """`on_refusal(problem, request id, client)` counts and logs an answer given here."""
         queue = TimeoutQueue[TimedConnection]
-        self.awaiting_head = queue(timeouts.receipt, lambda each: each.on_head_timeout())
+        self.awaiting_head = TimeoutQueue[Arriving](
+            timeouts.receipt, lambda each: each.on_head_timeout()
+        )
         self.draining_body = queue(timeouts.receipt, lambda each: each.on_body_timeout())
         self.idle = queue(timeouts.idle, lambda each: each.on_idle_timeout())
         self.lingering = queue(timeouts.lingering, lambda each: each.on_lingering_timeout())
@@ -111,8 +120,7 @@ class Connections:
     def refusal(self, problem: Problem, client: str) -> bytes:
         """The whole response to bytes that reach no route. The last one of its connection.
         `client`: its address."""
-        request_id = os.urandom(8).hex()
-        self._on_refusal(problem, request_id, client)
+        request_id = self.count_refusal(problem, client)
         body = orjson.dumps(self._envelope(problem, request_id))
         headers = [
             (b"content-type", b"application/json"),
@@ -123,6 +131,12 @@ class Connections:
         ]
         lines = [b"%s: %s\r\n" % header for header in headers]
         return b"".join([first_lines(problem.status), *lines, b"\r\n", body])
+
+    def count_refusal(self, problem: Problem, client: str) -> str:
+        """Returns the id that it has in the log."""
+        request_id = os.urandom(8).hex()
+        self._on_refusal(problem, request_id, client)
+        return request_id
 
 
 class HangupWatch:

@@ -18,8 +18,10 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
+from service.edge.certificate import Certificate
 from service.edge.connection import Connection
 from service.edge.connections import Connections, ConnectionTimeouts
+from service.edge.handshake import Handshake
 from service.edge.sockets import BACKLOG
 from service.errors import Envelope, Problem
 
@@ -36,8 +38,10 @@ class Server(uvicorn.Server):
         envelope_of: Callable[[str], Envelope],
         on_refusal: Callable[[Problem, str, str], object],
         timeouts: ConnectionTimeouts | None = None,
+        certificate: Certificate | None = None,
     ) -> None:
-        """`on_refusal(problem, request id, client)` counts and logs an answer before the app."""
+        """`on_refusal(problem, request id, client)` counts and logs an answer before the app.
+        `certificate`: for TLS."""
         super().__init__(
             uvicorn.Config(
                 app,
@@ -55,6 +59,7 @@ class Server(uvicorn.Server):
             )
         )
         self._exit = asyncio.Event()
+        self._certificate = certificate
         self.connections = Connections(
             max_connections,
             timeouts or ConnectionTimeouts(),
@@ -65,11 +70,14 @@ class Server(uvicorn.Server):
 
     def make_connection(
         self, *, config: uvicorn.Config, app_state: dict[str, Any], **_unused: object
-    ) -> Connection:
+    ) -> Connection | Handshake:
         """uvicorn's contract with a protocol class: called with its configuration, the state of the
         lifespan, its own state (connections.ServerState) and a loop. It takes the protocol's
         `shutdown`, and nothing else."""
-        return Connection(self.connections, config.loaded_app, app_state)
+        connection = Connection(self.connections, config.loaded_app, app_state)
+        if self._certificate is None:
+            return connection
+        return Handshake(self.connections, self._certificate, connection)
 
     async def run_on(self, listener: socket.socket) -> None:
         """Until `stop()`. Raises RuntimeError where the application does not start."""

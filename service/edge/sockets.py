@@ -7,6 +7,7 @@ import os
 import resource
 import socket
 
+from service.edge import unix_socket
 from service.settings import BadSetting, Settings
 
 BACKLOG = 2048  # connections that may wait to be accepted
@@ -15,6 +16,8 @@ _RESERVE = 128  # descriptors for workers, logs, models and whatever a library o
 
 def listen(settings: Settings) -> socket.socket:
     """Raises BadSetting for a host that is none, OSError where it cannot be listened on."""
+    if settings.unix_socket is not None:
+        return unix_socket.listen(settings.unix_socket, BACKLOG)
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -34,6 +37,12 @@ def listen(settings: Settings) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def port_of(listener: socket.socket) -> int:
+    """0: it is a unix socket."""
+    address = listener.getsockname()
+    return address[1] if isinstance(address, tuple) else 0
 
 
 def raise_fd_limit(connections: int) -> int:
@@ -65,3 +74,15 @@ def address_of(transport: asyncio.Transport, name: str) -> tuple[str, int] | Non
     """`name`: peername or sockname."""
     address = transport.get_extra_info(name)
     return (address[0], address[1]) if isinstance(address, tuple) else None
+
+
+def client_of(transport: asyncio.Transport) -> str:
+    """The address of the other side; empty: it is not known."""
+    peer = address_of(transport, "peername")
+    return peer[0] if peer else ""
+
+
+def count_unread(transport: asyncio.Transport, plain: asyncio.Transport | None) -> int:
+    """Bytes that the other side has not taken. `plain`: the transport below, of TLS."""
+    below = 0 if plain is None else plain.get_write_buffer_size()
+    return below + transport.get_write_buffer_size()

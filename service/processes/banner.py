@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 
 from batcher import ReplicaSnapshot, Snapshot
@@ -26,10 +27,16 @@ _PIXEL = (
 def banner(
     settings: Settings, served: ServedModel, snapshot: Snapshot, port: int, fronts: int = 0
 ) -> str:
-    """`fronts`: HTTP processes beside the engine's; 0: it is all one."""
+    """`port`: where it listens, if not on a unix socket. `fronts`: HTTP processes beside the
+    engine's; 0: it is all one."""
     info = next((replica.info for replica in snapshot.replicas if replica.up), RunnerInfo())
     host = settings.host if settings.host not in ("0.0.0.0", "::") else "127.0.0.1"
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    scheme = "http" if settings.tls_cert is None else "https"
+    url, over = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}", ""
+    shown = f"{url}  (docs: {url}/docs)"
+    if settings.unix_socket is not None:
+        url, over = f"{scheme}://localhost", f" --unix-socket {shlex.quote(settings.unix_socket)}"
+        shown = f"the unix socket {settings.unix_socket}"
     up = sum(replica.up for replica in snapshot.replicas)
     rows = {
         "model": served.name,
@@ -41,11 +48,13 @@ def banner(
         "replicas": f"{up} of {len(snapshot.replicas)} up, isolation {settings.isolation}"
         + _places(snapshot.replicas),
         **({"processes": f"{fronts} for HTTP, 1 for the engine"} if fronts else {}),
-        "url": f"{url}  (docs: {url}/docs)",
+        "url": shown,
     }
     route, body = _example(served)
     key = " -H 'Authorization: Bearer <key>'" if settings.api_key else ""
-    curl = f"curl {url}{route} -H 'Content-Type: application/json'{key} -d '{json.dumps(body)}'"
+    curl = (
+        f"curl{over} {url}{route} -H 'Content-Type: application/json'{key} -d '{json.dumps(body)}'"
+    )
     lines = [f"  {name:<9} {value}" for name, value in rows.items()]
     return "\n".join(["", f"batcher {VERSION} is ready", "", *lines, "", f"  {curl}", ""])
 

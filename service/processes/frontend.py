@@ -14,6 +14,7 @@ from batcher.clock import MonotonicClock
 from batcher.remote.client import RemoteClient
 from batcher.remote.messages import Json
 from service.app import create_app, envelope_of
+from service.edge.certificate import Certificate
 from service.edge.connections import ConnectionTimeouts
 from service.edge.server import Server
 from service.edge.sockets import raise_fd_limit
@@ -53,12 +54,14 @@ class _FrontendProcess:
             settings, self._client, clock, frontends=fronts, whole_service=RemoteView(self._client)
         )
         share = math.ceil(settings.max_connections / fronts)
+        self._certificate = Certificate.of(settings)
         self._server = Server(
             create_app(self._state),
             raise_fd_limit(share),
             envelope_of,
             self._state.on_refusal,
             ConnectionTimeouts(idle=settings.keep_alive_ms / 1e3),
+            self._certificate,
         )
         self._control = ControlChannel(end)
         self._link_id: int | None = None  # to the engine, by the number that the supervisor gave it
@@ -98,6 +101,8 @@ class _FrontendProcess:
                 await self._client.attach(end)
             elif kind == "stopping":
                 self._state.stopping = True
+            elif kind == "reload" and self._certificate is not None:
+                self._certificate.reload()
             elif kind == "refuse":
                 self._control.send("refused", await self._server.refuse_connections())
             elif kind == "end":

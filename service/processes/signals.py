@@ -28,6 +28,10 @@ class Signals:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._take, number)
 
+    def on_hangup(self, act: Callable[[], None]) -> None:
+        """SIGHUP calls it, instead of ending the process."""
+        self._loop.add_signal_handler(signal.SIGHUP, act)
+
     def _take(self, number: int) -> None:
         name = signal.Signals(number).name
         now = self._loop.time()

@@ -16,9 +16,10 @@ from batcher import Engine
 from batcher.clock import MonotonicClock
 from service.app import create_app, envelope_of
 from service.catalog import ServedModel
+from service.edge.certificate import Certificate
 from service.edge.connections import ConnectionTimeouts
 from service.edge.server import Server
-from service.edge.sockets import raise_fd_limit
+from service.edge.sockets import port_of, raise_fd_limit
 from service.placement.layout import Layout
 from service.processes.banner import banner
 from service.processes.build import make_engine, start_engine
@@ -44,12 +45,14 @@ class SingleProcess:
         self._listener = listener
         self._engine: Engine = make_engine(settings, layout, clock)
         self._state = AppState(settings, self._engine, clock)
+        self._certificate = Certificate.of(settings)
         self._server = Server(
             create_app(self._state),
             raise_fd_limit(settings.max_connections),
             envelope_of,
             self._state.on_refusal,
             ConnectionTimeouts(idle=settings.keep_alive_ms / 1e3),
+            self._certificate,
         )
 
     async def run(self) -> int:
@@ -66,6 +69,8 @@ class SingleProcess:
     async def _live(self) -> int:
         delay = self._settings.drain_delay_ms / 1e3
         signals = Signals(delay, self._on_signal, _kill_workers)
+        if self._certificate is not None:
+            signals.on_hangup(self._certificate.reload)
         serving = asyncio.create_task(self._server.run_on(self._listener), name="http")
         stopping = asyncio.create_task(signals.came.wait(), name="stop")
         loading = asyncio.create_task(self._load(), name="load")
@@ -102,7 +107,7 @@ class SingleProcess:
     async def _load(self) -> None:
         served, snapshot = await start_engine(self._engine, self._settings, self._found)
         self._state.client = self._engine.client  # the engine's own submit_all only forwards
-        port = self._listener.getsockname()[1]
+        port = port_of(self._listener)
         print_banner(banner(self._settings, served, snapshot, port))
 
     def _found(self, served: ServedModel) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from batcher.clock import MonotonicClock
 from batcher.supervision.restarts import Restarts
+from service.edge.sockets import port_of
 from service.observability.logs import LogOptions
 from service.placement.layout import Layout
 from service.processes import engine as engine_process
@@ -70,6 +71,8 @@ class Supervisor:
 
     async def run(self) -> int:
         signals = Signals(self._settings.drain_delay_ms / 1e3, self._on_signal, self._kill_all)
+        if self._settings.tls_cert is not None:
+            signals.on_hangup(self._reload_certificate)
         code = CRASHED
         try:
             for name in self._restarts:
@@ -156,7 +159,7 @@ class Supervisor:
         main: Callable[..., int] = front_process.main
         shared: object = self._listener
         if name == _ENGINE:
-            main, shared = engine_process.main, (self._layout, self._listener.getsockname()[1])
+            main, shared = engine_process.main, (self._layout, port_of(self._listener))
         arguments = (self._settings, shared, self._count)
         log = LogOptions(self._settings.log_level, self._settings.log_format)
         self._children[name] = SupervisedProcess(
@@ -258,9 +261,15 @@ class Supervisor:
 
     def _on_signal(self) -> None:
         self._is_stopping = True
+        self._send_frontends("stopping")
+
+    def _reload_certificate(self) -> None:
+        self._send_frontends("reload")
+
+    def _send_frontends(self, kind: str) -> None:
         for name, child in self._children.items():
             if name != _ENGINE:
-                child.send("stopping")
+                child.send(kind)
 
     def _kill_all(self) -> None:
         for child in self._children.values():

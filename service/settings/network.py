@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated
@@ -11,6 +12,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings
 
 UNIX = "unix"  # among the trusted proxies: whoever connects by the unix socket
+_MAX_SOCKET_PATH = 107  # bytes: sun_path of unix(7), less the zero at its end
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
@@ -47,6 +49,13 @@ def path_prefix(given: str | None) -> str | None:
     return path
 
 
+def socket_path(given: str | None) -> str | None:
+    """As given. Raises PydanticCustomError for one that is too long for the kernel."""
+    if given is not None and (len(os.fsencode(given)) > _MAX_SOCKET_PATH or "\0" in given):
+        raise PydanticCustomError("clause", f"must have at most {_MAX_SOCKET_PATH} bytes")
+    return given
+
+
 def listed_networks(given: str | None) -> str | None:
     """As given. Raises PydanticCustomError for one that is none."""
     for each in [] if given is None else given.split(","):
@@ -71,6 +80,24 @@ class NetworkSettings(BaseSettings):
         " protect",
     )
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0: any free one")
+    unix_socket: Annotated[str | None, AfterValidator(socket_path)] = Field(
+        None,
+        min_length=1,
+        description="path of a unix socket to listen on, instead of BATCHER_HOST and BATCHER_PORT."
+        " Its file has the rights that the umask leaves",
+    )
+    tls_cert: str | None = Field(
+        None,
+        min_length=1,
+        description="file with the TLS certificate and its chain, in PEM: the service speaks https."
+        " Read again on SIGHUP",
+    )
+    tls_key: str | None = Field(
+        None,
+        min_length=1,
+        description="file with the certificate's key, in PEM and not encrypted; unset: it is in"
+        " BATCHER_TLS_CERT",
+    )
     root_path: Annotated[str | None, AfterValidator(path_prefix)] = Field(
         None,
         description="path prefix under which a proxy offers the service, such as /embed-service:"

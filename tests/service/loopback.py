@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ import uvloop
 from batcher import Answer
 from batcher.clock import Clock, MonotonicClock
 from service.app import create_app, envelope_of
+from service.edge.certificate import Certificate
 from service.edge.connection import Connection
 from service.edge.connections import Connections, ConnectionTimeouts
 from service.edge.server import Server
@@ -105,7 +107,7 @@ class Site:
     def connections(self) -> Connections:
         return self.server.connections
 
-    async def connect(self, buffer: int | None = None) -> Client:
+    async def connect(self, buffer: int | None = None, tls: ssl.SSLContext | None = None) -> Client:
         """`buffer`: bytes that the kernel keeps for it while it does not read."""
         plain = socket.socket()
         if buffer is not None:
@@ -116,7 +118,9 @@ class Site:
         except OSError:
             plain.close()
             raise
-        client = Client(*await asyncio.open_connection(sock=plain))
+        name = None if tls is None else "localhost"
+        opened = await asyncio.open_connection(sock=plain, ssl=tls, server_hostname=name)
+        client = Client(*opened)
         self.clients.append(client)
         return client
 
@@ -150,7 +154,8 @@ def server_of(
     front: AppState, max_connections: int = 100, timeouts: ConnectionTimeouts | None = None
 ) -> Server:
     app = create_app(front)
-    return Server(app, max_connections, envelope_of, front.on_refusal, timeouts)
+    certificate = Certificate.of(front.settings)
+    return Server(app, max_connections, envelope_of, front.on_refusal, timeouts, certificate)
 
 
 @contextlib.asynccontextmanager

@@ -105,6 +105,13 @@ def ends(
         ("--replicas 1000000", NO_MODEL, "too little memory on cpu: 1000000 replicas need"),
         # Addresses
         ("--host 127..0.0.1", BAD_SETTING, "BATCHER_HOST='127..0.0.1': must be an address or a"),
+        ("--unix-socket /no/x", NO_PORT, "cannot listen on /no/x: No such file or directory"),
+        ("--unix-socket nothing.bin", NO_PORT, "there is a file of this name that is no socket"),
+        (f"--unix-socket {'a' * 108}", BAD_SETTING, "must have at most 107 bytes"),
+        ("--tls-key nothing.bin", BAD_SETTING, "TLS_KEY='nothing.bin': needs BATCHER_TLS_CERT"),
+        ("--tls-cert no.pem", BAD_SETTING, "TLS_CERT='no.pem': cannot be read: No such file"),
+        ("--tls-cert nothing.bin", BAD_SETTING, "TLS_CERT='nothing.bin': no certificate and key"),
+        ("--root-path /v1", BAD_SETTING, "BATCHER_ROOT_PATH='/v1': the service has a route /v1/"),
         ("--host 192.0.2.1", NO_PORT, "cannot listen on 192.0.2.1:0: Cannot assign requested"),
     ],
 )

@@ -8,6 +8,7 @@ from batcher.limits import Limits
 from batcher.runner import RunnerInfo
 from service.catalog import simulated_model
 from service.processes.banner import banner
+from service.settings import Settings
 from service.state import AppState
 from service.tasks.plain_text import SimulatedTokenizer
 from tests.fakes import FakeClock
@@ -42,3 +43,11 @@ def test_several_replicas_are_told_with_their_places(front: AppState, engine: Fa
     engine.collector.replica_up(1, RunnerInfo(placed_on="cuda:1"))
     [line] = [line for line in of(front).splitlines() if "replicas" in line]
     assert line.endswith("2 of 3 up, isolation process: cpu cores 1-3, cuda:1, not up yet")
+
+
+def test_the_url_and_the_call_say_how_the_service_is_reached(front: AppState) -> None:
+    front.settings = Settings(host="0.0.0.0", tls_cert="cert.pem")
+    assert "url       https://127.0.0.1:8000  (docs: https://127.0.0.1:8000/docs)" in of(front)
+    front.settings = Settings(unix_socket="/run/a b.sock")
+    assert "url       the unix socket /run/a b.sock\n" in of(front)
+    assert "  curl --unix-socket '/run/a b.sock' http://localhost/" in of(front)
