@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from batcher import Limits
 from batcher.clock import MonotonicClock
 from batcher.collector import Collector
-from service.api import openapi
+from service.api import descriptions
 from service.api.routes import Route
 from service.app import PROTOCOLS
 from service.arguments import default_of
@@ -34,13 +34,14 @@ FOLDER = Path(__file__).parent
 
 # Names of settings; what is in no group is listed last.
 GROUPS: Mapping[str, str] = {
-    "The model": "model revision runner task pooling prompt prompts trust_remote_code device dtype"
-    " backend compile min_cosine cache_dir",
+    "The model": "model served_model_names strict_model_name revision runner task pooling prompt"
+    " prompts trust_remote_code device dtype backend compile min_cosine cache_dir",
     "Batches and the queue": "max_batch_size max_batch_tokens max_wait_ms max_queue_size"
     " max_queue_tokens request_timeout_ms share_equal cache_bytes",
     "Processes and devices": "replicas memory_reserve_mb frontends isolation threads",
     "HTTP": "host port unix_socket tls_cert tls_key api_key root_path cors_origins trusted_proxies"
-    " keep_alive_ms max_connections max_body_bytes max_client_batch_size",
+    " keep_alive_ms max_connections max_body_bytes max_client_batch_size"
+    " unknown_fields",
     "The log": "log_level log_format access_log",
     "Health and shutdown": "hang_after_ms canary_interval_ms drain_delay_ms drain_timeout_ms",
     "The simulated accelerator": "sim_fixed_ms sim_per_item_ms sim_per_token_us",
@@ -137,7 +138,7 @@ def http_api() -> str:
     lines += ["", "## Request headers", "", "All are optional.", ""]
     lines += table(
         ("header", "what it does"),
-        ((f"`{name}`", text) for name, _, text in openapi.REQUEST_HEADERS),
+        ((f"`{name}`", text) for name, _, text in descriptions.REQUEST_HEADERS),
     )
     lines += [
         "",
@@ -174,7 +175,7 @@ def http_api() -> str:
             ("status", "meaning", "`code`"),
             (
                 (str(status), text, f"`{Problem(status, '').code}`")
-                for status, text in sorted(openapi.STATUSES.items())
+                for status, text in sorted(descriptions.STATUSES.items())
             ),
         ),
         "",

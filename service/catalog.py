@@ -5,7 +5,7 @@ A task is registered in TASKS; BATCHER_TASK lists the same names, and a test com
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -142,11 +142,18 @@ class ServedModel:
     # More tasks, if that runner is a class, by the dimension that it states: see decided().
     if_class: Mapping[str, Callable[[int | None], AnyTask]] = field(default_factory=dict)
     canary_input: ModelInput | None = None  # None: the first task makes it, of a text
-    aliases: frozenset[str] = field(init=False)  # any of these in a request means this model
+    more_names: Sequence[str] = ()
+    takes_any_name: bool = True  # in a request; else one of the aliases
+    aliases: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        last_part = self.name.rstrip("/").rpartition("/")[2]
-        object.__setattr__(self, "aliases", frozenset({self.name, last_part}))
+        last_parts = (name.rstrip("/").rpartition("/")[2] for name in self.names)
+        object.__setattr__(self, "aliases", frozenset({*self.names, *last_parts}))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those that it is listed by; answers say the first."""
+        return (self.name, *self.more_names)
 
     def task(self, kind: type[SomeTask]) -> SomeTask:
         """Raises WrongTask, which says what the model is for."""

@@ -116,6 +116,13 @@ def list_of_keys(keys: SecretStr | None) -> SecretStr | None:
     return keys
 
 
+def list_of_names(names: str | None) -> str | None:
+    """As given. Raises PydanticCustomError for an empty one."""
+    if names is not None and not all(map(str.strip, names.split(","))):
+        raise PydanticCustomError("empty", "must not contain an empty name")
+    return names
+
+
 def named_texts(text: str | None) -> str | None:
     """As given. Raises PydanticCustomError unless it is a JSON object of texts."""
     if text is not None:

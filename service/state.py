@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from random import random
+from typing import Any
 
 from batcher import Client, NotReady
 from batcher.clock import Clock, MonotonicClock
 from service.catalog import AnyTask, ServedModel, SomeTask
 from service.errors import Problem, WrongTask, outcome_of
 from service.http.access_log import AccessLog
+from service.http.body import Fields, fields
 from service.inference.offload import OffloadPool
 from service.inference.pipeline import Pipeline
 from service.observability.gpu_readings import Telemetry
@@ -76,6 +78,10 @@ class AppState:
         self.access_log.close()
         self.offload.close()
         self.gpus.close()
+
+    def fields(self, model: type[Fields], body: dict[str, Any]) -> Fields:
+        """What a body says, checked. Raises InputError, naming the field and the rule."""
+        return fields(model, body, refuse_unknown=self.settings.unknown_fields == "refuse")
 
     def model(self) -> ServedModel:
         """Raises NotReady."""

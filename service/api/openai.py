@@ -7,34 +7,46 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from service.api import schemas
 from service.api.routes import INFERENCE, NEEDS_MODEL, Route, WireProtocol
 from service.catalog import ServedModel
 from service.errors import ErrorFormat, Problem, quote
-from service.http.body import fields
 from service.http.exchange import Exchange
 from service.state import AppState
 from service.tasks.embed import LARGE, Embed, Vector, write_large
-from service.tasks.protocol import DEFAULT_OPTIONS, Options
+from service.tasks.protocol import DEFAULT_OPTIONS, Direction, Options
 from service.tasks.text_inputs import parse
 
+# NVIDIA's NIM names the end of a text over the limit that is cut off.
+_CUT_ENDS: Mapping[str, Direction] = {"START": "left", "END": "right"}
 
-class EmbeddingsBody(BaseModel):
+
+def _truncation(value: object) -> object:
+    if value is None or value is True or value is False or value in ("NONE", *_CUT_ENDS):
+        return value
+    raise PydanticCustomError("truncate", "must be a boolean, NONE, START or END")
+
+
+class EmbeddingsBody(schemas.Body):
     """What POST /v1/embeddings takes."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
     input: Annotated[Any, Field(json_schema_extra=schemas.TEXT_INPUTS)]
-    model: str = Field(description=schemas.ABOUT_MODEL)
-    encoding_format: Literal["float", "base64"] = Field(
+    model: str | None = Field(None, description=schemas.ABOUT_MODEL)
+    encoding_format: Literal["float", "base64"] | None = Field(
         "float", description="float, or base64 of little-endian float32"
     )
     dimensions: schemas.Count | None = Field(None, description=schemas.ABOUT_DIMENSIONS)
     user: str | None = Field(None, description="accepted and ignored")
-    truncate: bool = Field(
-        True, description="an extension: false refuses a text over the model's limit with 422"
+    truncate: Annotated[Any, AfterValidator(_truncation)] = Field(
+        None,
+        description="an extension: a text over the model's limit is cut at its end (true, END; null"
+        " is true) or at its start (START), or refused with 422 (false, NONE)",
+        json_schema_extra={
+            "anyOf": [{"type": "boolean"}, {"enum": [*_CUT_ENDS, "NONE"]}, {"type": "null"}]
+        },
     )
     prompt_name: str | None = Field(None, description=f"an extension: {schemas.ABOUT_PROMPT}")
     priority: schemas.Priority | None = Field(None, description=schemas.ABOUT_PRIORITY)
@@ -64,7 +76,7 @@ ERRORS = ErrorFormat(envelope, codes={"wrong_task": "model_not_supported"})
 
 
 async def embeddings(state: AppState, exchange: Exchange) -> None:
-    body = fields(EmbeddingsBody, await exchange.json())
+    body = state.fields(EmbeddingsBody, await exchange.json())
     served = state.model()
     check_model(served, body.model)
     task = state.tasks.get(Embed.name)
@@ -73,8 +85,9 @@ async def embeddings(state: AppState, exchange: Exchange) -> None:
     task.check_dimensions(body.dimensions, served.dimension)
     inputs = parse(body.input, "input", state.input_limit)
     options = DEFAULT_OPTIONS
-    if not body.truncate or body.prompt_name is not None:
-        options = Options(body.truncate, prompt_name=body.prompt_name)
+    if body.truncate is not None or body.prompt_name is not None:
+        is_cut = body.truncate not in (False, "NONE")
+        options = Options(is_cut, _CUT_ENDS.get(body.truncate), body.prompt_name)
     results = await state.pipeline.run(exchange, task, inputs, "input", options, body.priority)
     vectors = task.shorten(results.values, body.dimensions)
     tail = {
@@ -103,30 +116,39 @@ def _as_base64(place: int, vector: Vector) -> object:
     return {"object": "embedding", "index": place, "embedding": text}
 
 
-def check_model(served: ServedModel, name: str) -> None:
+def check_model(served: ServedModel, name: str | None) -> None:
+    """None: whichever there is."""
+    if name is not None and not served.takes_any_name:
+        _find(served, name)
+
+
+def _find(served: ServedModel, name: str) -> None:
     if name not in served.aliases:
         raise Problem(
             404,
-            f"model: {quote(name)} is not served here; {served.name!r} is",
+            f"model: {quote(name)} is not served here; {', '.join(map(repr, served.names))} is",
             param="model",
             code="model_not_found",
         )
 
 
 async def list_models(state: AppState, exchange: Exchange) -> None:
-    body = {"object": "list", "data": [_describe(state.model())]}
+    served = state.model()
+    body = {"object": "list", "data": [_describe(served, name) for name in served.names]}
     await exchange.answer(orjson.dumps(body))
 
 
 async def get_model(state: AppState, exchange: Exchange) -> None:
     served = state.model()
-    check_model(served, exchange.path.removeprefix("/v1/models/"))
-    await exchange.answer(orjson.dumps(_describe(served)))
+    name = exchange.path.removeprefix("/v1/models/")
+    _find(served, name)
+    listed = name if name in served.names else served.name
+    await exchange.answer(orjson.dumps(_describe(served, listed)))
 
 
-def _describe(served: ServedModel) -> dict[str, object]:
+def _describe(served: ServedModel, name: str) -> dict[str, object]:
     return {
-        "id": served.name,
+        "id": name,
         "object": "model",
         "created": served.created,
         "owned_by": "batcher",

@@ -12,63 +12,19 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from service.api import schemas, tei
+from service.api.descriptions import REQUEST_HEADERS, STATUSES
 from service.api.routes import Route, WireProtocol
 from service.api.schemas import ref
 from service.catalog import ServedModel
 from service.http.exchange import Exchange
-from service.http.headers import MAX_TIMEOUT_MS
 from service.state import AppState
 from service.tasks.embed import Embed
 
 _PAGE = Path(__file__).with_name("docs.html").read_bytes()
 _TEXT: dict[str, Any] = {"type": "string"}
 
-STATUSES = {
-    400: "malformed; the message names the field and the rule",
-    401: "the API key is missing or wrong",
-    404: "unknown route or model",
-    405: "method not allowed",
-    408: "the body did not arrive in time",
-    413: "the body is too large",
-    414: "the URL is too long",
-    415: "not JSON, or compressed",
-    417: "an Expect header other than 100-continue",
-    422: "well-formed, but over a limit or not acceptable to this model",
-    424: "the model is for another task",
-    429: "overloaded; retry after Retry-After",
-    431: "too many headers, or too large",
-    500: "the model failed on this input, or the service has a bug",
-    503: "not ready, draining, or the worker was lost; retry after Retry-After",
-    504: "the deadline passed",
-}
 # Sent by the edge before the route is known, so all routes share one envelope.
 _EDGE = (400, 408, 413, 414, 417, 429, 431, 503)
-REQUEST_HEADERS = [
-    (
-        "X-Request-Id",
-        _TEXT,
-        "echoed if it is 1 to 128 of A-Z a-z 0-9 . _ : -; otherwise replaced by a new id",
-    ),
-    (
-        "X-Request-Timeout-Ms",
-        {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS},
-        "deadline, in milliseconds from the arrival, 1 to 3600000: 429 at once if the service"
-        " predicts to miss it, 504 if it does miss it",
-    ),
-    (
-        "X-Envoy-Expected-Rq-Timeout-Ms",
-        _TEXT,
-        "set by a service mesh: a deadline where there is no X-Request-Timeout-Ms, if it is shorter"
-        " than BATCHER_REQUEST_TIMEOUT_MS; what is no number of milliseconds is ignored",
-    ),
-    (
-        "Priority",
-        {"type": "string", "examples": ["u=1"]},
-        "u=0 is soonest, u=3 the default, u=7 last (RFC 9218); anything else counts as u=3."
-        " u=4 to u=7 are bulk: they get the capacity that u=0 to u=3 leave. A priority in the body"
-        " wins",
-    ),
-]
 
 
 def describing(others: Sequence[WireProtocol]) -> WireProtocol:
@@ -83,6 +39,7 @@ def describing(others: Sequence[WireProtocol]) -> WireProtocol:
             served,
             await state.dimension(),
             state.settings.root_path,
+            refuses_unknown=state.settings.unknown_fields == "refuse",
         )
         await exchange.answer(orjson.dumps(document))
 
@@ -118,6 +75,8 @@ def describe(
     served: ServedModel | None = None,
     dimension: int | None = None,
     root_path: str | None = None,
+    *,
+    refuses_unknown: bool = False,  # fields of a body
 ) -> dict[str, Any]:
     """An OpenAPI 3.1 document. It includes the model's own limits, so that a client or a fuzzer
     can make valid requests from it alone."""
@@ -139,10 +98,13 @@ def describe(
         if "instances" in properties:
             of_root = "#/paths/~1/post/requestBody/content/application~1json/schema"
             properties["instances"]["items"] = {"$ref": of_root}
-        if served is not None and "model" in properties:
-            properties["model"]["enum"] = sorted(served.aliases)
+        if served is not None and not served.takes_any_name and "model" in properties:
+            properties["model"]["anyOf"][0]["enum"] = sorted(served.aliases)
         if dimension is not None and "dimensions" in properties:
             properties["dimensions"]["anyOf"][0] |= _sizes(served, dimension)
+    if refuses_unknown:
+        for schema in described["$defs"].values():
+            schema["additionalProperties"] = False
     if served is not None:
         names = {"enum": sorted(served.prompts)} if served.prompts else {"type": "null"}
         for schema in described["$defs"].values():  # of bodies, and of what is in them

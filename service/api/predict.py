@@ -15,7 +15,6 @@ from batcher import RunnerFailed
 from service.api import openai, schemas
 from service.api.routes import INFERENCE, Route, WireProtocol
 from service.errors import InputError
-from service.http.body import fields
 from service.http.exchange import Exchange
 from service.state import AppState
 from service.tasks.custom import Predict
@@ -46,10 +45,9 @@ class PredictAnswer(schemas.Shape):
 
 
 async def predict(state: AppState, exchange: Exchange) -> None:
-    body = fields(PredictBody, await exchange.json())
+    body = state.fields(PredictBody, await exchange.json())
     served = state.model()
-    if body.model is not None:
-        openai.check_model(served, body.model)
+    openai.check_model(served, body.model)
     task = state.tasks.get(Predict.name)
     if not isinstance(task, Predict):
         task = await state.ask_for(Predict)

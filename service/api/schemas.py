@@ -27,7 +27,10 @@ ABOUT_PRIORITY = (
     " that 0 to 3 leave. It wins over the Priority header"
 )
 
-ABOUT_MODEL = "the name of the served model, or its last part; any other is a 404"
+ABOUT_MODEL = (
+    "the name of the served model, or its last part; any other, or none, means the same, unless"
+    " BATCHER_STRICT_MODEL_NAME makes it a 404"
+)
 
 TEXT_INPUTS: dict[str, Any] = {
     "description": "A text, a list of token ids, or a list of these.",
@@ -53,6 +56,13 @@ TEXTS: dict[str, Any] = {"type": "array", "items": {"type": "string"}, "minItems
 
 def ref(model: type[BaseModel]) -> dict[str, Any]:
     return {"$ref": f"#/components/schemas/{model.__name__}"}
+
+
+class Body(BaseModel):
+    """Of a request in another service's format. Its clients send what that service takes, so
+    unknown fields are ignored, unless BATCHER_UNKNOWN_FIELDS says otherwise."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
 
 
 class Shape(BaseModel):

@@ -33,15 +33,16 @@ class Offload(Protocol):
         """What the function returns or raises. Raises Overloaded, DeadlineExceeded."""
 
 
-def fields(model: type[Fields], body: dict[str, Any]) -> Fields:
-    """Raises InputError, naming the field and the rule: a protocol has a status for it."""
-    is_strict = model.model_config.get("extra") == "forbid"
+def fields(model: type[Fields], body: dict[str, Any], *, refuse_unknown: bool) -> Fields:
+    """Unknown fields are ignored where the model says so, and they are not to be refused.
+    Raises InputError, naming the field and the rule: a protocol has a status for it."""
+    is_strict = refuse_unknown or model.model_config.get("extra") == "forbid"
     # Pydantic would write an error for each of 100,000.
     if is_strict and len(body) > len(model.model_fields):
         unknown = next(name for name in body if name not in model.model_fields)
         raise _malformed(unknown[:80], "there is no such field")
     try:
-        return model.model_validate(body)
+        return model.model_validate(body, extra="forbid" if is_strict else None)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise _malformed(".".join(map(str, first["loc"]))[:80], _rule(first)) from None

@@ -51,12 +51,19 @@ async def find_served(settings: Settings) -> ServedModel:
 
     def look() -> None:
         try:
-            found.set_result(_serve_model(settings))
+            found.set_result(_named(_serve_model(settings), settings))
         except Exception as error:  # it is told by whoever waits
             found.set_exception(error)
 
     threading.Thread(target=look, name="find-model", daemon=True).start()
     return await asyncio.wrap_future(found)
+
+
+def _named(served: ServedModel, settings: Settings) -> ServedModel:
+    first, *more = settings.served_names or served.names
+    return replace(
+        served, name=first, more_names=more, takes_any_name=not settings.strict_model_name
+    )
 
 
 def _serve_model(settings: Settings) -> ServedModel:

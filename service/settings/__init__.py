@@ -133,6 +133,11 @@ class Settings(NetworkSettings, ModelSettings):
     max_client_batch_size: Positive = Field(
         256, description="most inputs in one HTTP request; more get 422"
     )
+    unknown_fields: Literal["ignore", "refuse"] = Field(
+        "ignore",
+        description="fields of a body that a route in another service's format does not know:"
+        " ignore, as its clients expect, or refuse with 400",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least severe messages that are logged"
     )

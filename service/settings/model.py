@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings
 
-from service.environment import named_texts
+from service.environment import list_of_names, named_texts
 
 TextTask = Literal["embed", "sparse", "classify", "score", "tag"]
 
@@ -18,6 +18,17 @@ class ModelSettings(BaseSettings):
         "sentence-transformers/all-MiniLM-L6-v2",
         min_length=1,
         description="the model: a Hugging Face id or a local folder",
+    )
+    served_model_names: Annotated[str | None, AfterValidator(list_of_names)] = Field(
+        None,
+        min_length=1,
+        description="names of the model for clients, separated by commas: /v1/models lists them,"
+        " and answers say the first; unset: the model's id, or folder",
+    )
+    strict_model_name: bool = Field(
+        False,
+        description="refuse a request for a model of another name, with 404; otherwise any name is"
+        " taken, as many clients send one of their own",
     )
     revision: str | None = Field(
         None,
@@ -88,6 +99,12 @@ class ModelSettings(BaseSettings):
         " have, from 0 to 1; parts of the model run in float32 where it is lower. Classifiers have"
         " fixed bounds instead",
     )
+
+    @property
+    def served_names(self) -> tuple[str, ...]:
+        """Empty: as the model is called."""
+        names = self.served_model_names
+        return () if names is None else tuple(map(str.strip, names.split(",")))
 
     @property
     def named_prompts(self) -> dict[str, str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import get_args
 
 import pytest
@@ -40,3 +41,5 @@ def test_a_runner_of_the_users_own_is_no_classifier() -> None:
 def test_a_model_is_known_by_its_name_and_by_the_last_part_of_it() -> None:
     served = own_model("folder/of/mine/", "auto", TextPassthrough(), created=0)
     assert served.aliases == {"folder/of/mine/", "mine"}
+    named = dataclasses.replace(served, name="a/b", more_names=["c"])
+    assert (named.names, named.aliases) == (("a/b", "c"), {"a/b", "b", "c"})

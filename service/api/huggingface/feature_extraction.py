@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from service.api.huggingface.pipeline import HubPipeline, asks_to_rank
 from service.api.tei.embed import EmbedBody, embed
 from service.api.tei.rerank import RerankBody, rerank
 from service.api.tei.similarity import SimilarityBody, similarity
-from service.http.body import fields
 from service.http.exchange import Exchange
 from service.state import AppState
 
@@ -18,10 +17,8 @@ from service.state import AppState
 class FeatureExtractionBody(EmbedBody):
     """What POST / takes for an embedder."""
 
-    model_config = ConfigDict(extra="ignore", strict=True)
-
     parameters: dict[str, Any] | None = Field(
-        None, description="the options may be in here instead; others are ignored"
+        None, description="the options may be in here instead"
     )
 
 
@@ -35,9 +32,9 @@ async def respond(state: AppState, exchange: Exchange, body: dict[str, Any]) -> 
     elif isinstance(body.get("inputs"), dict):
         await similarity(state, exchange, body)
     else:
-        options = {**(fields(FeatureExtractionBody, body).parameters or {}), **body}
-        known = {name: value for name, value in options.items() if name in EmbedBody.model_fields}
-        await embed(state, exchange, known)
+        options = {**(state.fields(FeatureExtractionBody, body).parameters or {}), **body}
+        options.pop("parameters", None)
+        await embed(state, exchange, options)
 
 
 PIPELINE = HubPipeline(answer, (FeatureExtractionBody, SimilarityBody, RerankBody))

@@ -13,7 +13,6 @@ from service.api import schemas
 from service.api.huggingface import feature_extraction
 from service.api.huggingface.pipeline import HubPipeline
 from service.errors import InputError
-from service.http.body import fields
 from service.http.exchange import Exchange
 from service.state import AppState
 from service.tasks.image_classify import ImageClassify
@@ -83,7 +82,7 @@ async def classify(state: AppState, exchange: Exchange) -> None:
     if isinstance(given, bytes):
         images = [given]
     else:
-        body = fields(ImageClassificationBody, given)
+        body = state.fields(ImageClassificationBody, given)
         asked, priority = body.parameters or _NO_PARAMETERS, body.priority
         images, is_list = _parse(body.inputs, state.input_limit)
     results = await state.pipeline.run(exchange, task, images, priority=priority)
@@ -105,7 +104,7 @@ async def compare(state: AppState, exchange: Exchange) -> None:
         return
     parameters = given.get("parameters")
     if isinstance(parameters, dict) and "candidate_labels" in parameters:
-        await _zero_shot(state, exchange, task, fields(ZeroShotImageBody, given))
+        await _zero_shot(state, exchange, task, state.fields(ZeroShotImageBody, given))
     else:
         await feature_extraction.respond(state, exchange, given)
 

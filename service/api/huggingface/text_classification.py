@@ -13,7 +13,6 @@ from service.api.huggingface.pipeline import HubPipeline, asks_to_rank
 from service.api.tei.predict import ClassifyBody, classifier, predict
 from service.api.tei.rerank import RerankBody, rerank
 from service.errors import InputError
-from service.http.body import fields
 from service.http.exchange import Exchange
 from service.state import AppState
 from service.tasks.classify import TextOrPair, ranked
@@ -63,7 +62,7 @@ async def answer(state: AppState, exchange: Exchange) -> None:
     elif zero_shot.asks_for_it(body):
         await zero_shot.classify(state, exchange, body)
     else:
-        await _classify(state, exchange, fields(TextClassificationBody, body))
+        await _classify(state, exchange, state.fields(TextClassificationBody, body))
 
 
 async def _classify(state: AppState, exchange: Exchange, body: TextClassificationBody) -> None:

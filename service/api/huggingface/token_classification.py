@@ -11,7 +11,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from service.api import schemas
 from service.api.huggingface.pipeline import HubPipeline
 from service.errors import InputError
-from service.http.body import fields
 from service.http.exchange import Exchange
 from service.state import AppState
 from service.tasks.entities import Strategy
@@ -55,7 +54,7 @@ _NO_PARAMETERS = TaggingParameters.model_validate({})
 
 
 async def answer(state: AppState, exchange: Exchange) -> None:
-    body = fields(TokenClassificationBody, await exchange.json())
+    body = state.fields(TokenClassificationBody, await exchange.json())
     task = state.tasks.get(Tag.name)
     if not isinstance(task, Tag):
         task = await state.ask_for(Tag)

@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.api import schemas
 from service.errors import Header, InputError
-from service.http.body import fields
 from service.http.exchange import Exchange
 from service.state import AppState
 from service.tasks.text_inputs import check_count, malformed
@@ -70,7 +69,7 @@ class Instance(Exchange):
 
 async def run(state: AppState, exchange: Exchange, answer: Answer) -> None:
     """All or none: the first error is the answer. They run at once, so that they share batches."""
-    given = fields(VertexBody, await exchange.json()).instances
+    given = state.fields(VertexBody, await exchange.json()).instances
     if not isinstance(given, list):
         raise malformed("instances", "a list of objects", given)
     check_count(len(given), "instances", state.input_limit)

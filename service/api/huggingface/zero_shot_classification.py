@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.api import schemas
 from service.errors import InputError
-from service.http.body import fields
 from service.http.exchange import Exchange
 from service.state import AppState
 from service.tasks.protocol import Options
@@ -65,7 +64,7 @@ def asks_for_it(body: dict[str, Any]) -> bool:
 
 async def classify(state: AppState, exchange: Exchange, given: dict[str, Any]) -> None:
     """Of each text all labels, the likeliest first."""
-    body = fields(ZeroShotBody, given)
+    body = state.fields(ZeroShotBody, given)
     task = state.tasks.get(ZeroShot.name)
     if not isinstance(task, ZeroShot):
         task = await state.ask_for(ZeroShot)

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.routes import TOKENIZER, Route
 from service.errors import InputError
-from service.http.body import fields
 from service.http.exchange import Exchange
 from service.state import AppState
 from service.tasks.text import TextTokenizer
@@ -36,7 +35,7 @@ class DecodeBody(BaseModel):
 
 
 async def decode(state: AppState, exchange: Exchange) -> None:
-    body = fields(DecodeBody, await exchange.json())
+    body = state.fields(DecodeBody, await exchange.json())
     tokenizer = state.tokenizer()
     sequences = _sequences(body.ids, state.input_limit)
     given = (tokenizer, sequences, body.skip_special_tokens is not False)

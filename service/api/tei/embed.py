@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from service.api import schemas
 from service.api.routes import INFERENCE, Route
 from service.api.tei.envelope import ABOUT_DIRECTION, ABOUT_TRUNCATE, Direction, options_of
-from service.http.body import fields
 from service.http.exchange import Exchange
 from service.state import AppState
 from service.tasks.embed import LARGE, Embed, Unscaled, Vector, write_large
@@ -18,10 +17,8 @@ from service.tasks.protocol import DEFAULT_OPTIONS
 from service.tasks.text_inputs import TextInput, parse
 
 
-class EmbedBody(BaseModel):
+class EmbedBody(schemas.Body):
     """What POST /embed takes."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     inputs: Annotated[Any, Field(json_schema_extra=schemas.TEXT_INPUTS)]
     truncate: bool | None = Field(None, description=ABOUT_TRUNCATE)
@@ -44,7 +41,7 @@ async def embed(state: AppState, exchange: Exchange, body: dict[str, Any] | None
     text = body.get("inputs")
     # The commonest body needs no checking.
     inputs: list[TextInput] = [text] if type(text) is str and len(body) == 1 else []
-    options = _PLAIN if inputs else fields(EmbedBody, body)
+    options = _PLAIN if inputs else state.fields(EmbedBody, body)
     task = state.tasks.get(Embed.name)
     if not isinstance(task, Embed):
         task = await state.ask_for(Embed)

@@ -6,7 +6,6 @@ from typing import Any
 
 from service.api.routes import INFERENCE, Route
 from service.api.tei.envelope import TextBody
-from service.http.body import fields
 from service.http.exchange import Exchange
 from service.state import AppState
 from service.tasks.all_tokens import AllTokens, OneAnswer, write
@@ -21,7 +20,7 @@ async def embed_all(
     state: AppState, exchange: Exchange, given: dict[str, Any] | None = None
 ) -> None:
     """`given`: the body, where it has been read."""
-    body = fields(AllTokensBody, await exchange.json() if given is None else given)
+    body = state.fields(AllTokensBody, await exchange.json() if given is None else given)
     task = state.tasks.get(AllTokens.name)
     if not isinstance(task, AllTokens):
         task = await state.ask_for(AllTokens)

@@ -7,7 +7,6 @@ from typing import Any
 from service.api import schemas
 from service.api.routes import INFERENCE, Route
 from service.api.tei.envelope import TextBody
-from service.http.body import fields
 from service.http.exchange import Exchange
 from service.state import AppState
 from service.tasks.sparse import Sparse, write
@@ -22,7 +21,7 @@ async def embed_sparse(
     state: AppState, exchange: Exchange, given: dict[str, Any] | None = None
 ) -> None:
     """`given`: the body, where it has been read."""
-    body = fields(SparseBody, await exchange.json() if given is None else given)
+    body = state.fields(SparseBody, await exchange.json() if given is None else given)
     task = state.tasks.get(Sparse.name)
     if not isinstance(task, Sparse):
         task = await state.ask_for(Sparse)

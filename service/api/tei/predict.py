@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from service.api import schemas
 from service.api.routes import INFERENCE, Route
 from service.api.tei.envelope import ABOUT_DIRECTION, ABOUT_TRUNCATE, Direction, options_of
-from service.http.body import fields
 from service.http.exchange import Exchange
 from service.state import AppState
 from service.tasks import classify
@@ -25,13 +24,13 @@ _INPUTS: dict[str, Any] = {
 }
 
 
-class ClassifyBody(BaseModel):
+class ClassifyBody(schemas.Body):
     """What POST /predict takes."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
     inputs: Annotated[Any, Field(json_schema_extra=_INPUTS)]
-    raw_scores: bool = Field(False, description="the model's logits instead of scores from 0 to 1")
+    raw_scores: bool | None = Field(
+        False, description="the model's logits instead of scores from 0 to 1"
+    )
     truncate: bool | None = Field(None, description=ABOUT_TRUNCATE)
     truncation_direction: Direction | None = Field(None, description=ABOUT_DIRECTION)
     priority: schemas.Priority | None = Field(None, description=schemas.ABOUT_PRIORITY)
@@ -45,7 +44,7 @@ async def classifier(state: AppState) -> Classify:
 
 async def predict(state: AppState, exchange: Exchange, given: dict[str, Any] | None = None) -> None:
     """`given`: the body, where it has been read."""
-    body = fields(ClassifyBody, await exchange.json() if given is None else given)
+    body = state.fields(ClassifyBody, await exchange.json() if given is None else given)
     task = await classifier(state)
     inputs, is_batch = classify.parse(body.inputs, "inputs", state.input_limit)
     options = options_of(body.truncate, body.truncation_direction)

@@ -18,7 +18,6 @@ from service.api.tei.envelope import (
 )
 from service.catalog import wrong_task
 from service.errors import WrongTask
-from service.http.body import fields
 from service.http.exchange import Exchange
 from service.inference.ranking import (
     RANKERS,
@@ -56,7 +55,7 @@ class RerankBody(BaseModel):
 
 async def rerank(state: AppState, exchange: Exchange, given: dict[str, Any] | None = None) -> None:
     """`given`: the body, where it has been read."""
-    body = fields(RerankBody, await exchange.json() if given is None else given)
+    body = state.fields(RerankBody, await exchange.json() if given is None else given)
     texts = texts_of(body.texts, "texts")
     task = task_that_ranks(state.tasks)
     if task is None:

@@ -16,7 +16,6 @@ from service.api.tei.envelope import (
     options_of,
     texts_of,
 )
-from service.http.body import fields
 from service.http.exchange import Exchange
 from service.inference.ranking import Question, relevance
 from service.state import AppState
@@ -61,7 +60,7 @@ async def similarity(
     state: AppState, exchange: Exchange, given: dict[str, Any] | None = None
 ) -> None:
     """`given`: the body, where it has been read."""
-    body = fields(SimilarityBody, await exchange.json() if given is None else given)
+    body = state.fields(SimilarityBody, await exchange.json() if given is None else given)
     task = state.tasks.get(Embed.name)
     if not isinstance(task, Embed):
         task = await state.ask_for(Embed)

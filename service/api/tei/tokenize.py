@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.api import schemas
 from service.api.routes import TOKENIZER, Route
 from service.errors import InputError
-from service.http.body import fields
 from service.http.exchange import Exchange
 from service.state import AppState
 from service.tasks.text import TextTokenizer
@@ -38,7 +37,7 @@ class TokenizeBody(BaseModel):
 
 
 async def tokenize(state: AppState, exchange: Exchange) -> None:
-    body = fields(TokenizeBody, await exchange.json())
+    body = state.fields(TokenizeBody, await exchange.json())
     tokenizer = state.tokenizer()
     prompt = tokenizer.prompt(body.prompt_name)
     texts = parse_texts(body.inputs, "inputs", state.input_limit)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from batcher import Overloaded, RunnerFailed
-from tests.service.conftest import FakeClient, is_openai_error, vector_of
+from service.app import create_app
+from service.processes.build import _named
+from service.settings import Settings
+from service.state import AppState
+from tests.service.conftest import FakeClient, is_openai_error, make_front, vector_of
 
 
 def ask(http: TestClient, status: int = 200, **body: Any) -> Any:
@@ -68,14 +73,33 @@ def test_dimensions_keep_the_first_numbers_at_length_one(http: TestClient) -> No
 
 def test_the_model_goes_by_its_id_or_the_last_part_of_it(http: TestClient) -> None:
     assert ask(http, input="a", model="tiny")["model"] == "tests/tiny"
-    error = error_of(http, 404, input="a", model="text-embedding-3-small")
+    for other in ("text-embedding-3-small", "", None):
+        assert ask(http, input="a", model=other)["model"] == "tests/tiny"
+    assert http.post("/v1/embeddings", json={"input": "a"}).json()["model"] == "tests/tiny"
+
+
+def test_another_name_is_refused_where_a_setting_says_so(http: TestClient, front: AppState) -> None:
+    front.served = dataclasses.replace(front.model(), takes_any_name=False)
+    error = error_of(http, 404, input="a", model="x" * 10_000)
     assert error["code"] == "model_not_found"
     assert error["param"] == "model"
     assert "'tests/tiny'" in error["message"]
+    assert len(error["message"]) < 200
+    assert ask(http, input="a", model="tiny")["data"]
+    assert ask(http, input="a", model=None)["data"]
 
 
-def test_a_name_of_ten_thousand_letters_is_not_sent_back(http: TestClient) -> None:
-    assert len(error_of(http, 404, input="a", model="x" * 10_000)["message"]) < 200
+def test_names_of_the_settings_are_listed_and_answers_say_the_first(
+    http: TestClient, front: AppState
+) -> None:
+    settings = Settings(
+        model="tests/tiny", runner="simulated", served_model_names="bge, text-embedding-3-small"
+    )
+    front.served = _named(front.model(), settings)
+    listed = http.get("/v1/models").json()["data"]
+    assert [model["id"] for model in listed] == ["bge", "text-embedding-3-small"]
+    assert http.get("/v1/models/text-embedding-3-small").json() == listed[1]
+    assert ask(http, input="a", model="text-embedding-3-small")["model"] == "bge"
 
 
 @pytest.mark.parametrize(
@@ -106,7 +130,8 @@ def test_a_name_of_ten_thousand_letters_is_not_sent_back(http: TestClient) -> No
         ({"input": "a", "dimensions": True}, 400, "dimensions", "integer"),
         ({"input": "a", "truncate": 1}, 400, "truncate", "boolean"),
         ({"input": "a", "user": 5}, 400, "user", "string"),
-        ({"input": "a", "stream": True}, 400, "stream", "no such field"),
+        ({"input": "a", "truncate": "END "}, 400, "truncate", "NONE, START or END"),
+        ({"input": "w " * 17, "truncate": "NONE"}, 422, "input", "17 tokens"),
     ],
 )
 def test_bad_input_is_named_and_never_reaches_the_engine(
@@ -125,10 +150,15 @@ def test_bad_input_is_named_and_never_reaches_the_engine(
     assert ask(http, input="good")["data"]
 
 
-def test_the_model_must_be_named(http: TestClient) -> None:
-    answer = http.post("/v1/embeddings", json={"input": "a"})
-    assert answer.status_code == 400
-    assert answer.json()["error"]["param"] == "model"
+@pytest.mark.parametrize(
+    ("given", "kept"), [(None, slice(16)), ("END", slice(16)), ("START", slice(4, 20))]
+)
+def test_a_long_text_is_cut_at_the_end_that_nvidias_clients_name(
+    http: TestClient, engine: FakeClient, given: str | None, kept: slice
+) -> None:
+    words = [str(number) for number in range(20)]
+    ask(http, input=" ".join(words), truncate=given)
+    assert engine.last.payloads == [" ".join(words[kept])]
 
 
 def test_a_text_over_the_limit_is_cut_unless_the_caller_objects(
@@ -199,9 +229,10 @@ def test_it_is_not_ready_before_the_model_is_found(http: TestClient, front: Any)
         assert answer.headers["retry-after"] == "1"
 
 
-def test_a_body_of_many_unknown_fields_is_refused_at_the_first(http: TestClient) -> None:
+def test_a_body_of_many_unknown_fields_is_refused_at_the_first(engine: FakeClient) -> None:
     body = {"input": "a", "model": "tiny"} | {f"x{number}": 1 for number in range(1000)}
-    error = http.post("/v1/embeddings", json=body).json()["error"]
+    with TestClient(create_app(make_front(engine, unknown_fields="refuse"))) as http:
+        error = http.post("/v1/embeddings", json=body).json()["error"]
     assert (error["param"], error["message"]) == ("x0", "x0: there is no such field")
 
 

@@ -101,7 +101,6 @@ def test_options_of_its_clients_are_taken(http: TestClient, engine: FakeClient) 
             "truncation_direction: ",
             "Validation",
         ),
-        ({"inputs": "a", "normalize": True}, 422, "normalize: there is no such", "Validation"),
     ],
 )
 def test_bad_input_is_named(

@@ -55,9 +55,9 @@ def test_any_json_in_any_field_is_answered(path: str, inputs: Any, options: Any)
 
 
 def test_a_bug_behind_a_route_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise Problem(500, "broken")
 
-    monkeypatch.setattr("service.api.tei.embed.fields", broken)
+    monkeypatch.setattr("service.state.fields", broken)
     tried = asyncio.run(Application().try_all(bodies(300)))
     assert tried.violations
