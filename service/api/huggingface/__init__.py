@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from service.api import schemas
 from service.api.huggingface import (
+    asked,
     feature_extraction,
     images,
     sparse_embedding,
@@ -17,11 +18,12 @@ from service.api.huggingface import (
     token_classification,
     vertex,
 )
-from service.api.huggingface.pipeline import HubPipeline
+from service.api.huggingface.pipeline import Body, HubPipeline
 from service.api.routes import INFERENCE, Route, WireProtocol
 from service.api.tei import ERRORS
 from service.catalog import TASKS
-from service.errors import WrongTask
+from service.errors import Problem, WrongTask
+from service.http.body import Headers, parse
 from service.http.exchange import Exchange
 from service.state import AppState
 from service.tasks.classify import Classify
@@ -48,10 +50,33 @@ PIPELINES: Mapping[str, HubPipeline] = {
 async def run(state: AppState, exchange: Exchange) -> None:
     for name in (await state.decided()).tasks:
         if name in PIPELINES:
-            await PIPELINES[name].answer(state, exchange)
+            await _run(PIPELINES[name], state, exchange)
             return
     others = " or ".join(TASKS[name].routes for name in state.tasks)
     raise WrongTask(f"this route is not for the model that is served here: use {others}")
+
+
+async def _run(pipeline: HubPipeline, state: AppState, exchange: Exchange) -> None:
+    given = await exchange.json_or_bytes()
+    if isinstance(given, bytes):
+        if pipeline.see is not None:
+            await pipeline.see(state, exchange, given)
+            return
+        given = _text_body(given, exchange.headers, pipeline)
+    asked.check(given, pipeline.tasks)
+    await pipeline.answer(state, exchange, given)
+
+
+def _text_body(data: bytes, headers: Headers, pipeline: HubPipeline) -> Body:
+    """Of what does not begin as an object. Raises Problem 400, WrongTask."""
+    try:
+        return parse(data)
+    except Problem:
+        says_json = headers.get(b"content-type", b"").startswith(b"application/json")
+        if says_json or data.isascii():
+            raise
+        why = "the body is no JSON, as an image or a sound is none"
+        raise asked.not_served(why, pipeline.tasks) from None
 
 
 async def run_instances(state: AppState, exchange: Exchange) -> None:

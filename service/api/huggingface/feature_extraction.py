@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import Field
 
-from service.api.huggingface.pipeline import HubPipeline, asks_to_rank
+from service.api.huggingface.asked import FEATURES, RERANKING, SIMILARITY
+from service.api.huggingface.pipeline import Body, HubPipeline, asks_to_rank
 from service.api.tei.embed import EmbedBody, embed
 from service.api.tei.rerank import RerankBody, rerank
 from service.api.tei.similarity import SimilarityBody, similarity
@@ -22,11 +23,7 @@ class FeatureExtractionBody(EmbedBody):
     )
 
 
-async def answer(state: AppState, exchange: Exchange) -> None:
-    await respond(state, exchange, await exchange.json())
-
-
-async def respond(state: AppState, exchange: Exchange, body: dict[str, Any]) -> None:
+async def answer(state: AppState, exchange: Exchange, body: Body) -> None:
     if asks_to_rank(body):
         await rerank(state, exchange, body)
     elif isinstance(body.get("inputs"), dict):
@@ -37,4 +34,8 @@ async def respond(state: AppState, exchange: Exchange, body: dict[str, Any]) -> 
         await embed(state, exchange, options)
 
 
-PIPELINE = HubPipeline(answer, (FeatureExtractionBody, SimilarityBody, RerankBody))
+PIPELINE = HubPipeline(
+    answer,
+    (FeatureExtractionBody, SimilarityBody, RerankBody),
+    (FEATURES, SIMILARITY, RERANKING),
+)

@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from batcher import NotReady
 from service.api import schemas
 from service.api.huggingface import feature_extraction
-from service.api.huggingface.pipeline import HubPipeline
-from service.errors import InputError
+from service.api.huggingface.asked import IMAGES, ZERO_SHOT_IMAGES
+from service.api.huggingface.pipeline import Body, HubPipeline
+from service.errors import Header, InputError
 from service.http.exchange import Exchange
 from service.state import AppState
 from service.tasks.image_classify import ImageClassify
@@ -28,6 +29,9 @@ _IMAGE: dict[str, Any] = {
     "description": "An image in base64, or a data: URI.",
 }
 _INPUTS = {"anyOf": [_IMAGE, {"type": "array", "items": _IMAGE, "minItems": 1}]}
+# An object: as @huggingface/inference sends it.
+_OBJECT = {"type": "object", "properties": {"image": _IMAGE}, "required": ["image"]}
+_ONE = {"anyOf": [_IMAGE, _OBJECT]}
 _LABELS = "parameters.candidate_labels"
 
 
@@ -66,7 +70,7 @@ class ZeroShotImageBody(BaseModel):
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
-    inputs: str = Field(json_schema_extra=_IMAGE)
+    inputs: Annotated[Any, Field(json_schema_extra=_ONE)]
     parameters: ZeroShotParameters = Field(description="`candidate_labels`, `hypothesis_template`")
     priority: schemas.Priority | None = Field(None, description=schemas.ABOUT_PRIORITY)
 
@@ -74,44 +78,53 @@ class ZeroShotImageBody(BaseModel):
 _NO_PARAMETERS = ImageParameters.model_validate({})
 
 
-async def classify(state: AppState, exchange: Exchange) -> None:
-    given = await exchange.json_or_bytes()
+async def classify(state: AppState, exchange: Exchange, given: Body) -> None:
+    body = state.fields(ImageClassificationBody, given)
+    images, is_list = _parse(body.inputs, state.input_limit)
+    asked = body.parameters or _NO_PARAMETERS
+    best, timing = await _labels(state, exchange, images, asked, body.priority)
+    answer = orjson.dumps(best if is_list else best[0], option=orjson.OPT_SERIALIZE_NUMPY)
+    await exchange.answer(answer, timing)
+
+
+async def classify_one(state: AppState, exchange: Exchange, image: bytes) -> None:
+    [best], timing = await _labels(state, exchange, [image], _NO_PARAMETERS)
+    await exchange.answer(orjson.dumps(best, option=orjson.OPT_SERIALIZE_NUMPY), timing)
+
+
+async def _labels(
+    state: AppState,
+    exchange: Exchange,
+    images: list[ImageInput],
+    asked: ImageParameters,
+    priority: int | None = None,
+) -> tuple[list[list[dict[str, object]]], Header]:
+    """Of each image, the likeliest first; and where the time went."""
     task = state.model().task(ImageClassify)
-    asked, priority, is_list = _NO_PARAMETERS, None, False
-    images: list[ImageInput]
-    if isinstance(given, bytes):
-        images = [given]
-    else:
-        body = state.fields(ImageClassificationBody, given)
-        asked, priority = body.parameters or _NO_PARAMETERS, body.priority
-        images, is_list = _parse(body.inputs, state.input_limit)
     results = await state.pipeline.run(exchange, task, images, priority=priority)
     best = [
         task.best(each, asked.top_k or _TOP, asked.function_to_apply) for each in results.values
     ]
-    answer = orjson.dumps(best if is_list else best[0], option=orjson.OPT_SERIALIZE_NUMPY)
+    return best, state.pipeline.timing(exchange, results)
+
+
+async def compare(state: AppState, exchange: Exchange, given: Body) -> None:
+    """An image with labels; any other body is one that an embedder takes."""
+    parameters = given.get("parameters")
+    if isinstance(parameters, dict) and "candidate_labels" in parameters:
+        await _zero_shot(state, exchange, state.fields(ZeroShotImageBody, given))
+    else:
+        await feature_extraction.answer(state, exchange, given)
+
+
+async def vector_of(state: AppState, exchange: Exchange, image: bytes) -> None:
+    results = await state.pipeline.run(exchange, state.model().task(ImageEmbed), [image])
+    answer = orjson.dumps(results.values, option=orjson.OPT_SERIALIZE_NUMPY)
     await exchange.answer(answer, state.pipeline.timing(exchange, results))
 
 
-async def compare(state: AppState, exchange: Exchange) -> None:
-    """An image with labels; any other body is one that an embedder takes."""
-    given = await exchange.json_or_bytes()
+async def _zero_shot(state: AppState, exchange: Exchange, body: ZeroShotImageBody) -> None:
     task = state.model().task(ImageEmbed)
-    if isinstance(given, bytes):
-        results = await state.pipeline.run(exchange, task, [given])
-        answer = orjson.dumps(results.values, option=orjson.OPT_SERIALIZE_NUMPY)
-        await exchange.answer(answer, state.pipeline.timing(exchange, results))
-        return
-    parameters = given.get("parameters")
-    if isinstance(parameters, dict) and "candidate_labels" in parameters:
-        await _zero_shot(state, exchange, task, state.fields(ZeroShotImageBody, given))
-    else:
-        await feature_extraction.respond(state, exchange, given)
-
-
-async def _zero_shot(
-    state: AppState, exchange: Exchange, task: ImageEmbed, body: ZeroShotImageBody
-) -> None:
     labels = body.parameters.candidate_labels
     template = body.parameters.hypothesis_template or _TEMPLATE
     if not labels:
@@ -120,7 +133,7 @@ async def _zero_shot(
     if template.count("{}") != 1 or len(template.split("{")) != 2 or template.count("}") != 1:
         raise InputError("must hold {} once", field="parameters.hypothesis_template")
     texts = [TheText(template.replace("{}", label)) for label in labels]
-    inputs: list[ImageOrText] = [body.inputs, *texts]
+    inputs: list[ImageOrText] = [_one(body.inputs), *texts]
     try:
         results = await state.pipeline.run(exchange, task, inputs, priority=body.priority)
     except InputError as error:
@@ -141,6 +154,14 @@ async def _similarity(state: AppState) -> Similarity:
     raise NotReady("the model is being loaded", retry_after=1.0)
 
 
+def _one(value: object) -> str:
+    """Raises InputError."""
+    image = value.get("image") if isinstance(value, dict) else value
+    if not isinstance(image, str):
+        raise malformed("inputs", "an image in base64, or an object that has one as image", value)
+    return image
+
+
 def _parse(value: object, limit: int) -> tuple[list[ImageInput], bool]:
     """The images, and whether they came as a list. Raises InputError."""
     if isinstance(value, str):
@@ -157,5 +178,10 @@ def _parse(value: object, limit: int) -> tuple[list[ImageInput], bool]:
     return value, True
 
 
-CLASSIFICATION = HubPipeline(classify, (ImageClassificationBody,))
-COMPARISON = HubPipeline(compare, (ZeroShotImageBody, *feature_extraction.PIPELINE.bodies))
+CLASSIFICATION = HubPipeline(classify, (ImageClassificationBody,), (IMAGES,), classify_one)
+COMPARISON = HubPipeline(
+    compare,
+    (ZeroShotImageBody, *feature_extraction.PIPELINE.bodies),
+    (ZERO_SHOT_IMAGES, *feature_extraction.PIPELINE.tasks),
+    vector_of,
+)

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.api import schemas
 from service.api.huggingface import zero_shot_classification as zero_shot
-from service.api.huggingface.pipeline import HubPipeline, asks_to_rank
+from service.api.huggingface.asked import CLASSIFICATION, RERANKING, ZERO_SHOT
+from service.api.huggingface.pipeline import Body, HubPipeline, asks_to_rank, is_of_javascript
 from service.api.tei.predict import ClassifyBody, classifier, predict
 from service.api.tei.rerank import RerankBody, rerank
 from service.errors import InputError
@@ -53,16 +54,17 @@ class TextClassificationBody(BaseModel):
 _NO_PARAMETERS = ClassificationParameters.model_validate({})
 
 
-async def answer(state: AppState, exchange: Exchange) -> None:
-    body = await exchange.json()
+async def answer(state: AppState, exchange: Exchange, body: Body) -> None:
     if asks_to_rank(body):
         await rerank(state, exchange, body)
-    elif "parameters" not in body:
+    elif "parameters" not in body and not is_of_javascript(exchange):
         await predict(state, exchange, body)
     elif zero_shot.asks_for_it(body):
         await zero_shot.classify(state, exchange, body)
     else:
-        await _classify(state, exchange, state.fields(TextClassificationBody, body))
+        await _classify(
+            state, exchange, state.fields(TextClassificationBody, {"parameters": None, **body})
+        )
 
 
 async def _classify(state: AppState, exchange: Exchange, body: TextClassificationBody) -> None:
@@ -106,5 +108,11 @@ def _one(value: object, field: str, shape: str) -> TextOrPair:
     return first, second
 
 
-OF_LABELS = HubPipeline(answer, (TextClassificationBody, ClassifyBody, zero_shot.ZeroShotBody))
-OF_RELEVANCE = HubPipeline(answer, (TextClassificationBody, ClassifyBody, RerankBody))
+OF_LABELS = HubPipeline(
+    answer,
+    (TextClassificationBody, ClassifyBody, zero_shot.ZeroShotBody),
+    (CLASSIFICATION, ZERO_SHOT),
+)
+OF_RELEVANCE = HubPipeline(
+    answer, (TextClassificationBody, ClassifyBody, RerankBody), (CLASSIFICATION, RERANKING)
+)

@@ -9,7 +9,8 @@ import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from service.api import schemas
-from service.api.huggingface.pipeline import HubPipeline
+from service.api.huggingface.asked import TOKENS
+from service.api.huggingface.pipeline import Body, HubPipeline, is_of_javascript
 from service.errors import InputError
 from service.http.exchange import Exchange
 from service.state import AppState
@@ -53,13 +54,15 @@ class TokenClassificationBody(BaseModel):
 _NO_PARAMETERS = TaggingParameters.model_validate({})
 
 
-async def answer(state: AppState, exchange: Exchange) -> None:
-    body = state.fields(TokenClassificationBody, await exchange.json())
+async def answer(state: AppState, exchange: Exchange, given: Body) -> None:
+    body = state.fields(TokenClassificationBody, given)
     task = state.tasks.get(Tag.name)
     if not isinstance(task, Tag):
         task = await state.ask_for(Tag)
     texts = parse_texts(body.inputs, "inputs", state.input_limit)
-    grouping = _grouping(task, body.parameters or _NO_PARAMETERS)
+    # That client takes entities only, as Hugging Face's own API answers where nothing is said.
+    unsaid: Strategy = "simple" if is_of_javascript(exchange) else "none"
+    grouping = _grouping(task, body.parameters or _NO_PARAMETERS, unsaid)
     deadline = exchange.started + exchange.timeout
 
     async def run(is_long: bool, function: Any, *given: Any) -> Any:
@@ -77,13 +80,13 @@ async def answer(state: AppState, exchange: Exchange) -> None:
     await exchange.answer(told, state.pipeline.timing(exchange, results))
 
 
-def _grouping(task: Tag, asked: TaggingParameters) -> Grouping:
+def _grouping(task: Tag, asked: TaggingParameters, unsaid: Strategy) -> Grouping:
     """Raises InputError."""
     if asked.stride is not None and asked.aggregation_strategy == "none":
         rule = "needs an aggregation_strategy other than none"
         raise InputError(rule, field="parameters.stride")
     ignored = ("O",) if asked.ignore_labels is None else tuple(asked.ignore_labels)
-    grouping = Grouping(asked.aggregation_strategy or "none", ignored, asked.stride)
+    grouping = Grouping(asked.aggregation_strategy or unsaid, ignored, asked.stride)
     try:
         task.check_stride(grouping)
     except InputError as error:
@@ -115,4 +118,4 @@ def _entities(
     return told
 
 
-PIPELINE = HubPipeline(answer, (TokenClassificationBody,))
+PIPELINE = HubPipeline(answer, (TokenClassificationBody,), (TOKENS,))

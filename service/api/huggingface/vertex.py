@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from service.api import schemas
 from service.errors import Header, InputError
@@ -20,7 +20,7 @@ Answer = Callable[[AppState, Exchange], Awaitable[None]]
 _EXAMPLE: dict[str, Any] = {"instances": [{"inputs": "What do whales eat?"}]}
 
 
-class VertexBody(BaseModel):
+class VertexBody(schemas.Body):
     """What POST /vertex takes."""
 
     model_config = ConfigDict(

@@ -118,6 +118,16 @@ def test_zero_shot(both: TestClient, embedder: Path, template: str | None) -> No
         alike(answer.json(), pipeline(image, LABELS, **asked))
 
 
+def test_zero_shot_as_hugging_faces_client_in_javascript_asks_it(both: TestClient) -> None:
+    parameters = {"candidate_labels": LABELS}
+    told = [
+        both.post("/", json={"inputs": inputs, "parameters": parameters}).json()
+        for inputs in (IMAGES[0], {"image": IMAGES[0]})
+    ]
+    assert told[0] == told[1]
+    assert {each["label"] for each in told[0]} == set(LABELS)
+
+
 def test_an_embedder_gives_the_vector_of_an_image_or_a_text(
     both: TestClient, embedder: Path
 ) -> None:
@@ -195,6 +205,12 @@ def test_a_compressed_body_is_refused(sees: TestClient) -> None:
 
 def test_text_models_take_no_image(http: TestClient) -> None:
     answer = http.post("/", content=FILES[0])
+    assert answer.status_code == 424
+    assert answer.json()["error"] == (
+        "the body is no JSON, as an image or a sound is none; the model that is served here is for"
+        " feature extraction, sentence similarity and reranking"
+    )
+    answer = http.post("/", content=b"hello")
     assert answer.status_code == 400
     assert "not JSON" in answer.json()["error"]
 

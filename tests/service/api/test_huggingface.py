@@ -101,6 +101,46 @@ def test_with_parameters_a_classifier_answers_a_list_for_each_input(
     assert [payload["input_ids"].size for payload in engine.last.payloads[:1]] == [5]
 
 
+JAVASCRIPT = {"user-agent": "@huggingface/inference/4.13.30 Node.js/22"}
+
+
+def test_the_client_in_javascript_gets_a_list_for_each_input_without_parameters(
+    of: Of, classifier: ServedModel
+) -> None:
+    http = of(classifier)
+    flat = ask(http, inputs="one")
+    assert http.post("/", json={"inputs": "one"}, headers=JAVASCRIPT).json() == [flat]
+
+
+@pytest.mark.parametrize(
+    ("body", "of_a_classifier", "says"),
+    [
+        ({"inputs": "a", "parameters": {"aggregation_strategy": "simple"}}, True, "token classif"),
+        ({"inputs": "a", "parameters": {"top_k": 2}}, False, "text classification or image"),
+        ({"inputs": "a", "parameters": {"candidate_labels": ["b"]}}, False, "zero-shot"),
+        ({"inputs": "a", "parameters": {"targets": ["b"]}}, True, "fill-mask"),
+        ({"inputs": "a", "parameters": {"max_new_tokens": 9}}, False, "text generation"),
+        ({"inputs": "a", "normalize": False}, True, "feature extraction"),
+        ({"inputs": {"source_sentence": "a", "sentences": ["b"]}}, True, "sentence similarity"),
+        ({"inputs": {"question": "a", "context": "b"}, "parameters": {}}, False, "question answ"),
+        ({"inputs": {"table": {}, "query": "b"}, "parameters": {}}, True, "table question answ"),
+    ],
+)
+def test_another_task_is_refused_and_not_answered_as_if_it_were_this_one(
+    of: Of, classifier: ServedModel, body: Any, of_a_classifier: bool, says: str
+) -> None:
+    http = of(classifier if of_a_classifier else None)
+    refused = ask(http, 424, **body)
+    assert refused["error_type"] == "Backend"
+    assert says in refused["error"].partition(";")[0]
+    assert "the model that is served here is for" in refused["error"]
+
+
+def test_null_asks_for_nothing(of: Of, classifier: ServedModel) -> None:
+    parameters = {"aggregation_strategy": None, "top_k": 1}
+    assert ask(of(classifier), inputs="one", normalize=None, parameters=parameters)
+
+
 @pytest.mark.parametrize(
     ("function", "scores"),
     [

@@ -79,6 +79,13 @@ def test_without_a_strategy_each_token_has_its_label(http: TestClient) -> None:
     assert [each["entity"] for each in ask(http, inputs=TEXT)] == ["B-PER", "I-PER", "B-LOC"]
 
 
+def test_the_client_in_javascript_gets_entities_where_it_says_nothing(http: TestClient) -> None:
+    headers = {"user-agent": "@huggingface/inference/4.13.30 Node.js/22"}
+    assert http.post("/", json={"inputs": TEXT}, headers=headers).json() == [PERSON, PLACE]
+    asked = {"inputs": TEXT, "parameters": {"aggregation_strategy": "none"}}
+    assert len(http.post("/", json=asked, headers=headers).json()) == 3
+
+
 def test_labels_may_be_left_out(http: TestClient) -> None:
     parameters = {"aggregation_strategy": "simple", "ignore_labels": ["PER"]}
     groups = [each["entity_group"] for each in ask(http, inputs=TEXT, parameters=parameters)]
