@@ -27,6 +27,7 @@ from loadtests.checks import (
     sparse,
     sts,
 )
+from loadtests.checks.models import check as models
 from loadtests.fuzz import run_attacks as attacks
 from loadtests.fuzz import run_mutations as mutations
 from loadtests.fuzz import schema
@@ -48,6 +49,7 @@ CHECKS: dict[str, ModuleType] = {
     "survival": survival,
     "slow": slow,
     "sparse": sparse,
+    "models": models,
     "rolling": rolling,
     "overload": overload,
     "lanes": lanes,

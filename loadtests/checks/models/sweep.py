@@ -1,0 +1,111 @@
+"""Every task with every architecture that has it, each backend that takes it, and odd files."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from loadtests.checks.models.bodies import BODIES
+from loadtests.checks.models.folders import Folder, Step
+from loadtests.checks.models.judge import Case
+from service.models.heads import HEADS
+
+MEAN, NORMALIZE = Step("Pooling"), Step("Normalize")
+_PROMPTS = {"query": "query: ", "document": "Passage: "}
+ODD: Mapping[str, Mapping[str, Any]] = {
+    "names of version 2, in a folder of its own": {
+        "legacy": True,
+        "subfolder": "0_Transformer",
+        "steps": (MEAN, NORMALIZE),
+    },
+    "pickled weights": {"weights": "bin"},
+    "weights in shards": {"weights": "shards"},
+    "saved in bfloat16": {"dtype": "bfloat16"},
+    "saved in float16": {"dtype": "float16"},
+    "tokenizer.json pads and cuts": {"own_padding": True},
+    "no limit but the positions": {"model_max_length": None, "max_seq_length": None},
+    "limits that differ": {"model_max_length": 30, "max_seq_length": 9},
+    "a limit over the positions": {"model_max_length": 512, "max_seq_length": None},
+    "cut on the left": {"truncation_side": "left", "max_seq_length": 9},
+    "lowered, and cased": {"do_lower_case": True, "cased": True},
+    "tokens added": {"added": ("dogs", " river")},
+    "prompts": {"prompts": _PROMPTS, "default_prompt_name": "query"},
+    "similarity by dot product": {"similarity": "dot"},
+    "Matryoshka sizes": {"matryoshka": (4, 8)},
+}
+OF_VECTORS: Mapping[str, tuple[Step, ...]] = {
+    "cls": (Step("Pooling", ("cls",)),),
+    "last": (Step("Pooling", ("lasttoken",)), NORMALIZE),
+    "max": (Step("Pooling", ("max",)),),
+    "weighted": (Step("Pooling", ("weightedmean",)), NORMALIZE),
+    "by the root": (Step("Pooling", ("mean_sqrt_len_tokens",)),),
+    "two": (Step("Pooling", ("cls", "mean")), NORMALIZE),
+    "Dense": (MEAN, Step("Dense", size=12), NORMALIZE),
+    "two Dense": (MEAN, Step("Dense", size=20, activation="GELU"), Step("Dense", size=8)),
+    "LayerNorm": (MEAN, Step("LayerNorm"), NORMALIZE),
+    "Dropout": (MEAN, Step("Dropout"), Step("Dense", size=12)),
+    "Normalize, then Dense": (MEAN, NORMALIZE, Step("Dense", size=12)),
+    "plain folder": (),
+}
+_SAYS_NOTHING = {"similarity", "prompts", "lowered, and cased"}  # of a head's folder
+_EXPORTED = ("bert", "roberta", "mpnet", "distilbert", "modernbert", "deberta-v2", "qwen3")
+
+
+def cases(tasks: tuple[str, ...], backends: tuple[str, ...]) -> list[Case]:
+    """Each once."""
+    return list({case.describe(): case for case in _cases(tasks, backends)}.values())
+
+
+def _cases(tasks: tuple[str, ...], backends: tuple[str, ...]) -> Iterator[Case]:
+    for task in tasks:
+        able = [*HEADS[task].backends, *["reference"] * (task != "tag")]
+        for kind, body in BODIES.items():
+            if task in body.tasks:
+                for backend in able:
+                    is_slow = backend in ("onnx", "openvino")  # exported first
+                    if backend in backends and (not is_slow or kind in _EXPORTED):
+                        yield Case(Folder(task=task, kind=kind), {"backend": backend})
+        if "torch" in backends:
+            yield from _odd(task)
+
+
+def _odd(task: str) -> Iterator[Case]:
+    kinds = [name for name in ("bert", "xlm-roberta", "qwen3") if task in BODIES[name].tasks]
+    for kind in kinds:
+        for said in ODD.values():
+            fields = dict(said)
+            if task != "embed":
+                known = {"legacy", "subfolder", "max_seq_length", "prompts", "do_lower_case"}
+                of_library = {*known, "default_prompt_name", "similarity", "matryoshka", "steps"}
+                kept = known | {"default_prompt_name"} if task == "sparse" else set()
+                fields = {k: v for k, v in fields.items() if k not in of_library - kept}
+            if fields:
+                yield Case(Folder(task=task, kind=kind, **fields), {"backend": "torch"})
+        if task == "embed":
+            for steps in OF_VECTORS.values():
+                if steps or kind != "qwen3":  # whose pooling nothing names
+                    yield Case(Folder(kind=kind, steps=steps), {"backend": "auto"})
+            pooled = Folder(kind=kind, padding_side="left", steps=())
+            if kind == "qwen3":
+                yield Case(pooled, {"backend": "torch", "pooling": "last"})
+                yield Case(dataclasses.replace(pooled, ends=False), {"pooling": "last"})
+    if task in ("classify", "tag", "score"):
+        yield from _of_labels(task)
+
+
+def _of_labels(task: str) -> Iterator[Case]:
+    by_torch = {"backend": "torch"}
+    if task == "tag":
+        for labels in (("B-PER", "I-PER", "O"), ("O", "PER"), ("LABEL_0", "LABEL_1")):
+            yield Case(Folder(task=task, labels=labels), by_torch)
+        return
+    if task == "score":
+        yield Case(Folder(task=task, steps=()), by_torch)
+        yield Case(Folder(task=task, labels=("relevant",)), {**by_torch, "prompt": "query: "})
+        yield Case(Folder(task=task, problem="regression"), by_torch)
+        return
+    for problem in ("single_label_classification", "multi_label_classification", "regression"):
+        yield Case(Folder(task=task, problem=problem), by_torch)
+    yield Case(Folder(task=task, labels=("one",), problem="regression"), by_torch)
+    yield Case(Folder(task=task, labels=tuple("abcdefgh")), by_torch)

@@ -1,0 +1,65 @@
+"""Legal combinations of a model's files, of settings and of options, against the reference library.
+
+A few of those that `python -m loadtests check models` draws and sweeps through.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+pytest.importorskip("torch")
+pytest.importorskip("sentence_transformers")
+
+from loadtests.checks.models import draws, sweep, trial
+from loadtests.checks.models.bodies import BODIES
+from loadtests.checks.models.check import TASKS
+from loadtests.checks.models.folders import Folder
+from loadtests.checks.models.judge import Case, Distance, Wrong
+from loadtests.checks.models.served import models_are_read_here
+from tests.conftest import EFFORT
+
+FEW = 10  # texts in one request
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _here() -> Iterator[None]:
+    with models_are_read_here():
+        yield
+
+
+@settings(max_examples=3 * EFFORT**2, suppress_health_check=list(HealthCheck))
+@given(draws.cases(TASKS))
+def test_what_files_may_say_is_answered_as_the_reference_does_or_refused(case: Case) -> None:
+    came = trial.attempt(dataclasses.replace(case, count=FEW))
+    assert came.word in ("same", "refused"), f"{case.describe()}: {came.why}"
+
+
+def test_a_folder_of_old_names_is_answered_as_the_reference_does() -> None:
+    said = sweep.ODD["names of version 2, in a folder of its own"]
+    folder = Folder(kind="modernbert", **said)
+    came = trial.attempt(Case(folder, {"backend": "torch"}, count=FEW))
+    assert came.word == "same", came.why
+    assert came.share <= 1
+
+
+def test_the_sweep_has_six_architectures_of_each_task() -> None:
+    assert all(sum(task in body.tasks for body in BODIES.values()) >= 6 for task in TASKS)
+    swept = sweep.cases(TASKS, ("torch", "onnx"))
+    assert {case.folder.task for case in swept} == set(TASKS)
+    backends = {case.settings.get("backend", "auto") for case in swept}
+    assert backends >= {"torch", "onnx"}
+
+
+def test_what_is_too_far_apart_is_wrong(tmp_path: Path) -> None:
+    found = Distance()
+    found.add("/embed", [1.0, 2.0], [1.0, 2.0001])
+    assert 0.3 < found.share < 1
+    for other in ([1.0, 2.001], [1.0, np.nan], [1.0]):
+        with pytest.raises(Wrong, match="/embed"):
+            found.add("/embed", other, [1.0, 2.0])
