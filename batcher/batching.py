@@ -25,7 +25,7 @@ class BatchingThread:
 
     `on_first_start` is called once, with the error if the first start failed. `on_up` is called
     each time the replica has come up. `on_crash` is called if the thread itself fails, which is a
-    bug: nothing would be served any more.
+    bug: nothing would be served any more. A replica whose model did not load waits for `may_retry`.
     """
 
     def __init__(
@@ -37,6 +37,7 @@ class BatchingThread:
         on_first_start: Callable[[BatcherError | None], None],
         on_up: Callable[[], None],
         on_crash: Callable[[BaseException], None],
+        may_retry: threading.Event,
     ) -> None:
         self.name = f"batching-{replica}"
         self._collector = collector
@@ -46,6 +47,7 @@ class BatchingThread:
         self._on_first_start = on_first_start
         self._on_up = on_up
         self._on_crash = on_crash
+        self._may_retry = may_retry
         self._closing = threading.Event()
         # At the host, oldest first: that one runs. At most two.
         self._sent = deque[Batch]()
@@ -111,8 +113,7 @@ class BatchingThread:
     def _send(self, batch: Batch) -> None:
         self._sent.append(batch)
         try:
-            payloads = [request.payload for request in batch.requests]
-            self._host.send(payloads, batch.hang_timeout)
+            self._host.send([each.payload for each in batch.requests], batch.hang_timeout)
         except RunnerFailed as error:  # the host does not have it
             self._recover(batch, error)
             self._sent.pop()
@@ -234,10 +235,10 @@ class BatchingThread:
             failure, self._first_failure = self._first_failure, None
             if failure is None:
                 _log.warning("restarting replica %d in %.1f s, attempt %d", number, delay, attempt)
+            elif self._may_retry.wait() and not self._closing.is_set():
+                _log.error("replica %d did not start: %s; starting it again", number, failure)
             if self._closing.wait(delay):
                 return
-            if failure is not None:
-                _log.error("replica %d did not start: %s; starting it again", number, failure)
             try:
                 info = self._host.start()
             except BatcherError as error:

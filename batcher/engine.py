@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
+import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError
 from types import TracebackType
@@ -60,6 +62,8 @@ class Engine(Client):
         self._first_starts: list[Future[BatcherError | None]] = [_promise() for _ in factories]
         self._up: Future[None] = _promise()  # the first replica of all
         self._crashed: Future[BaseException] = _promise()
+        # Whether the engine ends is decided: until then a model that did not load is left alone.
+        self._may_retry = threading.Event()
         self._client: LocalClient | None = None
         self._own: LocalClient | None = None  # that submit and submit_all use
         self._threads = [
@@ -67,9 +71,10 @@ class Engine(Client):
                 self._collector,
                 index,
                 self._host(factory, index, isolation),
-                on_first_start=self._first_starts[index].set_result,
+                on_first_start=functools.partial(self._on_first_start, index),
                 on_up=self._on_up,
                 on_crash=self._on_crash,
+                may_retry=self._may_retry,
             )
             for index, factory in enumerate(factories)
         ]
@@ -98,10 +103,8 @@ class Engine(Client):
         try:
             await asyncio.wait((up, first_starts), return_when=asyncio.FIRST_COMPLETED)
             if not up.done():
-                failures = [error for error in await first_starts if error is not None]
-                if len(failures) == len(self._first_starts) and all(
-                    isinstance(error, RunnerFailed) for error in failures
-                ):
+                failures = await first_starts
+                if self._no_model_loads() and failures[0] is not None:
                     raise failures[0]
             await up
         finally:
@@ -193,10 +196,21 @@ class Engine(Client):
         replicas = self._collector.snapshot().replicas
         for thread, replica in zip(self._threads, replicas, strict=True):
             thread.stop(now=replica.busy or not replica.up)
+        self._may_retry.set()
         for thread in self._threads:
             thread.join()
 
+    def _on_first_start(self, replica: int, failure: BatcherError | None) -> None:
+        self._first_starts[replica].set_result(failure)
+        if all(each.done() for each in self._first_starts) and not self._no_model_loads():
+            self._may_retry.set()
+
+    def _no_model_loads(self) -> bool:
+        """All first starts are over, and the next ones would fail as well."""
+        return all(isinstance(each.result(), RunnerFailed) for each in self._first_starts)
+
     def _on_up(self) -> None:
+        self._may_retry.set()
         with contextlib.suppress(InvalidStateError):  # another one was first
             self._up.set_result(None)
 

@@ -83,6 +83,8 @@ class Stage:
         self.sink = RecordingSink()
         self.reports: queue.Queue[BatcherError | None] = queue.Queue()
         self.crashes: queue.Queue[BaseException] = queue.Queue()
+        self.may_retry = threading.Event()
+        self.may_retry.set()
         self.thread = BatchingThread(
             self.collector,
             0,
@@ -90,6 +92,7 @@ class Stage:
             on_first_start=self.reports.put,
             on_up=lambda: None,
             on_crash=self.crashes.put,
+            may_retry=self.may_retry,
         )
 
     def start(self) -> BatcherError | None:

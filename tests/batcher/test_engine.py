@@ -27,6 +27,7 @@ from batcher import (
     RunnerFailed,
 )
 from batcher.collector import Collector
+from batcher.supervision import restarts
 from tests.batcher.runners import (
     BreaksOnRequests,
     DiesLoading,
@@ -211,6 +212,40 @@ def test_one_replica_that_does_not_load_leaves_the_work_to_the_others(log: LogWa
             log.wait_for(f"replica 0 did not start: {reason}; starting it again")
 
     run_async(test())
+
+
+def test_replicas_that_do_not_load_at_different_times_are_not_started_again(
+    log: LogWatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restarts, "_WORKER_DELAYS", (0.0,))
+    starts = 0
+    again, late = threading.Event(), threading.Event()
+
+    class FailsAtOnce(DoesNotLoad):
+        def warm_up(self) -> Mapping[str, object]:
+            nonlocal starts
+            starts += 1
+            if starts == 2:
+                again.set()
+            return super().warm_up()
+
+    class FailsLate(DoesNotLoad):
+        def warm_up(self) -> Mapping[str, object]:
+            late.wait()
+            return super().warm_up()
+
+    async def test() -> None:
+        engine = inline([FailsAtOnce, FailsLate])
+        starting = asyncio.create_task(engine.start())
+        await asyncio.to_thread(again.wait, 0.05)  # it must not come
+        late.set()
+        with pytest.raises(RunnerFailed, match="no weights"):
+            await starting
+        await engine.close()
+
+    run_async(test())
+    assert starts == 1
+    assert log.lines == []
 
 
 @on_a_loop
