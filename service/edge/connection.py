@@ -88,9 +88,10 @@ class Connection(asyncio.Protocol):
             return False
         self._half_closed = self.transport.get_extra_info("socket").fileno()
         self._shared.hangups.add(self._half_closed, self.transport.abort)
+        may_probe = not (self.is_write_paused or running.response_started)
         if self._receiving is not None:
             self._refuse(malformed("the connection ended before the whole body had arrived"))
-        elif not self.is_write_paused and running.scope["http_version"] == "1.1":
+        elif may_probe and running.scope["http_version"] == "1.1":
             # Has it closed, or only ended its sending? A client that still reads skips this
             # (RFC 9110, section 15.2); the kernel of one that does not resets the connection.
             self.transport.write(CONTINUE)
@@ -227,19 +228,19 @@ class Connection(asyncio.Protocol):
         if faulty is not None and faulty.response_started:
             self.transport.abort()
             return
-        if faulty is self._running:
+        if faulty is not None and faulty is self._running:
             self._running = None
-        elif faulty is not None:
-            self._pipeline.pop()
+            self._send_refusal(problem, faulty)
+            return
         if faulty is not None:
-            faulty.disconnect()
+            self._pipeline.pop()
         if self._running is None:
             self._send_refusal(problem)
         else:
             self._refusal = problem
 
-    def _send_refusal(self, problem: Problem) -> None:
-        self.transport.write(self._shared.refusal(problem, client_of(self.transport)))
+    def _send_refusal(self, problem: Problem, request: RequestCycle | None = None) -> None:
+        self.transport.write(self._shared.refusal(problem, client_of(self.transport), request))
         self._finish()
 
     def pause_writing(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import orjson
 
 from batcher.timeouts import TimeoutQueue
-from service.edge.request_cycle import first_lines
+from service.edge.request_cycle import RequestCycle, first_lines
 from service.errors import Envelope, Problem
 from service.http.supervision import RECEIPT_TIMEOUT
 
@@ -117,10 +117,14 @@ class Connections:
         """Seconds in which new connections may still send their first request."""
         return _SILENT_AFTER if len(self.awaiting_head) else 0.0
 
-    def refusal(self, problem: Problem, client: str) -> bytes:
-        """The whole response to bytes that reach no route. The last one of its connection.
-        `client`: its address."""
-        request_id = self.count_refusal(problem, client)
+    def refusal(self, problem: Problem, client: str, request: RequestCycle | None) -> bytes:
+        """The whole response to what is no HTTP. The last one of its connection. `client`: its
+        address. `request`: the one that runs and is at fault, which is logged with its route."""
+        if request is None:
+            request_id = self.count_refusal(problem, client)
+        else:
+            request_id = os.urandom(8).hex()
+            request.refuse(problem, request_id)
         body = orjson.dumps(self._envelope(problem, request_id))
         headers = [
             (b"content-type", b"application/json"),

@@ -17,7 +17,8 @@ from typing import Any, Protocol
 
 from starlette.types import ASGIApp, Message
 
-from service.errors import Header
+from service.errors import Header, Problem
+from service.http.supervision import Disconnected
 
 _log = logging.getLogger(__name__)
 _LARGE = 64 << 10  # bytes; to copy that many costs more than a second write
@@ -61,6 +62,7 @@ class RequestCycle:
     # On the class: what most requests never change costs them nothing.
     task: asyncio.Task[None]
     disconnected = False
+    _refusal: tuple[Problem, bytes] | None = None  # what the edge has answered, and its id
     response_started = False  # bytes of it have been written
     response_complete = False
     body: bytes | bytearray = b""  # received, and not taken by the application yet
@@ -115,6 +117,11 @@ class RequestCycle:
         if self._message_event is not None:
             self._message_event.set()
 
+    def refuse(self, problem: Problem, request_id: str) -> None:
+        """The edge has answered, as the body is no HTTP: for the application to log."""
+        self._refusal = problem, request_id.encode()
+        self.disconnect()
+
     # ASGI
 
     async def receive(self) -> Message:
@@ -129,6 +136,8 @@ class RequestCycle:
                 self._message_event = asyncio.Event()
             self._message_event.clear()
             await self._message_event.wait()
+        if self._refusal is not None:
+            return {"type": "http.disconnect", "refusal": self._refusal}
         if self.disconnected or self.response_complete:
             return {"type": "http.disconnect"}
         self._has_message = False
@@ -136,7 +145,8 @@ class RequestCycle:
         return {"type": "http.request", "body": body, "more_body": self.more_body}
 
     async def send(self, message: Message) -> None:
-        """Returns once the client is ready to read more. Does nothing once it has gone."""
+        """Returns once the client is ready to read more. Does nothing once it has gone. Raises
+        Disconnected where the edge has answered already."""
         kind = message["type"]
         has_begun = self.response_started or self._head
         if kind == "http.response.start" and not has_begun:
@@ -147,6 +157,8 @@ class RequestCycle:
         wire = self._wire
         if wire.is_write_paused and not self.disconnected:
             await wire.drain()
+        if self._refusal is not None:
+            raise Disconnected(self._refusal)
         if self.disconnected:
             return
         more_body = message.get("more_body", False)

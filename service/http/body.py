@@ -69,7 +69,7 @@ async def read_on(message: Message, receive: Receive, limit: int) -> bytes:
         if not message.get("more_body"):
             return bytes(received)
         message = await receive()
-    raise Disconnected
+    raise Disconnected(message.get("refusal"))
 
 
 def check_media(headers: Headers) -> None:

@@ -280,7 +280,7 @@ class ExchangeMiddleware:
         """Returns the outcome where there is no client to answer."""
         request_id = exchange.request_id.decode()
         if isinstance(error, Disconnected):
-            return "cancelled"
+            return error.note_in(exchange)
         if exchange.status:
             raise RuntimeError(f"request {request_id} failed in mid-answer") from error
         format = self._error_format_of(exchange.path, exchange.headers)

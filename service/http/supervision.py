@@ -19,8 +19,29 @@ Phase = Literal["receiving", "waiting", "other"]
 """The body arrives; the inputs wait for the engine or run; all else."""
 
 
+class Answered(Protocol):
+    """What the log and the metrics say of a request."""
+
+    status: int
+    error_code: str
+    request_id: bytes
+
+
 class Disconnected(Exception):
-    """The client has gone: nobody is left to answer."""
+    """The client has gone, or its body was no HTTP and the edge has answered."""
+
+    def __init__(self, refusal: tuple[Problem, bytes] | None = None) -> None:
+        """`refusal`: the edge's answer and its request id, where there is one."""
+        super().__init__()
+        self.refusal = refusal
+
+    def note_in(self, request: Answered) -> str | None:
+        """The outcome; None: as the status says, which is the edge's by then."""
+        if self.refusal is None:
+            return "cancelled"
+        problem, request.request_id = self.refusal
+        request.status, request.error_code = problem.status, problem.code
+        return None
 
 
 class Supervised(Protocol):

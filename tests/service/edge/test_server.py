@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator
@@ -110,6 +111,30 @@ def test_an_application_that_fails_before_its_response_is_a_500(app: Any) -> Non
             assert "a bug" not in reply.body.decode()
             assert await client.rest() == b""
             assert site.front.tally.counts() == {("other", "failed"): 1}
+
+    run(test())
+
+
+def test_a_client_that_ends_its_sending_finds_nothing_in_a_streamed_answer() -> None:
+    half_closed = asyncio.Event()
+
+    async def streams(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        await send({"type": "http.response.body", "body": b"1234", "more_body": True})
+        await half_closed.wait()
+        await send({"type": "http.response.body", "body": b"56789"})
+
+    async def test() -> None:
+        async with serving_app(streams) as site:
+            client = await site.connect()
+            client.send(POST)
+            begun = await client.reader.readuntil(b"1234")
+            assert begun.startswith(b"HTTP/1.1 200 ")
+            connection = await site.connection()
+            client.writer.write_eof()
+            await site.until(lambda: connection._half_closed is not None)
+            half_closed.set()
+            assert await client.rest() == b"56789"
 
     run(test())
 

@@ -167,3 +167,25 @@ def test_the_probes_of_a_service_that_loads_are_no_errors(caplog: pytest.LogCapt
     run(test())
     [line] = lines(caplog)
     assert line.startswith("POST /embed 503 not_ready in ")
+
+
+@pytest.mark.parametrize("request_line", [b"POST /embed", b"GET /health/live"])
+def test_a_request_that_is_refused_in_mid_body_is_one_line_and_one_count(
+    caplog: pytest.LogCaptureFixture, request_line: bytes
+) -> None:
+    async def test() -> None:
+        async with serving() as site:
+            client = await site.connect()
+            head = b"%s HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" % request_line
+            client.send(head + b"no size\r\n")
+            reply = await client.reply()
+            assert (reply.status, reply.json()["code"]) == (400, "malformed_http")
+            await client.rest()
+            await site.until(lambda: bool(lines(caplog)))
+            path = request_line.split()[1].decode()
+            assert site.front.tally.counts() == {(path, "invalid"): 1}
+            [line] = lines(caplog)
+            assert line.startswith(f"{request_line.decode()} 400 malformed_http in ")
+            assert line.endswith(f"request {reply.headers['x-request-id']})")
+
+    run(test())
