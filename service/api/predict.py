@@ -15,6 +15,7 @@ from batcher import RunnerFailed
 from service.api import openai, schemas
 from service.api.routes import INFERENCE, Route, WireProtocol
 from service.errors import InputError
+from service.http.body import parse_exactly
 from service.http.exchange import Exchange
 from service.state import AppState
 from service.tasks.custom import Predict
@@ -31,8 +32,8 @@ class PredictBody(BaseModel):
     inputs: Annotated[
         list[Any],
         Field(
-            description="any JSON values; the model gets each unchanged, except that an integer"
-            " beyond 64 bits becomes a float",
+            description="any JSON values; the model gets each unchanged. A whole number beyond 64"
+            " bits is a 400",
             json_schema_extra={"minItems": 1},
         ),
     ]
@@ -45,7 +46,7 @@ class PredictAnswer(schemas.Shape):
 
 
 async def predict(state: AppState, exchange: Exchange) -> None:
-    body = state.fields(PredictBody, await exchange.json())
+    body = state.fields(PredictBody, await exchange.json(parse_exactly))
     served = state.model()
     openai.check_model(served, body.model)
     task = state.tasks.get(Predict.name)

@@ -29,7 +29,7 @@ from service.errors import (
 from service.http import body as bodies
 from service.http.access_log import AccessLog, HandledRequest
 from service.http.auth import Headers, check_key
-from service.http.body import LARGE, Offload, check_media, parse, too_large
+from service.http.body import LARGE, Offload, Parser, check_media, parse, too_large
 from service.http.headers import DEFAULT_PRIORITY, MESH_TIMEOUT, TIMEOUT, priority_of, timeout
 from service.http.supervision import SLOW_AFTER, Disconnected, Phase, Supervision
 
@@ -86,15 +86,15 @@ class Exchange:
         self._send = send
         self._service = service
 
-    async def json(self) -> dict[str, Any]:
+    async def json(self, parser: Parser = parse) -> dict[str, Any]:
         """The body, an object; `timeout` and `priority` are what the headers say from then on.
         Raises Problem 400, 408, 413 or 415; Overloaded or DeadlineExceeded if it is large."""
         headers = self.headers
         if headers.get(b"content-type") != _JSON or b"content-encoding" in headers:
             check_media(headers)
         data = await self.read()
-        if len(data) > LARGE:
-            return await self._parse(data)
+        if len(data) > LARGE or parser is not parse:
+            return await self._parse(data, parser)
         try:
             body = orjson.loads(data)
         except orjson.JSONDecodeError:
@@ -129,11 +129,11 @@ class Exchange:
             self.priority = priority_of(headers)
         return data
 
-    async def _parse(self, data: bytes) -> dict[str, Any]:
+    async def _parse(self, data: bytes, parser: Parser = parse) -> dict[str, Any]:
         if len(data) <= LARGE:
-            return parse(data)
+            return parser(data)
         deadline = self.started + self.timeout
-        return await self._service.offload.run(deadline, parse, data, caller=self.caller)
+        return await self._service.offload.run(deadline, parser, data, caller=self.caller)
 
     async def answer(
         self, body: bytes, *headers: Header, status: int = 200, media: bytes = _JSON

@@ -55,7 +55,7 @@ class Instance(Exchange):
         self.body = body
         self.answered = b""
 
-    async def json(self) -> dict[str, Any]:
+    async def json(self, _parser: object = None) -> dict[str, Any]:
         return self.body
 
     async def json_or_bytes(self) -> dict[str, Any] | bytes:

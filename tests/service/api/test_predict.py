@@ -144,6 +144,33 @@ def test_bad_input_is_named(
     assert engine.submitted == []
 
 
+BEYOND = 2**64  # the first whole number that JSON parsers round
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [f"[{BEYOND}]", f"[{-(2**63) - 1}]", f'[{{"a": [0, "b\\"", {BEYOND}]}}]', f"[{'9' * 200}]"],
+)
+def test_a_whole_number_beyond_64_bits_is_refused_and_not_rounded(
+    http: TestClient, engine: FakeClient, inputs: str
+) -> None:
+    answer = http.post("/v1/predict", content=f'{{"inputs": {inputs}}}')
+    assert answer.status_code == 400
+    assert "a whole number beyond 64 bits" in answer.json()["error"]["message"]
+    assert engine.submitted == []
+
+
+def test_what_only_looks_like_one_is_given_to_the_model(
+    http: TestClient, engine: FakeClient
+) -> None:
+    given = [BEYOND - 1, -(2**63), float(BEYOND), 1e300, f'"{BEYOND}\\', {f"{BEYOND}": "é"}]
+    ask(http, inputs=given)
+    assert engine.last.payloads == given
+    written = f'{{"inputs": [{BEYOND}.5, {BEYOND}e2, "{"a" * 70_000}"]}}'  # parsed in a thread
+    assert http.post("/v1/predict", content=written).status_code == 200
+    assert engine.last.payloads[:2] == [BEYOND + 0.5, float(BEYOND * 100)]
+
+
 @pytest.mark.parametrize(
     "answer",
     [
