@@ -13,7 +13,7 @@ from starlette.routing import Match
 from starlette.routing import Route as StarletteRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api import huggingface, openai, openapi, operations, predict, tei
+from service.api import huggingface, ollama, openai, openapi, operations, predict, tei
 from service.api.routes import Route, WireProtocol
 from service.api.unrouted import explain, nearest
 from service.errors import Envelope, ErrorFormat, Problem
@@ -28,6 +28,7 @@ _DESCRIBED: Sequence[WireProtocol] = (
     tei.PROTOCOL,
     huggingface.PROTOCOL,
     openai.PROTOCOL,
+    ollama.PROTOCOL,
     predict.PROTOCOL,
     operations.PROTOCOL,
 )

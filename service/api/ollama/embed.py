@@ -1,0 +1,129 @@
+"""POST /api/embed, and the older POST /api/embeddings."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import orjson
+from pydantic import Field
+
+from service.api import schemas
+from service.api.openai import check_model
+from service.api.routes import INFERENCE, Route
+from service.http.exchange import Exchange
+from service.inference.pipeline import Results
+from service.state import AppState
+from service.tasks.embed import LARGE, Embed, Unscaled, Vector, write_large
+from service.tasks.protocol import DEFAULT_OPTIONS, Options
+from service.tasks.text_inputs import parse_texts
+
+_TEXTS = {"type": "array", "items": {"type": "string"}}
+_INPUT = {"anyOf": [{"type": "string"}, _TEXTS, {"type": "null"}]}
+
+
+class OllamaEmbedBody(schemas.Body):
+    """What POST /api/embed takes."""
+
+    input: Annotated[Any, Field(None, json_schema_extra=_INPUT)]
+    model: str | None = Field(None, description=schemas.ABOUT_MODEL)
+    truncate: bool | None = Field(
+        True, description="cut a text over the model's limit; false: refuse it"
+    )
+    dimensions: schemas.Count | None = Field(None, description=schemas.ABOUT_DIMENSIONS)
+
+
+class OllamaEmbeddingsBody(schemas.Body):
+    """What POST /api/embeddings takes."""
+
+    prompt: str | None = Field(None, description="one text")
+    model: str | None = Field(None, description=schemas.ABOUT_MODEL)
+
+
+class OllamaEmbedAnswer(schemas.Shape):
+    model: str
+    embeddings: list[list[float]]
+    total_duration: int = Field(description="nanoseconds")
+    load_duration: int = Field(description="nanoseconds; always 0: the model is loaded")
+    prompt_eval_count: int = Field(description="tokens")
+
+
+class OllamaEmbeddingsAnswer(schemas.Shape):
+    embedding: list[float]
+
+
+async def embed(state: AppState, exchange: Exchange) -> None:
+    """Vectors of length 1. No input, or an empty one, only asks that the model be loaded."""
+    body = state.fields(OllamaEmbedBody, await exchange.json())
+    served = state.model()
+    check_model(served, body.model)
+    task = await _task(state)
+    task.check_dimensions(body.dimensions, served.dimension)
+    if body.input in (None, "", []):
+        await exchange.answer(_embedded(body.model or served.name, b"[]", 0.0, 0))
+        return
+    texts = parse_texts(body.input, "input", state.input_limit)
+    options = DEFAULT_OPTIONS if body.truncate is not False else Options(truncate=False)
+    results: Results[Vector] = await state.pipeline.run(exchange, task, texts, "input", options)
+    vectors = task.shorten(results.values, body.dimensions)
+    if len(vectors) * len(vectors[0]) > LARGE:
+        written = await write_large(vectors, lambda _, vector: vector)
+    else:
+        written = orjson.dumps(vectors, option=orjson.OPT_SERIALIZE_NUMPY)
+    seconds = state.clock.now() - exchange.started
+    answer = _embedded(body.model or served.name, written, seconds, results.cost)
+    await exchange.answer(answer, state.pipeline.timing(exchange, results))
+
+
+async def embeddings(state: AppState, exchange: Exchange) -> None:
+    """The older one: a text at a time, its vector as the model gives it."""
+    body = state.fields(OllamaEmbeddingsBody, await exchange.json())
+    served = state.model()
+    check_model(served, body.model)
+    task = Unscaled(await _task(state))
+    if not body.prompt:
+        await exchange.answer(orjson.dumps({"embedding": []}))
+        return
+    results: Results[Vector] = await state.pipeline.run(exchange, task, [body.prompt], "prompt")
+    answer = orjson.dumps({"embedding": results.values[0]}, option=orjson.OPT_SERIALIZE_NUMPY)
+    await exchange.answer(answer, state.pipeline.timing(exchange, results))
+
+
+async def _task(state: AppState) -> Embed:
+    task = state.tasks.get(Embed.name)
+    return task if isinstance(task, Embed) else await state.ask_for(Embed)
+
+
+def _embedded(model: str, vectors: bytes, seconds: float, tokens: int) -> bytes:
+    return orjson.dumps(
+        {
+            "model": model,
+            "embeddings": orjson.Fragment(vectors),
+            "total_duration": round(seconds * 1e9),
+            "load_duration": 0,
+            "prompt_eval_count": tokens,
+        }
+    )
+
+
+ROUTES = (
+    Route(
+        "POST",
+        "/api/embed",
+        embed,
+        "Embeddings, in Ollama's format",
+        OllamaEmbedAnswer,
+        INFERENCE,
+        OllamaEmbedBody,
+        tasks=(Embed.name,),
+    ),
+    Route(
+        "POST",
+        "/api/embeddings",
+        embeddings,
+        "The embedding of one text, in Ollama's older format",
+        OllamaEmbeddingsAnswer,
+        INFERENCE,
+        OllamaEmbeddingsBody,
+        tasks=(Embed.name,),
+    ),
+)
