@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -20,6 +21,8 @@ from pydantic import BaseModel
 from batcher import Limits
 from batcher.clock import MonotonicClock
 from batcher.collector import Collector
+from batcher.ledger import SECONDS, Histogram
+from batcher.runner import RunnerInfo
 from service.api import descriptions
 from service.api.routes import Route
 from service.app import PROTOCOLS
@@ -268,22 +271,22 @@ def _query(route: Route) -> list[str]:
 
 
 def metrics() -> str:
-    snapshot = Collector(Limits(), MonotonicClock()).snapshot()
-    page = exposition(snapshot, {}, {0: True}, "", "").decode()
+    page = _metrics_page()
     kinds = dict(re.findall(r"^# TYPE (\w+) (\w+)$", page, re.MULTILINE))
     rows = [
-        (f"`{name}`", kinds[name], text)
+        (f"`{name}`", kinds[name], _labels(name, page), text)
         for name, text in re.findall(r"^# HELP (\w+) (.*)$", page, re.MULTILINE)
     ]
     of_gpus = [
         (
             f"`batcher_{figure.name}{'_total' * figure.is_counter}`",
             "counter" if figure.is_counter else "gauge",
+            "`device`",
             figure.help,
         )
         for figure in FIGURES
     ]
-    head = ("metric", "type", "what it is")
+    head = ("metric", "type", "labels", "what it is")
     lines = [
         "# Metrics",
         "",
@@ -303,6 +306,21 @@ def metrics() -> str:
         *table(head, of_gpus),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _metrics_page() -> str:
+    """With a sample of every metric."""
+    collector = Collector(Limits(), MonotonicClock())
+    collector.replica_up(0, RunnerInfo())
+    collector.replica_down(0, "a cause")
+    snapshot = replace(collector.snapshot(), refused={"a reason": 1}, batches={"a reason": 1})
+    http = {("/a", "ok"): Histogram(SECONDS).snapshot()}
+    return exposition(snapshot, http, {0: True}, "", "").decode()
+
+
+def _labels(metric: str, page: str) -> str:
+    [sample, *_] = re.findall(rf"^{metric}(?:_bucket)?(?:{{(.*)}})? [^ ]+$", page, re.MULTILINE)
+    return ", ".join(f"`{name}`" for name in re.findall(r'(\w+)="', sample) if name != "le")
 
 
 def pages() -> Mapping[Path, str]:
