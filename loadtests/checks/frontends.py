@@ -1,8 +1,8 @@
 """Several HTTP processes before one engine: the same answers, and what the death of one costs.
 
 `same`: answers and refusals beside those of one process. `front`, `engine`: SIGKILL under load, and
-every request followed. `stopped`: SIGSTOP for the engine, which is to be noticed. `throughput`: one
-front in a process of its own, beside all in one.
+every request followed. `stopped`: SIGSTOP for the engine, which is to be noticed. `throughput`: two
+frontends beside one process for all.
 What "It survives" says of workers is `survival --frontends 2`, of the end `drain --frontends 2`.
 """
 
@@ -161,8 +161,8 @@ def _without_engine(
 def throughput(args: argparse.Namespace, record: Record) -> tuple[list[Finding], str]:
     findings, lines = [], []
     for what, settings in (("default model", {}), ("2 ms + 20 us a request", FAST)):
-        apart = service("apart", frontends=1, engine="process", **settings)
-        whole = service("whole", frontends=1, engine="inline", **settings)
+        apart = service("apart", frontends=2, **settings)
+        whole = service("whole", frontends=1, **settings)
         rates = _side_by_side(args, record, what, {"apart": apart, "whole": whole})
         findings.append(beside(what, rates["apart"], rates["whole"]))
         lines += [f"- {what}, {name}: {spread(values)}/s" for name, values in rates.items()]
@@ -252,7 +252,7 @@ def beside(what: str, apart: Sequence[float], whole: Sequence[float]) -> Finding
     """The median of the rounds' ratios."""
     share = median(one / other for one, other in zip(apart, whole, strict=True))
     return Finding(
-        f"throughput, {what}: one front in its own process, beside all in one",
+        f"throughput, {what}: two frontends, beside one process for all",
         share,
         "x",
         need=f">= {SHARE:g}",

@@ -244,10 +244,9 @@ def serve(
         "| no batch, % | none runs, % | mean batch |\n|---|---|---|---|---|---|---|---|---|---|"
     )
     most: dict[int, Saturated] = {}
-    alone = ("1 front in its own process", {"frontends": 1, "engine": "process"})
     ways: list[tuple[str, dict[str, object]]] = [("one process", {"frontends": 1})]
     ways += [(f"{n} fronts", {"frontends": n}) for n in reversed(sizes.fronts) if n > 1]
-    ways += [alone, (UNBATCHED, {"frontends": 1, "max_batch_size": 1})]
+    ways += [(UNBATCHED, {"frontends": 1, "max_batch_size": 1})]
     rate_lines: list[str] = []
     for place, (name, settings) in enumerate(ways):
         runs = len(sizes.tokens) * len(sizes.each)

@@ -55,5 +55,6 @@ def test_topology_sets_only_what_was_asked_for() -> None:
     parser = argparse.ArgumentParser()
     add_topology(parser)
     assert topology(parser.parse_args([])) == {}
-    asked = topology(parser.parse_args(["--frontends", "2", "--engine", "process"]))
-    assert asked == {"frontends": 2, "engine": "process"}
+    assert topology(parser.parse_args(["--frontends", "2"])) == {"frontends": 2}
+    with pytest.raises(SystemExit):  # the setting is deprecated
+        parser.parse_args(["--engine", "process"])
