@@ -105,7 +105,7 @@ class Problem(Exception):
         return headers
 
 
-Told = BatcherError | InputError | WrongTask
+KnownError = BatcherError | InputError | WrongTask
 """What problem_of() takes."""
 
 Envelope = Callable[[Problem, str], dict[str, object]]
@@ -119,7 +119,7 @@ class ErrorFormat:
     envelope: Envelope
     statuses: Mapping[str, int] = field(default_factory=dict)  # of a kind, where not the usual one
     codes: Mapping[str, str] = field(default_factory=dict)  # likewise, where not the kind itself
-    text: Callable[[Told], str | None] | None = None  # instead of the error's own; None: that
+    text: Callable[[KnownError], str | None] | None = None  # instead of the error's own; None: that
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,7 @@ KIND_STATUSES = {
 }
 
 
-def problem_of(error: Told, format: ErrorFormat | None = None) -> Problem:
+def problem_of(error: KnownError, format: ErrorFormat | None = None) -> Problem:
     """How a protocol says it; without one, as most do."""
     row = next((row for row in _TABLE if isinstance(error, row[0])), None)
     assert row is not None, f"{type(error).__name__} has no kind: this is a bug"

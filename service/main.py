@@ -13,7 +13,7 @@ from service.edge.sockets import listen
 from service.edge.unix_socket import SocketFile
 from service.models.create import RunnerNotFound, check_module
 from service.observability.logs import LogOptions, start_logging
-from service.placement.layout import Layout, lay_out
+from service.placement.layout import Layout, plan_layout
 from service.placement.replica_count import Refused
 from service.processes import exit_codes as exits
 from service.processes.terminal import print_error
@@ -53,14 +53,14 @@ def main(arguments: Sequence[str]) -> int:
         for line in flags.warnings_of(settings):
             _log.warning("%s", line)
     try:
-        layout = lay_out(settings)
+        layout = plan_layout(settings)
     except Refused as error:
         print_error(error)
         return exits.NO_MODEL
     if print_config:
         print("\n".join(layout.lines()))
         return exits.OK
-    for line in (*layout.lines(), *layout.remarks):
+    for line in (*layout.lines(), *layout.notes):
         _log.info("%s", line)
     try:
         listener = listen(settings)

@@ -14,7 +14,7 @@ from service.http.access_log import AccessLog
 from service.http.body import Fields, fields
 from service.inference.offload import OffloadPool
 from service.inference.pipeline import Pipeline
-from service.observability.gpu_readings import Telemetry
+from service.observability.gpu_readings import GpuReadings
 from service.observability.http_counts import HttpDurations
 from service.observability.whole_service import LocalView, ServiceView
 from service.settings import Settings
@@ -42,8 +42,8 @@ class AppState:
         self.frontends = frontends
         self.tally = HttpDurations()
         self.access_log = AccessLog(settings.access_log, self.clock.now, frontends)
-        self.census: ServiceView = whole_service or LocalView(self)
-        self.gpus = Telemetry()
+        self.whole_service: ServiceView = whole_service or LocalView(self)
+        self.gpus = GpuReadings()
         self.request_timeout = settings.deadline  # seconds
         self.max_body_bytes = settings.max_body_bytes
         self.input_limit = settings.client_batch_limit

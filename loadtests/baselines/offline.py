@@ -55,7 +55,7 @@ def rate(runner: Runs, inputs: Sequence[Any], size: int, seconds: float) -> floa
 
 def main() -> None:
     from service.arguments import load
-    from service.placement.layout import lay_out
+    from service.placement.layout import plan_layout
     from service.processes.build import find_spec, runner_factories
     from service.tasks.text import TextTokenizer
 
@@ -64,7 +64,7 @@ def main() -> None:
     texts = json.loads(parser.parse_args().texts.read_text())
     said, sys.stdout = sys.stdout, sys.stderr  # What the runner prints is no answer of ours.
     settings = load({})
-    runner = runner_factories(settings, lay_out(settings))[0]()
+    runner = runner_factories(settings, plan_layout(settings))[0]()
     runner.warm_up()
     tokenizer = TextTokenizer.load(find_spec(settings))
     inputs = [tokenizer.encode(text, truncate=True) for text in texts]

@@ -14,7 +14,7 @@ from loadtests.reports.record import Record
 from loadtests.servers.launch import STOP_SECONDS, Server, add_topology, running, service, topology
 
 TITLE = "SIGTERM at 70 % load"
-REFUSALS = {"503", "refused"}  # Told so, or nobody was listening any more.
+REFUSALS = {"503", "refused"}  # KnownError so, or nobody was listening any more.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -72,7 +72,7 @@ def peaks(device: str, dtype: str, side: int) -> tuple[float, float]:
 
 def main() -> None:
     from service.arguments import load
-    from service.placement.layout import lay_out
+    from service.placement.layout import plan_layout
     from service.processes.build import find_spec, runner_factories
     from service.tasks.text import TextTokenizer
 
@@ -90,7 +90,7 @@ def main() -> None:
     args = parser.parse_args()
     settings = load({})
     started = time.perf_counter()
-    runner: Any = runner_factories(settings, lay_out(settings))[0]()
+    runner: Any = runner_factories(settings, plan_layout(settings))[0]()
     facts = dict(runner.warm_up())
     warm = time.perf_counter() - started
     spec = find_spec(settings)

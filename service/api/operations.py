@@ -61,9 +61,9 @@ async def _readiness(state: AppState) -> tuple[Snapshot | None, str | None]:
 
 
 async def metrics(state: AppState, exchange: Exchange) -> None:
-    whole = await state.census.take()
+    whole = await state.whole_service.take()
     page = prometheus.exposition(
-        whole.snapshot, whole.http, whole.fronts, state.version, state.settings.model_id
+        whole.snapshot, whole.http, whole.frontends, state.version, state.settings.model_id
     )
     page += await gpu_metrics.page(state.gpus, whole.snapshot)
     await exchange.answer(page, media=prometheus.CONTENT_TYPE.encode())
@@ -71,7 +71,7 @@ async def metrics(state: AppState, exchange: Exchange) -> None:
 
 async def stats(state: AppState, exchange: Exchange) -> None:
     """The snapshot as JSON, histograms with their bounds."""
-    whole = await state.census.take()
+    whole = await state.whole_service.take()
     snapshot = whole.snapshot
     routes: dict[str, dict[str, int]] = {}
     for (route, outcome), durations in whole.http.items():
@@ -85,7 +85,11 @@ async def stats(state: AppState, exchange: Exchange) -> None:
             **dataclasses.asdict(snapshot),
             "replicas": [_replica(each) for each in snapshot.replicas],
             "http": routes,
-            **({"fronts": {str(n): up for n, up in whole.fronts.items()}} if whole.fronts else {}),
+            **(
+                {"fronts": {str(n): up for n, up in whole.frontends.items()}}
+                if whole.frontends
+                else {}
+            ),
         },
     )
 
@@ -218,7 +222,7 @@ PROTOCOL = WireProtocol(
             "/stats/batches",
             batches,
             "The last batches, newest first",
-            {"type": "array", "items": schemas.ref(schemas.BatchTold)},
+            {"type": "array", "items": schemas.ref(schemas.BatchSummary)},
             (*ANY_ROUTE, 400),
             query=(_LIMIT,),
         ),

@@ -128,7 +128,7 @@ class Health(Shape):
     replicas: int | None = None
 
 
-class BatchTold(Shape):
+class BatchSummary(Shape):
     replica: int
     size: int = Field(description="rows the device ran")
     requests: int = Field(description="inputs answered; equal inputs share a row")
@@ -171,7 +171,7 @@ class Rank(Shape):
     text: str | None = None  # where it was asked for
 
 
-class TokenTold(Shape):
+class TokenDetails(Shape):
     id: int
     text: str
     special: bool = Field(description="added by the tokenizer, as [CLS] is")

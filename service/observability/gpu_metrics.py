@@ -8,11 +8,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from batcher import Snapshot
-from service.observability.gpu_readings import Telemetry
+from service.observability.gpu_readings import GpuReadings
 from service.placement.nvml import FIGURES, Reading, devices_in
 
 
-async def page(telemetry: Telemetry, snapshot: Snapshot) -> bytes:
+async def page(telemetry: GpuReadings, snapshot: Snapshot) -> bytes:
     """Empty where no replica is on a GPU."""
     devices = devices_in(snapshot)
     return exposition(await telemetry.read(devices)) if devices else b""

@@ -26,12 +26,12 @@ class _Question:
     answer: Future[Sequence[Reading]]
 
 
-class Telemetry:
+class GpuReadings:
     """For one event loop. At most one question is with the driver; who asks meanwhile shares it."""
 
-    def __init__(self, driver: Driver | None = None, patience: float = TIMEOUT) -> None:
+    def __init__(self, driver: Driver | None = None, timeout: float = TIMEOUT) -> None:
         self._driver = driver or Driver()
-        self._patience = patience
+        self._timeout = timeout
         self._questions: SimpleQueue[_Question | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._asked: Future[Sequence[Reading]] | None = None  # the last question's answer
@@ -40,7 +40,7 @@ class Telemetry:
         self._is_closed = False
 
     async def read(self, devices: Mapping[str, str]) -> Sequence[Reading]:
-        """What the driver tells now; what it told last, where it takes longer than `patience`. A
+        """What the driver tells now; what it told last, where it takes longer than `timeout`. A
         driver that is late already is not waited for again."""
         if self._is_closed:
             return ()
@@ -49,9 +49,9 @@ class Telemetry:
             answer = self._ask(devices)
         elif self._is_late:
             return self._last
-        # Not cancelled when the patience or this scrape ends: others wait for it as well.
+        # Not cancelled when the timeout or this scrape ends: others wait for it as well.
         waiter = asyncio.wrap_future(answer)
-        done, _ = await asyncio.wait({waiter}, timeout=self._patience)
+        done, _ = await asyncio.wait({waiter}, timeout=self._timeout)
         if done:
             return waiter.result()
         if not self._is_late:
@@ -59,7 +59,7 @@ class Telemetry:
             _log.warning(
                 "NVIDIA's driver has not answered for %g s; /metrics repeats the last batcher_gpu_*"
                 " values until it does",
-                self._patience,
+                self._timeout,
             )
         return self._last
 
@@ -68,7 +68,7 @@ class Telemetry:
         self._is_closed = True
         if self._thread is not None:
             self._questions.put(None)
-            self._thread.join(self._patience)
+            self._thread.join(self._timeout)
             if self._thread.is_alive():
                 _log.warning("NVIDIA's driver does not answer; exiting without it")
 
@@ -79,7 +79,7 @@ class Telemetry:
         if self._thread is None:
             # A daemon: a call into the driver can hang for ever, and nothing can end it but the
             # end of the process.
-            self._thread = threading.Thread(target=self._answer, name="telemetry", daemon=True)
+            self._thread = threading.Thread(target=self._answer, name="gpu-readings", daemon=True)
             self._thread.start()
         return self._asked
 

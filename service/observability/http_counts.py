@@ -67,6 +67,6 @@ def counts_from(listed: list[Any]) -> Counts:
 
 
 def _sum(one: HistogramSnapshot, other: HistogramSnapshot) -> HistogramSnapshot:
-    assert one.bounds == other.bounds, "two fronts with different buckets: this is a bug"
+    assert one.bounds == other.bounds, "two frontends with different buckets: this is a bug"
     counts = tuple(a + b for a, b in zip(one.counts, other.counts, strict=True))
     return HistogramSnapshot(one.bounds, counts, one.sum + other.sum)

@@ -1,4 +1,4 @@
-"""The engine's snapshot and what the fronts have counted, in Prometheus' text format.
+"""The engine's snapshot and what the frontends have counted, in Prometheus' text format.
 
 Nothing is kept in prometheus-client's own counters: it only writes the format, at each scrape.
 """
@@ -22,11 +22,11 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def exposition(
-    snapshot: Snapshot, http: Counts, fronts: Mapping[int, bool], version: str, model: str
+    snapshot: Snapshot, http: Counts, frontends: Mapping[int, bool], version: str, model: str
 ) -> bytes:
-    """`fronts`: of each, whether what it has counted is of now."""
+    """`frontends`: of each, whether what it has counted is of now."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(snapshot, http, fronts, version, model))
+    registry.register(_Collector(snapshot, http, frontends, version, model))
     return generate_latest(registry)
 
 
@@ -35,13 +35,13 @@ class _Collector:
         self,
         snapshot: Snapshot,
         http: Counts,
-        fronts: Mapping[int, bool],
+        frontends: Mapping[int, bool],
         version: str,
         model: str,
     ) -> None:
         self._snapshot = snapshot
         self._http_counts = http
-        self._fronts = fronts
+        self._frontends = frontends
         self._version = version
         self._model = model
 
@@ -72,12 +72,12 @@ class _Collector:
         for labels, histogram in self._http_counts.items():
             _add(durations, histogram, labels)
         yield durations
-        if self._fronts:
+        if self._frontends:
             yield _gauge(
                 "front_up",
                 "1 if this frontend answered this scrape; 0 if it did not, so that its HTTP counts"
                 " are those of an earlier one.",
-                [((str(number),), int(is_fresh)) for number, is_fresh in self._fronts.items()],
+                [((str(number),), int(is_fresh)) for number, is_fresh in self._frontends.items()],
                 ("front",),
             )
 

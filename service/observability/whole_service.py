@@ -19,7 +19,7 @@ from batcher.remote.messages import snapshot_from
 from batcher.remote.server import FrontendSession
 from service.observability.http_counts import Counts, HttpDurations, added, as_json, counts_from
 
-_REPLY_TIMEOUT = 0.5  # seconds for a front to say what it has counted
+_REPLY_TIMEOUT = 0.5  # seconds for a frontend to say what it has counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class ServiceSnapshot:
     snapshot: Snapshot
     http: Counts
     # By number: whether what it has counted is of now. Empty: there is but this process.
-    fronts: Mapping[int, bool] = field(default_factory=dict)
+    frontends: Mapping[int, bool] = field(default_factory=dict)
 
 
 class ServiceView(Protocol):
@@ -43,11 +43,13 @@ class _Frontend(Protocol):
 
 
 class LocalView:
-    def __init__(self, front: _Frontend) -> None:
-        self._front = front  # not its client: that is another one once the model is there
+    def __init__(self, frontend: _Frontend) -> None:
+        self._frontend = frontend  # not its client: that is another one once the model is there
 
     async def take(self) -> ServiceSnapshot:
-        return ServiceSnapshot(await self._front.client.snapshot(), self._front.tally.snapshot())
+        return ServiceSnapshot(
+            await self._frontend.client.snapshot(), self._frontend.tally.snapshot()
+        )
 
 
 class RemoteView:
@@ -56,8 +58,10 @@ class RemoteView:
 
     async def take(self) -> ServiceSnapshot:
         whole = await self._client.query("whole")
-        fronts = {int(number): is_fresh for number, is_fresh in whole["fronts"].items()}
-        return ServiceSnapshot(snapshot_from(whole["snapshot"]), counts_from(whole["http"]), fronts)
+        frontends = {int(number): is_fresh for number, is_fresh in whole["frontends"].items()}
+        return ServiceSnapshot(
+            snapshot_from(whole["snapshot"]), counts_from(whole["http"]), frontends
+        )
 
 
 class FrontendRegistry:
@@ -88,11 +92,17 @@ class FrontendRegistry:
         assert subject == "whole", f"asked for {subject}: this is a bug"
         present = dict(self._sessions)
         looks = await asyncio.gather(*map(self._look, present.values()))
-        fronts = dict.fromkeys(range(self._count), False) | dict(zip(present, looks, strict=True))
+        frontends = dict.fromkeys(range(self._count), False) | dict(
+            zip(present, looks, strict=True)
+        )
         http = self._gone
         for counts in self._last.values():
             http = added(http, counts)
-        return {"snapshot": self._collector.snapshot(), "http": as_json(http), "fronts": fronts}
+        return {
+            "snapshot": self._collector.snapshot(),
+            "http": as_json(http),
+            "frontends": frontends,
+        }
 
     async def _look(self, session: FrontendSession) -> bool:
         """Whether it has reported its counts of now."""

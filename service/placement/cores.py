@@ -23,7 +23,7 @@ class Share:
 
 
 def default_threads(cores: int, replicas: int) -> int:
-    """The cores shared out among the replicas; from four cores up, one is left to the front.
+    """The cores shared out among the replicas; from four cores up, one is left to the frontend.
 
     On two cores both: 64 callers got 204 and 159 answers/s against 121 and 128 with one thread.
     """
@@ -31,13 +31,13 @@ def default_threads(cores: int, replicas: int) -> int:
 
 
 def spared(cores: int) -> int:
-    """Left to the front."""
+    """Left to the frontend."""
     return 1 if cores >= 4 else 0
 
 
 def share_out(cores: Sequence[Core], quota: int, replicas: int, threads: int = 0) -> list[Share]:
     """Disjoint sets of equal size, each of cores that follow each other; what is left over is the
-    front's, and comes first.
+    frontend's, and comes first.
 
     `quota`: how many cores may be used at once; where that is less than there are, a set is larger
     than its threads. `threads` 0: as many as the replica has cores. One replica has them all and is

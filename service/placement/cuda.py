@@ -1,5 +1,5 @@
-"""The CUDA devices of this machine, as torch sees them. The front asks a child, which ends at once:
-neither torch nor a CUDA context may stay in the process that serves.
+"""The CUDA devices of this machine, as torch sees them. The frontend asks a child, which ends at
+once: neither torch nor a CUDA context may stay in the process that serves.
 
 The child writes one line of JSON.
 """

@@ -30,37 +30,37 @@ _SHAPES_MEMORY = ("dtype", "backend", "compile")  # settings
 @dataclass(frozen=True, slots=True)
 class Layout:
     placements: tuple[Placement, ...] = (Placement("auto"),)
-    remarks: tuple[str, ...] = ()  # for the log
+    notes: tuple[str, ...] = ()  # for the log
 
     def lines(self) -> list[str]:
         return [f"replica {n} runs on {each}" for n, each in enumerate(self.placements)]
 
 
-def lay_out(settings: Settings) -> Layout:
+def plan_layout(settings: Settings) -> Layout:
     """Raises Refused. Where there is a GPU this asks torch, in a process of its own: seconds."""
     is_ours = settings.runner == "transformers"
     gpus = cuda.find() if "cuda" in settings.device or (is_ours and _is_auto(settings)) else Gpus()
     machine = Machine(physical_cores(), available_cores(), gpus, free_host_memory())
     # What a runner of the user's own makes of `auto`, nobody knows; a simulated one is nowhere.
     devices = devices_of(settings.device, gpus) if is_ours or not _is_auto(settings) else ["auto"]
-    needs, notes = _needs(settings, devices, gpus) if is_ours else ({}, {})
+    needs, files = _needs(settings, devices, gpus) if is_ours else ({}, {})
     reserve = settings.memory_reserve_mb * MIB
     numbers = counts(devices, settings.replicas or 1, needs, machine, reserve)
     threads = 0 if settings.threads == "auto" else settings.threads
     placed = [
-        replace(each, gpu_uuid=_uuid(each.device, gpus), memory_note=notes.get(each.device, ""))
+        replace(each, gpu_uuid=_uuid(each.device, gpus), memory_note=files.get(each.device, ""))
         for each in place(numbers, machine, threads)
     ]
     if settings.isolation == "thread":  # all of them are in this process, which is not to be bound
         placed = [replace(each, cores=()) for each in placed]
-    remarks = [
-        _remark(device, number, needs.get(device), free_on(device, machine))
+    notes = [
+        _note_of(device, number, needs.get(device), free_on(device, machine))
         for device, number in numbers.items()
         if is_ours
     ]
     if not gpus_tell.is_installed() and any(each.gpu_uuid for each in placed):
-        remarks.append(f"no batcher_gpu_* in /metrics: {gpus_tell.ABSENT}")
-    return Layout(tuple(placed), tuple(remarks))
+        notes.append(f"no batcher_gpu_* in /metrics: {gpus_tell.ABSENT}")
+    return Layout(tuple(placed), tuple(notes))
 
 
 def _is_auto(settings: Settings) -> bool:
@@ -121,7 +121,7 @@ def _uuid(device: str, gpus: Gpus) -> str:
     return gpus.each[int(device.removeprefix("cuda:"))].uuid if device.startswith("cuda") else ""
 
 
-def _remark(device: str, number: int, need: Need | None, free: int | None) -> str:
+def _note_of(device: str, number: int, need: Need | None, free: int | None) -> str:
     who = f"{number} replica{'s' * (number > 1)} on {device}"
     if need is None:
         return f"{who}; its memory needs are known once the model has been downloaded"

@@ -25,9 +25,9 @@ _PIXEL = (
 
 
 def banner(
-    settings: Settings, served: ServedModel, snapshot: Snapshot, port: int, fronts: int = 0
+    settings: Settings, served: ServedModel, snapshot: Snapshot, port: int, frontends: int = 0
 ) -> str:
-    """`port`: where it listens, if not on a unix socket. `fronts`: HTTP processes beside the
+    """`port`: where it listens, if not on a unix socket. `frontends`: HTTP processes beside the
     engine's; 0: it is all one."""
     info = next((replica.info for replica in snapshot.replicas if replica.up), RunnerInfo())
     host = settings.host if settings.host not in ("0.0.0.0", "::") else "127.0.0.1"
@@ -47,7 +47,7 @@ def banner(
         f" at most {settings.max_queue_size} inputs wait",
         "replicas": f"{up} of {len(snapshot.replicas)} up, isolation {settings.isolation}"
         + _places(snapshot.replicas),
-        **({"processes": f"{fronts} for HTTP, 1 for the engine"} if fronts else {}),
+        **({"processes": f"{frontends} for HTTP, 1 for the engine"} if frontends else {}),
         "url": shown,
     }
     route, body = _example(served)

@@ -1,4 +1,4 @@
-"""From the settings to the model: what the front knows of it, and who runs it in each worker."""
+"""From the settings to the model: what the frontend knows of it, and who runs it in each worker."""
 
 from __future__ import annotations
 

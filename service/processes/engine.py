@@ -1,4 +1,4 @@
-"""The engine in a process of its own: queue, batching threads and workers, for all fronts."""
+"""The engine in a process of its own: queue, batching threads and workers, for all frontends."""
 
 from __future__ import annotations
 
@@ -22,26 +22,28 @@ from service.settings import Settings
 _log = logging.getLogger("service")
 
 
-Shared = tuple[Layout, int]  # where the replicas run, and the port that the fronts listen on
+Shared = tuple[Layout, int]  # where the replicas run, and the port that the frontends listen on
 
 
-def main(end: socket.socket, settings: Settings, shared: Shared, fronts: int) -> int:
+def main(end: socket.socket, settings: Settings, shared: Shared, frontends: int) -> int:
     """Returns the exit code."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(end, settings, shared, fronts))
+        return runner.run(_run(end, settings, shared, frontends))
 
 
-async def _run(end: socket.socket, settings: Settings, shared: Shared, fronts: int) -> int:
-    return await _EngineProcess(end, settings, shared, fronts).run()
+async def _run(end: socket.socket, settings: Settings, shared: Shared, frontends: int) -> int:
+    return await _EngineProcess(end, settings, shared, frontends).run()
 
 
 class _EngineProcess:
-    def __init__(self, end: socket.socket, settings: Settings, shared: Shared, fronts: int) -> None:
+    def __init__(
+        self, end: socket.socket, settings: Settings, shared: Shared, frontends: int
+    ) -> None:
         layout, self._port = shared
         self._settings = settings
-        self._count = fronts
+        self._count = frontends
         self._engine = make_engine(settings, layout, MonotonicClock())
-        self._fronts = FrontendRegistry(self._engine.collector, fronts)
+        self._frontends = FrontendRegistry(self._engine.collector, frontends)
         self._control = ControlChannel(end)
         self._is_closing = False
 
@@ -67,15 +69,15 @@ class _EngineProcess:
                 task.cancel()
             await asyncio.wait(tasks)
             await self._engine.close()
-            await self._fronts.close()
+            await self._frontends.close()
             self._control.close()
 
     async def _serve_control(self) -> None:
         while True:
             kind, value, end = await next_message(self._control)
-            if kind == "front":
+            if kind == "frontend":
                 assert end is not None
-                await self._fronts.join(value, end)
+                await self._frontends.join(value, end)
             elif kind == "drain":
                 self._control.send("drained", await self._engine.drain())
             elif kind == "close":

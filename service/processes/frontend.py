@@ -32,28 +32,34 @@ from service.state import AppState
 _log = logging.getLogger("service")
 
 
-def main(end: socket.socket, settings: Settings, listener: socket.socket, fronts: int) -> int:
+def main(end: socket.socket, settings: Settings, listener: socket.socket, frontends: int) -> int:
     """Returns the exit code."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(end, settings, listener, fronts))
+        return runner.run(_run(end, settings, listener, frontends))
 
 
-async def _run(end: socket.socket, settings: Settings, listener: socket.socket, fronts: int) -> int:
-    return await _FrontendProcess(end, settings, listener, fronts).run()
+async def _run(
+    end: socket.socket, settings: Settings, listener: socket.socket, frontends: int
+) -> int:
+    return await _FrontendProcess(end, settings, listener, frontends).run()
 
 
 class _FrontendProcess:
     def __init__(
-        self, end: socket.socket, settings: Settings, listener: socket.socket, fronts: int
+        self, end: socket.socket, settings: Settings, listener: socket.socket, frontends: int
     ) -> None:
         clock = MonotonicClock()
         self._settings = settings
         self._listener = listener
         self._client = RemoteClient(clock, settings.deadline, self._asked, self._lost)
         self._state = AppState(
-            settings, self._client, clock, frontends=fronts, whole_service=RemoteView(self._client)
+            settings,
+            self._client,
+            clock,
+            frontends=frontends,
+            whole_service=RemoteView(self._client),
         )
-        share = math.ceil(settings.max_connections / fronts)
+        share = math.ceil(settings.max_connections / frontends)
         self._certificate = Certificate.of(settings)
         self._server = Server(
             create_app(self._state),
@@ -118,7 +124,7 @@ class _FrontendProcess:
         return as_json(self._state.tally.snapshot())
 
     def _lost(self) -> None:
-        # The engine knew what the fronts before this one had counted. A sum that begins anew is
+        # The engine knew what the frontends before this one had counted. A sum that begins anew is
         # understood; one that falls by their share would be taken for as many new requests.
         self._state.tally.clear()
         self._control.send("lost", self._link_id)  # the engine may well live

@@ -17,7 +17,7 @@ from service.edge.sockets import port_of
 from service.observability.logs import LogOptions
 from service.placement.layout import Layout
 from service.processes import engine as engine_process
-from service.processes import frontend as front_process
+from service.processes import frontend as frontend_process
 from service.processes import liveness
 from service.processes.child import SupervisedProcess
 from service.processes.control_channel import ControlMessage
@@ -39,20 +39,20 @@ def run(settings: Settings, listener: socket.socket, layout: Layout, topology: T
     """Returns the exit code."""
 
     async def supervise() -> int:
-        return await Supervisor(settings, listener, layout, topology.fronts).run()
+        return await Supervisor(settings, listener, layout, topology.frontends).run()
 
     return asyncio.run(supervise())
 
 
 class Supervisor:
     def __init__(
-        self, settings: Settings, listener: socket.socket, layout: Layout, fronts: int
+        self, settings: Settings, listener: socket.socket, layout: Layout, frontends: int
     ) -> None:
         self._settings = settings
         self._listener = listener
         self._layout = layout
-        self._count = fronts
-        self._numbers = {f"frontend-{number}": number for number in range(fronts)}
+        self._count = frontends
+        self._numbers = {f"frontend-{number}": number for number in range(frontends)}
         self._clock = MonotonicClock()
         self._loop = asyncio.get_running_loop()
         self._restarts = {name: Restarts() for name in (_ENGINE, *self._numbers)}
@@ -104,17 +104,17 @@ class Supervisor:
         return OK if await self._end() else UNANSWERED
 
     async def _end(self) -> bool:
-        """What has been accepted is answered, by all fronts; then the engine goes, and then they,
-        once their clients have read what there is. Returns whether all was answered in time."""
+        """What has been accepted is answered, by all frontends; then the engine goes, and then
+        they, once their clients have read what there is. Returns whether it was in time."""
         self._is_ending = True
         all_answered = True
         for handle in self._waiting.values():
             handle.cancel()
-        self._listener.close()  # the last front to close it answers those in its queue
-        fronts = [each for name, each in self._children.items() if name != _ENGINE]
+        self._listener.close()  # the last frontend to close it answers those in its queue
+        frontends = [each for name, each in self._children.items() if name != _ENGINE]
         engine = self._children.get(_ENGINE)
         said = await asyncio.gather(
-            *(front.request("refuse", "refused", _COMMAND_TIMEOUT) for front in fronts)
+            *(frontend.request("refuse", "refused", _COMMAND_TIMEOUT) for frontend in frontends)
         )
         if engine is not None:
             if _ENGINE in self._up:
@@ -129,9 +129,9 @@ class Supervisor:
                 if drained is None:  # callers that still wait get their error at once
                     engine.kill()
             await engine.request("close", "closed", _EXIT_TIMEOUT)
-        for front in fronts:
-            front.send("end")
-        all_answered &= await self._gone(fronts, _EXIT_TIMEOUT)
+        for frontend in frontends:
+            frontend.send("end")
+        all_answered &= await self._gone(frontends, _EXIT_TIMEOUT)
         if engine is not None:
             engine.send("end")
             await self._gone([engine], _EXIT_TIMEOUT)
@@ -156,7 +156,7 @@ class Supervisor:
     def _start(self, name: str) -> None:
         """And joins it with whoever is there of the other kind."""
         self._waiting.pop(name, None)
-        main: Callable[..., int] = front_process.main
+        main: Callable[..., int] = frontend_process.main
         shared: object = self._listener
         if name == _ENGINE:
             main, shared = engine_process.main, (self._layout, port_of(self._listener))
@@ -167,18 +167,18 @@ class Supervisor:
         )
         if self._is_stopping and name != _ENGINE:
             self._children[name].send("stopping")
-        for front in self._numbers if name == _ENGINE else [name]:
-            self._connect(front)
+        for frontend in self._numbers if name == _ENGINE else [name]:
+            self._connect(frontend)
 
     def _connect(self, name: str) -> None:
-        engine, front = self._children.get(_ENGINE), self._children.get(name)
-        if engine is None or front is None:
+        engine, frontend = self._children.get(_ENGINE), self._children.get(name)
+        if engine is None or frontend is None:
             return
         one, other = socket.socketpair()
         with one, other:
             link_id = self._link_id[name] = next(self._link_ids)
-            engine.send("front", self._numbers[name], one)
-            front.send("engine", link_id, other)
+            engine.send("frontend", self._numbers[name], one)
+            frontend.send("engine", link_id, other)
 
     def _reconnect(self, name: str, lost: int) -> None:
         """If both live: else they are joined when who has died is there again."""

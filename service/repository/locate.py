@@ -1,6 +1,6 @@
 """Where a model is: a path, an installed model package, the local cache, the hub.
 
-Looks at file names only. The front uses it too: neither torch nor transformers is imported.
+Looks at file names only. The frontend uses it too: neither torch nor transformers is imported.
 """
 
 from __future__ import annotations

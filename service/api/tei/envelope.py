@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from batcher import Overloaded
 from service.api import schemas
-from service.errors import ErrorFormat, InputError, Problem, Told
+from service.errors import ErrorFormat, InputError, KnownError, Problem
 from service.tasks import protocol as tasks
 from service.tasks.input_errors import (
     NotPositive,
@@ -75,7 +75,7 @@ def _type_of(status: int) -> str:
     return "Backend" if status >= 500 or status == 424 else "Validation"
 
 
-def text_of(error: Told) -> str | None:
+def text_of(error: KnownError) -> str | None:
     """Word for word what text-embeddings-inference says, where it has words for it: its clients may
     look for them. Of several inputs it does not say which; this does. None: it is ours to say."""
     if isinstance(error, Overloaded):

@@ -90,7 +90,7 @@ ROUTE = Route(
     "The tokens of texts, in the format of text-embeddings-inference",
     {
         "type": "array",
-        "items": {"type": "array", "items": schemas.ref(schemas.TokenTold)},
+        "items": {"type": "array", "items": schemas.ref(schemas.TokenDetails)},
     },
     TOKENIZER,
     TokenizeBody,

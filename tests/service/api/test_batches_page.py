@@ -83,8 +83,8 @@ def test_it_is_described_as_it_answers(http: TestClient) -> None:
     document = http.get("/openapi.json").json()
     path = document["paths"]["/stats/batches"]
     answer = path["get"]["responses"]["200"]["content"]["application/json"]["schema"]
-    assert answer["items"] == {"$ref": "#/components/schemas/BatchTold"}
-    described = document["components"]["schemas"]["BatchTold"]["properties"]
+    assert answer["items"] == {"$ref": "#/components/schemas/BatchSummary"}
+    described = document["components"]["schemas"]["BatchSummary"]["properties"]
     [told] = http.get("/stats/batches?limit=1").json()
     assert set(told) == set(described)
     [limit] = path["get"]["parameters"]

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from service.observability.gpu_readings import Telemetry
+from service.observability.gpu_readings import GpuReadings
 from service.placement.nvml import Driver
 from service.state import AppState
 from tests.service.conftest import FakeClient
 from tests.service.placement.test_nvml import FakeNvml, with_devices
 
-SOON = 0.01  # seconds of patience with a driver that hangs
+SOON = 0.01  # seconds; for a driver that hangs
 LONG = 30.0  # and with one that answers
 
 
@@ -43,7 +43,7 @@ def nvml() -> Iterator[HangingNvml]:
     made.gate.set()
 
 
-def degrees(telemetry: Telemetry) -> Any:
+def degrees(telemetry: GpuReadings) -> Any:
     async def read() -> Any:
         return [each.values["gpu_temperature_celsius"] for each in await telemetry.read(ONE)]
 
@@ -56,15 +56,15 @@ ONE = {"cuda:0": "a"}
 def test_a_late_driver_leaves_the_last_reading_and_is_told_once(
     nvml: HangingNvml, caplog: pytest.LogCaptureFixture
 ) -> None:
-    telemetry = Telemetry(Driver(lambda: nvml), LONG)
+    telemetry = GpuReadings(Driver(lambda: nvml), LONG)
     assert degrees(telemetry) == [65]
     nvml.gate.clear()
-    telemetry._patience = SOON
+    telemetry._timeout = SOON
     assert [degrees(telemetry) for _ in range(3)] == [[65]] * 3
     [line] = caplog.messages
     assert "has not answered for 0.01 s" in line
     nvml.gate.set()
-    telemetry._patience = LONG
+    telemetry._timeout = LONG
     assert telemetry._asked is not None
     telemetry._asked.result(LONG)  # 66, for nobody
     assert degrees(telemetry) == [67]
@@ -72,7 +72,7 @@ def test_a_late_driver_leaves_the_last_reading_and_is_told_once(
 
 
 def test_what_a_late_driver_told_in_the_end_is_not_lost(nvml: HangingNvml) -> None:
-    telemetry = Telemetry(Driver(lambda: nvml), SOON)
+    telemetry = GpuReadings(Driver(lambda: nvml), SOON)
     nvml.gate.clear()
     assert degrees(telemetry) == []
     nvml.gate.set()
@@ -81,12 +81,12 @@ def test_what_a_late_driver_told_in_the_end_is_not_lost(nvml: HangingNvml) -> No
     nvml.gate.clear()
     assert degrees(telemetry) == [65]
     nvml.gate.set()
-    telemetry._patience = LONG
+    telemetry._timeout = LONG
     telemetry.close()
 
 
 def test_who_asks_meanwhile_shares_the_answer(nvml: HangingNvml) -> None:
-    telemetry = Telemetry(Driver(lambda: nvml), LONG)
+    telemetry = GpuReadings(Driver(lambda: nvml), LONG)
 
     async def ask() -> list[Any]:
         nvml.gate.clear()
@@ -104,7 +104,7 @@ def test_who_asks_meanwhile_shares_the_answer(nvml: HangingNvml) -> None:
 
 
 def test_the_end_joins_the_thread_and_closes_the_driver(nvml: HangingNvml) -> None:
-    telemetry = Telemetry(Driver(lambda: nvml), LONG)
+    telemetry = GpuReadings(Driver(lambda: nvml), LONG)
     assert telemetry._thread is None  # not before it is asked
     degrees(telemetry)
     thread = telemetry._thread
@@ -118,7 +118,7 @@ def test_the_end_joins_the_thread_and_closes_the_driver(nvml: HangingNvml) -> No
 def test_the_end_leaves_a_driver_behind_that_hangs(
     nvml: HangingNvml, caplog: pytest.LogCaptureFixture
 ) -> None:
-    telemetry = Telemetry(Driver(lambda: nvml), SOON)
+    telemetry = GpuReadings(Driver(lambda: nvml), SOON)
     nvml.gate.clear()
     degrees(telemetry)
     left = telemetry._thread
@@ -134,7 +134,7 @@ def test_the_end_leaves_a_driver_behind_that_hangs(
 def test_an_error_of_a_reading_is_that_of_its_scrape_and_the_next_is_read(
     nvml: HangingNvml, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    telemetry = Telemetry(Driver(lambda: nvml), LONG)
+    telemetry = GpuReadings(Driver(lambda: nvml), LONG)
     with monkeypatch.context() as broken:
         broken.setattr(nvml, "nvmlDeviceGetTemperature", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -146,7 +146,7 @@ def test_an_error_of_a_reading_is_that_of_its_scrape_and_the_next_is_read(
 def test_a_scrape_is_answered_while_the_driver_hangs(
     http: TestClient, engine: FakeClient, front: AppState, nvml: HangingNvml
 ) -> None:
-    front.gpus = Telemetry(Driver(lambda: nvml), SOON)
+    front.gpus = GpuReadings(Driver(lambda: nvml), SOON)
     with_devices(engine, first="a")
     nvml.gate.clear()
     answer = http.get("/metrics")
@@ -154,5 +154,5 @@ def test_a_scrape_is_answered_while_the_driver_hangs(
     assert "batcher_queue_depth" in answer.text
     assert "batcher_gpu_" not in answer.text
     nvml.gate.set()
-    front.gpus._patience = LONG
+    front.gpus._timeout = LONG
     front.gpus.close()

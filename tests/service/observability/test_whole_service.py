@@ -60,7 +60,7 @@ def test_any_front_is_told_the_sum_of_all() -> None:
             whole = await front.take()
             assert counts(whole) == {("/embed", "ok"): 3, ("/embed", "failed"): 1}
             assert whole.http["/embed", "ok"].sum == 100.101
-            assert whole.fronts == {0: True, 1: True}
+            assert whole.frontends == {0: True, 1: True}
             assert whole.snapshot.phase == "open"
         await one.client.close()
         await two.client.close()
@@ -81,15 +81,15 @@ def test_one_that_is_gone_or_silent_counts_as_it_last_told(monkeypatch: Any) -> 
         two.tally.observe("/embed", "ok", 0.1)
         two.answers.clear()
         whole = await one.take()
-        assert (counts(whole), whole.fronts) == ({("/embed", "ok"): 1}, {0: True, 1: False})
+        assert (counts(whole), whole.frontends) == ({("/embed", "ok"): 1}, {0: True, 1: False})
         await two.client.close()
         whole = await one.take()  # what it had counted since is lost
-        assert (counts(whole), whole.fronts) == ({("/embed", "ok"): 1}, {0: True, 1: False})
+        assert (counts(whole), whole.frontends) == ({("/embed", "ok"): 1}, {0: True, 1: False})
         three = Counting()
         await three.join(fronts, 1)
         three.tally.observe("/embed", "ok", 0.1)
         whole = await one.take()
-        assert (counts(whole), whole.fronts) == ({("/embed", "ok"): 2}, {0: True, 1: True})
+        assert (counts(whole), whole.frontends) == ({("/embed", "ok"): 2}, {0: True, 1: True})
         for front in (one, three):
             await front.client.close()
         await fronts.close()

@@ -19,7 +19,7 @@ from service.models import RunnerConfig, placed
 from service.placement import cuda, memory
 from service.placement import layout as placing
 from service.placement.cuda import Gpu, Gpus
-from service.placement.layout import Layout, lay_out
+from service.placement.layout import Layout, plan_layout
 from service.placement.memory import MIB, Need
 from service.placement.replica_count import Placement, Refused
 from service.processes.build import runner_factories
@@ -54,9 +54,9 @@ def devices(layout: Layout) -> list[str]:
 
 
 def test_auto_starts_one_replica_on_each_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert devices(lay_out(Settings())) == ["cpu"]
+    assert devices(plan_layout(Settings())) == ["cpu"]
     cards(monkeypatch, 8000, 8000)
-    found = lay_out(Settings())
+    found = plan_layout(Settings())
     assert devices(found) == ["cuda:0", "cuda:1"]
     assert [each.gpu_uuid for each in found.placements] == ["id-0", "id-1"]
 
@@ -66,29 +66,29 @@ def test_what_auto_is_for_another_runner_is_up_to_it(
     runner: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cards(monkeypatch, 8000, 8000)
-    assert lay_out(Settings(runner=runner)).placements == (Placement("auto"),)
-    assert devices(lay_out(Settings(runner=runner, replicas=2))) == ["auto"] * 2
-    assert devices(lay_out(Settings(runner=runner, replicas="auto"))) == ["auto"]
+    assert plan_layout(Settings(runner=runner)).placements == (Placement("auto"),)
+    assert devices(plan_layout(Settings(runner=runner, replicas=2))) == ["auto"] * 2
+    assert devices(plan_layout(Settings(runner=runner, replicas="auto"))) == ["auto"]
 
 
 def test_an_estimate_is_replaced_by_what_was_noted(tmp_path: Path) -> None:
     model = fake_model(tmp_path / "model", 3000 * MIB)
     given = Settings(model=model, replicas="auto", cache_dir=str(tmp_path / "cache"))
-    estimated = lay_out(given)
+    estimated = plan_layout(given)
     assert devices(estimated) == ["cpu"] * 2
-    assert estimated.remarks == (
+    assert estimated.notes == (
         "2 replicas on cpu, each of 3,712 MiB at most (estimated from the size of its weights);"
         " 8,192 MiB are free",
     )
     note = estimated.placements[0].memory_note
     assert memory.note(note, 3000 * MIB, 5000 * MIB) == ""
-    measured = lay_out(given)
+    measured = plan_layout(given)
     assert devices(measured) == ["cpu"]
-    assert "5,000 MiB at most (as measured)" in measured.remarks[0]
+    assert "5,000 MiB at most (as measured)" in measured.notes[0]
     Path(note).write_text('{"least": "nonsense"}')
-    assert lay_out(given) == estimated
+    assert plan_layout(given) == estimated
     other = Settings(model=model, dtype="bfloat16", cache_dir=str(tmp_path / "cache"))
-    assert lay_out(other).placements[0].memory_note != note
+    assert plan_layout(other).placements[0].memory_note != note
 
 
 def test_the_host_memory_of_a_worker_on_a_gpu_is_estimated_until_it_is_noted(
@@ -97,35 +97,35 @@ def test_the_host_memory_of_a_worker_on_a_gpu_is_estimated_until_it_is_noted(
     cards(monkeypatch, 80_000)
     model = fake_model(tmp_path / "model", 3000 * MIB)
     given = Settings(model=model, replicas="auto", cache_dir=str(tmp_path / "cache"))
-    estimated = lay_out(given)
+    estimated = plan_layout(given)
     assert devices(estimated) == ["cuda:0"] * 2  # of 3,712 MiB each, in 7,680
     note = estimated.placements[0].memory_note
     assert memory.note(note, 3000 * MIB, 4000 * MIB) == ""  # as once, without the host's
-    assert devices(lay_out(given)) == ["cuda:0"] * 2
+    assert devices(plan_layout(given)) == ["cuda:0"] * 2
     assert memory.note(note, 3000 * MIB, 4000 * MIB, host=2000 * MIB) == ""
-    assert devices(lay_out(given)) == ["cuda:0"] * 3
+    assert devices(plan_layout(given)) == ["cuda:0"] * 3
     monkeypatch.setattr(placing, "free_host_memory", lambda: 2500 * MIB)
     with pytest.raises(Refused, match="too little host memory for cuda:0: a replica needs 2,000"):
-        lay_out(given)
+        plan_layout(given)
 
 
 def test_nothing_is_noted_without_a_cache(tmp_path: Path) -> None:
     model = fake_model(tmp_path / "model", 1)
-    assert lay_out(Settings(model=model, cache_dir="")).placements[0].memory_note == ""
+    assert plan_layout(Settings(model=model, cache_dir="")).placements[0].memory_note == ""
 
 
 def test_a_model_that_must_be_fetched_first_refuses_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(placing, "find_local", lambda name: None)
-    found = lay_out(Settings(model="some/model", replicas=50))
+    found = plan_layout(Settings(model="some/model", replicas=50))
     assert len(found.placements) == 50
-    assert "known once the model has been downloaded" in found.remarks[0]
+    assert "known once the model has been downloaded" in found.notes[0]
 
 
 def test_replicas_that_are_threads_of_this_process_do_not_bind_it() -> None:
     given = Settings(runner="simulated", device="cpu", replicas=2, isolation="thread")
-    assert lay_out(given).placements == (Placement("cpu", threads=3),) * 2
+    assert plan_layout(given).placements == (Placement("cpu", threads=3),) * 2
 
 
 @pytest.mark.parametrize(

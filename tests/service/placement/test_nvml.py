@@ -1,4 +1,4 @@
-"""Telemetry, from a driver that is made up."""
+"""GpuReadings, from a driver that is made up."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from batcher.runner import RunnerInfo
-from service.observability.gpu_readings import Telemetry
+from service.observability.gpu_readings import GpuReadings
 from service.placement.nvml import FIGURES, Driver, free_memory
 from service.state import AppState
 from tests.service.conftest import FakeClient
@@ -128,7 +128,7 @@ def test_a_scrape_tells_the_devices_that_replicas_are_on(
     http: TestClient, engine: FakeClient, front: AppState
 ) -> None:
     nvml = FakeNvml()
-    front.gpus = Telemetry(Driver(lambda: nvml))
+    front.gpus = GpuReadings(Driver(lambda: nvml))
     with_devices(engine, first="a")
     text = http.get("/metrics").text
     families = {each.name: each for each in text_string_to_metric_families(text)}
@@ -140,7 +140,7 @@ def test_a_scrape_tells_the_devices_that_replicas_are_on(
         [sample] = family.samples
         assert sample.labels == {"device": "cuda:0"}
         assert sample.name.endswith("_total") == figure.is_counter
-    assert nvml.asked_in == {"telemetry"}
+    assert nvml.asked_in == {"gpu-readings"}
     front.gpus.close()
 
 
@@ -148,7 +148,7 @@ def test_where_no_replica_is_on_a_gpu_the_driver_is_not_asked(
     http: TestClient, engine: FakeClient, front: AppState
 ) -> None:
     nvml = FakeNvml()
-    front.gpus = Telemetry(Driver(lambda: nvml))
+    front.gpus = GpuReadings(Driver(lambda: nvml))
     with_devices(engine, first="")
     assert "batcher_gpu_" not in http.get("/metrics").text
     assert nvml.opened == 0

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from service.processes import topology
-from service.processes.topology import Topology, fronts_for
+from service.processes.topology import Topology, frontends_for
 from service.settings import BadSetting, Settings
 
 
 def test_automatic_is_one_below_eight_cores_and_one_for_every_four_from_there() -> None:
-    counts = {cores: fronts_for(cores) for cores in (1, 2, 7, 8, 11, 12, 16, 32, 128)}
+    counts = {cores: frontends_for(cores) for cores in (1, 2, 7, 8, 11, 12, 16, 32, 128)}
     assert counts == {1: 1, 2: 1, 7: 1, 8: 2, 11: 2, 12: 3, 16: 4, 32: 8, 128: 8}
 
 

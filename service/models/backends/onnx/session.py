@@ -197,7 +197,7 @@ def _session(path: Path, threads: int, wanted: Sequence[Provider]) -> InferenceS
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads  # a number of one's own: then no thread is pinned
     options.inter_op_num_threads = 1
-    # Spinning threads would use the cores that the front and the other replicas need.
+    # Spinning threads would use the cores that the frontend and the other replicas need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Plans for memory are kept for each shape that has ever come, and there is no end of them.
     options.enable_mem_pattern = False

@@ -20,8 +20,8 @@ from service.models.backends.torch.transfer import (
     Compute,
     Streams,
     TransferBuffers,
-    lay_out,
     longest,
+    plan_layout,
     taken_apart,
 )
 from service.models.heads import vector_head_of
@@ -79,7 +79,7 @@ class CudaBackend:
         assert self._encode is not None, "forward after close: this is a bug"
         shape, places = Shape(len(sequences), longest(sequences)), list(wanted)
         numbers = np.empty(shape.size + shape.tokens, dtype=np.int32)
-        lay_out(sequences, shape, self._spec.pad_id, numbers)
+        plan_layout(sequences, shape, self._spec.pad_id, numbers)
         with torch.inference_mode():
             given = torch.from_numpy(numbers).to(self._device)
             answers, hidden = self._encode.with_states(*taken_apart(given, shape))

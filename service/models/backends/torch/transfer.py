@@ -68,7 +68,7 @@ class TransferBuffer:
         size, numbers, streams = len(sequences), shape.size + shape.tokens, self._streams
         if numbers > len(self._host) or size > len(self._answers):
             self._resize(_room(numbers, len(self._host)), _room(size, len(self._answers)))
-        lay_out(sequences, shape, pad_id, self._host.numpy()[:numbers])
+        plan_layout(sequences, shape, pad_id, self._host.numpy()[:numbers])
         with streams.use(streams.incoming):
             self._input[:numbers].copy_(self._host[:numbers], non_blocking=True)
             streams.incoming.record_event(self._sent)
@@ -115,7 +115,7 @@ class TransferBuffers:
         return collect
 
 
-def lay_out(sequences: Sequence[Ids], shape: Shape, pad_id: int, into: Ids) -> None:
+def plan_layout(sequences: Sequence[Ids], shape: Shape, pad_id: int, into: Ids) -> None:
     """First the lengths, one a row of the shape, then the rows. A row without a sequence has the
     length 1: attention over nothing has no value."""
     lengths, rows = into[: shape.size], into[shape.size :].reshape(shape)
@@ -131,7 +131,7 @@ def _room(wanted: int, had: int) -> int:
 
 
 def taken_apart(numbers: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
-    """Ids (size, length) and lengths (size), as lay_out has laid them out."""
+    """Ids (size, length) and lengths (size), as plan_layout has laid them out."""
     return numbers[shape.size :].view(shape), numbers[: shape.size]
 
 

@@ -25,7 +25,7 @@ from service.models.backends.torch.transfer import (
     BUFFERS,
     Streams,
     TransferBuffers,
-    lay_out,
+    plan_layout,
     taken_apart,
 )
 from service.models.encoder import EncoderRunner
@@ -168,7 +168,7 @@ def test_a_batch_that_fails_gives_its_slot_back_once_the_device_is_done() -> Non
 
 def test_what_is_no_text_has_one_padding_token() -> None:
     into = np.full(2 + 2 * 3, 99, dtype=np.int32)
-    lay_out([sequence(7, 8)], Shape(2, 3), 5, into)
+    plan_layout([sequence(7, 8)], Shape(2, 3), 5, into)
     assert into.tolist() == [2, 1, 7, 8, 5, 5, 5, 5]
 
 
