@@ -106,7 +106,8 @@ def http_api() -> str:
         MADE,
         "",
         "`GET /docs` shows the same in a browser, offline, with a form to try each route;",
-        "`GET /openapi.json` is the machine-readable form. A request body is JSON, uncompressed.",
+        "`GET /openapi.json` is the machine-readable form. A request body is JSON, and may be"
+        " compressed with gzip or deflate.",
         "",
         "## Routes",
         "",

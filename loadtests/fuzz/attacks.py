@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 CLOSED = 0  # Among the answers: the connection may be closed without one.
-LIMIT = 2 << 20  # BATCHER_MAX_BODY_BYTES
+LIMIT = 32 << 20  # BATCHER_MAX_BODY_BYTES
 DEEP = 250_000
 MILLION = 1_000_000
 PIECE = 60_000  # bytes or so of a body sent in pieces

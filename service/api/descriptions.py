@@ -16,7 +16,7 @@ STATUSES = {
     408: "the body did not arrive in time",
     413: "the body is too large",
     414: "the URL is too long",
-    415: "not JSON, or compressed",
+    415: "not JSON, or compressed with anything but gzip or deflate",
     417: "an Expect header other than 100-continue",
     422: "well-formed, but over a limit or not acceptable to this model",
     424: "the model is for another task",

@@ -10,7 +10,9 @@ import orjson
 from pydantic import BaseModel, ValidationError
 from starlette.types import Message, Receive
 
+from batcher import Overloaded
 from service.errors import InputError, Problem, quote
+from service.http.content_coding import decode
 from service.http.supervision import Disconnected
 
 LARGE = 64 << 10  # bytes; parsing that many takes about 1 ms: more is done off the event loop
@@ -20,6 +22,8 @@ _TEXT_OR_NUMBER = re.compile(
     rb'"[^"\\]*(?:\\.[^"\\]*)*"|(-?[0-9]+)(?![0-9.eE])|-?[0-9]+[0-9.eE+-]+', re.DOTALL
 )
 _MAX_DIGITS = 20  # of 64 bits, or one fewer and a sign
+LARGEST_BODIES = 16  # of the largest size, that a process may hold at once
+_MARK = b"\xef\xbb\xbf"  # a byte-order mark, which some clients put before UTF-8
 _NOT_JSON = (b"multipart/", b"image/", b"audio/", b"video/")
 
 Fields = TypeVar("Fields", bound=BaseModel)
@@ -59,7 +63,7 @@ def fields(model: type[Fields], body: dict[str, Any], *, refuse_unknown: bool) -
 def parse(data: bytes) -> dict[str, Any]:
     """Raises Problem 400."""
     try:
-        body = orjson.loads(data)
+        body = orjson.loads(data.removeprefix(_MARK))
     except orjson.JSONDecodeError as error:
         raise Problem(400, f"the body is not JSON: {error}", code="invalid_json") from None
     if type(body) is not dict:
@@ -85,13 +89,48 @@ def _check_64_bits(whole: bytes | None) -> None:
         raise Problem(400, f"{number}: a whole number beyond 64 bits; send it as a text or a float")
 
 
-async def read_on(message: Message, receive: Receive, limit: int) -> bytes:
-    """The body of which `message` is the first piece. Raises Problem 413, Disconnected."""
+def parse_coded(data: bytes, coding: str | None, limit: int, parser: Parser) -> dict[str, Any]:
+    """In one go, so that no decoded body waits. Raises Problem 400, 413."""
+    return parser(data if coding is None else decode(data, coding, limit))
+
+
+def is_object(data: bytes) -> bool:
+    """It begins as one in JSON does."""
+    return data.removeprefix(_MARK).lstrip()[:1] == b"{"
+
+
+class LargeBodies:
+    """The bytes of the large bodies that a process holds, each until it is answered. Without this
+    bound, many connections could bring as many of the largest."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held = 0
+
+    def take(self, size: int) -> None:
+        """Raises Overloaded, and takes nothing."""
+        if self._held + size > self._limit:
+            raise Overloaded("too many large bodies are being received", retry_after=1.0)
+        self._held += size
+
+    def give_back(self, size: int) -> None:
+        self._held -= size
+
+
+async def read_on(
+    message: Message, receive: Receive, limit: int, hold: Callable[[int], None]
+) -> bytes:
+    """The body of which `message` is the first piece. `hold` is told of bytes beyond LARGE, before
+    they are kept. Raises Problem 413, Disconnected, and what `hold` raises."""
     received = bytearray()
+    held = LARGE
     while message["type"] == "http.request":
         received += message.get("body", b"")
         if len(received) > limit:
             raise too_large(limit)
+        if len(received) > held:
+            hold(len(received) - held)
+            held = len(received)
         if not message.get("more_body"):
             return bytes(received)
         message = await receive()
@@ -106,18 +145,6 @@ def check_media(headers: Headers) -> None:
             415,
             f"Content-Type {quote(media.decode('latin-1'))}: this route takes application/json",
             param="Content-Type",
-        )
-    check_encoding(headers)
-
-
-def check_encoding(headers: Headers) -> None:
-    """Raises Problem 415 for a compressed body."""
-    encoding = headers.get(b"content-encoding")
-    if encoding is not None and encoding.lower() not in (b"identity", b""):
-        raise Problem(
-            415,
-            f"Content-Encoding {quote(encoding.decode('latin-1'))}: send the body uncompressed",
-            param="Content-Encoding",
         )
 
 

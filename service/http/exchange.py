@@ -9,7 +9,7 @@ import logging
 import os
 import re
 from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -29,9 +29,11 @@ from service.errors import (
 from service.http import body as bodies
 from service.http.access_log import AccessLog, HandledRequest
 from service.http.auth import Headers, check_key
-from service.http.body import LARGE, Offload, Parser, check_media, parse, too_large
+from service.http.body import LARGE, Parser, Result, check_media, is_object, parse, too_large
+from service.http.content_coding import coding_of, decode
 from service.http.headers import DEFAULT_PRIORITY, MESH_TIMEOUT, TIMEOUT, priority_of, timeout
 from service.http.supervision import SLOW_AFTER, Disconnected, Phase, Supervision
+from service.http.surroundings import HttpCounts, Service
 
 _log = logging.getLogger(__name__)
 _OWN_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
@@ -41,24 +43,13 @@ EXCHANGE = "exchange"
 """The key in the scope, on the way through Starlette's router."""
 
 
-class Service(Protocol):
-    """What an exchange has to know of the process that it runs in."""
-
-    stopping: bool  # a signal has come: clients are told to come back on another connection
-    jitter: Callable[[], float]
-    request_timeout: float  # seconds, of a request that names none
-    max_body_bytes: int
-
-    @property
-    def offload(self) -> Offload: ...
-
-
 class Exchange:
     # On the class: what most exchanges never change costs them nothing.
     status = 0  # 0: no response has begun
     error_code = ""  # of the problem that it is answered with
     phase: Phase = "other"
     priority = DEFAULT_PRIORITY
+    held = 0  # bytes of its body, if that is large
     task: asyncio.Task[None] | None = None  # that answers it
     supervision: Supervision | None = None  # once it is slow
 
@@ -90,11 +81,14 @@ class Exchange:
         """The body, an object; `timeout` and `priority` are what the headers say from then on.
         Raises Problem 400, 408, 413 or 415; Overloaded or DeadlineExceeded if it is large."""
         headers = self.headers
-        if headers.get(b"content-type") != _JSON or b"content-encoding" in headers:
+        if headers.get(b"content-type") != _JSON:
             check_media(headers)
+        coding = coding_of(headers) if b"content-encoding" in headers else None
         data = await self.read()
-        if len(data) > LARGE or parser is not parse:
-            return await self._parse(data, parser)
+        if coding is not None or len(data) > LARGE:
+            return await self._offload(bodies.parse_coded, data, coding, self._limit, parser)
+        if parser is not parse:
+            return parser(data)
         try:
             body = orjson.loads(data)
         except orjson.JSONDecodeError:
@@ -104,22 +98,27 @@ class Exchange:
     async def json_or_bytes(self) -> dict[str, Any] | bytes:
         """As json(), where the body begins as an object does, as no image does. What Content-Type
         says is of no matter: clients send a wrong one, or none."""
-        bodies.check_encoding(self.headers)
+        coding = coding_of(self.headers)
         data = await self.read()
-        return await self._parse(data) if data.lstrip()[:1] == b"{" else data
+        if coding is not None:
+            data = await self._offload(decode, data, coding, self._limit)
+            self._hold(len(data))
+        if not is_object(data):
+            return data
+        return await self._offload(parse, data) if len(data) > LARGE else parse(data)
 
     async def read(self) -> bytes:
-        """The body as it came; else as json()."""
-        headers, limit = self.headers, self._service.max_body_bytes
+        """The body as it came, maybe compressed; else as json()."""
+        headers, limit = self.headers, self._limit
         declared = headers.get(b"content-length")
         if declared is not None and declared.isdigit() and int(declared) > limit:
             raise too_large(limit)  # before a byte of it is read
         self.enter("receiving")
         message = await self.receive()
-        is_all = message["type"] == "http.request" and not message.get("more_body")
-        data: bytes = (
-            message["body"] if is_all else await bodies.read_on(message, self.receive, limit)
-        )
+        if message["type"] == "http.request" and not message.get("more_body"):
+            data: bytes = message["body"]
+        else:
+            data = await bodies.read_on(message, self.receive, limit, self._hold)
         if len(data) > limit:
             raise too_large(limit)
         self.enter("waiting")  # for the engine, until it is answered
@@ -129,11 +128,19 @@ class Exchange:
             self.priority = priority_of(headers)
         return data
 
-    async def _parse(self, data: bytes, parser: Parser = parse) -> dict[str, Any]:
-        if len(data) <= LARGE:
-            return parser(data)
+    @property
+    def _limit(self) -> int:
+        return self._service.max_body_bytes
+
+    def _hold(self, size: int) -> None:
+        """Raises Overloaded."""
+        self._service.large_bodies.take(size)
+        self.held += size
+
+    async def _offload(self, function: Callable[..., Result], *arguments: Any) -> Result:
         deadline = self.started + self.timeout
-        return await self._service.offload.run(deadline, parser, data, caller=self.caller)
+        run = self._service.offload.run
+        return await run(deadline, function, *arguments, caller=self.caller)
 
     async def answer(
         self, body: bytes, *headers: Header, status: int = 200, media: bytes = _JSON
@@ -169,19 +176,6 @@ class Exchange:
 
 
 Endpoint = Callable[[Exchange], Awaitable[None]]
-
-
-class Durations(Protocol):
-    def observe(self, seconds: float) -> None: ...
-
-
-class HttpCounts(Protocol):
-    @property
-    def durations(self) -> Mapping[tuple[str, str], Durations]:
-        """By path and outcome: those that have been before."""
-
-    def observe(self, path: str, outcome: str, seconds: float) -> None:
-        """The first of its kind, or any."""
 
 
 class ExchangeMiddleware:
@@ -247,6 +241,8 @@ class ExchangeMiddleware:
             # It refers to the server's request, which refers to the scope.
             scope.pop(EXCHANGE, None)
             self._quick.remove(exchange)
+            if exchange.held:
+                self._service.large_bodies.give_back(exchange.held)
             if exchange.supervision is not None:
                 exchange.enter("other")
                 exchange.supervision = None  # it refers to the exchange

@@ -21,7 +21,7 @@ from batcher.scheduling.admission import SHARE
 Result = TypeVar("Result")
 
 THREADS = min(4, os.cpu_count() or 1)
-# In work or waiting for a thread. Each holds its body, of 2 MiB at most by default; no limit of
+# In work or waiting for a thread. Each holds its body, of 32 MiB at most by default; no limit of
 # inputs can do this: what is in here has not been counted yet.
 MAX_IN_FLIGHT = 256
 

@@ -128,10 +128,14 @@ class Settings(NetworkSettings, ModelSettings):
         " closes the one that has been idle for longest, or gets 503 if none is idle",
     )
     max_body_bytes: Positive = Field(
-        2 * 1024 * 1024, description="bytes: a larger request body gets 413"
+        32 * 1024 * 1024,
+        description="bytes: a larger request body gets 413, compressed or decoded; a process holds"
+        " at most 16 of this size at once",
     )
     max_client_batch_size: Positive = Field(
-        256, description="most inputs in one HTTP request; more get 422"
+        2048,
+        description="most inputs in one HTTP request, and no more than BATCHER_MAX_QUEUE_SIZE; more"
+        " get 422",
     )
     unknown_fields: Literal["ignore", "refuse"] = Field(
         "ignore",

@@ -22,7 +22,10 @@ class TooManyInputs(InputError):
 
     def __init__(self, count: int, limit: int, field: str) -> None:
         self.count, self.limit = count, limit
-        rule = f"{count} inputs; one request may have at most {limit}"
+        rule = (
+            f"{count} inputs; one request may have at most {limit}"
+            " (BATCHER_MAX_CLIENT_BATCH_SIZE, and no more than BATCHER_MAX_QUEUE_SIZE)"
+        )
         super().__init__(rule, field=field, kind="too_many_inputs")
 
 

@@ -18,11 +18,11 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
     got = flags.load({})
     assert (got.max_batch_size, got.max_batch_tokens, got.max_wait_ms) == (64, None, 0)
     assert (got.max_queue_size, got.request_timeout_ms, got.drain_timeout_ms) == (4096, 3e4, 3e4)
-    assert (got.host, got.port, got.max_body_bytes) == ("127.0.0.1", 8000, 2 << 20)
+    assert (got.host, got.port, got.max_body_bytes) == ("127.0.0.1", 8000, 32 << 20)
     assert (got.runner, got.isolation, got.max_client_batch_size) == (
         "transformers",
         "process",
-        256,
+        2048,
     )
     assert (got.max_queue_tokens, got.target_latency_ms) == (2_097_152, None)
     assert (got.share_equal, got.cache_bytes) == (True, 0)

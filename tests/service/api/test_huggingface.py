@@ -177,7 +177,7 @@ def test_a_cross_encoder_ranks_and_classifies(of: Of, scorer: ServedModel) -> No
         ({"inputs": ["a", 5], "parameters": {}}, 422, "inputs[1]: must be a text, or an object"),
         ({"inputs": {"text": 5}, "parameters": {}}, 422, "inputs.text: must be a text"),
         ({"inputs": [{"text": "a", "text_pair": []}], "parameters": {}}, 422, "inputs[0].text_pa"),
-        ({"inputs": ["a"] * 257, "parameters": {}}, 422, "batch size 257 > maximum"),
+        ({"inputs": ["a"] * 2049, "parameters": {}}, 422, "batch size 2049 > maximum"),
         ({"inputs": "a", "parameters": {"top_k": 0}}, 422, "parameters.top_k: "),
         ({"inputs": "a", "parameters": {"function_to_apply": "x"}}, 422, "parameters.function_to"),
         ({"query": "a", "texts": ["a"]}, 424, "is not a re-ranker model: use POST /predict"),

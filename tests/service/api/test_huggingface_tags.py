@@ -123,8 +123,8 @@ def test_what_is_wrong_is_said(
 
 
 def test_a_text_in_too_many_parts_is_refused(http: TestClient) -> None:
-    body = {"inputs": "in " * 8000, "parameters": {"stride": 0}}
-    assert "batch size 267 > maximum allowed batch size 256" in ask(http, 422, **body)["error"]
+    body = {"inputs": "in " * 64_000, "parameters": {"stride": 0}}
+    assert "batch size 2134 > maximum allowed batch size 2048" in ask(http, 422, **body)["error"]
 
 
 @pytest.mark.parametrize("shape", [(5, 6), (6, 3), (6,)])

@@ -149,7 +149,7 @@ def test_other_parameters_are_those_of_a_classifier(http: TestClient) -> None:
         ({"candidate_labels": " , "}, 422, "parameters.candidate_labels: names no label"),
         ({"candidate_labels": [1]}, 422, "parameters.candidate_labels[0]: must be a text"),
         ({"candidate_labels": {}}, 422, "parameters.candidate_labels: must be a list"),
-        ({"candidate_labels": ["a"] * 257}, 422, "257 inputs; one request may have at most 256"),
+        ({"candidate_labels": ["a"] * 2049}, 422, "2049 inputs; one request may have at most 2048"),
         ({"inputs": ["a", ""]}, 400, "`inputs[1]` cannot be empty"),
         ({"hypothesis_template": "no place"}, 422, "must have one {} for the label"),
         ({"hypothesis_template": "{} or {}"}, 422, "must have one {} for the label"),

@@ -117,7 +117,7 @@ def test_names_of_the_settings_are_listed_and_answers_say_the_first(
         ({"input": ["a", [1, [2]]]}, 400, "input[1]", "token 1"),
         ({"input": []}, 422, "input", "empty"),
         ({"input": [[]]}, 422, "input[0]", "empty"),
-        ({"input": ["a"] * 257}, 422, "input", "at most 256"),
+        ({"input": ["a"] * 2049}, 422, "input", "at most 2048"),
         ({"input": [1, -1]}, 422, "input", "token 1 is -1"),
         ({"input": [[5], [2**40]]}, 422, "input[1]", "token 0"),
         ({"input": "w " * 17, "truncate": False}, 422, "input", "17 tokens"),

@@ -129,7 +129,7 @@ def test_an_answer_that_json_cannot_say_fails_its_own_call_and_says_why(
         ({"inputs": "a"}, 400, "inputs: "),
         ({"inputs": {"a": 1}}, 400, "inputs: "),
         ({"inputs": []}, 422, "inputs: is empty"),
-        ({"inputs": [1] * 257}, 422, "at most 256"),
+        ({"inputs": [1] * 2049}, 422, "at most 2048"),
         ({"inputs": [1], "input": 2}, 400, "input: there is no such field"),
         ({"inputs": [1], "model": 5}, 400, "model: "),
         ({"inputs": [1], "priority": 8}, 400, "priority: "),

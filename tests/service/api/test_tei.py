@@ -47,7 +47,7 @@ def test_the_answer_is_always_a_list_of_vectors(
         ({"inputs": [1, None]}, 422, "inputs: token 1 must be"),
         ({"inputs": []}, 400, "`inputs` cannot be empty"),
         ({"inputs": [[1], []]}, 400, "`inputs[1]` cannot be empty"),
-        ({"inputs": ["a"] * 257}, 422, "batch size 257 > maximum"),
+        ({"inputs": ["a"] * 2049}, 422, "batch size 2049 > maximum"),
         ({"inputs": [30522]}, 422, "inputs: token 0 is 30522"),
         (
             {"inputs": "w " * 17, "truncate": False},
@@ -122,7 +122,7 @@ def test_info_has_teis_fields_and_ours(http: TestClient) -> None:
     assert info["model_type"] == {"embedding": {"pooling": "mean"}}
     assert info["max_input_length"] == 16
     assert info["max_batch_requests"] == 64
-    assert info["max_client_batch_size"] == 256
+    assert info["max_client_batch_size"] == 2048
     assert (info["model_dtype"], info["device"], info["dimension"]) == ("float32", "cpu", 8)
     assert info["places"] == [{"device": None, "cores": None}]
 

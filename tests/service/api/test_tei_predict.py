@@ -88,7 +88,7 @@ def test_options_of_its_clients_are_taken(http: TestClient, engine: FakeClient) 
         ({"inputs": 5}, 422, "inputs: must be a text, a pair", "Validation"),
         ({"inputs": []}, 400, "`inputs` cannot be empty", "Empty"),
         ({"inputs": ["a", "b", "c"]}, 422, "inputs: holds 3 texts", "Validation"),
-        ({"inputs": [["a"]] * 257}, 422, "batch size 257 > maximum", "Validation"),
+        ({"inputs": [["a"]] * 2049}, 422, "batch size 2049 > maximum", "Validation"),
         (
             {"inputs": [["a"], ["one " * 20]], "truncate": False},
             422,

@@ -108,7 +108,7 @@ SIMILAR: dict[str, Any] = {"source_sentence": "q", "sentences": ["one"]}
         ({"query": "q", "texts": "a"}, 422, "texts: must be a list of texts", "Validation"),
         ({"query": "q", "texts": ["a", 5]}, 422, "texts[1]: must be a text, not the", "Validation"),
         ({"query": "q", "texts": []}, 400, "`texts` cannot be empty", "Empty"),
-        ({"query": "q", "texts": ["a"] * 257}, 422, "batch size 257 > maximum", "Validation"),
+        ({"query": "q", "texts": ["a"] * 2049}, 422, "batch size 2049 > maximum", "Validation"),
         ({"query": "q", "texts": ["a"] * 10_000}, 422, "batch size 10000 > maximum", "Validation"),
         (LONG | {"truncate": False}, 422, "`texts[1]` must have less", "Validation"),
         (LONG | {"raw_scores": "yes"}, 422, "raw_scores: ", "Validation"),
@@ -136,7 +136,7 @@ def test_bad_input_is_named(
         ({"inputs": {"sentences": ["a"]}}, 422, "inputs.source_sentence: this field is required"),
         ({"inputs": SIMILAR | {"sentences": []}}, 400, "`inputs.sentences` cannot be empty"),
         ({"inputs": SIMILAR | {"sentences": [5]}}, 422, "inputs.sentences[0]: must be a text"),
-        ({"inputs": SIMILAR | {"sentences": ["a"] * 256}}, 422, "batch size 257 > maximum"),
+        ({"inputs": SIMILAR | {"sentences": ["a"] * 2048}}, 422, "batch size 2049 > maximum"),
         ({"inputs": SIMILAR, "parameters": {"truncate": 5}}, 422, "parameters.truncate: "),
         (
             {"inputs": SIMILAR | {"source_sentence": "a " * 17}, "parameters": {"truncate": False}},

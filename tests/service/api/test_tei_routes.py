@@ -127,7 +127,7 @@ def test_vertex_gets_an_answer_for_each_instance(http: TestClient, engine: FakeC
         ({"instances": [{"inputs": "a"}, "b"]}, "instances[1]: must be an object"),
         ({"instances": [{"inputs": "a"}, {"inputs": 5}]}, "instances[1].inputs: must be"),
         ({"instances": [{"inputs": "a"}, {"inputs": [1, "b"]}]}, "instances[1].inputs: token 1"),
-        ({"instances": [{}] * 257}, "at most 256"),
+        ({"instances": [{}] * 2049}, "at most 2048"),
     ],
 )
 def test_an_instance_at_fault_is_named(http: TestClient, body: Any, says: str) -> None:

@@ -15,8 +15,8 @@ from tests.service.conftest import FakeClient, make_front
 from tests.service.tiny import word_tokenizer
 
 INVALID = "Input validation error: "
-BATCH = "batch size 257 > maximum allowed batch size 256"
-MANY = ["a"] * 257
+BATCH = "batch size 2049 > maximum allowed batch size 2048"
+MANY = ["a"] * 2049
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def tei() -> Iterator[TestClient]:
         ),
         ("/rerank", {"query": "q", "texts": []}, 400, "Empty", "`texts` cannot be empty"),
         # The query of an embedder is an input, as the source sentence is.
-        ("/rerank", {"query": "q", "texts": MANY[:256]}, 422, "Validation", BATCH),
+        ("/rerank", {"query": "q", "texts": MANY[1:]}, 422, "Validation", BATCH),
         (
             "/similarity",
             {"inputs": {"source_sentence": "a", "sentences": []}},
@@ -79,7 +79,7 @@ def tei() -> Iterator[TestClient]:
         ),
         (
             "/similarity",
-            {"inputs": {"source_sentence": "a", "sentences": MANY[:256]}},
+            {"inputs": {"source_sentence": "a", "sentences": MANY[1:]}},
             422,
             "Validation",
             BATCH,
@@ -87,7 +87,7 @@ def tei() -> Iterator[TestClient]:
         ("/tokenize", {"inputs": []}, 400, "Empty", "`inputs` cannot be empty"),
         ("/tokenize", {"inputs": MANY}, 422, "Validation", BATCH),
         ("/decode", {"ids": []}, 400, "Empty", "`ids` cannot be empty"),
-        ("/decode", {"ids": [[1]] * 257}, 422, "Validation", BATCH),
+        ("/decode", {"ids": [[1]] * 2049}, 422, "Validation", BATCH),
         (
             "/predict",
             {"inputs": "a"},

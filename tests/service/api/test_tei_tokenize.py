@@ -122,7 +122,7 @@ def test_ids_become_texts_always_in_a_list(http: TestClient) -> None:
         ("/tokenize", {"inputs": []}, 400, "`inputs` cannot be empty"),
         ("/tokenize", {"inputs": 5}, 422, "inputs: must be a text or a list of texts"),
         ("/tokenize", {"inputs": ["a", [1]]}, 422, "inputs[1]: must be a text, not a list"),
-        ("/tokenize", {"inputs": ["a"] * 257}, 422, "batch size 257 > maximum"),
+        ("/tokenize", {"inputs": ["a"] * 2049}, 422, "batch size 2049 > maximum"),
         ("/tokenize", {"inputs": "a", "prompt_name": "query"}, 422, "prompt_name"),
         ("/decode", {}, 422, "ids: this field is required"),
         ("/decode", {"ids": []}, 400, "`ids` cannot be empty"),
@@ -134,7 +134,7 @@ def test_ids_become_texts_always_in_a_list(http: TestClient) -> None:
         ("/decode", {"ids": [-1]}, 422, "ids: token 0 is -1"),
         ("/decode", {"ids": [2**70]}, 422, "ids: token 0 is "),
         ("/decode", {"ids": [True]}, 422, "ids: token 0 must be an integer"),
-        ("/decode", {"ids": [[1]] * 257}, 422, "batch size 257 > maximum"),
+        ("/decode", {"ids": [[1]] * 2049}, 422, "batch size 2049 > maximum"),
     ],
 )
 def test_bad_input_is_named(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +11,7 @@ from starlette.testclient import TestClient
 
 from batcher.clock import MonotonicClock
 from service.app import create_app
+from service.http.body import LARGE, LargeBodies
 from service.http.exchange import Exchange
 from service.state import AppState
 from tests.service.conftest import FakeClient, is_openai_error, is_tei_error, make_front
@@ -199,12 +202,76 @@ def test_only_what_is_clearly_no_json_is_415(
     assert status == 200 or is_tei_error(answer.json())
 
 
-@pytest.mark.parametrize(("encoding", "status"), [("identity", 200), ("gzip", 415), ("br", 415)])
-def test_a_compressed_body_is_415(http: TestClient, encoding: str, status: int) -> None:
-    headers = {"content-encoding": encoding}
-    answer = http.post("/v1/embeddings", content=b'{"input":"a","model":"tiny"}', headers=headers)
-    assert answer.status_code == status
-    assert status == 200 or answer.json()["error"]["param"] == "Content-Encoding"
+JSON = b'{"input":"a","inputs":"a"}'
+RAW = zlib.compressobj(wbits=-15)
+HALF = gzip.compress(JSON[:9]) + gzip.compress(JSON[9:])  # two members: as cat makes of two files
+
+
+@pytest.mark.parametrize("path", ["/embed", "/v1/embeddings", "/"])
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("gzip", gzip.compress(JSON)),
+        ("GZIP", HALF),
+        ("identity, x-gzip", gzip.compress(JSON)),
+        ("deflate", zlib.compress(JSON)),
+        ("deflate", RAW.compress(JSON) + RAW.flush()),
+        ("identity", JSON),
+        ("", b"\xef\xbb\xbf" + JSON),
+        ("gzip", gzip.compress(b"\xef\xbb\xbf" + JSON)),
+        ("gzip", gzip.compress(JSON.ljust(LARGE + 1))),
+    ],
+)
+def test_a_body_is_read_as_it_is_encoded(
+    http: TestClient, path: str, encoding: str, body: bytes
+) -> None:
+    answer = http.post(path, content=body, headers={"content-encoding": encoding})
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == http.post(path, content=JSON).json()
+
+
+BOMB = gzip.compress(bytes(3 << 20))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "status", "says"),
+    [
+        ("br", JSON, 415, "'br': this is not read here"),
+        ("gzip, gzip", gzip.compress(gzip.compress(JSON)), 415, "compressed once"),
+        ("gzip", JSON, 400, "not what Content-Encoding says, gzip"),
+        ("deflate", gzip.compress(JSON), 400, "not what Content-Encoding says, deflate"),
+        ("gzip", gzip.compress(JSON)[:-9], 400, "ends too soon"),
+        ("gzip", b"", 400, "ends too soon"),
+        ("gzip", gzip.compress(JSON) + b"more", 400, "not what Content-Encoding says"),
+        ("deflate", zlib.compress(JSON) + b"more", 400, "more follows its end"),
+        ("gzip", gzip.compress(b"[1]"), 400, "must be a JSON object"),
+        ("gzip", BOMB, 413, "larger than 1048576 bytes when decoded"),
+        ("gzip", gzip.compress(BOMB), 400, "not JSON"),
+    ],
+)
+def test_an_encoding_that_cannot_be_read_is_named(
+    encoding: str, body: bytes, status: int, says: str
+) -> None:
+    front = make_front(FakeClient(), max_body_bytes=1 << 20)
+    with TestClient(create_app(front)) as http:
+        for path, is_error in (("/embed", is_tei_error), ("/v1/embeddings", is_openai_error)):
+            answer = http.post(path, content=body, headers={"content-encoding": encoding})
+            assert answer.status_code == status, answer.text
+            assert says in answer.text
+            assert is_error(answer.json())
+
+
+def test_large_bodies_have_a_bound_together_and_give_back_what_they_hold(
+    engine: FakeClient,
+) -> None:
+    front = make_front(engine, MonotonicClock(), max_body_bytes=1 << 20)
+    front.large_bodies = LargeBodies(LARGE)
+    pieces = [part(JSON[:9] + b" " * LARGE, True), part(b" " * LARGE, True), part(JSON[9:])]
+    sent, taken = asyncio.run(drive(front, pieces))
+    assert (status_of(sent), taken) == (429, 2)
+    for _ in range(2):  # what was held is free again
+        sent, _ = asyncio.run(drive(front, [part(b" " * LARGE, True), part(b" " * 9 + JSON)]))
+        assert status_of(sent) == 200
 
 
 @pytest.mark.parametrize(

@@ -219,8 +219,8 @@ def test_the_openai_client_understands_the_errors(client: openai.OpenAI) -> None
     assert missing.value.code == "model_not_found"
     assert missing.value.param == "model"
     assert missing.value.request_id == missing.value.body["request_id"]  # type: ignore[index]
-    with pytest.raises(openai.UnprocessableEntityError, match="at most 256"):
-        vectors(client, ["a"] * 257)
+    with pytest.raises(openai.UnprocessableEntityError, match="at most 2048"):
+        vectors(client, ["a"] * 2049)
     with pytest.raises(openai.UnprocessableEntityError, match="token 0"):
         vectors(client, [40_000])
     with pytest.raises(openai.BadRequestError, match="384"):
@@ -269,7 +269,7 @@ BAD = [
     b'{"inputs": []}',
     b'{"inputs": [-1]}',
     b'{"input": [[1], [4000000]], "model": "simulated"}',
-    json.dumps({"inputs": ["a"] * 257}).encode(),
+    json.dumps({"inputs": ["a"] * 2049}).encode(),
     json.dumps({"input": "w " * 9000, "model": "simulated", "truncate": False}).encode(),
     b'{"inputs": "' + b"x" * (2 << 20) + b'"}',
     b'{"inputs": {"a": 1}}',

@@ -1,0 +1,66 @@
+"""Bodies that a client has compressed: gzip and deflate (RFC 9110, section 8.4.1)."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+
+from service.errors import Problem, quote
+
+# What zlib calls the format; either header, where it is told by the first bytes.
+_WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+_RAW_DEFLATE = -15  # without the header that the specification asks for: some clients forget it
+_STEP = 1 << 20  # bytes that are decoded at once
+_HINT = "send it uncompressed, or in gzip or deflate"
+
+
+def coding_of(headers: Mapping[bytes, bytes]) -> str | None:
+    """Raises Problem 415 for one that is not read here, or several."""
+    given = headers.get(b"content-encoding", b"").decode("latin-1")
+    codings = [each.strip().lower() for each in given.split(",")]
+    named = [each for each in codings if each not in ("", "identity")]
+    if not named:
+        return None
+    if len(named) == 1 and named[0] in _WINDOWS:
+        return named[0]
+    why = "a body may be compressed once" if len(named) > 1 else "this is not read here"
+    raise Problem(415, f"Content-Encoding {quote(given)}: {why}; {_HINT}", param="Content-Encoding")
+
+
+def decode(data: bytes, coding: str, limit: int) -> bytes:
+    """In steps, so that a small body that becomes a huge one is known as such before it is there.
+    Raises Problem 400 for what is not of that coding, 413 for more than `limit` bytes."""
+    window = _WINDOWS[coding]
+    if coding == "deflate" and not _has_zlib_header(data):
+        window = _RAW_DEFLATE
+    decoded = bytearray()
+    while True:  # a body of gzip may be several, one after the other
+        stream = zlib.decompressobj(window)
+        try:
+            while not stream.eof:
+                piece = stream.decompress(data, _STEP)
+                decoded += piece
+                if len(decoded) > limit:
+                    raise Problem(413, f"the body is larger than {limit} bytes when decoded")
+                data = stream.unconsumed_tail
+                if not piece and not data and not stream.eof:
+                    raise _lying(coding, "it ends too soon")
+        except zlib.error as error:
+            raise _lying(coding, str(error)) from None
+        data = stream.unused_data
+        if not data:
+            return bytes(decoded)
+        if window != _WINDOWS["gzip"]:
+            raise _lying(coding, "more follows its end")
+
+
+def _has_zlib_header(data: bytes) -> bool:
+    return len(data) >= 2 and data[0] & 15 == 8 and (data[0] << 8 | data[1]) % 31 == 0
+
+
+def _lying(coding: str, why: str) -> Problem:
+    return Problem(
+        400,
+        f"the body is not what Content-Encoding says, {coding}: {why}",
+        param="Content-Encoding",
+    )
