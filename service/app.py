@@ -13,7 +13,7 @@ from starlette.routing import Match
 from starlette.routing import Route as StarletteRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api import huggingface, ollama, openai, openapi, operations, predict, tei
+from service.api import cohere, huggingface, ollama, openai, openapi, operations, predict, tei
 from service.api.routes import Route, WireProtocol
 from service.api.unrouted import explain, nearest
 from service.errors import Envelope, ErrorFormat, Problem
@@ -29,6 +29,7 @@ _DESCRIBED: Sequence[WireProtocol] = (
     huggingface.PROTOCOL,
     openai.PROTOCOL,
     ollama.PROTOCOL,
+    cohere.PROTOCOL,
     predict.PROTOCOL,
     operations.PROTOCOL,
 )

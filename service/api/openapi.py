@@ -22,6 +22,7 @@ from service.tasks.embed import Embed
 
 _PAGE = Path(__file__).with_name("docs.html").read_bytes()
 _TEXT: dict[str, Any] = {"type": "string"}
+_DIMENSIONS = {"dimensions", "output_dimension"}  # what a field is called, by the protocol
 
 # Sent by the edge before the route is known, so all routes share one envelope.
 _EDGE = (400, 408, 413, 414, 417, 429, 431, 503)
@@ -100,8 +101,9 @@ def describe(
             properties["instances"]["items"] = {"$ref": of_root}
         if served is not None and not served.takes_any_name and "model" in properties:
             properties["model"]["anyOf"][0]["enum"] = sorted(served.aliases)
-        if dimension is not None and "dimensions" in properties:
-            properties["dimensions"]["anyOf"][0] |= _sizes(served, dimension)
+        if dimension is not None:
+            for name in _DIMENSIONS & properties.keys():
+                properties[name]["anyOf"][0] |= _sizes(served, dimension)
     if refuses_unknown:
         for schema in described["$defs"].values():
             schema["additionalProperties"] = False
