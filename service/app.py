@@ -13,7 +13,17 @@ from starlette.routing import Match
 from starlette.routing import Route as StarletteRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api import cohere, huggingface, ollama, openai, openapi, operations, predict, tei
+from service.api import (
+    cohere,
+    huggingface,
+    infinity,
+    ollama,
+    openai,
+    openapi,
+    operations,
+    predict,
+    tei,
+)
 from service.api.routes import Route, WireProtocol
 from service.api.unrouted import explain, nearest
 from service.errors import Envelope, ErrorFormat, Problem
@@ -31,6 +41,8 @@ _DESCRIBED: Sequence[WireProtocol] = (
     ollama.PROTOCOL,
     cohere.PROTOCOL,
     predict.PROTOCOL,
+    infinity.PROTOCOL,
+    infinity.AT_ROOT,
     operations.PROTOCOL,
 )
 PROTOCOLS = (*_DESCRIBED, openapi.describing(_DESCRIBED))

@@ -76,7 +76,10 @@ ERRORS = ErrorFormat(envelope, codes={"wrong_task": "model_not_supported"})
 
 
 async def embeddings(state: AppState, exchange: Exchange) -> None:
-    body = state.fields(EmbeddingsBody, await exchange.json())
+    await embed(state, exchange, state.fields(EmbeddingsBody, await exchange.json()))
+
+
+async def embed(state: AppState, exchange: Exchange, body: EmbeddingsBody) -> None:
     served = state.model()
     check_model(served, body.model)
     task = state.tasks.get(Embed.name)

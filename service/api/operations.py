@@ -27,7 +27,7 @@ async def live(state: AppState, exchange: Exchange) -> None:
 
 async def ready(state: AppState, exchange: Exchange) -> None:
     """200 while new work is taken, else 503 with the reason."""
-    snapshot, reason = await _readiness(state)
+    snapshot, reason = await readiness(state)
     if snapshot is not None and reason is None:
         up = sum(replica.ready for replica in snapshot.replicas)
         body = {"status": "ready", "replicas_up": up, "replicas": len(snapshot.replicas)}
@@ -45,13 +45,13 @@ async def ready(state: AppState, exchange: Exchange) -> None:
 
 async def ping(state: AppState, exchange: Exchange) -> None:
     """As text-embeddings-inference answers the probes of SageMaker and others: 200 and no body."""
-    _, reason = await _readiness(state)
+    _, reason = await readiness(state)
     if reason is not None:
         raise Problem(503, _UNHEALTHY, retry_after=1.0)
     await exchange.answer(b"", media=b"text/plain; charset=utf-8")
 
 
-async def _readiness(state: AppState) -> tuple[Snapshot | None, str | None]:
+async def readiness(state: AppState) -> tuple[Snapshot | None, str | None]:
     """The engine's state, and why no new work is taken; None: it is."""
     try:
         snapshot = await state.client.snapshot()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 
 from service.api.routes import Route
 
@@ -13,14 +13,15 @@ _GENERATION = {"completions", "responses", "generate", "generate_stream", "chat"
 
 
 def nearest(path: str, routes: Sequence[Route]) -> list[Route]:
-    """Those with the same end, as where a base URL has a `/v1` too few or too many; else the one
-    that looks most alike. O(routes), only for what is answered with 404."""
+    """Of those with the same end, as where a base URL has a `/v1` too few or too many, the one that
+    looks most alike; without any, of all. O(routes), only for what is answered with 404."""
     wanted = _segments(path)
     if not wanted or len(path) > _LONGEST:
         return []
     shared = {each.path: _same_end(wanted, _segments(each.path)) for each in routes}
     if most := max(shared.values()):
-        return [each for each in routes if shared[each.path] == most]
+        likeness = {path: _likeness(wanted, path) for path in shared if shared[path] == most}
+        return [each for each in routes if likeness.get(each.path) == max(likeness.values())]
     spelt = get_close_matches("/" + "/".join(wanted), shared, n=1, cutoff=_LIKENESS)
     return [each for each in routes if each.path in spelt]
 
@@ -40,6 +41,10 @@ def explain(path: str, near: Sequence[Route]) -> str:
 
 def _segments(path: str) -> list[str]:
     return [each for each in path.lower().split("/") if each]
+
+
+def _likeness(wanted: Sequence[str], path: str) -> float:
+    return SequenceMatcher(None, "/" + "/".join(wanted), path).ratio()
 
 
 def _same_end(one: Sequence[str], other: Sequence[str]) -> int:

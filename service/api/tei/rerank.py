@@ -16,7 +16,7 @@ from service.api.tei.envelope import (
     options_of,
     texts_of,
 )
-from service.catalog import wrong_task
+from service.catalog import AnyTask, wrong_task
 from service.errors import WrongTask
 from service.http.exchange import Exchange
 from service.inference.ranking import (
@@ -53,16 +53,22 @@ class RerankBody(BaseModel):
     priority: schemas.Priority | None = Field(None, description=schemas.ABOUT_PRIORITY)
 
 
-async def rerank(state: AppState, exchange: Exchange, given: dict[str, Any] | None = None) -> None:
-    """`given`: the body, where it has been read."""
-    body = state.fields(RerankBody, await exchange.json() if given is None else given)
-    texts = texts_of(body.texts, "texts")
+async def ranker(state: AppState) -> AnyTask:
+    """Raises NotReady, WrongTask."""
     task = task_that_ranks(state.tasks)
     if task is None:
         tasks = (await state.decided()).tasks
         task = task_that_ranks(tasks)
         if task is None:
             raise WrongTask(wrong_task(Score.name, tasks))
+    return task
+
+
+async def rerank(state: AppState, exchange: Exchange, given: dict[str, Any] | None = None) -> None:
+    """`given`: the body, where it has been read."""
+    body = state.fields(RerankBody, await exchange.json() if given is None else given)
+    texts = texts_of(body.texts, "texts")
+    task = await ranker(state)
     scores, results = await relevance(
         state.pipeline,
         exchange,
