@@ -50,7 +50,7 @@ RANKS: Mapping[str, tuple[set[str], ...]] = {
         {"drivers"},
         {"servers"},
         {"reports", "theory"},
-        {"baselines"},
+        {"baselines", "models"},
         {"checks", "chaos", "fuzz", "peers", "tune", "gpu", "revisions"},
         {"locustfile", "__main__"},
     ),

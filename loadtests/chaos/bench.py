@@ -19,7 +19,7 @@ from loadtests.drivers import closedloop
 from loadtests.drivers.background_load import Load, Plan, encode
 from loadtests.drivers.history import Call, History, Vector
 from loadtests.drivers.http_client import Answer
-from loadtests.drivers.reference_answers import Computed, Observed, Reference
+from loadtests.drivers.reference_answers import EMBED, Ask, Computed, Observed, Reference
 from loadtests.drivers.target import Target
 from loadtests.drivers.timer import now
 from loadtests.servers import procfs as processes
@@ -50,12 +50,18 @@ class Bench:
     counters may show more requests than the history.
     """
 
-    def __init__(self, real: bool = False, topology: Mapping[str, object] | None = None) -> None:
+    def __init__(
+        self,
+        real: bool = False,
+        topology: Mapping[str, object] | None = None,
+        ask: Ask = EMBED,
+    ) -> None:
         self.real = real
+        self.ask = ask  # What each text asks for.
         self.topology = topology or {}  # Settings of every service that is started.
         self.capacity = CAPACITY  # Requests a second; of a real model, measured at the start.
         self.speed = 0.0  # Seconds that a lone request takes when nothing is wrong.
-        self.reference: Reference = Computed()
+        self.reference: Reference = Computed(ask)
         self.history = History()
         self.injections = Injections()
         self.raw = False
@@ -211,7 +217,7 @@ class Bench:
         """One request on a connection of its own, in the history; returns when it has its outcome,
         or a second after its deadline with none."""
         text = self.text() if text is None else text
-        call = self.history.begin(text, timeout, now())
+        call = self.history.begin(text, timeout, now(), self.ask)
         call.sent = now()
         connection = http.client.HTTPConnection(
             self.host,
@@ -219,10 +225,11 @@ class Bench:
             timeout=timeout + 1,
             source_address=(source, 0) if source else None,
         )
-        head, _, body = encode(self.target, text, timeout, headers).partition(b"\r\n\r\n")
+        request = encode(self.target, text, timeout, headers, self.ask)
+        head, _, body = request.partition(b"\r\n\r\n")
         lines = dict(line.split(": ", 1) for line in head.decode("ascii").split("\r\n")[1:])
         try:
-            connection.request("POST", "/embed", body, lines)
+            connection.request("POST", self.ask.path, body, lines)
             answer = connection.getresponse()
             content = answer.read()
             found = tuple((n.lower().encode(), v.encode()) for n, v in answer.getheaders())
@@ -247,7 +254,7 @@ class Bench:
     ) -> Load:
         """`with bench.load(100):` Poisson arrivals of 100 a second while the block runs."""
         chosen = iter(texts if texts is not None else self.texts())
-        plan = Plan(rate, chosen, timeout, headers or {}, source, seed)
+        plan = Plan(rate, chosen, timeout, headers or {}, source, seed, ask=self.ask)
         return Load(self.target, self.history, plan)
 
     def socket(self, timeout: float = 15.0, source: str | None = None) -> socket.socket:
@@ -276,7 +283,7 @@ class Bench:
         with self.load(self.capacity / 2, timeout=5.0):
             time.sleep(WARM_SECONDS)
         with socket.create_connection((self.host, self.port), 5.0) as client:
-            client.sendall(encode(self.target, "half", 5.0))
+            client.sendall(encode(self.target, "half", 5.0, ask=self.ask))
             client.shutdown(socket.SHUT_WR)  # The first of these opens what all share.
             while client.recv(4096):
                 continue

@@ -23,6 +23,8 @@ LEARN_SECONDS = 60.0
 def culprit(bench: Bench, args: argparse.Namespace) -> list[Finding]:
     """A long text that goes first keeps the replica busy while the others gather."""
     settings = {"sim_fixed_ms": 5, "sim_per_item_ms": 0, "sim_per_token_us": 200}
+    if not bench.ask.takes_long:
+        settings["sim_fixed_ms"] = 100
     bench.start(service("culprit", runner="simulated", **settings))
     bench.begin()
     before, chance, bound = bench.metrics(), random.Random(1), most_extra_runs(TOGETHER)
@@ -76,7 +78,8 @@ def memory(bench: Bench, args: argparse.Namespace) -> list[Finding]:
 
 def _send_together(bench: Bench, texts: list[str]) -> None:
     """On a connection each, while a batch runs; returns when all have their outcome."""
-    with bench.load(AT_ONCE, texts=[bench.text(LONG)], timeout=20.0) as first:
+    first_of_all = bench.text(LONG if bench.ask.takes_long else "first")
+    with bench.load(AT_ONCE, texts=[first_of_all], timeout=20.0) as first:
         bench.wait_until("the first sent", lambda: bool(first.calls), SEND_SECONDS)
         with bench.load(AT_ONCE, texts=texts, timeout=20.0) as load:
             bench.wait_until("all sent", lambda: len(load.calls) == len(texts), SEND_SECONDS)

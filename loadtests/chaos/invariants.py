@@ -8,6 +8,7 @@ import numpy as np
 
 from loadtests.chaos.scenario import Allowed
 from loadtests.drivers.history import Call, Vector
+from loadtests.drivers.reference_answers import EMBED
 from loadtests.servers.metrics_page import Counters
 from service.errors import outcome_of
 
@@ -63,13 +64,11 @@ def one_outcome(calls: Sequence[Call], allowed: Allowed) -> list[Violation]:
 def own_answers(
     calls: Sequence[Call], answer: Callable[[str], Vector], tolerance: float
 ) -> list[Violation]:
-    """Only /embed with one text is judged: other routes' answers are their scenario's to check."""
+    """Of calls with one text: others are their scenario's to check."""
     wrong = [
         call
         for call in calls
-        if call.kind == "ok"
-        and call.path == "/embed"
-        and not _is(call.vector, answer(call.text), tolerance)
+        if call.kind == "ok" and not _is(call.vector, answer(call.text), tolerance)
     ]
     return _violation("I2", "not the answer to its own input", wrong)
 
@@ -112,15 +111,16 @@ def engine_conserves(counters: Counters, idle: bool) -> list[Violation]:
 def counters_agree(
     before: Counters, after: Counters, calls: Sequence[Call], raw: bool
 ) -> list[Violation]:
-    """Of /embed, between two scrapes. `raw`: others sent too, so more may be counted than seen."""
-    mine = [call for call in calls if call.path == "/embed"]
-    seen = Counter(outcome_of(call.status) for call in mine if call.status)
-    unknown = sum(not call.status for call in mine)
+    """Of the route that was called, between two scrapes. `raw`: others sent too, so more may be
+    counted than seen."""
+    [route] = {call.ask.path for call in calls} or {EMBED.path}
+    seen = Counter(outcome_of(call.status) for call in calls if call.status)
+    unknown = sum(not call.status for call in calls)
     name, extra, found = "batcher_requests_total", 0.0, []
     labels = {dict(has).get("outcome", "") for (one, has) in after.samples if one == name}
     for outcome in sorted(labels | set(seen)):
-        counted = after.get(name, route="/embed", outcome=outcome) - before.get(
-            name, route="/embed", outcome=outcome
+        counted = after.get(name, route=route, outcome=outcome) - before.get(
+            name, route=route, outcome=outcome
         )
         extra += counted - seen[outcome]
         if counted < seen[outcome]:

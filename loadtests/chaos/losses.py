@@ -81,7 +81,7 @@ def poison(bench: Bench, args: argparse.Namespace) -> list[Finding]:
             late.setdefault("SIGSTOP", []).append(took)
             gone += _is_gone(bench, pid)
             _settle(bench)
-    codes = [call.document.get("code") for call in culprits if isinstance(call.document, dict)]
+    codes = [_code(call.document) for call in culprits]
     found = judged(bench, "poison", before)
     found.append(
         exactly("poison: answered poison_request", codes.count("poison_request"), len(culprits))
@@ -119,6 +119,14 @@ def _stopped(bench: Bench) -> tuple[int, float]:
     took = time.monotonic() - began
     print(f"poison: SIGSTOP noticed in {took:.2f} s, bound {bound:.2f} s", flush=True)
     return pid, took / (bound + NOTICE_SECONDS)
+
+
+def _code(document: object) -> object:
+    """Of an error, in whichever envelope."""
+    if not isinstance(document, dict):
+        return None
+    inner = document.get("error")
+    return inner.get("code") if isinstance(inner, dict) else document.get("code")
 
 
 def _await_restart(bench: Bench, before: int) -> None:

@@ -6,6 +6,8 @@ On the simulated accelerator, and of every request: what became of it, and whose
 import argparse
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import product
 
 from loadtests.chaos.bench import Bench
 from loadtests.chaos.command import write_raw
@@ -13,6 +15,7 @@ from loadtests.chaos.culprits import culprit, memory
 from loadtests.chaos.disconnects import WAVE, disconnects
 from loadtests.chaos.losses import kill, poison
 from loadtests.drivers.pinning import pinned
+from loadtests.drivers.reference_answers import ASKS
 from loadtests.drivers.target import count_between, number_between
 from loadtests.reports.finding import Finding, Measured
 from loadtests.reports.record import Record
@@ -39,20 +42,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--clients", type=count_between(WAVE, 10_000), default=1000, help="that leave"
     )
+    parser.add_argument("--tasks", choices=ASKS, nargs="+", default=["embed"])
     add_topology(parser)
 
 
 def measure(args: argparse.Namespace, record: Record) -> Measured:
     findings, lines = [], []
-    for name in args.only:
-        began, bench = time.monotonic(), Bench(topology=topology(args))
+    for task, name in product(args.tasks, args.only):
+        # `auto` is for vectors; the others are asked for by their names.
+        settings = {**topology(args), **({} if task == "embed" else {"task": task})}
+        began, bench = time.monotonic(), Bench(topology=settings, ask=ASKS[task])
+        part = name if task == "embed" else f"{task}-{name}"
         try:
             with pinned(args.cpus):
                 found = PARTS[name](bench, args)
-            write_raw(record, name, bench.history)
+            write_raw(record, part, bench.history)
         finally:
             bench.stop()
-        lines.append(f"- {name}: {time.monotonic() - began:.0f} s")
+        if task != "embed":
+            found = [replace(one, what=f"{task}, {one.what}") for one in found]
+        lines.append(f"- {part}: {time.monotonic() - began:.0f} s")
         print(lines[-1], *found, sep="\n", flush=True)
         findings += found
     return Measured(findings, "How long each part took:\n\n" + "\n".join(lines))

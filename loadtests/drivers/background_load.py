@@ -13,6 +13,7 @@ import uvloop
 
 from loadtests.drivers.history import Call, History
 from loadtests.drivers.http_client import Answer, Pool
+from loadtests.drivers.reference_answers import EMBED, Ask
 from loadtests.drivers.target import Target
 from loadtests.drivers.timer import Timer, now
 
@@ -31,6 +32,7 @@ class Plan:
     source: str | None = None  # The loopback address to come from.
     seed: int = 1
     limit: int = 16_384  # Connections.
+    ask: Ask = EMBED  # What each text asks for.
 
 
 class Load:
@@ -106,12 +108,12 @@ class Load:
                 if text is None:
                     stopping.set()
                     break
-                call = self._history.begin(text, plan.timeout, due)
+                call = self._history.begin(text, plan.timeout, due, plan.ask)
                 self.calls.append(call)
                 call.sent = now()
                 outstanding += 1
                 idle.clear()
-                request = encode(self._target, text, plan.timeout, plan.headers)
+                request = encode(self._target, text, plan.timeout, plan.headers, plan.ask)
                 pool.send(request, settled(call))
                 due += rng.exponential(1 / plan.rate)
             if not stopping.is_set():
@@ -181,14 +183,18 @@ async def _call_again(
 
 
 def encode(
-    target: Target, text: str, timeout: float | None, headers: Mapping[str, str] | None = None
+    target: Target,
+    text: str,
+    timeout: float | None,
+    headers: Mapping[str, str] | None = None,
+    ask: Ask = EMBED,
 ) -> bytes:
-    """POST /embed of one text."""
-    body = json.dumps({"inputs": text}, ensure_ascii=False).encode()
+    """The request of one text."""
+    body = json.dumps(ask.body(text), ensure_ascii=False).encode()
     lines = [f"{name}: {value}\r\n" for name, value in (headers or {}).items()]
     if timeout is not None:
         lines.append(f"X-Request-Timeout-Ms: {timeout * 1e3:.0f}\r\n")
-    head, _, rest = target.post("/embed", body).partition(b"\r\n\r\n")
+    head, _, rest = target.post(ask.path, body).partition(b"\r\n\r\n")
     return head + b"\r\n" + "".join(lines).encode("ascii") + b"\r\n" + rest
 
 

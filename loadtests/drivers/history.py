@@ -7,14 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from loadtests.drivers.http_client import Answer
 from loadtests.drivers.outcomes import percentiles
+from loadtests.drivers.reference_answers import EMBED, Ask
+from loadtests.drivers.reference_answers import Vector as Vector
 from loadtests.drivers.timer import now
 
-Vector = NDArray[np.float64]
 Kind = Literal["invoked", "ok", "failed", "unknown"]
 
 
@@ -25,7 +23,7 @@ class Call:
     text: str
     timeout: float  # Seconds that the service was given for it.
     scheduled: float
-    path: str = "/embed"
+    ask: Ask = EMBED
     sent: float = 0.0
     answered: float = 0.0
     status: int = 0  # 0: no whole HTTP answer came.
@@ -75,12 +73,8 @@ class Call:
 
     @property
     def vector(self) -> Vector | None:
-        """The first vector of a 200 of /embed; None where there is none of finite numbers."""
-        try:
-            vector = np.asarray(self.document, dtype=np.float64)[0]
-        except (TypeError, ValueError, IndexError):
-            return None
-        return vector if vector.ndim == 1 and bool(np.isfinite(vector).all()) else None
+        """The numbers of a 200; None where there are none, or no finite ones."""
+        return self.ask.vector(self.document)
 
 
 class History:
@@ -90,8 +84,8 @@ class History:
         self._calls: list[Call] = []
         self._lock = threading.Lock()
 
-    def begin(self, text: str, timeout: float, scheduled: float, path: str = "/embed") -> Call:
-        call = Call(text, timeout, scheduled, path)
+    def begin(self, text: str, timeout: float, scheduled: float, ask: Ask = EMBED) -> Call:
+        call = Call(text, timeout, scheduled, ask)
         with self._lock:
             self._calls.append(call)
         return call

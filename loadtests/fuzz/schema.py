@@ -1,7 +1,8 @@
 """Is /openapi.json true? schemathesis makes thousands of requests from it, valid and not.
 
 All its phases (examples, coverage, fuzzing, stateful) and all its checks, but for what openapi.toml
-and openapi_rules.py say, with reasons.
+and openapi_rules.py say, with reasons. With `--schema FILE` from that document instead, on a server
+with a tiny model of each kind; text-embeddings-inference's is amended as tei_document.py says.
 """
 
 import argparse
@@ -9,29 +10,67 @@ import json
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from loadtests.drivers.target import count_between
+from loadtests.fuzz import tei_document
+from loadtests.models.folders import Folder, make
 from loadtests.reports.finding import Finding, Measured
 from loadtests.reports.record import Record
-from loadtests.servers.launch import ROOT, running, service
+from loadtests.servers.launch import ROOT, Variant, running, service
 
 TITLE = "schemathesis on /openapi.json"
 CONFIG = ROOT / "loadtests" / "openapi.toml"
+TEI_CONFIG = ROOT / "loadtests" / "tei_openapi.toml"
+KINDS = ("embed", "classify", "score", "sparse")  # tasks of the models that are served
 GRACE_SECONDS = 120.0  # Beyond its own limit.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=count_between(10, 3600), default=150, help="at most")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--schema", type=Path, help="another document than the server's own")
+    parser.add_argument("--kinds", choices=KINDS, nargs="+", default=list(KINDS))
 
 
 def measure(args: argparse.Namespace, record: Record) -> Measured:
-    variant = service("simulated", runner="simulated", sim_fixed_ms=0, sim_per_item_ms=0)
-    with running(variant, args.cpus) as server, tempfile.TemporaryDirectory() as folder:
-        told, log = fuzz(server.target.url, Path(folder), args.seconds, args.seed)
-        record.text("schemathesis.txt", log.replace(f"{ROOT}/", ""))
+    with tempfile.TemporaryDirectory() as folder:
+        if args.schema is None:
+            variant = service("simulated", runner="simulated", sim_fixed_ms=0, sim_per_item_ms=0)
+            return _held_to(variant, None, Path(folder), args, record)
+        document = json.loads(args.schema.read_text(encoding="utf-8"))
+        is_theirs = tei_document.is_theirs(document)
+        file = Path(folder, "openapi.json")
+        file.write_text(json.dumps(tei_document.amended(document) if is_theirs else document))
+        found: list[Finding] = []
+        notes = [f"Amended: {reason}." for reason in tei_document.AMENDMENTS if is_theirs]
+        for kind in args.kinds:
+            at = Path(folder, kind)
+            at.mkdir()
+            model = make(Folder(task=kind, model_max_length=32), at)
+            variant = service(kind, model=model, backend="torch", dtype="float32", device="cpu")
+            measured = _held_to(variant, file, at, args, record)
+            found += [replace(one, what=f"{kind}: {one.what}") for one in measured.findings]
+            notes += [f"{kind}:", measured.notes] if measured.notes else []
+        return Measured(found, "\n\n".join(notes))
+
+
+def _held_to(
+    variant: Variant,
+    document: Path | None,
+    folder: Path,
+    args: argparse.Namespace,
+    record: Record,
+) -> Measured:
+    """None: to the server's own."""
+    with running(variant, args.cpus) as server:
+        url = server.target.url
+        config = CONFIG if document is None else TEI_CONFIG
+        told, log = fuzz(url, folder, args.seconds, args.seed, document, config)
+        name = "" if document is None else f"-{variant.name}"
+        record.text(f"schemathesis{name}.txt", log.replace(f"{ROOT}/", ""))
         alive = server.get("/health/live")[0] == 200
     cases, failures = told["test_cases"], {one["code"]: one for one in told["failures"]}
     server_errors = failures.pop("ST101", {"count": 0})["count"]
@@ -57,11 +96,18 @@ def measure(args: argparse.Namespace, record: Record) -> Measured:
     return Measured(findings, "\n".join(titles))
 
 
-def fuzz(url: str, folder: Path, seconds: int, seed: int) -> tuple[dict[str, Any], str]:
+def fuzz(
+    url: str,
+    folder: Path,
+    seconds: int,
+    seed: int,
+    document: Path | None = None,  # None: the server's own
+    config: Path = CONFIG,
+) -> tuple[dict[str, Any], str]:
     """Its report, and what it printed. Raises RuntimeError when it made none."""
     report = folder / "report.json"
     done = subprocess.run(
-        _command(f"{url}/openapi.json", report, seconds, seed),
+        _command(url, document, config, report, seconds, seed),
         cwd=folder,
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(folder)},
         capture_output=True,
@@ -75,7 +121,9 @@ def fuzz(url: str, folder: Path, seconds: int, seed: int) -> tuple[dict[str, Any
     return told, log
 
 
-def _command(location: str, report: Path, seconds: int, seed: int) -> list[str]:
+def _command(
+    url: str, document: Path | None, config: Path, report: Path, seconds: int, seed: int
+) -> list[str]:
     options = {
         "--phases": "examples,coverage,fuzzing,stateful",
         "--max-time": seconds,
@@ -84,7 +132,9 @@ def _command(location: str, report: Path, seconds: int, seed: int) -> list[str]:
         "--request-timeout": 10,
         "--report": "json",
         "--report-json-path": report,
+        "--url": url,
     }
-    command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run"]
+    location = f"{url}/openapi.json" if document is None else str(document)
+    command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run"]
     chosen = [str(part) for option in options.items() for part in option]
     return [*command, location, "--continue-on-failure", *chosen]

@@ -1,6 +1,6 @@
-"""Any model, right or refused: seeded tiny models of every kind, with odd but legal files, served
+"""Any model, right or refused: tiny models (loadtests/models/) with odd but legal files, served
 over HTTP and compared with the reference library.
 
-tokenizers.py and bodies.py (what a folder is made of) · folders.py (the folder) · draws.py (legal
-combinations, at random) · served.py (one service in this process) · judge.py (both answers).
+sweep.py and draws.py (which models) · served.py (one service in this process) · judge.py (both
+answers) · trial.py (one model, tried) · check.py (all of them).
 """

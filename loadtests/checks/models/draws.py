@@ -7,9 +7,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from loadtests.checks.models.bodies import BODIES, HIDDEN
-from loadtests.checks.models.folders import LEGACY_POOLING, Folder, Step
 from loadtests.checks.models.judge import Case
+from loadtests.models.bodies import BODIES, HIDDEN
+from loadtests.models.folders import LEGACY_POOLING, Folder, Step
 
 PROMPTS = {"query": "query: ", "passage": "Passage, of two words: ", "none": ""}
 _ACTIVATIONS = ("Tanh", "Identity", "GELU", "ReLU")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from starlette.testclient import TestClient
 
-from loadtests.checks.models.folders import Folder
+from loadtests.models.folders import Folder
 from service.models.reference.texts import SENTENCES
 
 RTOL, ATOL = 1e-4, 1e-5

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from loadtests.checks.models.bodies import BODIES
-from loadtests.checks.models.folders import Folder, Step
 from loadtests.checks.models.judge import Case
+from loadtests.models.bodies import BODIES
+from loadtests.models.folders import Folder, Step
 from service.models.heads import HEADS
 
 MEAN, NORMALIZE = Step("Pooling"), Step("Normalize")

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from batcher.errors import RunnerFailed
-from loadtests.checks.models import folders
 from loadtests.checks.models.judge import Case, ReferenceFails, Wrong, compare, reference_of
 from loadtests.checks.models.served import serving
+from loadtests.models import folders
 from service.errors import CannotServe
 
 Word = Literal["same", "refused", "wrong", "failed"]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from service.models.config import SimulatedConfig
+from service.models.rows import NotFinite
 from service.models.simulated import SimulatedRunner
 
 
@@ -23,13 +24,22 @@ class SimulatedVision:
         return {**self._runs.warm_up(), **(similarity if self._embeds else {})}
 
     def run(self, payloads: Sequence[Any]) -> Sequence[Any]:
-        return self._runs.run([text_of(each) for each in payloads])
+        return self.launch(payloads)()
 
     def launch(self, payloads: Sequence[Any]) -> Callable[[], Sequence[Any]]:
-        return self._runs.launch([text_of(each) for each in payloads])
+        finish = self._runs.launch([text_of(each) for each in payloads])
+        if not self._embeds:
+            return finish
+        return lambda: [each if isinstance(each, NotFinite) else _scaled(each) for each in finish()]
 
     def close(self) -> None:
         self._runs.close()
+
+
+def _scaled(vector: Any) -> Any:
+    """Of length 1, with the length that it had behind it, as models of images and texts answer."""
+    length = np.linalg.norm(vector)
+    return np.append(vector / length, length).astype(np.float32)
 
 
 def text_of(payload: Any) -> str:

@@ -17,11 +17,11 @@ pytest.importorskip("torch")
 pytest.importorskip("sentence_transformers")
 
 from loadtests.checks.models import draws, sweep, trial
-from loadtests.checks.models.bodies import BODIES
 from loadtests.checks.models.check import TASKS
-from loadtests.checks.models.folders import Folder
 from loadtests.checks.models.judge import Case, Distance, Wrong
 from loadtests.checks.models.served import models_are_read_here
+from loadtests.models.bodies import BODIES
+from loadtests.models.folders import Folder
 from tests.conftest import EFFORT
 
 FEW = 10  # texts in one request

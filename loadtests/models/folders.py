@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from loadtests.checks.models import tokenizers
-from loadtests.checks.models.bodies import BODIES, HIDDEN, config_of
+from loadtests.models import tokenizers
+from loadtests.models.bodies import BODIES, HIDDEN, config_of
 
 LEGACY_POOLING = {
     "cls": "cls_token",
