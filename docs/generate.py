@@ -44,7 +44,7 @@ GROUPS: Mapping[str, str] = {
     "Processes and devices": "replicas memory_reserve_mb frontends isolation threads",
     "HTTP": "host port unix_socket tls_cert tls_key api_key root_path cors_origins trusted_proxies"
     " keep_alive_ms max_connections max_body_bytes max_client_batch_size"
-    " unknown_fields",
+    " unknown_fields token_ids",
     "The log": "log_level log_format access_log",
     "Health and shutdown": "hang_after_ms canary_interval_ms drain_delay_ms drain_timeout_ms",
     "The simulated accelerator": "sim_fixed_ms sim_per_item_ms sim_per_token_us",

@@ -15,6 +15,7 @@ from service.errors import WrongTask
 from service.repository.spec import EncoderSpec, ModelNotSupported
 from service.repository.vision import VisionSpec
 from service.tasks.all_tokens import AllTokens
+from service.tasks.cl100k import Cl100k
 from service.tasks.classify import Classify, PairPreprocessor
 from service.tasks.custom import Predict
 from service.tasks.embed import Embed
@@ -143,6 +144,7 @@ class ServedModel:
     if_class: Mapping[str, Callable[[int | None], AnyTask]] = field(default_factory=dict)
     canary_input: ModelInput | None = None  # None: the first task makes it, of a text
     more_names: Sequence[str] = ()
+    cl100k: Cl100k | None = None  # what token ids of OpenAI's clients stand for; None: unknown
     takes_any_name: bool = True  # in a request; else one of the aliases
     aliases: frozenset[str] = field(init=False)
 

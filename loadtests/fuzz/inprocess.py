@@ -71,7 +71,9 @@ class Application:
     """`await application.ask(mutant)`: status and body."""
 
     def __init__(self) -> None:
-        self.front = AppState(load({"runner": "simulated", "model": MODEL}), AtOnce())
+        self.front = AppState(
+            load({"runner": "simulated", "model": MODEL, "token_ids": "model"}), AtOnce()
+        )
         self.front.served = ServedModel(
             MODEL, 0, {"embed": Embed(SimulatedTokenizer())}, dimension=8
         )

@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from service.api import schemas
 from service.api.routes import INFERENCE, NEEDS_MODEL, Route, WireProtocol
+from service.api.token_ids import read_ids
 from service.catalog import ServedModel
 from service.errors import ErrorFormat, Problem, quote
 from service.http.exchange import Exchange
@@ -86,7 +87,8 @@ async def embed(state: AppState, exchange: Exchange, body: EmbeddingsBody) -> No
     if not isinstance(task, Embed):
         task = await state.ask_for(Embed)
     task.check_dimensions(body.dimensions, served.dimension)
-    inputs = parse(body.input, "input", state.input_limit)
+    given = parse(body.input, "input", state.input_limit)
+    inputs = await read_ids(state, exchange, given, "input")
     options = DEFAULT_OPTIONS
     if body.truncate is not None or body.prompt_name is not None:
         is_cut = body.truncate not in (False, "NONE")

@@ -13,6 +13,7 @@ from pydantic.json_schema import models_json_schema
 
 from service.api import schemas, tei
 from service.api.descriptions import REQUEST_HEADERS, STATUSES
+from service.api.openai import EmbeddingsBody
 from service.api.routes import Route, WireProtocol
 from service.api.schemas import ref
 from service.catalog import ServedModel
@@ -41,6 +42,7 @@ def describing(others: Sequence[WireProtocol]) -> WireProtocol:
             await state.dimension(),
             state.settings.root_path,
             refuses_unknown=state.settings.unknown_fields == "refuse",
+            takes_ids=state.settings.token_ids != "refuse",
         )
         await exchange.answer(orjson.dumps(document))
 
@@ -78,6 +80,7 @@ def describe(
     root_path: str | None = None,
     *,
     refuses_unknown: bool = False,  # fields of a body
+    takes_ids: bool = True,  # POST /v1/embeddings, in place of texts
 ) -> dict[str, Any]:
     """An OpenAPI 3.1 document. It includes the model's own limits, so that a client or a fuzzer
     can make valid requests from it alone."""
@@ -104,6 +107,9 @@ def describe(
         if dimension is not None:
             for name in _DIMENSIONS & properties.keys():
                 properties[name]["anyOf"][0] |= _sizes(served, dimension)
+        if not takes_ids and issubclass(body, EmbeddingsBody):
+            texts = {"description": "A text, or a list of texts.", "anyOf": [_TEXT, schemas.TEXTS]}
+            properties["input"] |= texts
     if refuses_unknown:
         for schema in described["$defs"].values():
             schema["additionalProperties"] = False

@@ -37,6 +37,7 @@ from service.repository.vision import (
     simulated_spec,
 )
 from service.settings import Settings
+from service.tasks.cl100k import load as load_cl100k
 from service.tasks.plain_text import SIMULATED_LABELS, SimulatedTokenizer, TextPassthrough
 from service.tasks.text import TextTokenizer
 from service.tasks.text_inputs import TextPreprocessor
@@ -62,7 +63,11 @@ async def find_served(settings: Settings) -> ServedModel:
 def _named(served: ServedModel, settings: Settings) -> ServedModel:
     first, *more = settings.served_names or served.names
     return replace(
-        served, name=first, more_names=more, takes_any_name=not settings.strict_model_name
+        served,
+        name=first,
+        more_names=more,
+        takes_any_name=not settings.strict_model_name,
+        cl100k=load_cl100k() if settings.token_ids == "cl100k" else None,
     )
 
 

@@ -142,6 +142,13 @@ class Settings(NetworkSettings, ModelSettings):
         description="fields of a body that a route in another service's format does not know:"
         " ignore, as its clients expect, or refuse with 400",
     )
+    token_ids: Literal["model", "cl100k", "refuse"] = Field(
+        "refuse",
+        description="whose vocabulary token ids in /v1/embeddings are of: model, the served model's"
+        " own; cl100k, that of OpenAI's embedding models, as LangChain sends them (they are made"
+        " texts again; needs the extra cl100k); refuse: they get 400. Other routes take the model's"
+        " own ids",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least severe messages that are logged"
     )

@@ -16,6 +16,11 @@ from service.state import AppState
 from tests.service.conftest import FakeClient, is_openai_error, make_front, vector_of
 
 
+@pytest.fixture
+def front(engine: FakeClient) -> AppState:
+    return make_front(engine, token_ids="model")
+
+
 def ask(http: TestClient, status: int = 200, **body: Any) -> Any:
     answer = http.post("/v1/embeddings", json={"model": "tests/tiny", **body})
     assert answer.status_code == status, answer.text
