@@ -102,6 +102,7 @@ def _of_labels(task: str) -> Iterator[Case]:
         return
     if task == "score":
         yield Case(Folder(task=task, steps=()), by_torch)
+        yield Case(Folder(task=task, kind="qwen3", ends=False), by_torch)
         yield Case(Folder(task=task, labels=("relevant",)), {**by_torch, "prompt": "query: "})
         yield Case(Folder(task=task, problem="regression"), by_torch)
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import transformers
@@ -15,6 +15,8 @@ from service.repository.inspection import TOKENIZER
 from service.repository.json_files import ModelNotSupported
 from service.repository.spec import EncoderSpec
 from service.tasks.text import TextTokenizer
+
+Input = TypeVar("Input", str, str | tuple[str, str])
 
 
 def check_weights(read: ModelFolder, kind: Any) -> None:
@@ -49,7 +51,7 @@ def serialised(tokenizer: Any, read: ModelFolder) -> str:
     return text
 
 
-def without_empty(texts: list[str], ids: list[Any]) -> tuple[list[str], list[Any]]:
+def without_empty(texts: list[Input], ids: list[Any]) -> tuple[list[Input], list[Any]]:
     """Without those that have no token: no backend is asked for them."""
     kept = [place for place, each in enumerate(ids) if each.size]
     return [texts[place] for place in kept], [ids[place] for place in kept]

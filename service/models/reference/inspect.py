@@ -191,6 +191,8 @@ def _headed(read: ModelFolder, wanted: Wanted, made: Path) -> Made:
     judged: list[str | tuple[str, str]] = [*SENTENCES, *(PAIRS if are_paired else ())]
     texts = [*judged, *ODD, *(ODD_PAIRS if are_paired else ())]
     ids, types = reference.tokenize(texts, spec.max_length)
+    types = types and without_empty(texts, types)[1]
+    texts, ids = without_empty(texts, ids)
     check_tokens(spec, tokenizer, made, texts, ids)
     answers = []
     for at in range(0, len(ids), TOGETHER):

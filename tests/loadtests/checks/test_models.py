@@ -20,9 +20,11 @@ from loadtests.checks.models import draws, sweep, trial
 from loadtests.checks.models.check import TASKS
 from loadtests.checks.models.judge import Case, Distance, Wrong
 from loadtests.checks.models.served import models_are_read_here
+from loadtests.models import folders
 from loadtests.models.bodies import BODIES
 from loadtests.models.folders import Folder
 from tests.conftest import EFFORT
+from tests.service.tiny import read_spec
 
 FEW = 10  # texts in one request
 
@@ -46,6 +48,13 @@ def test_a_folder_of_old_names_is_answered_as_the_reference_does() -> None:
     came = trial.attempt(Case(folder, {"backend": "torch"}, count=FEW))
     assert came.word == "same", came.why
     assert came.share <= 1
+
+
+def test_a_classifier_whose_tokenizer_adds_no_token_is_not_asked_for_an_empty_text(
+    tmp_path: Path,
+) -> None:
+    folder = folders.make(Folder(task="score", kind="llama", ends=False), tmp_path)
+    assert read_spec(folder).task == "score"
 
 
 def test_the_sweep_has_six_architectures_of_each_task() -> None:
