@@ -54,7 +54,8 @@ class Ranker(Protocol):
 
 
 class ByPair:
-    """A cross-encoder: the sigmoid of each pair's logit, or the logit itself."""
+    """A cross-encoder: the sigmoid of each pair's logit, or the logit itself. The sigmoid of a
+    regression, too, as CrossEncoder has it: trainers write that of all models with one label."""
 
     queries = 0
 
@@ -64,7 +65,7 @@ class ByPair:
 
     def scores(self, task: Score, values: list[Any], *, raw: bool) -> Scores:
         logits = np.concatenate(values)
-        return logits if raw else task.scores(logits)
+        return logits if raw else task.scores(logits, "sigmoid")
 
 
 class ByCosine:

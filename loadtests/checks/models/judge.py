@@ -398,5 +398,5 @@ REFERENCES: Mapping[str, Callable[[Case, Path], Any]] = {
     "sparse": _sparse_reference,
     "score": _cross_reference,
     "classify": lambda case, at: _Pipeline("text-classification", at),
-    "tag": lambda case, at: _Pipeline("token-classification", at, ignore_labels=[]),
+    "tag": lambda case, at: _Pipeline("token-classification", at),
 }

@@ -80,8 +80,9 @@ def test_a_cross_encoder_reads_each_document_with_the_query() -> None:
     scores, client = asked(SCORE, lambda pair: vector(logits[pair[1]]), "no", "yes", raw=True)
     assert scores == [-2, 3]
     assert client.last.payloads == [["what", "no"], ["what", "yes"]]
-    scores, _ = asked(SCORE, lambda pair: vector(logits[pair[1]]), "no", "yes")
-    np.testing.assert_allclose(scores, [0.11920292, 0.95257413], rtol=1e-6)
+    for task in (SCORE, Score(Pairs(max_length=4), ["relevance"], "none")):  # a regression
+        scores, _ = asked(task, lambda pair: vector(logits[pair[1]]), "no", "yes")
+        np.testing.assert_allclose(scores, [0.11920292, 0.95257413], rtol=1e-6)
 
 
 def test_the_input_at_fault_is_named_as_the_caller_calls_it() -> None:
