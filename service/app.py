@@ -23,6 +23,7 @@ from service.api import (
     operations,
     predict,
     tei,
+    vllm,
 )
 from service.api.routes import Route, WireProtocol
 from service.api.unrouted import explain, nearest
@@ -40,6 +41,7 @@ _DESCRIBED: Sequence[WireProtocol] = (
     openai.PROTOCOL,
     ollama.PROTOCOL,
     cohere.PROTOCOL,
+    vllm.PROTOCOL,
     predict.PROTOCOL,
     infinity.PROTOCOL,
     infinity.AT_ROOT,

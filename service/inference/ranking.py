@@ -33,6 +33,11 @@ class Question:
     documents: Sequence[str]
     fields: tuple[str, str] = ("query", "documents")
     prompts: tuple[str, str] | None = None
+    first: int = 0  # place of the first document in the caller's list
+
+    def field(self, place: int) -> str:
+        """Of a document; -1: of the query."""
+        return f"{self.fields[1]}[{self.first + place}]" if place >= 0 else self.fields[0]
 
 
 def retrieval_prompts(there: Container[str]) -> tuple[str, str] | None:
@@ -121,26 +126,55 @@ async def relevance(
     raw: bool = False,
 ) -> tuple[Scores, Results[Any]]:
     """Of each document, in their order. Raises what Pipeline.run raises."""
+    return await relevance_of_all(
+        pipeline, call, task, [question], limit, options, priority, raw=raw
+    )
+
+
+async def relevance_of_all(
+    pipeline: Pipeline,
+    call: Call,
+    task: AnyTask,
+    questions: Sequence[Question],
+    limit: int,
+    options: Options = DEFAULT_OPTIONS,
+    priority: int | None = None,
+    *,
+    raw: bool = False,
+) -> tuple[Scores, Results[Any]]:
+    """The same for several questions: of the documents of the first, then of the next."""
     ranker = RANKERS[task.name]
-    query, documents = question.fields
-    check_count(len(question.documents) + ranker.queries, documents, limit)
-    try:
-        check_unicode(question.query)
-    except TextNotEncodable as error:
-        raise error.at(query) from None
+    sizes = [ranker.queries + len(question.documents) for question in questions]
+    check_count(sum(sizes), questions[0].fields[1], limit)
+    inputs: list[Any] = []
+    asked: AnyTask = task
+    for question in questions:
+        try:
+            check_unicode(question.query)
+        except TextNotEncodable as error:
+            raise error.at(question.fields[0]) from None
+        found = ranker.inputs(question.query, question.documents)
+        if ranker.queries and question.prompts is not None:
+            asked = WithOptions(task)
+            of_query, of_document = (
+                replace(options, prompt_name=name) for name in question.prompts
+            )
+            found = [(one, of_document if place else of_query) for place, one in enumerate(found)]
+        inputs += found
 
     def field(place: int) -> str:
-        place -= ranker.queries
-        return f"{documents}[{place}]" if place >= 0 else query
+        for question, size in zip(questions, sizes, strict=True):
+            if place < size:
+                return question.field(place - ranker.queries)
+            place -= size
+        raise IndexError(place)
 
-    inputs = ranker.inputs(question.query, question.documents)
-    asked = task
-    if ranker.queries and question.prompts is not None:
-        of_query, of_document = (replace(options, prompt_name=each) for each in question.prompts)
-        asked = WithOptions(task)
-        inputs = [(one, of_document if place else of_query) for place, one in enumerate(inputs)]
     results = await pipeline.run(call, asked, inputs, field, options, priority)
-    return ranker.scores(task, results.values, raw=raw), results
+    scores, start = [], 0
+    for size in sizes:
+        scores.append(ranker.scores(task, results.values[start : start + size], raw=raw))
+        start += size
+    return np.concatenate(scores), results
 
 
 class WithOptions:

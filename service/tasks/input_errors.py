@@ -75,6 +75,22 @@ class UnknownPrompt(OptionError):
         super().__init__(f"there is no prompt {quote(name)}; {has}", field="prompt_name")
 
 
+class LimitTooLow(OptionError):
+    """So few tokens that none of the text is left."""
+
+    def __init__(self, limit: int, least: int) -> None:
+        rule = f"{limit} leaves no token of the text; at least {least} are needed"
+        super().__init__(rule, field="truncate_prompt_tokens")
+
+
+class LimitNotTaken(OptionError):
+    """The runner takes whole texts."""
+
+    def __init__(self) -> None:
+        rule = "this model takes whole texts; there is no tokenizer here that could cut them"
+        super().__init__(rule, field="truncate_prompt_tokens")
+
+
 class DirectionNotTaken(OptionError):
     """The runner takes whole texts, and cuts them as it likes."""
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from service.tasks.input_errors import (
     DirectionNotTaken,
     IdsNotTaken,
+    LimitNotTaken,
     TextTooLong,
     UnknownPrompt,
 )
@@ -41,12 +42,13 @@ class SimulatedTokenizer:
         if options.prompt_name is not None:
             raise UnknownPrompt(options.prompt_name, ())
         words = text.split()
-        if len(words) > self.max_length:
+        limit = min(self.max_length, options.max_tokens or self.max_length)
+        if len(words) > limit:
             if not options.truncate:
-                raise TextTooLong(len(words), self.max_length)
+                raise TextTooLong(len(words), limit)
             from_left = options.truncation_direction == "left"
-            kept = words[-self.max_length :] if from_left else words[: self.max_length]
-            return ModelInput(" ".join(kept), self.max_length)
+            kept = words[-limit:] if from_left else words[:limit]
+            return ModelInput(" ".join(kept), limit)
         return ModelInput(text, len(words) or 1)
 
     def prepare_pair(
@@ -75,6 +77,8 @@ class TextPassthrough:
             raise UnknownPrompt(options.prompt_name, ())
         if options.truncation_direction == "left":
             raise DirectionNotTaken
+        if options.max_tokens is not None:
+            raise LimitNotTaken
         return ModelInput(text, len(text.split()) or 1)
 
     def prepare_ids(self, ids: Sequence[int], options: Options = DEFAULT_OPTIONS) -> ModelInput:

@@ -33,6 +33,7 @@ class Options:
     truncation_direction: Direction | None = None  # the end that is cut off; None: the model's own
     prompt_name: str | None = None  # of the prompt that goes before a text; None: the default one
     only_first: bool = False  # of a pair: the second text is never cut
+    max_tokens: int | None = None  # special ones included, where that is below the model's limit
 
 
 DEFAULT_OPTIONS = Options()

@@ -20,7 +20,7 @@ from service.tasks.cutting import (
     splits_at_whitespace,
     takes_ends,
 )
-from service.tasks.input_errors import TextNotEncodable, TextTooLong, UnknownPrompt
+from service.tasks.input_errors import LimitTooLow, TextNotEncodable, TextTooLong, UnknownPrompt
 from service.tasks.pairs import PairTemplate, Shared, TextTokens, ends, first_cut, kept
 from service.tasks.protocol import DEFAULT_OPTIONS, Direction, ModelInput, Options
 from service.tasks.text_inputs import LONG_TEXT, MANY_IDS, check_ids, check_unicode
@@ -97,6 +97,7 @@ class TextTokenizer:
                 truncate=options.truncate,
                 direction=options.truncation_direction,
                 prompt=self.prompt(options.prompt_name),
+                limit=self._limit(options.max_tokens, len(self._before) + len(self._after)),
             )
         return ModelInput(ids, len(ids))
 
@@ -115,12 +116,13 @@ class TextTokenizer:
         from_left = self._is_left(options.truncation_direction)
         one = self._tokens(first, from_left, prompt)
         other = self._tokens(second, from_left)
-        room = max(0, self.max_length - template.special)
+        limit = self._limit(options.max_tokens, template.special)
+        room = max(0, limit - template.special)
         counts, is_whole = (len(one.ids), len(other.ids)), one.is_whole and other.is_whole
         if sum(counts) > room:
             if not options.truncate or (options.only_first and counts[1] >= room):
                 tokens = sum(counts) + template.special
-                raise TextTooLong(tokens, self.max_length, at_least=not is_whole)
+                raise TextTooLong(tokens, limit, at_least=not is_whole)
             # Of two long texts the longer has one token more: only all of both say which that is.
             if not is_whole and min(counts) > room and room % 2:
                 counts = self._count(prompt + first, one), self._count(second, other)
@@ -148,13 +150,15 @@ class TextTokenizer:
             inner = inner[len(self._before) : len(inner) - len(self._after)]
         if prompt := self.prompt(options.prompt_name):
             inner = self._behind(prompt, inner)
-        if len(inner) > self._room:
+        special = len(self._before) + len(self._after)
+        limit = self._limit(options.max_tokens, special)
+        if len(inner) > (room := limit - special):
             if not options.truncate:
-                raise TextTooLong(len(inner) + self.max_length - self._room, self.max_length)
+                raise TextTooLong(len(inner) + special, limit)
             if self._is_left(options.truncation_direction):
-                del inner[: len(inner) - self._room]
+                del inner[: len(inner) - room]
             else:
-                del inner[self._room :]
+                del inner[room:]
         array = self.as_ids([*self._before, *inner, *self._after])
         return ModelInput(array, len(array))
 
@@ -165,6 +169,7 @@ class TextTokenizer:
         truncate: bool = True,
         direction: Direction | None = None,
         prompt: str | None = None,
+        limit: int | None = None,
     ) -> Ids:
         """int32, special tokens included, never empty. None: the model's own.
 
@@ -179,14 +184,22 @@ class TextTokenizer:
         part, ids = self._part(whole, from_left)
         if ids is None:
             ids = self._encode(whole)
-        if (excess := len(ids) - self.max_length) > 0:
+        if limit is None:
+            limit = self.max_length
+        if (excess := len(ids) - limit) > 0:
             if not truncate:
-                raise TextTooLong(len(ids), self.max_length, at_least=part is not whole)
+                raise TextTooLong(len(ids), limit, at_least=part is not whole)
             if from_left:
                 del ids[len(self._before) : len(self._before) + excess]
             else:
-                ids[self.max_length - len(self._after) :] = self._after
+                ids[limit - len(self._after) :] = self._after
         return self.as_ids(ids)
+
+    def _limit(self, wanted: int | None, special: int) -> int:
+        """Of all tokens. Raises LimitTooLow."""
+        if wanted is not None and wanted <= special:
+            raise LimitTooLow(wanted, special + 1)
+        return self.max_length if wanted is None else min(wanted, self.max_length)
 
     def _is_left(self, direction: Direction | None) -> bool:
         return self.cuts_left if direction is None else direction == "left"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from service.tasks.input_errors import TextNotEncodable
+from service.tasks.input_errors import LimitTooLow, TextNotEncodable
 from service.tasks.pairs import PairTemplate, Shared, ends, kept
 from service.tasks.protocol import ModelInput, Options
 from tests.service.tiny import as_text_tokenizer
@@ -105,3 +105,21 @@ def test_a_shared_text_is_the_text() -> None:
     assert shared == "a b"
     assert shared.tokens is None
     assert of(PAIRS["bert"]).encode(shared, "c").ids == [2, 4, 5, 3, 6, 3]
+
+
+@pytest.mark.parametrize("direction", ["left", "right"])
+def test_a_call_may_cut_sooner_than_the_model_does(direction: Any) -> None:
+    tokenizer = as_text_tokenizer(of(PAIRS["roberta"]), vocab_size=len(WORDS), max_length=12)
+    first, second = "a b c d e f", "g h i j a b c d"
+    for limit in range(5, 15):
+        library = of(PAIRS["roberta"], direction, min(limit, 12))
+        options = Options(truncation_direction=direction, max_tokens=limit)
+        pair = tokenizer.prepare_pair(first, second, options)
+        assert _ids(pair) == library.encode(first, second).ids
+        assert _ids(tokenizer.prepare(second, options)) == library.encode(second).ids
+        inner = [4 + "abcdefghij".index(word) for word in second.split()]
+        assert _ids(tokenizer.prepare_ids(inner, options)) == library.encode(second).ids
+    with pytest.raises(LimitTooLow, match="truncate_prompt_tokens: 4 leaves no token"):
+        tokenizer.prepare_pair(first, second, Options(max_tokens=4))
+    with pytest.raises(LimitTooLow, match="2 leaves no token of the text; at least 3"):
+        tokenizer.prepare(first, Options(max_tokens=2))

@@ -1,0 +1,98 @@
+"""What the bodies and the answers of vLLM's routes have in common."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from service.api import schemas
+from service.http.exchange import Exchange
+from service.inference.pipeline import Results
+from service.state import AppState
+from service.tasks.protocol import Direction, Options
+from service.tasks.text_inputs import whole
+
+
+def _limit(tokens: int) -> int:
+    if tokens == 0 or tokens < -1:
+        raise PydanticCustomError("limit", "must be -1, or at least 1")
+    return tokens
+
+
+def _nearest(priority: int) -> int:
+    return min(max(priority, 0), 7)
+
+
+TEXTS: dict[str, Any] = {"anyOf": [{"type": "string"}, schemas.TEXTS]}
+
+
+class VllmBody(schemas.Body):
+    model: str | None = Field(None, description=schemas.ABOUT_MODEL)
+    user: str | None = Field(None, description="accepted and ignored")
+    truncate_prompt_tokens: (
+        Annotated[
+            int,
+            AfterValidator(_limit),
+            BeforeValidator(whole),
+            Field(json_schema_extra={"anyOf": [{"const": -1}, {"minimum": 1}]}),
+        ]
+        | None
+    ) = Field(
+        None,
+        description="tokens of an input, special ones included, beyond which it is cut; null and"
+        " -1: the model's limit",
+    )
+    truncation_side: Direction | None = Field(
+        None, description="the end that is cut off a text over the limit; null: the model's own"
+    )
+    use_activation: bool | None = Field(
+        None, description="false: what the model gives, without sigmoid, softmax or normalisation"
+    )
+    priority: Annotated[int, AfterValidator(_nearest), BeforeValidator(whole)] | None = Field(
+        None, description="0 and less is soonest, 7 and more last; null: as the Priority header"
+    )
+
+    @property
+    def options(self) -> Options:
+        limit = self.truncate_prompt_tokens
+        return Options(
+            truncation_direction=self.truncation_side, max_tokens=None if limit == -1 else limit
+        )
+
+    @property
+    def is_raw(self) -> bool:
+        return self.use_activation is False
+
+
+class VllmAnswer(schemas.Shape):
+    """Its `data` are the route's own."""
+
+    id: str
+    object: Literal["list"]
+    created: int
+    model: str
+    usage: schemas.Usage
+
+
+async def answer(
+    state: AppState,
+    exchange: Exchange,
+    name: str,  # of the route
+    data: Sequence[object] | orjson.Fragment,
+    results: Results[Any],
+) -> None:
+    told = {
+        "id": f"{name}-{exchange.request_id.decode()}",
+        "object": "list",
+        "created": int(time.time()),
+        "model": state.model().name,
+        "data": data,
+        "usage": {"prompt_tokens": results.cost, "total_tokens": results.cost},
+    }
+    written = orjson.dumps(told, option=orjson.OPT_SERIALIZE_NUMPY)
+    await exchange.answer(written, state.pipeline.timing(exchange, results))
