@@ -13,7 +13,7 @@ PIP := pip==26.1.2
 CPU_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu
 SENTENCES ?=
 
-.PHONY: serve test test-conditions test-newest upgrade lint format loadtest locust bench bench-peers clean
+.PHONY: serve test test-clients test-conditions test-newest upgrade lint format loadtest locust bench bench-peers clean
 
 serve: $(VENV)/serve.installed  ## run the service on its embedded default model
 	$(BIN)/batcher serve
@@ -21,6 +21,10 @@ serve: $(VENV)/serve.installed  ## run the service on its embedded default model
 # A test that hangs ends its pytest process; with a new one in its place xdist would wait for ever.
 test: $(VENV)/test.installed  ## the whole test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart=0
+
+test-clients: $(VENV)/test.installed  ## clients of other projects, of Python and Node, in environments of their own
+	$(BIN)/python -m tests.clients.environments
+	$(BIN)/python -m pytest tests/clients -rs
 
 test-conditions: $(VENV)/test.installed  ## the test suite on a young clock, in another locale, …
 	.ci/conditions $(BIN)/python

@@ -7,6 +7,7 @@ sh server            starts the server that the blocks after it talk to
 python               run
 python FILE.py       saved in that folder under this name, for the blocks after it
 LANGUAGE dry         a configuration: not run
+LANGUAGE client NAME run by make test-clients, in the environment of that name
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ def blocks(page: Path) -> list[Block]:
 
 
 def kind(block: Block) -> str:
-    """`example`, `output`, `dry`, `server`, `file` or `run`. Raises ValueError for other words."""
+    """`example`, `output`, `dry`, `server`, `file`, `client` or `run`. Raises ValueError for other
+    words."""
     match block.language, block.words:
         case ("text", ()):
             return "example"
@@ -63,6 +65,8 @@ def kind(block: Block) -> str:
             return "run"
         case ("python", (name,)) if name.endswith(".py"):
             return "file"
+        case ("python" | "js", ("client", _)):
+            return "client"
         case ("sh" | "toml" | "yaml", ("dry",)):
             return "dry"
     raise ValueError(f"{block}: what is to be done with {block.language!r} {block.words}?")
