@@ -23,6 +23,11 @@ class Overloaded(Refused):
     """No room for this request at present."""
 
 
+class NeverInTime(BatcherError):
+    """A call of so many requests would miss its deadline even on an idle engine. Nothing was
+    queued, and the same call is refused again."""
+
+
 class NotReady(Refused):
     """No replica is up: the model is still loading, or every worker is being restarted."""
 

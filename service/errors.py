@@ -14,6 +14,7 @@ from batcher import (
     DeadlineExceeded,
     Draining,
     InvalidPayload,
+    NeverInTime,
     NotReady,
     OutOfMemory,
     Overloaded,
@@ -164,6 +165,7 @@ def outcome_of(status: int) -> str:
 # InputError says itself which of its kinds it is.
 _TABLE: tuple[tuple[type[Exception], str, str | None], ...] = (
     (Overloaded, "overloaded", None),
+    (NeverInTime, "never_in_time", None),
     (NotReady, "not_ready", None),
     (Draining, "draining", None),
     (DeadlineExceeded, "deadline_exceeded", None),
@@ -181,6 +183,7 @@ _TABLE: tuple[tuple[type[Exception], str, str | None], ...] = (
 KIND_STATUSES = {
     "invalid_request": 400,
     "wrong_task": 400,
+    "never_in_time": 400,  # what the clients of no protocol retry
     "empty": 422,
     "too_many_inputs": 422,
     "unacceptable_input": 422,

@@ -18,6 +18,7 @@ from batcher.errors import (
     DeadlineExceeded,
     Draining,
     InvalidPayload,
+    NeverInTime,
     NotReady,
     OutOfMemory,
     Overloaded,
@@ -39,6 +40,7 @@ Index = Annotated[int, Meta(ge=0)]
 # The first of these that an error is an instance of is what it is sent as.
 _ERRORS: tuple[type[BatcherError], ...] = (
     Overloaded,
+    NeverInTime,
     NotReady,
     Draining,
     DeadlineExceeded,

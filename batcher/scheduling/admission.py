@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from operator import attrgetter
 
-from batcher.errors import Overloaded
+from batcher.errors import NeverInTime, Overloaded
 from batcher.limits import Limits
 from batcher.request import FIRST_BULK, Request
 from batcher.scheduling.arrivals import Arrivals
@@ -19,6 +19,7 @@ from batcher.scheduling.replica_model import ReplicaModel
 # length thresholds for shared-memory packet switches", 1998).
 SHARE = 8
 _MAX_INTERACTIVE_SHARE = 0.9  # of the replicas' time, as assumed when bulk is admitted
+_HOPELESS = 1.25  # times the time there is: what is predicted to take longer is refused for good
 _free_at = attrgetter("free_at")
 
 
@@ -33,7 +34,7 @@ def refusal(
     now: float,
     overhead: float,
     arrivals: Arrivals,
-) -> Overloaded | None:
+) -> Overloaded | NeverInTime | None:
     """Why these may not be queued; None: they may, all of them. O(requests + replicas).
 
     `replicas`: those that are up; `overhead`: seconds of an answer beside its batch. Requests of
@@ -46,6 +47,13 @@ def refusal(
         return Overloaded(why, seconds_until(pending.rows, replicas, now, arrivals))
     if first.deadline == math.inf or not replicas:
         return None
+    left = first.deadline - now
+    if asked > 1 and 0.0 < _HOPELESS * left < (alone := _alone(asked, tokens, replicas)):
+        most = max(1, int(asked * left / (_HOPELESS * alone)))
+        return NeverInTime(
+            f"{asked} inputs at once take {alone:.1f} s even on an idle engine, and are wanted in"
+            f" {left:.1f} s: send at most {most} at once, or allow more time"
+        )
     if not pending.rows and any(replica.may_test_prediction(now) for replica in replicas):
         return None  # only a run can correct the prediction
     ahead = pending.place_of(first, tokens)
@@ -55,6 +63,14 @@ def refusal(
         return None
     why = f"it would be done in {finish:.2f} s, {now + finish - first.deadline:.2f} s too late"
     return Overloaded(why, finish)
+
+
+def _alone(asked: int, tokens: int, replicas: Sequence[ReplicaModel]) -> float:
+    """Seconds that these take at least, with all of the replicas to themselves."""
+    pace = min((replica.pace for replica in replicas), key=attrgetter("full_batch"))
+    rounds, rest = divmod(math.ceil(asked / len(replicas)), pace.size)
+    seconds = rounds * pace.full_batch + (pace.seconds(rest) if rest else 0.0)
+    return seconds + pace.extra_for_length(asked, tokens) / len(replicas)
 
 
 def _no_room(

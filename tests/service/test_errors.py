@@ -92,7 +92,7 @@ def test_every_error_of_the_engine_is_in_the_table() -> None:
         made: BatcherError = kind.__new__(kind)
         made.args = ("text",)
         made.__dict__["retry_after"] = 1.0
-        assert problem_of(made).status in (422, 429, 500, 503, 504)
+        assert problem_of(made).status in (400, 422, 429, 500, 503, 504)
 
 
 def test_what_a_dying_worker_wrote_stays_in_the_log(

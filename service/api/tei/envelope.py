@@ -99,7 +99,9 @@ _INVALID = "Input validation error"
 _BATCHES = {"inputs", "ids", "texts", "inputs.sentences"}
 
 ERRORS = ErrorFormat(
-    envelope, statuses={"invalid_request": 422, "empty": 400, "wrong_task": 424}, text=text_of
+    envelope,
+    statuses={"invalid_request": 422, "never_in_time": 422, "empty": 400, "wrong_task": 424},
+    text=text_of,
 )
 
 

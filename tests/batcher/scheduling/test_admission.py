@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from batcher.errors import Overloaded
+from batcher.errors import NeverInTime, Overloaded
 from batcher.limits import Limits
 from batcher.scheduling import admission
 from batcher.scheduling.arrivals import Arrivals
@@ -47,7 +47,7 @@ def ask(
     devices: list[ReplicaModel] | None = None,
     overhead: float = 0.0,
     rate: float = 0.0,
-) -> Overloaded | None:
+) -> Overloaded | NeverInTime | None:
     requests = [
         request(cost=cost, caller=caller, priority=priority, deadline=deadline)
         for _ in range(count)
@@ -284,3 +284,25 @@ def test_several_greedy_callers_end_with_about_the_same_share() -> None:
 
 def test_one_large_request_of_a_caller_who_holds_nothing_needs_only_the_room() -> None:
     assert ask(Pending(), Limits(max_queue_size=4), 4, caller="anyone") is None
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("busy", [0, 64])
+def test_a_call_that_could_not_be_in_time_even_alone_is_refused_for_good(
+    devices: int, busy: int
+) -> None:
+    limits = Limits(max_batch_size=64)
+    known = [device(limits) for _ in range(devices)]
+    alone = 4 * seconds_of(64, 640) / devices  # 256 requests
+    for share, expected in ((0.7, NeverInTime), (0.9, Overloaded)):
+        refused = ask(waiting(busy), limits, 256, deadline=share * alone, devices=known)
+        # An idle device that has not run for long is given a call that it may just do.
+        assert type(refused) is expected or (not busy and share == 0.9 and refused is None)
+    refused = ask(waiting(0), limits, 256, deadline=0.5 * alone, devices=known)
+    most = int(str(refused).split("at most ")[1].split()[0])
+    assert 80 < most <= 128
+    assert ask(waiting(0), limits, most, deadline=0.5 * alone, devices=known) is None
+
+
+def test_a_single_request_is_never_refused_for_good() -> None:
+    assert type(ask(waiting(9), Limits(), deadline=1e-4)) is Overloaded

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from batcher import NeverInTime
 from service.app import create_app
 from service.processes.build import _serve_model
 from service.settings import Settings
@@ -92,3 +93,24 @@ def test_null_where_a_value_is_needed_is_named(
     assert answer.status_code == (400 if path == V1 else 422)
     assert says in answer.text
     assert (is_openai_error if path == V1 else is_tei_error)(answer.json())
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        (V1, {"input": ["a", "b"]}, 400),
+        ("/embed", {"inputs": ["a", "b"]}, 422),
+        ("/rerank", {"query": "a", "texts": ["a", "b"]}, 422),
+        ("/", {"inputs": ["a", "b"]}, 422),
+        ("/api/embed", {"input": ["a", "b"]}, 400),
+    ],
+)
+def test_a_call_that_is_never_in_time_is_told_so_for_good(
+    http: TestClient, engine: FakeClient, path: str, body: dict[str, Any], status: int
+) -> None:
+    engine.error = NeverInTime("send at most 7 at once")
+    answer = http.post(path, json=body)
+    assert answer.status_code == status
+    assert "send at most 7 at once" in answer.text
+    assert answer.headers["x-should-retry"] == "false"
+    assert "retry-after" not in answer.headers
