@@ -25,6 +25,7 @@ VALID: dict[str, tuple[object, ...]] = {
         {"model": MODEL, "input": ["a", "b"], "encoding_format": "base64", "user": "u"},
         {"model": MODEL, "input": [5, 6, 7], "dimensions": 3, "encoding_format": "float"},
         {"model": MODEL, "input": [[1], [2, 3]], "truncate": False},
+        {"input": "a", "encoding_format": None, "truncate": "END", "input_type": "query"},
     ),
     "/rerank": (
         {"query": "the harbour", "texts": ["a", "b ☃ 𝄞 é", ""], "return_text": True},
