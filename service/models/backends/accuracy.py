@@ -1,6 +1,7 @@
 """A backend whose reduced precision has been compared with float32, and put right where it can be.
 
-What was found is noted in the cache folder: the next start compares nothing.
+What was found is noted in the cache folder: the next start compares a reduced precision no more,
+and float32 by a few texts.
 """
 
 from __future__ import annotations
@@ -15,10 +16,17 @@ from service.cache.notes import load_note, save_note
 from service.cache.profiles import weights_of
 from service.errors import CannotServe
 from service.models.backends import Backend, BlocksInFloat32, Open, Place, Say
-from service.models.backends.reference_answers import ReferenceAnswers, answers_of, check, load
+from service.models.backends.reference_answers import (
+    TOGETHER,
+    ReferenceAnswers,
+    answers_of,
+    check,
+    load,
+)
 from service.models.config import ModelConfig
 from service.models.heads import head_of
 from service.repository.spec import EncoderSpec
+from service.version import VERSION
 
 _FORMAT = 3  # of the notes, and of what is compared
 
@@ -43,14 +51,9 @@ def open_guarded(
     known = load(spec)
     if known is None:
         return Opened(backend, {})
-    if floor is None:
-        try:
-            return Opened(backend, {"reference_distance": check(backend, spec, known)})
-        except Exception:
-            backend.close()
-            raise
     key = {
         "format": _FORMAT,
+        "service": VERSION,  # what runs the model is our code, too
         "inspection": known.digest,
         "weights": weights_of(spec.folder),
         "task": spec.task,
@@ -62,10 +65,19 @@ def open_guarded(
         "floor": floor,
     }
     note, why = load_note(config.cache_dir, "accuracy", key)
+    if why:
+        say(f"{why}; comparing again …")
+    if floor is None:
+        try:
+            apart = _checked(backend, spec, known, note)
+        except Exception:
+            backend.close()
+            raise
+        if note is None and (why := save_note(config.cache_dir, "accuracy", key, {"apart": apart})):
+            say(why)
+        return Opened(backend, {"reference_distance": apart})
     verdict = _read(note)
     if verdict is None or not verdict.ok:  # a refusal is looked into again each time
-        if why:
-            say(f"{why}; comparing again …")
         verdict = _compare(opens, backend, config, spec, place, say, floor, known)
         if why := save_note(config.cache_dir, "accuracy", key, dataclasses.asdict(verdict)):
             say(why)
@@ -126,10 +138,9 @@ def _compare(
     known: ReferenceAnswers,
 ) -> Verdict:
     # int8 was calibrated on usual texts, and is for these; the others are right for all.
-    is_int8 = backend.dtype == "int8"
-    judged, rows = (slice(known.judged), known.judged_rows) if is_int8 else (slice(None),) * 2
-    inputs, reference = known.inputs[judged], known.answers[rows]
-    types = None if known.types is None else known.types[judged]
+    if backend.dtype == "int8":
+        known = known.first(known.judged)
+    inputs, types, reference = known.inputs, known.types, known.answers
     measure = head_of(spec).measure
 
     def agreement_with(kept: tuple[str, ...]) -> float:
@@ -149,6 +160,18 @@ def _compare(
     said += f"{verdict.agreement:.5f} at the worst of {len(inputs)} inputs, {floor:g} is asked for"
     say(f"{said}; back in float32: {', '.join(verdict.kept)}" if verdict.kept else said)
     return verdict
+
+
+def _checked(
+    backend: Backend, spec: EncoderSpec, known: ReferenceAnswers, note: Mapping[str, object] | None
+) -> float:
+    """How far float32 is from the reference: by all inputs once, and by a batch of short ones at
+    each later start. Raises Disagrees."""
+    match note:
+        case {"apart": float(apart)}:
+            check(backend, spec, known.first(TOGETHER))
+            return apart
+    return check(backend, spec, known)
 
 
 def _keeping(config: ModelConfig, kept: tuple[str, ...]) -> ModelConfig:

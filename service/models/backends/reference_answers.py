@@ -39,12 +39,13 @@ class ReferenceAnswers:
         """Of the answers: what was found by comparing with these holds for no others."""
         return hashlib.blake2b(self.answers.tobytes(), digest_size=8).hexdigest()
 
-    @property
-    def judged_rows(self) -> slice:
-        """Of the answers to these; an input may have a row for each of its tokens."""
-        if len(self.answers) == len(self.inputs):
-            return slice(self.judged)
-        return slice(sum(len(ids) for ids in self.inputs[: self.judged]))
+    def first(self, count: int) -> ReferenceAnswers:
+        """Of these inputs alone. An input may have a row for each of its tokens."""
+        inputs = self.inputs[:count]
+        per_token = len(self.answers) != len(self.inputs)
+        rows = sum(map(len, inputs)) if per_token else len(inputs)
+        types = None if self.types is None else self.types[:count]
+        return ReferenceAnswers(inputs, types, self.answers[:rows], min(count, self.judged))
 
     def apart(self, backend: Backend, measure: Measure) -> float:
         """How far this backend's answers are from these; infinity: they are not finite."""

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from service.models.backends import Backend, Ids, Place, Types, choose
-from service.models.backends.reference_answers import Disagrees, check, load
+from service.models.backends import Backend, Ids, Place, Say, Types, choose
+from service.models.backends.accuracy import open_guarded
+from service.models.backends.reference_answers import TOGETHER, Disagrees, check, load
 from service.models.backends.torch.eager import TorchBackend
 from service.models.backends.torch.eager import load as load_model
 from service.models.config import ModelConfig
@@ -121,3 +122,33 @@ def test_the_reference_runs_where_every_other_one_is_wrong(
     assert "does not give" in str(opened.facts["backend_failed"])
     again = choose.open_backend(config, spec, CPU, said.append)
     assert again.backend.name == "reference"
+
+
+def test_a_later_start_compares_a_few_short_inputs_and_a_fault_is_still_caught(
+    tmp_path: Path,
+) -> None:
+    spec = read_spec(make_tiny(tmp_path, "bert", "mean", normalize=True))
+    config = ModelConfig(str(spec.folder), backend="torch", cache_dir=str(tmp_path / "cache"))
+    asked: list[int] = []
+
+    def opens(config: ModelConfig, spec: EncoderSpec, place: Place, say: Say) -> Backend:
+        backend = eager(spec)
+        whole = backend.forward
+
+        def counted(sequences: Sequence[Ids], types: Types = None) -> Any:
+            asked.append(len(sequences))
+            return whole(sequences, types)
+
+        backend.forward = counted  # type: ignore[method-assign]  # to see what is compared
+        return backend
+
+    first = open_guarded(opens, config, spec, CPU, print)
+    known = load(spec)
+    assert known is not None
+    assert sum(asked) == len(known.inputs)
+    asked.clear()
+    later = open_guarded(opens, config, spec, CPU, print)
+    assert asked == [TOGETHER]
+    assert later.facts == first.facts
+    with pytest.raises(Disagrees):
+        open_guarded(lambda *given: Twisted(opens(*given)), config, spec, CPU, print)
