@@ -27,8 +27,10 @@ async function fill(urls) {
     const body = JSON.stringify({ inputs: `filling ${number} ${Math.random()}` });
     const headers = { "content-type": "application/json" };
     fetch(`${urls.busy}/embed`, { method: "POST", body, headers }).then((answer) => answer.text());
+    const counted = number > 0 ? "waiting" : "running";
+    const reached = Math.max(number, 1);
+    while ((await (await fetch(`${urls.busy}/stats`)).json())[counted] < reached);
   }
-  while ((await (await fetch(`${urls.busy}/stats`)).json()).waiting < 2);
 }
 
 export const langchain_js_lasting = (urls) =>

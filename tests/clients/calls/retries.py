@@ -49,15 +49,19 @@ def cohere_lasting(urls):
 
 def _fill(urls):
     """One input runs and two wait: the next is refused."""
-    headers = {"content-type": "application/json"}
     for number in range(3):
         body = json.dumps({"inputs": f"filling {number} {time.monotonic()}"}).encode()
+        headers = {"content-type": "application/json"}
         request = urllib.request.Request(urls["busy"] + "/embed", body, headers)
-        threading.Thread(
-            target=lambda request=request: urllib.request.urlopen(request).read()
-        ).start()
-    while json.load(urllib.request.urlopen(urls["busy"] + "/stats"))["waiting"] < 2:
-        pass
+        threading.Thread(target=_ask, args=(request,)).start()
+        counted = "waiting" if number else "running"
+        while json.loads(_ask(urls["busy"] + "/stats"))[counted] < max(number, 1):
+            pass
+
+
+def _ask(request):
+    with urllib.request.urlopen(request) as answer:
+        return answer.read()
 
 
 def openai_overload(urls):
