@@ -73,7 +73,12 @@ def _type_of(status: int) -> str:
     return "invalid_request_error" if status < 500 else "server_error"
 
 
-ERRORS = ErrorFormat(envelope, codes={"wrong_task": "model_not_supported"})
+# As OpenAI answers them; LangChain.js asks again after a 422.
+ERRORS = ErrorFormat(
+    envelope,
+    statuses=dict.fromkeys(("empty", "too_many_inputs"), 400),
+    codes={"wrong_task": "model_not_supported"},
+)
 
 
 async def embeddings(state: AppState, exchange: Exchange) -> None:
