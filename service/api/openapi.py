@@ -3,7 +3,7 @@ it."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ def describe(
     ]
     there = None if served is None else {*served.tasks, *served.if_class}
     bodies = {body for route, _ in routes for body in _bodies(route, there)}
-    documented: list[type[BaseModel]] = [*bodies, *schemas.Shape.__subclasses__()]
+    documented: list[type[BaseModel]] = [*bodies, *_kinds_of(schemas.Shape)]
     documented.sort(key=lambda model: model.__name__)
     _, described = models_json_schema(
         [(model, "validation") for model in documented], ref_template="#/components/schemas/{model}"
@@ -137,6 +137,12 @@ def describe(
         document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"key": []}]
     return document
+
+
+def _kinds_of(shape: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    for kind in shape.__subclasses__():
+        yield kind
+        yield from _kinds_of(kind)
 
 
 def _answers(served: ServedModel, route: Route) -> bool:

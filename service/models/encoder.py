@@ -36,7 +36,7 @@ from service.models.backends.torch.agreement import check_alone
 from service.models.backends.torch.eager import TorchBackend, load
 from service.models.config import RunnerConfig
 from service.models.heads import HEADS, head_of
-from service.models.precision import choose_device, full_name, has_native_bf16
+from service.models.precision import choose_device, cpu_instructions, full_name, has_native_bf16
 from service.models.profiling import measure
 from service.models.rows import NotFinite, check_finite
 from service.placement.cores import available_cores, default_threads
@@ -191,7 +191,11 @@ class EncoderRunner:
         cores = min(torch.get_num_threads(), available_cores())
         torch.set_num_threads(self._placement.threads or default_threads(cores, self._replicas))
         return Place(
-            str(device), full_name(device), torch.get_num_threads(), has_native_bf16(device)
+            str(device),
+            full_name(device),
+            torch.get_num_threads(),
+            has_native_bf16(device),
+            cpu_instructions(),
         )
 
     def _launch(self, queue: Launch, payloads: Sequence[Payload]) -> Callable[[], Sequence[Any]]:

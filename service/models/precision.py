@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -70,6 +71,24 @@ def cpu_model(cpuinfo: str) -> str:
         if key.strip() == "model name":
             return value.strip()
     return "unnamed"
+
+
+def cpu_instructions() -> str:
+    """Changes with the instructions that this machine has; empty: it does not say. A virtual
+    machine may have fewer of them than another with a CPU of the same name."""
+    try:
+        return instructions_of(CPUINFO.read_text())
+    except OSError:
+        return ""
+
+
+def instructions_of(cpuinfo: str) -> str:
+    """A digest of the first list of them in the text of /proc/cpuinfo."""
+    for line in cpuinfo.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            return hashlib.sha256(" ".join(sorted(value.split())).encode()).hexdigest()[:16]
+    return ""
 
 
 def has_native_bf16(device: torch.device) -> bool:

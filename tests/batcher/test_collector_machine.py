@@ -22,6 +22,7 @@ from batcher.errors import (
     Cancelled,
     DeadlineExceeded,
     Draining,
+    NeverInTime,
     NotReady,
     Overloaded,
     PoisonRequest,
@@ -135,7 +136,12 @@ class CollectorMachine(RuleBasedStateMachine):
         except BatcherError as error:
             refused = error
         if refused is not None:
-            if refusal is None:  # the model leaves it to the collector to know who is too late
+            if isinstance(refused, NeverInTime):  # as below: only the collector can know
+                assert refusal is None
+                assert len(alone) > 1
+                assert ticks is not None
+                assert "even on an idle engine" in str(refused)
+            elif refusal is None:  # the model leaves it to the collector to know who is too late
                 assert "it would be done in" in str(refused)
                 assert isinstance(refused, Overloaded)
                 assert alone
@@ -655,7 +661,8 @@ def test_no_run_tests_the_prediction_while_one_far_behind_would_be_in_time() -> 
     limits = Limits(max_batch_size=1, max_batch_tokens=1, max_queue_size=5, max_queue_tokens=60)
     state.begin(limits=limits, replicas=1, speed=(80, 2, 0.0), is_known=True)
     state.advance(ticks=1)
-    state.submit(caller=None, priority=3, ticks=1, work=[1] * 5)
+    state.submit(caller=None, priority=3, ticks=340, work=[1] * 5)
     state.submit(caller=None, priority=3, ticks=None, work=[1])
+    state.advance(ticks=300)  # in which nothing ends: now the others of the five are too late
     state.fail_all(which=0)
     state.teardown()

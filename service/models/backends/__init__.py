@@ -94,6 +94,7 @@ class Place:
     device_name: str  # the hardware: cuda (NVIDIA H200)
     threads: int
     native_bf16: bool = False  # the device computes in bfloat16, and does not emulate it
+    instructions: str = ""  # changes with those that a CPU has; empty: not known
 
 
 class BackendNotAvailable(CannotServe):

@@ -1,7 +1,7 @@
-"""A backend whose reduced precision has been compared with float32, and put right where it can be.
+"""A backend that has been compared with the reference, and a reduced precision put right.
 
-What was found is noted in the cache folder: the next start compares a reduced precision no more,
-and float32 by a few texts.
+What was found is noted in the cache folder: the next start compares a few short inputs in float32,
+and nothing in a reduced precision.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from service.cache.notes import load_note, save_note
-from service.cache.profiles import weights_of
+from service.cache.profiles import content_of, weights_of
 from service.errors import CannotServe
 from service.models.backends import Backend, BlocksInFloat32, Open, Place, Say
 from service.models.backends.reference_answers import (
-    TOGETHER,
+    CLOSE,
     ReferenceAnswers,
     answers_of,
     check,
@@ -51,9 +51,14 @@ def open_guarded(
     known = load(spec)
     if known is None:
         return Opened(backend, {})
+    if floor is None:
+        try:
+            return Opened(backend, _checked(backend, config, spec, place, say, known))
+        except Exception:
+            backend.close()
+            raise
     key = {
         "format": _FORMAT,
-        "service": VERSION,  # what runs the model is our code, too
         "inspection": known.digest,
         "weights": weights_of(spec.folder),
         "task": spec.task,
@@ -65,19 +70,10 @@ def open_guarded(
         "floor": floor,
     }
     note, why = load_note(config.cache_dir, "accuracy", key)
-    if why:
-        say(f"{why}; comparing again …")
-    if floor is None:
-        try:
-            apart = _checked(backend, spec, known, note)
-        except Exception:
-            backend.close()
-            raise
-        if note is None and (why := save_note(config.cache_dir, "accuracy", key, {"apart": apart})):
-            say(why)
-        return Opened(backend, {"reference_distance": apart})
     verdict = _read(note)
     if verdict is None or not verdict.ok:  # a refusal is looked into again each time
+        if why:
+            say(f"{why}; comparing again …")
         verdict = _compare(opens, backend, config, spec, place, say, floor, known)
         if why := save_note(config.cache_dir, "accuracy", key, dataclasses.asdict(verdict)):
             say(why)
@@ -93,6 +89,41 @@ def open_guarded(
         backend.close()
         backend = opens(_keeping(config, verdict.kept), spec, place, say)
     return Opened(backend, {measure.name: verdict.agreement, "float32_blocks": list(verdict.kept)})
+
+
+def _checked(
+    backend: Backend,
+    config: ModelConfig,
+    spec: EncoderSpec,
+    place: Place,
+    say: Say,
+    known: ReferenceAnswers,
+) -> Mapping[str, object]:
+    """Facts of a float32 backend that gives the reference's answers: to a few inputs now, and to
+    all now or at an earlier start. Raises Disagrees."""
+    key = {
+        "format": _FORMAT,
+        "version": VERSION,
+        "inspection": known.digest,
+        "content": content_of(spec.folder),
+        "task": spec.task,
+        "pooling": spec.pooling,
+        "backend": backend.name,
+        "device": place.device_name,
+        "instructions": place.instructions,
+        "versions": backend.versions,
+    }
+    note, why = load_note(config.cache_dir, "agrees", key)
+    match note:
+        case {"distance": float(distance)} if distance <= CLOSE:
+            # Whatever the files' names and times say: other weights give other answers.
+            return {"reference_distance": max(distance, check(backend, spec, known.few()))}
+    if why:
+        say(f"{why}; comparing again …")
+    distance = check(backend, spec, known)
+    if why := save_note(config.cache_dir, "agrees", key, {"distance": distance}):
+        say(why)
+    return {"reference_distance": distance}
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +169,10 @@ def _compare(
     known: ReferenceAnswers,
 ) -> Verdict:
     # int8 was calibrated on usual texts, and is for these; the others are right for all.
-    if backend.dtype == "int8":
-        known = known.first(known.judged)
-    inputs, types, reference = known.inputs, known.types, known.answers
+    is_int8 = backend.dtype == "int8"
+    judged, rows = (slice(known.judged), known.judged_rows) if is_int8 else (slice(None),) * 2
+    inputs, reference = known.inputs[judged], known.answers[rows]
+    types = None if known.types is None else known.types[judged]
     measure = head_of(spec).measure
 
     def agreement_with(kept: tuple[str, ...]) -> float:
@@ -160,18 +192,6 @@ def _compare(
     said += f"{verdict.agreement:.5f} at the worst of {len(inputs)} inputs, {floor:g} is asked for"
     say(f"{said}; back in float32: {', '.join(verdict.kept)}" if verdict.kept else said)
     return verdict
-
-
-def _checked(
-    backend: Backend, spec: EncoderSpec, known: ReferenceAnswers, note: Mapping[str, object] | None
-) -> float:
-    """How far float32 is from the reference: by all inputs once, and by a batch of short ones at
-    each later start. Raises Disagrees."""
-    match note:
-        case {"apart": float(apart)}:
-            check(backend, spec, known.first(TOGETHER))
-            return apart
-    return check(backend, spec, known)
 
 
 def _keeping(config: ModelConfig, kept: tuple[str, ...]) -> ModelConfig:

@@ -18,6 +18,10 @@ from service.models.measures import Measure, Rows, stacked
 from service.repository.spec import EncoderSpec
 
 TOGETHER = 8  # inputs in one batch: padded, as most batches are
+# Tokens: a longer input is run alone. Padded to it, a batch would take more time and memory than
+# all else that a start runs.
+LONG = 64
+_FEW = 6  # inputs that are compared at every start
 # What any number may differ by, as the task's measure has it. Float32 alone: of less precise ones
 # see accuracy.py.
 CLOSE = 1e-4
@@ -39,13 +43,31 @@ class ReferenceAnswers:
         """Of the answers: what was found by comparing with these holds for no others."""
         return hashlib.blake2b(self.answers.tobytes(), digest_size=8).hexdigest()
 
-    def first(self, count: int) -> ReferenceAnswers:
-        """Of these inputs alone. An input may have a row for each of its tokens."""
-        inputs = self.inputs[:count]
-        per_token = len(self.answers) != len(self.inputs)
-        rows = sum(map(len, inputs)) if per_token else len(inputs)
-        types = None if self.types is None else self.types[:count]
-        return ReferenceAnswers(inputs, types, self.answers[:rows], min(count, self.judged))
+    @property
+    def judged_rows(self) -> slice:
+        """Of the answers to these; an input may have a row for each of its tokens."""
+        if len(self.answers) == len(self.inputs):
+            return slice(self.judged)
+        return slice(sum(len(ids) for ids in self.inputs[: self.judged]))
+
+    def few(self) -> ReferenceAnswers:
+        """A batch of short inputs of several lengths, the shortest and the longest among them, and
+        one that has token types if any has. Cheap."""
+        short = [place for place, ids in enumerate(self.inputs) if len(ids) <= LONG]
+        short = sorted(short, key=lambda place: len(self.inputs[place])) or [0]
+        chosen = {short[at * (len(short) - 1) // (_FEW - 1)] for at in range(_FEW)}
+        if self.types is not None:
+            chosen |= set([place for place in short if self.types[place].any()][:1])
+        places = sorted(chosen)
+        types = None if self.types is None else [self.types[place] for place in places]
+        rows = np.concatenate([self.answers[self._rows(place)] for place in places])
+        return ReferenceAnswers([self.inputs[place] for place in places], types, rows, len(places))
+
+    def _rows(self, place: int) -> slice:
+        if len(self.answers) == len(self.inputs):
+            return slice(place, place + 1)
+        first = sum(len(ids) for ids in self.inputs[:place])
+        return slice(first, first + len(self.inputs[place]))
 
     def apart(self, backend: Backend, measure: Measure) -> float:
         """How far this backend's answers are from these; infinity: they are not finite."""
@@ -57,13 +79,24 @@ class ReferenceAnswers:
 
 def answers_of(backend: Backend, inputs: Sequence[Ids], types: Types) -> Rows:
     """All their rows, one below the other."""
-    parts = [slice(at, at + TOGETHER) for at in range(0, len(inputs), TOGETHER)]
     return np.concatenate(
         [
             stacked(backend.forward(inputs[part], None if types is None else types[part]))
-            for part in parts
+            for part in parts(inputs)
         ]
     )
+
+
+def parts(inputs: Sequence[Ids]) -> list[slice]:
+    """The batches that they are run in, in order."""
+    found: list[slice] = []
+    for place, ids in enumerate(inputs):
+        begins = place == 0 or len(ids) > LONG or len(inputs[place - 1]) > LONG
+        if begins or place - found[-1].start == TOGETHER:
+            found.append(slice(place, place + 1))
+        else:
+            found[-1] = slice(found[-1].start, place + 1)
+    return found
 
 
 def load(spec: EncoderSpec) -> ReferenceAnswers | None:

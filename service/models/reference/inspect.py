@@ -15,7 +15,7 @@ import torch
 import transformers
 
 from batcher.failures import explain, in_one_line
-from service.models.backends.reference_answers import TOGETHER, ReferenceAnswers, save
+from service.models.backends.reference_answers import ReferenceAnswers, parts, save
 from service.models.heads import HEADS, vector_head_of
 from service.models.measures import stacked
 from service.models.reference.both import texts_of
@@ -122,8 +122,8 @@ def _dense(read: ModelFolder, wanted: Wanted, made: Path) -> Made:
     )
     spec = fitting(spec, lambda ids: reference.pooled([ids]))
     texts, ids, tokenizer = _tokens(reference, spec, read, made)
-    parts = [reference.pooled(ids[at : at + TOGETHER]) for at in range(0, len(ids), TOGETHER)]
-    pooled, own = torch.cat(parts), reference.encode(texts)
+    pooled = torch.cat([reference.pooled(ids[part]) for part in parts(ids)])
+    own = reference.encode(texts)
     apart = _apart(pooled, own, directions_alone=reference.normalizes)
     if apart > _CLOSE:
         raise ModelNotSupported(
@@ -195,8 +195,7 @@ def _headed(read: ModelFolder, wanted: Wanted, made: Path) -> Made:
     texts, ids = without_empty(texts, ids)
     check_tokens(spec, tokenizer, made, texts, ids)
     answers = []
-    for at in range(0, len(ids), TOGETHER):
-        part = slice(at, at + TOGETHER)
+    for part in parts(ids):
         output, mask = reference.run(ids[part], None if types is None else types[part])
         found = head.answers(output, mask, spec).float().cpu().numpy()
         answers.append(stacked(own_rows(found, mask.numpy()) if found.ndim == 3 else found))

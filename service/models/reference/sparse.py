@@ -44,7 +44,11 @@ class SparseReference(Chain):
     def encode(self, texts: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float32]]:
         """The library's own answers to texts: (n, width). No prompt."""
         found = self.model.encode(
-            list(texts), prompt="", convert_to_sparse_tensor=False, show_progress_bar=False
+            list(texts),
+            batch_size=1,  # less time than all padded to the longest
+            prompt="",
+            convert_to_sparse_tensor=False,
+            show_progress_bar=False,
         )
         answers: np.ndarray[Any, np.dtype[np.float32]] = found.float().cpu().numpy()
         return answers

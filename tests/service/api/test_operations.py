@@ -80,7 +80,7 @@ def test_every_reference_in_the_api_description_leads_somewhere(http: TestClient
 
 def test_the_api_description_knows_every_route(http: TestClient, front: AppState) -> None:
     others = {"/predict", "/v1/predict", "/tokenize", "/decode"}  # of other models
-    others |= {"/embed_all", "/embed_sparse", "/infinity/classify"}
+    others |= {"/embed_all", "/embed_sparse", "/infinity/classify", "/classify"}
     assert set(http.get("/openapi.json").json()["paths"]) == set(front.tally.routes) - others
     front.served = None
     assert set(http.get("/openapi.json").json()["paths"]) == set(front.tally.routes)

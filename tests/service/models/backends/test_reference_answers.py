@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from service.models.backends import Backend, Ids, Place, Say, Types, choose
-from service.models.backends.accuracy import open_guarded
-from service.models.backends.reference_answers import TOGETHER, Disagrees, check, load
+from service.models.backends import Backend, Ids, Place, Types, choose
+from service.models.backends.accuracy import Opened, open_guarded
+from service.models.backends.reference_answers import (
+    LONG,
+    TOGETHER,
+    Disagrees,
+    check,
+    load,
+    parts,
+)
 from service.models.backends.torch.eager import TorchBackend
 from service.models.backends.torch.eager import load as load_model
 from service.models.config import ModelConfig
@@ -29,8 +37,6 @@ def eager(spec: EncoderSpec, pooled_as: EncoderSpec | None = None) -> TorchBacke
 
 
 def wrong_pooling(spec: EncoderSpec) -> Backend:
-    import dataclasses
-
     return eager(spec, dataclasses.replace(spec, pooling="cls"))
 
 
@@ -68,8 +74,9 @@ def test_a_fault_is_caught(tmp_path: Path, fault: Callable[[EncoderSpec], Backen
     known = load(spec)
     assert known is not None
     assert check(eager(spec), spec, known) < 1e-5
-    with pytest.raises(Disagrees, match="does not give the reference library's answers"):
-        check(fault(spec), spec, known)
+    for compared in (known, known.few()):  # a first start, and a later one
+        with pytest.raises(Disagrees, match="does not give the reference library's answers"):
+            check(fault(spec), spec, compared)
 
 
 def test_a_classifiers_fault_is_caught(tmp_path: Path) -> None:
@@ -82,8 +89,9 @@ def test_a_classifiers_fault_is_caught(tmp_path: Path) -> None:
     whole = backend.forward
     no_types: Callable[..., Any] = lambda ids, types=None: whole(ids)  # noqa: E731  # as one line
     backend.forward = no_types  # type: ignore[method-assign]  # the fault
-    with pytest.raises(Disagrees):
-        check(backend, spec, known)
+    for compared in (known, known.few()):
+        with pytest.raises(Disagrees):
+            check(backend, spec, compared)
 
 
 class Twisted:
@@ -106,6 +114,48 @@ class Twisted:
         pass
 
 
+class Counting(Twisted):
+    """Torch, and the lengths of each batch that it has run."""
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__(backend)
+        self.batches: list[list[int]] = []
+
+    def forward(self, sequences: Sequence[Ids], types: Types = None) -> Any:
+        self.batches.append([len(ids) for ids in sequences])
+        return self._backend.forward(sequences, types)
+
+
+def test_all_is_compared_once_and_a_few_short_inputs_at_every_start(tmp_path: Path) -> None:
+    spec = read_spec(make_tiny(tmp_path, "bert", "mean", normalize=True))
+    known = load(spec)
+    assert known is not None
+    config = ModelConfig(str(spec.folder), cache_dir=str(tmp_path / "cache"))
+
+    def opened(backend: Backend, place: Place = CPU) -> Opened:
+        return open_guarded(lambda *_: backend, config, spec, place, print)
+
+    def batches(place: Place = CPU) -> list[list[int]]:
+        counting = Counting(eager(spec))
+        opened(counting, place)
+        return counting.batches
+
+    assert sum(map(len, first := batches())) == len(known.inputs)
+    assert all(max(batch) <= LONG for batch in first if len(batch) > 1)
+    assert [len(batch) for batch in batches()] == [len(known.few().inputs)]
+    other = dataclasses.replace(CPU, instructions="others")  # of a machine with a CPU of that name
+    assert batches(other) == first
+    with pytest.raises(Disagrees):  # although an earlier start found nothing wrong
+        opened(Twisted(eager(spec)))
+
+
+def test_a_long_input_is_a_batch_by_itself() -> None:
+    lengths = [3, 4, LONG, LONG + 1, 5, LONG + 1, LONG + 1, *[2] * (TOGETHER + 1)]
+    inputs = [np.zeros(n, np.int32) for n in lengths]
+    sizes = [len(inputs[part]) for part in parts(inputs)]
+    assert sizes == [3, 1, 1, 1, 1, TOGETHER, 1]
+
+
 def test_the_reference_runs_where_every_other_one_is_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,33 +172,3 @@ def test_the_reference_runs_where_every_other_one_is_wrong(
     assert "does not give" in str(opened.facts["backend_failed"])
     again = choose.open_backend(config, spec, CPU, said.append)
     assert again.backend.name == "reference"
-
-
-def test_a_later_start_compares_a_few_short_inputs_and_a_fault_is_still_caught(
-    tmp_path: Path,
-) -> None:
-    spec = read_spec(make_tiny(tmp_path, "bert", "mean", normalize=True))
-    config = ModelConfig(str(spec.folder), backend="torch", cache_dir=str(tmp_path / "cache"))
-    asked: list[int] = []
-
-    def opens(config: ModelConfig, spec: EncoderSpec, place: Place, say: Say) -> Backend:
-        backend = eager(spec)
-        whole = backend.forward
-
-        def counted(sequences: Sequence[Ids], types: Types = None) -> Any:
-            asked.append(len(sequences))
-            return whole(sequences, types)
-
-        backend.forward = counted  # type: ignore[method-assign]  # to see what is compared
-        return backend
-
-    first = open_guarded(opens, config, spec, CPU, print)
-    known = load(spec)
-    assert known is not None
-    assert sum(asked) == len(known.inputs)
-    asked.clear()
-    later = open_guarded(opens, config, spec, CPU, print)
-    assert asked == [TOGETHER]
-    assert later.facts == first.facts
-    with pytest.raises(Disagrees):
-        open_guarded(lambda *given: Twisted(opens(*given)), config, spec, CPU, print)
