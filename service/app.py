@@ -22,6 +22,7 @@ from service.api import (
     openapi,
     operations,
     predict,
+    rerank,
     tei,
     vllm,
 )
@@ -42,6 +43,7 @@ _DESCRIBED: Sequence[WireProtocol] = (
     ollama.PROTOCOL,
     cohere.PROTOCOL,
     vllm.PROTOCOL,
+    rerank.PROTOCOL,
     predict.PROTOCOL,
     infinity.PROTOCOL,
     infinity.AT_ROOT,

@@ -162,6 +162,23 @@ class TextTokenizer:
         array = self.as_ids([*self._before, *inner, *self._after])
         return ModelInput(array, len(array))
 
+    def beginning(self, text: str, tokens: int) -> str:
+        """As much of a text as holds so many tokens, special ones not counted; all of it where that
+        is more than the model takes. Raises TextNotEncodable."""
+        check_unicode(text)
+        if tokens >= self.max_length:
+            return text
+        part, characters = text, CHARACTERS_PER_TOKEN * (tokens + SPARE_TOKENS)
+        while self._can_cut and len(text) > characters:
+            part = first_words(text, characters) or text
+            found = self._tokenizer.encode_batch([part], add_special_tokens=False)[0]
+            if part is text or len(found.ids) >= tokens + SPARE_TOKENS:
+                break
+            characters *= 4
+        else:
+            found = self._tokenizer.encode_batch([text], add_special_tokens=False)[0]
+        return text if len(found.ids) <= tokens else text[: found.offsets[tokens - 1][1]]
+
     def encode(
         self,
         text: str,

@@ -8,8 +8,8 @@ from pydantic import Field
 
 from service.api import openai, schemas
 from service.api.infinity.envelope import PREFIX, answer, model_name, texts_of
+from service.api.rerank.rank import ranker
 from service.api.routes import INFERENCE, Route
-from service.api.tei.rerank import ranker
 from service.http.exchange import Exchange
 from service.inference.ranking import RANKERS, Question, ranked, relevance, retrieval_prompts
 from service.state import AppState

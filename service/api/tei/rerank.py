@@ -8,6 +8,8 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api import schemas
+from service.api.rerank.body import DocumentsBody, RerankAnswer
+from service.api.rerank.rank import rank, ranker
 from service.api.routes import INFERENCE, Route
 from service.api.tei.envelope import (
     ABOUT_DIRECTION,
@@ -16,8 +18,7 @@ from service.api.tei.envelope import (
     options_of,
     texts_of,
 )
-from service.catalog import AnyTask, wrong_task
-from service.errors import WrongTask
+from service.errors import InputError
 from service.http.exchange import Exchange
 from service.inference.ranking import (
     RANKERS,
@@ -25,10 +26,8 @@ from service.inference.ranking import (
     ranked,
     relevance,
     retrieval_prompts,
-    task_that_ranks,
 )
 from service.state import AppState
-from service.tasks.score import Score
 
 _ABOUT_RAW = (
     "the cross-encoder's logits, the cosines of an embedder or the dot products of a sparse"
@@ -53,20 +52,17 @@ class RerankBody(BaseModel):
     priority: schemas.Priority | None = Field(None, description=schemas.ABOUT_PRIORITY)
 
 
-async def ranker(state: AppState) -> AnyTask:
-    """Raises NotReady, WrongTask."""
-    task = task_that_ranks(state.tasks)
-    if task is None:
-        tasks = (await state.decided()).tasks
-        task = task_that_ranks(tasks)
-        if task is None:
-            raise WrongTask(wrong_task(Score.name, tasks))
-    return task
-
-
 async def rerank(state: AppState, exchange: Exchange, given: dict[str, Any] | None = None) -> None:
-    """`given`: the body, where it has been read."""
-    body = state.fields(RerankBody, await exchange.json() if given is None else given)
+    """`given`: the body, where it has been read. With `documents` it is of Cohere, Jina or vLLM."""
+    if given is None:
+        given = await exchange.json()
+    if given.get("documents") is not None:
+        if given.get("texts") is not None:
+            rule = "takes either `texts` or `documents`, not both"
+            raise InputError(rule, field="documents", kind="invalid_request")
+        await rank(state, exchange, given)
+        return
+    body = state.fields(RerankBody, given)
     texts = texts_of(body.texts, "texts")
     task = await ranker(state)
     scores, results = await relevance(
@@ -92,9 +88,15 @@ ROUTE = Route(
     "POST",
     "/rerank",
     rerank,
-    "Texts sorted by their relevance to a query, in the format of text-embeddings-inference",
-    {"type": "array", "items": schemas.ref(schemas.Rank)},
+    "Texts sorted by their relevance to a query, in the format of text-embeddings-inference; with"
+    " `documents` in that of POST /v1/rerank",
+    {
+        "anyOf": [
+            {"type": "array", "items": schemas.ref(schemas.Rank)},
+            schemas.ref(RerankAnswer),
+        ]
+    },
     (*INFERENCE, 424),
-    RerankBody,
+    bodies=dict.fromkeys(RANKERS, (RerankBody, DocumentsBody)),
     tasks=tuple(RANKERS),
 )

@@ -97,7 +97,9 @@ def test_every_answer_is_one_that_the_document_names(case: Case) -> None:
     case.call_and_validate()
 
 
-@scorer.include(path=["/", "/rerank", "/predict", "/tokenize", "/decode"]).parametrize()
+@scorer.include(
+    path=["/", "/rerank", "/v1/rerank", "/predict", "/tokenize", "/decode"]
+).parametrize()
 @examples
 def test_every_answer_of_a_cross_encoder_is_one_that_the_document_names(case: Case) -> None:
     case.call_and_validate()

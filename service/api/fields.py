@@ -1,0 +1,30 @@
+"""Kinds of fields that other services' bodies have, beside those of schemas.py."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from service.tasks.text_inputs import whole
+
+
+def _at_most_last(priority: int) -> int:
+    return min(priority, 7)
+
+
+def _not_offered(value: object) -> None:
+    if value not in (None, 0, "", []):
+        raise PydanticCustomError("not_offered", "is not offered here; leave it out")
+
+
+CountOrAll = Annotated[int, Field(ge=0), BeforeValidator(whole)]
+AnyPriority = Annotated[int, Field(ge=0), AfterValidator(_at_most_last), BeforeValidator(whole)]
+
+# What would change the meaning of an answer, and is null or left out as a rule.
+NotOffered = Annotated[Any, AfterValidator(_not_offered), Field(json_schema_extra={"type": "null"})]
+
+ABOUT_PRIORITY = (
+    "0 is soonest, 3 the default, 7 and all above it last; it wins over the Priority header"
+)
