@@ -266,7 +266,9 @@ def _query(route: Route) -> list[str]:
     rows = []
     for each in route.query:
         schema = each["schema"]
-        values = f"{schema['minimum']} to {schema['maximum']}; default `{schema['default']}`"
+        values = "a text"
+        if "minimum" in schema:
+            values = f"{schema['minimum']} to {schema['maximum']}; default `{schema['default']}`"
         rows.append((f"`?{each['name']}=`", f"{each['description']}: {values}"))
     return table(("parameter", "what it is"), rows)
 

@@ -14,6 +14,7 @@ from starlette.routing import Route as StarletteRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api import (
+    azure,
     cohere,
     huggingface,
     infinity,
@@ -40,6 +41,7 @@ _DESCRIBED: Sequence[WireProtocol] = (
     tei.PROTOCOL,
     huggingface.PROTOCOL,
     openai.PROTOCOL,
+    azure.PROTOCOL,
     ollama.PROTOCOL,
     cohere.PROTOCOL,
     vllm.PROTOCOL,
