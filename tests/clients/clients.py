@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.clients.environments import ENVIRONMENTS, HERE, Environment
 
-SECONDS = 110.0
+SECONDS = 300.0
 _SEES = ("classify", "tag", "nli", "image-classify", "image-embed")
 
 

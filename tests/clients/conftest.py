@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 from collections.abc import Iterator
 
@@ -12,6 +13,15 @@ from tests.clients.servers import Servers
 from tests.clients.verdicts import Verdicts
 
 TABLE = ROOT / "build/clients/table.md"
+_LONGEST_TEST = 1200.0  # seconds: the first that asks for a model waits for its server
+
+
+@pytest.fixture(autouse=True)
+def _no_test_hangs() -> Iterator[None]:
+    """As for all tests, but later."""
+    faulthandler.dump_traceback_later(_LONGEST_TEST, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(scope="session")

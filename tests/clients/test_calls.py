@@ -25,7 +25,7 @@ def test_a_client_gets_what_a_plain_request_gets(
             assert "raised" not in said, said.get("raised")
             verdict = check(said["told"], urls)
         except AssertionError as error:
-            verdict = "WRONG"
+            verdict = f"missed: {str(error).strip().splitlines()[-1][:200]}".replace("|", "/")
             wrong.append(f"{said['call']}: {str(error)[-3000:]}")
         verdicts.add(client, said["call"], verdict)
     assert wrong == [], "\n\n".join(wrong)

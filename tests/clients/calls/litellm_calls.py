@@ -22,7 +22,7 @@ def huggingface(urls):
 
 
 def infinity(urls):
-    return _embed(urls, "infinity/mine")
+    return _embed(urls, "infinity/mine", "/infinity")
 
 
 def ollama(urls):
@@ -51,7 +51,7 @@ def rerank_cohere(urls):
 
 
 def rerank_infinity(urls):
-    return _rerank(urls, "infinity/mine")
+    return _rerank(urls, "infinity/mine", "/infinity")
 
 
 def rerank_huggingface(urls):
