@@ -16,7 +16,6 @@ OPENAI = {"x-stainless-lang": "python"}
     [
         ("/v1/v1/embeddings", "POST /v1/embeddings"),
         ("/v1/embeddings/", "POST /v1/embeddings"),
-        ("/service/v1/embeddings", "POST /v1/embeddings"),
         ("/v1/embeddings/embeddings", "POST /v1/embeddings"),
         ("//v1//models", "GET /v1/models"),
         ("/v1/embedings", "POST /v1/embeddings"),
