@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from batcher import RunnerFailed
 from service.api import openai, schemas
 from service.api.routes import INFERENCE, Route, WireProtocol
-from service.errors import InputError
+from service.errors import ErrorFormat, InputError
 from service.http.body import parse_exactly
 from service.http.exchange import Exchange
 from service.state import AppState
@@ -109,7 +109,7 @@ def _plain(value: object) -> object:
 
 
 PROTOCOL = WireProtocol(
-    openai.ERRORS,
+    ErrorFormat(openai.envelope, codes=openai.ERRORS.codes),
     schemas.OpenAIError,
     (
         Route(
