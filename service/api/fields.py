@@ -19,8 +19,14 @@ def _not_offered(value: object) -> None:
         raise PydanticCustomError("not_offered", "is not offered here; leave it out")
 
 
+def _from_word(value: object) -> object:
+    """Xinference's clients, RAGFlow's among them, send the word."""
+    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+
+
 CountOrAll = Annotated[int, Field(ge=0), BeforeValidator(whole)]
 AnyPriority = Annotated[int, Field(ge=0), AfterValidator(_at_most_last), BeforeValidator(whole)]
+BoolOrWord = Annotated[bool, BeforeValidator(_from_word)]
 
 # What would change the meaning of an answer, and is null or left out as a rule.
 NotOffered = Annotated[Any, AfterValidator(_not_offered), Field(json_schema_extra={"type": "null"})]

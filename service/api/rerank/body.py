@@ -42,7 +42,7 @@ class DocumentsBody(schemas.Body):
     top_n: fields.CountOrAll | None = Field(
         None, description="how many to answer, the most relevant first; null or 0: all"
     )
-    return_documents: bool | None = Field(
+    return_documents: fields.BoolOrWord | None = Field(
         None, description="answer the documents, too; null: as /v1 (yes) or /v2 (no) has it"
     )
     max_tokens_per_doc: fields.CountOrAll | None = Field(
