@@ -14,8 +14,12 @@ def _at_most_last(priority: int) -> int:
     return min(priority, 7)
 
 
+# What a client may send for a field that its caller has not set.
+_NOTHING = (None, 0, "")
+
+
 def _not_offered(value: object) -> None:
-    if value not in (None, 0, "", []):
+    if value is False or value not in _NOTHING:
         raise PydanticCustomError("not_offered", "is not offered here; leave it out")
 
 
@@ -29,7 +33,9 @@ AnyPriority = Annotated[int, Field(ge=0), AfterValidator(_at_most_last), BeforeV
 BoolOrWord = Annotated[bool, BeforeValidator(_from_word)]
 
 # What would change the meaning of an answer, and is null or left out as a rule.
-NotOffered = Annotated[Any, AfterValidator(_not_offered), Field(json_schema_extra={"type": "null"})]
+NotOffered = Annotated[
+    Any, AfterValidator(_not_offered), Field(json_schema_extra={"enum": [*_NOTHING]})
+]
 
 ABOUT_PRIORITY = (
     "0 is soonest, 3 the default, 7 and all above it last; it wins over the Priority header"

@@ -76,6 +76,7 @@ def test_scores_are_those_of_the_route_of_tei_and_of_equal_ones_the_earlier_is_f
         ({"max_tokens_per_doc": 2}, [1, 0, 2]),
         ({"max_tokens_per_doc": 4096}, [1, 0, 2]),
         ({"user": "me", "max_chunks_per_doc": 10}, [1, 0, 2]),
+        ({"instruction": "", "max_tokens_per_query": 0, "rank_fields": None}, [1, 0, 2]),
     ],
 )
 def test_what_the_clients_say(http: TestClient, body: dict[str, Any], places: list[int]) -> None:
@@ -131,6 +132,8 @@ def test_the_priority_is_the_requests(
         ({"max_tokens_per_doc": -1}, "max_tokens_per_doc"),
         ({"priority": -1}, "priority"),
         ({"rank_fields": ["title"]}, "rank_fields"),
+        ({"rank_fields": []}, "rank_fields"),
+        ({"instruction": False}, "instruction"),
         ({"relevant_spans": {"max": 3}}, "relevant_spans"),
         ({"instruction": "be kind"}, "instruction"),
         ({"truncate_prompt_tokens": 7}, "truncate_prompt_tokens"),
