@@ -50,6 +50,14 @@ class EmbeddingsBody(schemas.Body):
         },
     )
     prompt_name: str | None = Field(None, description=f"an extension: {schemas.ABOUT_PROMPT}")
+    # Jina's, which change what is answered.
+    embedding_type: Literal["float", "base64"] | None = Field(
+        None, description="Jina's encoding_format, over which it wins"
+    )
+    normalized: Literal[True] | None = Field(
+        True, description="Jina's: vectors have length 1 here; POST /embed takes normalize: false"
+    )
+    late_chunking: Literal[False] | None = Field(False, description="Jina's: not offered here")
     priority: schemas.Priority | None = Field(None, description=schemas.ABOUT_PRIORITY)
 
 
@@ -104,7 +112,8 @@ async def embed(state: AppState, exchange: Exchange, body: EmbeddingsBody) -> No
         "model": served.name,
         "usage": {"prompt_tokens": results.cost, "total_tokens": results.cost},
     }
-    of = _as_base64 if body.encoding_format == "base64" else _as_numbers
+    encoding = body.embedding_type or body.encoding_format
+    of = _as_base64 if encoding == "base64" else _as_numbers
     if len(vectors) * len(vectors[0]) > LARGE:
         answer = _encode(orjson.Fragment(await write_large(vectors, of)), tail)
     else:

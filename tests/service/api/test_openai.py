@@ -256,3 +256,19 @@ def test_a_whole_number_is_an_integer_however_it_is_written(
     http: TestClient, body: dict[str, Any], status: int
 ) -> None:
     assert http.post("/v1/embeddings", json={"model": "tiny", **body}).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("late_chunking", True), ("embedding_type", "binary"), ("normalized", False)],
+)
+def test_what_jina_offers_and_this_does_not_is_refused(
+    http: TestClient, field: str, value: object
+) -> None:
+    assert error_of(http, 400, input="a", **{field: value})["param"] == field
+
+
+def test_jinas_name_of_the_encoding_is_read(http: TestClient) -> None:
+    ours = ask(http, input="a", encoding_format="base64")
+    extras = {"task": "text-matching", "late_chunking": False, "normalized": True}
+    assert ask(http, input="a", embedding_type="base64", **extras) == ours
