@@ -103,7 +103,7 @@ ENVIRONMENTS = {
 
 
 def main() -> None:
-    print("the clients, with all that they need: 1.2 GB, a few minutes the first time", flush=True)
+    print("the clients, with all that they need: 1.2 GB, minutes the first time", flush=True)
     for each in ENVIRONMENTS.values():
         if reason := each.install():
             print(f"{each.name}: could not be installed, its clients are skipped: {reason}")
