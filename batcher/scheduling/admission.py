@@ -19,7 +19,7 @@ from batcher.scheduling.replica_model import ReplicaModel
 # length thresholds for shared-memory packet switches", 1998).
 SHARE = 8
 _MAX_INTERACTIVE_SHARE = 0.9  # of the replicas' time, as assumed when bulk is admitted
-_HOPELESS = 1.25  # times the time there is: what is predicted to take longer is refused for good
+_HOPELESS = 1.5  # times the time there is: what is predicted to take longer is refused for good
 _free_at = attrgetter("free_at")
 
 
@@ -48,12 +48,15 @@ def refusal(
     if first.deadline == math.inf or not replicas:
         return None
     left = first.deadline - now
-    if asked > 1 and 0.0 < _HOPELESS * left < (alone := _alone(asked, tokens, replicas)):
-        most = max(1, int(asked * left / (_HOPELESS * alone)))
-        return NeverInTime(
-            f"{asked} inputs at once take {alone:.1f} s even on an idle engine, and are wanted in"
-            f" {left:.1f} s: send at most {most} at once, or allow more time"
-        )
+    if asked > 1 and 0.0 < _HOPELESS * left < _alone(asked, tokens, replicas):
+        rows = {request.key or request: request.cost for request in requests}  # equal ones run once
+        alone = _alone(len(rows), sum(rows.values()), replicas)
+        if alone > _HOPELESS * left:
+            most = max(1, int(asked * left / (_HOPELESS * alone)))
+            return NeverInTime(
+                f"{asked} inputs at once take {alone:.1f} s even on an idle engine, and are wanted"
+                f" in {left:.1f} s: send at most {most} at once, or allow more time"
+            )
     if not pending.rows and any(replica.may_test_prediction(now) for replica in replicas):
         return None  # only a run can correct the prediction
     ahead = pending.place_of(first, tokens)
