@@ -218,10 +218,11 @@ def _model_names(bench: Bench) -> Finding:
     paths = check_attacks(
         bench, lambda one: one.name in ("a path out of the tree", "an encoded one")
     )
-    right = all(status in (400, 404) and said is not None for status, said in answers)
-    short = all(len(str(said)) < 1000 for _, said in answers)
+    # A service with one model takes any name; what it says of itself is its own.
+    right = all(status == 200 and said is not None for status, said in answers)
+    models = {said.get("model") for _, said in answers if isinstance(said, dict)}
     return observed(
-        right and short and paths.ok,
+        right and len(models) == 1 and paths.ok,
         f"{len(names)} names: {sorted({status for status, _ in answers})}; in the path:"
         f" {paths.what}",
     )
@@ -342,11 +343,12 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         "bodies at the limit and one byte over; lengths that lie",
         "200, 200, 413; 400 or closed",
         _lengths,
+        allowed=Allowed(growth_mb=80),  # bodies of 32 MiB, and what they are parsed into
     ),
     Scenario(
         "B11",
         "gzip, br and zstd bombs, cut off, unknown",
-        "415: nothing is unpacked",
+        "413 before more than the limit is unpacked, 400, 415",
         _bombs,
         real=True,
     ),
@@ -388,7 +390,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
     Scenario(
         "B17",
         "models that are unknown, paths, 10 kB of name",
-        "404 or 400, short",
+        "200 under the model's own name; 404 in a path",
         _model_names,
         real=True,
     ),

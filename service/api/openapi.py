@@ -170,7 +170,7 @@ def _sizes(served: ServedModel | None, dimension: int) -> dict[str, Any]:
 def _path(route: Route, protocol: WireProtocol, tasks: Container[str] | None) -> dict[str, Any]:
     entry: dict[str, Any] = {route.method.lower(): _operation(route, protocol, tasks)}
     if "{" in route.path:
-        name = route.path[route.path.index("{") + 1 : -1]
+        name = route.path[route.path.index("{") + 1 : route.path.index("}")]
         entry["parameters"] = [{"name": name, "in": "path", "required": True, "schema": _TEXT}]
     return entry
 

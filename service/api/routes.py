@@ -23,7 +23,7 @@ INFERENCE = (400, 401, 404, 405, 408, 413, 415, 422, 429, 500, 503, 504)
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`path` may end in one `{parameter}`, which is all of the rest."""
+    """`path` may have one `{parameter}`, in which any text is, a slash too."""
 
     method: Literal["GET", "POST"]
     path: str

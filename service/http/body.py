@@ -72,7 +72,7 @@ def parse(data: bytes) -> dict[str, Any]:
 
 
 def parse_exactly(data: bytes) -> dict[str, Any]:
-    """As parse(), for values that a user's code gets: also raises Problem 400 for a whole number
+    """As parse(), for values that a user's code gets: also raises Problem 422 for a whole number
     beyond 64 bits, which the parser makes a float of that is only near it."""
     body = parse(data)
     if _LONG_NUMBER.search(data):  # in a text, perhaps
@@ -86,7 +86,7 @@ def _check_64_bits(whole: bytes | None) -> None:
         return
     if len(whole) > _MAX_DIGITS or not -(2**63) <= int(whole) < 2**64:
         number = quote(whole.decode(), 40)
-        raise Problem(400, f"{number}: a whole number beyond 64 bits; send it as a text or a float")
+        raise Problem(422, f"{number}: a whole number beyond 64 bits; send it as a text or a float")
 
 
 def parse_coded(data: bytes, coding: str | None, limit: int, parser: Parser) -> dict[str, Any]:

@@ -155,7 +155,7 @@ def test_a_whole_number_beyond_64_bits_is_refused_and_not_rounded(
     http: TestClient, engine: FakeClient, inputs: str
 ) -> None:
     answer = http.post("/v1/predict", content=f'{{"inputs": {inputs}}}')
-    assert answer.status_code == 400
+    assert answer.status_code == 422
     assert "a whole number beyond 64 bits" in answer.json()["error"]["message"]
     assert engine.submitted == []
 
