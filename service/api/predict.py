@@ -33,7 +33,7 @@ class PredictBody(BaseModel):
         list[Any],
         Field(
             description="any JSON values; the model gets each unchanged. A whole number beyond 64"
-            " bits is a 400",
+            " bits is a 422",
             json_schema_extra={"minItems": 1},
         ),
     ]
