@@ -350,6 +350,7 @@ SCENARIOS: tuple[Scenario | NotRunnable, ...] = (
         "gzip, br and zstd bombs, cut off, unknown",
         "413 before more than the limit is unpacked, 400, 415",
         _bombs,
+        allowed=Allowed(growth_mb=80),  # as B10: what is unpacked, up to 32 MiB
         real=True,
     ),
     Scenario(
