@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from service.repository.architecture import Task, choose_task, dropped_head
+from service.repository.hub import SHARDS
 from service.repository.json_files import ModelNotSupported, read_json, read_object
-from service.repository.locate import SHARDS
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model")
 _WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
