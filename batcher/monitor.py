@@ -51,7 +51,9 @@ class Monitor:
             try:
                 sink.deliver(settled)
             except Exception:  # it broke its contract; the other callers must not pay for that
-                _log.exception("delivering %d results failed: their callers get none", len(settled))
+                _log.exception(
+                    "delivering %d results failed; their callers get no answer", len(settled)
+                )
 
     # With the lock
 

@@ -48,8 +48,8 @@ def describe_refused(value: Any) -> str:
     if kind in (list, tuple, dict):
         return f"a {kind.__name__} is nested too deep: {_RULE}"
     if is_array(value):
-        return f"an array of {value.dtype} is no plain data: {_RULE}"
-    return f"a value of type {kind.__module__}.{kind.__qualname__} is no plain data: {_RULE}"
+        return f"an array of {value.dtype} is not plain data: {_RULE}"
+    return f"a value of type {kind.__module__}.{kind.__qualname__} is not plain data: {_RULE}"
 
 
 def is_numpy_scalar(value: Any) -> bool:

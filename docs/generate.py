@@ -43,7 +43,7 @@ GROUPS: Mapping[str, str] = {
     " max_queue_tokens request_timeout_ms share_equal cache_bytes",
     "Processes and devices": "replicas memory_reserve_mb frontends isolation threads",
     "HTTP": "host port unix_socket tls_cert tls_key api_key root_path cors_origins trusted_proxies"
-    " keep_alive_ms max_connections max_body_bytes max_client_batch_size"
+    " keep_alive_ms max_connections max_body_bytes max_image_pixels max_client_batch_size"
     " unknown_fields token_ids",
     "The log": "log_level log_format access_log",
     "Health and shutdown": "hang_after_ms canary_interval_ms drain_delay_ms drain_timeout_ms",
@@ -73,8 +73,8 @@ def configuration() -> str:
         "origin; `batcher serve --help` prints this page.",
         "",
         "An empty variable counts as unset. Exceptions: an empty `BATCHER_API_KEY` is refused, an",
-        "empty `BATCHER_CACHE_DIR` means `off`, with a warning. Variables that are no settings and",
-        "are ignored: `BATCHER_LOADTEST_…`, which the load tests read, and what Kubernetes and",
+        "empty `BATCHER_CACHE_DIR` means `off`, with a warning. Not settings, and ignored:",
+        "`BATCHER_LOADTEST_…`, which the load tests read, and the variables that Kubernetes and",
         "Docker set for a service or container named `batcher`, such as `BATCHER_PORT=tcp://…`.",
     ]
     for title, group in {**grouped, "Others": rest}.items():
@@ -304,7 +304,7 @@ def metrics() -> str:
         "",
         "## GPUs",
         "",
-        "With the extra `gpu`, for each device that a replica runs on, if its driver tells it:",
+        "With the extra `gpu`, for each device that a replica runs on, if its driver reports it:",
         "",
         *table(head, of_gpus),
     ]

@@ -105,7 +105,7 @@ class AppState:
         """Raises NotReady, WrongTask."""
         served = self.model()
         if served.tokenizer is None:
-            raise WrongTask("there is no tokenizer here: the runner is given texts as they come")
+            raise WrongTask("this model has no tokenizer: its runner gets whole texts")
         return served.tokenizer
 
     async def decide(self) -> ServedModel | None:

@@ -73,7 +73,7 @@ class FrameReader:
             raise FrameError(f"a damaged frame: {error}") from None
         if not self._is_greeted:
             if not isinstance(message, Hello) or message.mark != MARK:
-                raise FrameError("the first frame is no greeting")
+                raise FrameError("the first frame is not a greeting")
             if message.version != VERSION:
                 raise FrameError(f"the other side speaks version {message.version}, not {VERSION}")
             self._is_greeted = True

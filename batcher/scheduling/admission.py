@@ -64,7 +64,7 @@ def refusal(
     finish += replicas[0].pace.extra_for_length(asked, tokens)
     if now + finish <= first.deadline:
         return None
-    why = f"it would be done in {finish:.2f} s, {now + finish - first.deadline:.2f} s too late"
+    why = f"it is predicted to take {finish:.2f} s, {now + finish - first.deadline:.2f} s too long"
     return Overloaded(why, finish)
 
 

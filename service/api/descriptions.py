@@ -42,7 +42,7 @@ REQUEST_HEADERS = [
         "X-Envoy-Expected-Rq-Timeout-Ms",
         _TEXT,
         "set by a service mesh: a deadline where there is no X-Request-Timeout-Ms, if it is shorter"
-        " than BATCHER_REQUEST_TIMEOUT_MS; what is no number of milliseconds is ignored",
+        " than BATCHER_REQUEST_TIMEOUT_MS; any other value is ignored",
     ),
     (
         "Priority",

@@ -69,7 +69,7 @@ def _is_left_behind(path: str) -> bool:
     """Raises OSError for what is not ours to remove: a file, or a socket that is listened on."""
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise OSError(errno.EEXIST, "there is a file of this name that is no socket")
+            raise OSError(errno.EEXIST, "the file exists and is not a socket")
     except FileNotFoundError:
         return False
     with socket.socket(socket.AF_UNIX) as probe:

@@ -75,8 +75,8 @@ class _Collector:
         if self._frontends:
             yield _gauge(
                 "front_up",
-                "1 if this frontend answered this scrape; 0 if it did not, so that its HTTP counts"
-                " are those of an earlier one.",
+                "1 if this frontend answered this scrape; 0 if not: its HTTP counts are from an"
+                " earlier scrape.",
                 [((str(number),), int(is_fresh)) for number, is_fresh in self._frontends.items()],
                 ("front",),
             )

@@ -52,9 +52,9 @@ def find(traces: Sequence[str] = _TRACES) -> Gpus:
         return Gpus(why=f"the CUDA devices do not answer within {_PATIENCE:.0f} s")
     except subprocess.CalledProcessError as error:
         last = (error.stderr.strip() or f"exit code {error.returncode}").splitlines()[-1]
-        return Gpus(why=f"the CUDA devices cannot be asked for: {last}")
+        return Gpus(why=f"the CUDA devices cannot be listed: {last}")
     except OSError as error:
-        return Gpus(why=f"the CUDA devices cannot be asked for: {error}")
+        return Gpus(why=f"the CUDA devices cannot be listed: {error}")
 
 
 def read(output: str) -> Gpus:
@@ -64,7 +64,7 @@ def read(output: str) -> Gpus:
         each = tuple(Gpu(**gpu) for gpu in told["gpus"])
         return Gpus(each, str(told["why"]))
     except (IndexError, ValueError, TypeError, KeyError):
-        return Gpus(why="the CUDA devices cannot be asked for: the answer is none")
+        return Gpus(why="the CUDA devices cannot be listed: the output of the query is not valid")
 
 
 def _tell() -> None:

@@ -93,10 +93,9 @@ def advice(plan: Plan) -> str:
         told += " That is tight: plan with a higher --rate for what you would grow or lose."
     if fleet.machines > 1:
         told += (
-            f" One machine with {replicas_of(fleet.replicas)} was played with its even share,"
-            f" {a_second(goal.rate / fleet.machines)}, and multiplied by {fleet.machines:,}: an"
-            " even share of many independent callers is as irregular as callers of its own would"
-            " be, so each machine does as this one. The load balancer must spread requests evenly."
+            f" One machine with {replicas_of(fleet.replicas)} was simulated at its share of the"
+            f" traffic, {a_second(goal.rate / fleet.machines)}, and multiplied by"
+            f" {fleet.machines:,}. That holds if the load balancer spreads requests evenly."
         )
     return told
 

@@ -60,12 +60,14 @@ def inspect(folder: Path, wanted: Wanted, cache_dir: str, say: Say) -> EncoderSp
                 return spec
         except OSError as error:  # the cache folder cannot be written
             if not root:
-                raise ModelNotSupported(f"what {folder} means cannot be noted: {error}") from error
-    raise ModelNotSupported(f"{folder}: what was found out about it cannot be read again")
+                raise ModelNotSupported(
+                    f"{folder}: the result of its inspection cannot be saved: {error}"
+                ) from error
+    raise ModelNotSupported(f"{folder}: the saved result of its inspection cannot be read")
 
 
 def _make(folder: Path, wanted: Wanted, place: Path, say: Say) -> None:
-    say(f"asking the reference library what {folder} means (once for each model) …")
+    say(f"inspecting {folder} with the reference library (once for each model) …")
     made = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}-"))
     try:
         run(folder, wanted, made)

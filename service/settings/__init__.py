@@ -144,10 +144,9 @@ class Settings(NetworkSettings, ModelSettings):
     )
     token_ids: Literal["model", "cl100k", "refuse"] = Field(
         "refuse",
-        description="whose vocabulary token ids in /v1/embeddings are of: model, the served model's"
-        " own; cl100k, that of OpenAI's embedding models, as LangChain sends them (they are made"
-        " texts again; needs the extra cl100k); refuse: they get 400. Other routes take the model's"
-        " own ids",
+        description="vocabulary of the token ids in /v1/embeddings. model: the served model's;"
+        " cl100k: that of OpenAI's embedding models, which LangChain sends (decoded to text; needs"
+        " the extra cl100k); refuse: token ids get 400. Other routes take the served model's ids",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least severe messages that are logged"
@@ -157,9 +156,9 @@ class Settings(NetworkSettings, ModelSettings):
     )
     access_log: Literal["off", "errors", "all"] = Field(
         "errors",
-        description="HTTP requests that are logged: off, errors (status 400 and above, and clients"
-        " that disconnected; at most 10 lines a second, or one for each HTTP process, then a"
-        " count), or all. Level info, from status 500 on warning",
+        description="HTTP requests that are logged. errors: status 400 and above, and clients that"
+        " disconnected; at most 10 lines a second in all HTTP processes together, then a count."
+        " The level is info, from status 500 on warning",
     )
     drain_timeout_ms: Milliseconds = Field(
         30_000.0,

@@ -22,13 +22,13 @@ class ModelSettings(BaseSettings):
     served_model_names: Annotated[str | None, AfterValidator(list_of_names)] = Field(
         None,
         min_length=1,
-        description="names of the model for clients, separated by commas: /v1/models lists them,"
-        " and answers say the first; unset: the model's id, or folder",
+        description="names by which clients may ask for the model, separated by commas: /v1/models"
+        " lists all, answers carry the first; unset: the model's id, or folder",
     )
     strict_model_name: bool = Field(
         False,
-        description="refuse a request for a model of another name, with 404; otherwise any name is"
-        " taken, as many clients send one of their own",
+        description="refuse a request for any other model name with 404; otherwise every name is"
+        " accepted, because many clients always send a fixed one",
     )
     revision: str | None = Field(
         None,
@@ -43,16 +43,16 @@ class ModelSettings(BaseSettings):
     )
     task: Literal["auto", TextTask, "image-classify", "image-embed", "predict"] = Field(
         "auto",
-        description="what the model does. auto: decided by the model's files, and refused if they"
-        " are ambiguous; a function of your own is for predict, a class of your own for embed if"
+        description="what the model does. auto: as the model's files say, refused if they are"
+        " ambiguous; for a runner of your own, a function means predict, and a class also embed if"
         " it returns vectors",
     )
     pooling: Literal[
         "auto", "mean", "cls", "last", "max", "mean_sqrt_len_tokens", "weightedmean"
     ] = Field(
         "auto",
-        description="how an embedding model's token vectors become one. auto: as the model's files"
-        " say; needed only where they do not",
+        description="how the token vectors of an embedding model are combined into one. auto: as"
+        " the model's files say; set it only if they do not say",
     )
     prompt: str | None = Field(
         None,

@@ -84,7 +84,7 @@ class NetworkSettings(BaseSettings):
         None,
         min_length=1,
         description="path of a unix socket to listen on, instead of BATCHER_HOST and BATCHER_PORT."
-        " Its file has the rights that the umask leaves",
+        " The umask decides the permissions of its file",
     )
     tls_cert: str | None = Field(
         None,
@@ -95,8 +95,8 @@ class NetworkSettings(BaseSettings):
     tls_key: str | None = Field(
         None,
         min_length=1,
-        description="file with the certificate's key, in PEM and not encrypted; unset: it is in"
-        " BATCHER_TLS_CERT",
+        description="file with the private key of the certificate, in PEM and not encrypted; unset:"
+        " the key is in the file BATCHER_TLS_CERT",
     )
     root_path: Annotated[str | None, AfterValidator(path_prefix)] = Field(
         None,
@@ -106,19 +106,19 @@ class NetworkSettings(BaseSettings):
     cors_origins: Annotated[str | None, AfterValidator(listed_origins)] = Field(
         None,
         description="origins whose web pages may call the service from a browser, separated by"
-        " commas; *: any. Pages send a key as every client does, never cookies",
+        " commas; *: any. Pages send a key in a header like other clients; cookies are not read",
     )
     trusted_proxies: Annotated[str | None, AfterValidator(listed_networks)] = Field(
         None,
-        description="addresses or networks of the proxies in front, separated by commas: their"
-        " X-Forwarded-For says who the caller is. Everyone else's is ignored",
+        description="addresses or networks of reverse proxies, separated by commas. X-Forwarded-For"
+        " names the client if it comes from one of these; otherwise it is ignored",
     )
     keep_alive_ms: Annotated[float, Field(allow_inf_nan=False)] = Field(
         130_000.0,
         ge=1_000,
         le=3_600_000,
-        description="milliseconds after which an idle connection is closed. Longer than the idle"
-        " timeout of a proxy in front, which must be the first to close",
+        description="milliseconds after which an idle connection is closed. Behind a reverse proxy,"
+        " set it above the proxy's idle timeout, so that the proxy closes first",
     )
 
     @property

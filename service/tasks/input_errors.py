@@ -87,7 +87,7 @@ class LimitNotTaken(OptionError):
     """The runner takes whole texts."""
 
     def __init__(self) -> None:
-        rule = "this model takes whole texts; there is no tokenizer here that could cut them"
+        rule = "this model gets whole texts: without a tokenizer they cannot be cut to a length"
         super().__init__(rule, field="truncate_prompt_tokens")
 
 
@@ -95,7 +95,7 @@ class DirectionNotTaken(OptionError):
     """The runner takes whole texts, and cuts them as it likes."""
 
     def __init__(self) -> None:
-        rule = "this model takes whole texts; where it cuts them is its own affair"
+        rule = "this model gets whole texts and cuts them itself: the end cannot be chosen"
         super().__init__(rule, field="truncation_direction")
 
 

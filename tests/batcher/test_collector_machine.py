@@ -142,7 +142,7 @@ class CollectorMachine(RuleBasedStateMachine):
                 assert ticks is not None
                 assert "even on an idle engine" in str(refused)
             elif refusal is None:  # the model leaves it to the collector to know who is too late
-                assert "it would be done in" in str(refused)
+                assert "it is predicted to take" in str(refused)
                 assert isinstance(refused, Overloaded)
                 assert alone
                 assert ticks is not None

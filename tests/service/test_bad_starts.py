@@ -106,7 +106,7 @@ def ends(
         # Addresses
         ("--host 127..0.0.1", BAD_SETTING, "BATCHER_HOST='127..0.0.1': must be an address or a"),
         ("--unix-socket /no/x", NO_PORT, "cannot listen on /no/x: No such file or directory"),
-        ("--unix-socket nothing.bin", NO_PORT, "there is a file of this name that is no socket"),
+        ("--unix-socket nothing.bin", NO_PORT, "the file exists and is not a socket"),
         (f"--unix-socket {'a' * 108}", BAD_SETTING, "must have at most 107 bytes"),
         ("--tls-key nothing.bin", BAD_SETTING, "TLS_KEY='nothing.bin': needs BATCHER_TLS_CERT"),
         ("--tls-cert no.pem", BAD_SETTING, "TLS_CERT='no.pem': cannot be read: No such file"),

@@ -75,7 +75,7 @@ def _text_body(data: bytes, headers: Headers, pipeline: HubPipeline) -> Body:
         says_json = headers.get(b"content-type", b"").startswith(b"application/json")
         if says_json or data.isascii():
             raise
-        why = "the body is no JSON, as an image or a sound is none"
+        why = "the body is a file (an image or audio), not JSON"
         raise asked.not_served(why, pipeline.tasks) from None
 
 

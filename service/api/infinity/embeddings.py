@@ -42,7 +42,7 @@ async def embeddings(state: AppState, exchange: Exchange) -> None:
 def _check_modality(served: ServedModel, body: InfinityEmbeddingsBody) -> None:
     """Raises InputError, for what would be read as a text, too."""
     if body.modality == "audio" or ImageEmbed.name not in served.tasks:
-        raise InputError(f"{body.modality}: the model here is for none", field="modality")
+        raise InputError(f"{body.modality}: this model takes none", field="modality")
     images = body.input if isinstance(body.input, list) else [body.input]
     for place, image in enumerate(images):
         if not isinstance(image, str) or not is_data_uri(image):

@@ -46,7 +46,7 @@ class DocumentsBody(schemas.Body):
         None, description="answer the documents, too; null: as /v1 (yes) or /v2 (no) has it"
     )
     max_tokens_per_doc: fields.CountOrAll | None = Field(
-        None, description="what is beyond these tokens of a document is cut off; null or 0: nothing"
+        None, description="cut each document to this many tokens; null or 0: do not cut"
     )
     raw_scores: bool | None = Field(
         False, description="an extension: scores as the model has them, not from 0 to 1"

@@ -80,7 +80,7 @@ async def _shortened(
     check_count(len(documents), "documents", state.input_limit)
     tokenizer = state.model().tokenizer
     if tokenizer is None:
-        rule = "this model takes whole texts; where it cuts them is its own affair"
+        rule = "this model gets whole texts: without a tokenizer they cannot be cut to a length"
         raise InputError(rule, field="max_tokens_per_doc")
     deadline = exchange.started + exchange.timeout
     return await state.offload.run(

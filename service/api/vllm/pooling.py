@@ -36,7 +36,7 @@ class VllmPoolingBody(VllmBody):
     embed_dtype: Literal["float32"] | None = Field(None, description="of base64")
     endianness: Literal["native", "little"] | None = Field(None, description="of base64")
     task: Literal["embed", "classify"] | None = Field(
-        None, description="what the model must be for; null: as it is"
+        None, description="the task that the model must have; null: any"
     )
     dimensions: schemas.Count | None = Field(None, description=schemas.ABOUT_DIMENSIONS)
 

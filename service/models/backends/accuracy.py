@@ -80,7 +80,7 @@ def open_guarded(
     if not verdict.ok:
         backend.close()
         raise TooInaccurate(
-            f"{backend.dtype} by backend {backend.name} moves this model's answers too far:"
+            f"{backend.dtype} by backend {backend.name} is not accurate enough for this model:"
             f" {measure.name} {verdict.agreement:.4f} to float32, with {len(verdict.kept)} of its"
             f" blocks in float32, where {floor:g} is asked for; set BATCHER_DTYPE=float32"
             + (", or a lower BATCHER_MIN_COSINE" if measure.name == "cosine" else "")

@@ -254,7 +254,7 @@ def _remembered(cache_dir: str, key: Mapping[str, object], say: Say) -> _Found |
         if note is not None:
             return _Found(from_note(note["times"]), dict(note["failed"]))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        why = f"what was measured of the backends cannot be used: {one_line(error)}"
+        why = f"the saved times of the backends cannot be used: {one_line(error)}"
     if why:
         say(f"{why}; measuring again …")
     return None

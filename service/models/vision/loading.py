@@ -96,7 +96,7 @@ def open_model(
     if np.isfinite(agreement) and agreement >= floor:
         return Opened(model, dtype, {head.measure.name: agreement})
     said = (
-        f"{name_of(dtype)} moves this model's answers too far: {head.measure.name}"
+        f"{name_of(dtype)} is not accurate enough for this model: {head.measure.name}"
         f" {agreement:.4f} to float32, where {floor:g} is asked for"
     )
     if config.dtype != "auto":

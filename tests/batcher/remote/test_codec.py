@@ -248,7 +248,7 @@ def test_a_length_beyond_the_bound_is_refused_before_it_is_waited_for() -> None:
 
 @pytest.mark.parametrize("first", [Query(1, "snapshot"), Hello("others", messages.VERSION)])
 def test_the_first_frame_is_a_greeting(first: Message) -> None:
-    with pytest.raises(FrameError, match="no greeting"):
+    with pytest.raises(FrameError, match="not a greeting"):
         FrameReader().feed(bytes(encode(first)))
 
 

@@ -182,7 +182,7 @@ def test_who_would_be_done_after_the_deadline_is_refused_and_told_by_how_much() 
     assert ask(waiting(64), limits, deadline=0.055) is None
     refused = ask(waiting(64), limits, deadline=0.044)
     assert refused is not None
-    assert str(refused) == "it would be done in 0.05 s, 0.01 s too late"
+    assert str(refused) == "it is predicted to take 0.05 s, 0.01 s too long"
     assert refused.retry_after == pytest.approx(0.054, rel=1e-2)
 
 

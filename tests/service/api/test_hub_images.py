@@ -211,7 +211,7 @@ def test_text_models_take_no_image(http: TestClient) -> None:
     answer = http.post("/", content=FILES[0])
     assert answer.status_code == 424
     assert answer.json()["error"] == (
-        "the body is no JSON, as an image or a sound is none; the model that is served here is for"
+        "the body is a file (an image or audio), not JSON; the model that is served here is for"
         " feature extraction, sentence similarity and reranking"
     )
     answer = http.post("/", content=b"hello")

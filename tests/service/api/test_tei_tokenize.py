@@ -146,5 +146,5 @@ def test_bad_input_is_named(
 def test_a_model_without_a_tokenizer_here_says_so(front: Any) -> None:
     with TestClient(create_app(front)) as http:
         for path, body in (("/tokenize", {"inputs": "a"}), ("/decode", {"ids": [1]})):
-            assert "there is no tokenizer here" in ask(http, path, 424, **body)["error"]
+            assert "this model has no tokenizer" in ask(http, path, 424, **body)["error"]
         assert path not in http.get("/openapi.json").json()["paths"]

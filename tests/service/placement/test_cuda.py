@@ -40,7 +40,7 @@ def test_the_answer_is_the_last_line() -> None:
     assert cuda.read("a warning\n" + json.dumps(told) + "\n").each == (Gpu("Card", 5, "a"),)
     for nonsense in ("", "x", "[]", '{"gpus": [{"nom": "Card"}], "why": ""}'):
         assert cuda.read(nonsense) == Gpus(
-            why="the CUDA devices cannot be asked for: the answer is none"
+            why="the CUDA devices cannot be listed: the output of the query is not valid"
         )
 
 

@@ -88,6 +88,6 @@ def test_options_that_mean_nothing_without_the_models_own_tokenizer_are_refused(
     for preparer in (SimulatedTokenizer(), TextPassthrough()):
         with pytest.raises(UnknownPrompt, match="'query'; the model has no prompts"):
             preparer.prepare("a", Options(prompt_name="query"))
-    with pytest.raises(DirectionNotTaken, match="takes whole texts"):
+    with pytest.raises(DirectionNotTaken, match="gets whole texts"):
         TextPassthrough().prepare("a", LEFT)
     assert TextPassthrough().prepare("a", Options(truncation_direction="right")) == ("a", 1)
