@@ -67,26 +67,6 @@ def test_what_was_asked_before_the_signal_is_answered_with_a_close_after_it() ->
     run(test())
 
 
-def test_idle_connections_are_closed_at_the_end_of_the_delay_and_it_ends() -> None:
-    with simulated("--drain-delay-ms", "300") as server, raw(server) as pooled:
-        server.http.close()
-        pooled.sendall(POST)
-        assert answer(pooled)
-        sent = time.monotonic()
-        server.process.send_signal(signal.SIGTERM)
-        assert answer(pooled) == b""  # closed, not reset
-        assert time.monotonic() - sent >= 0.3
-        assert server.close() == 0
-        with pytest.raises(ConnectionRefusedError):
-            raw(server)
-
-
-def test_sigint_does_not_wait() -> None:
-    with simulated("--drain-delay-ms", LONG) as server:
-        server.http.close()
-        assert server.end(signal.SIGINT) == 0
-
-
 def test_a_body_that_is_on_its_way_is_refused_once_it_drains() -> None:
     with simulated() as server, raw(server) as late, raw(server) as busy, raw(server) as idle:
         idle.sendall(POST)
@@ -104,10 +84,12 @@ def test_a_body_that_is_on_its_way_is_refused_once_it_drains() -> None:
             assert part in reply
 
 
-def test_a_pool_under_load_sees_no_connection_break() -> None:
+def test_a_pool_under_load_sees_no_connection_break_and_idle_ones_end_with_the_delay() -> None:
     """Answers, and in the end that nobody listens: nothing else."""
     seen: set[object] = set()
-    with simulated("--drain-delay-ms", "300") as server:
+    with simulated("--drain-delay-ms", "300") as server, raw(server) as idle:
+        idle.sendall(POST)
+        assert answer(idle)
 
         def ask() -> None:
             with httpx2.Client(base_url=server.url, timeout=DEADLINE) as http:
@@ -125,10 +107,15 @@ def test_a_pool_under_load_sees_no_connection_break() -> None:
             caller.start()
         server.until(lambda: server.stats()["ok"] > 100)
         server.http.close()
+        sent = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
+        assert answer(idle) == b""  # closed, not reset
+        assert time.monotonic() - sent >= 0.3
         for caller in callers:
             caller.join()
         assert server.close() == 0
+        with pytest.raises(ConnectionRefusedError):
+            raw(server)
     assert seen <= {200, 503}
 
 

@@ -1,4 +1,4 @@
-"""Each task on a real server: with one frontend, and with two in processes of their own."""
+"""Each task on a real server, with two frontends in processes of their own."""
 
 from __future__ import annotations
 
@@ -19,15 +19,9 @@ TEXTS = [["one"], ["two three", "four"], ["five " * 30, "one"]]
 VALUES = [1, 1.0, True, None, "text", [1, [2.5, "a"]], {"a": {"b": [None, 2**60]}}, -0.5, []]
 
 
-@pytest.fixture(scope="module", params=["1", "2"], ids=["one frontend", "two frontends"])
-def frontends(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 @pytest.fixture(scope="module")
-def function(frontends: str) -> Iterator[Server]:
-    runner = "tests.service.runners:described"
-    with Server("--runner", runner, "--frontends", frontends) as server:
+def function() -> Iterator[Server]:
+    with Server("--runner", "tests.service.runners:described", "--frontends", "2") as server:
         yield server
         assert server.end() == 0
 
@@ -69,6 +63,7 @@ def test_a_function_answers_no_vectors_unless_it_is_told_to(function: Server) ->
 
 
 def test_readmes_class_is_served() -> None:
+    """With one frontend."""
     with Server("--runner", "tests.service.runners:Upper") as server:
         assert predict(server, ["up", "and up"]).json() == {"outputs": ["UP", "AND UP"]}
         refused = server.http.post("/embed", json={"inputs": "up"})
@@ -102,10 +97,10 @@ def expected(folder: Path) -> list[dict[str, float]]:
     return scores
 
 
-def test_a_classifiers_scores_are_those_of_the_reference(tmp_path: Path, frontends: str) -> None:
+def test_a_classifiers_scores_are_those_of_the_reference(tmp_path: Path) -> None:
     folder = make_classifier(tmp_path, "bert")
     read_spec(folder)  # sooner than in a process of its own
-    flags = ("--backend", "torch", "--dtype", "float32", "--frontends", frontends)
+    flags = ("--backend", "torch", "--dtype", "float32", "--frontends", "2")
     with Server("--model", str(folder), *flags) as server:
         answer = server.http.post("/predict", json={"inputs": TEXTS})
         assert answer.status_code == 200, answer.text
