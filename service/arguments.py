@@ -28,7 +28,7 @@ _UNSET = {
     "replicas": "1 for each device",
 }
 # Errors with a text that is a whole clause.
-_OURS = ("empty", "space", "printable", "home", "clause")
+_OURS = ("empty", "space", "printable", "home", "clause", "prompts")
 # In a misspelt name: its value is not shown.
 _SECRET = ("KEY", "TOKEN", "SECRET", "PASS", "AUTH", "BEARER", "CRED")
 _MOST_LINKS = 4  # that are listed

@@ -88,13 +88,15 @@ def _users_own(runner: str, config: RunnerConfig) -> Runner:
         if f"{module_name}.".startswith(f"{error.name}."):
             raise RunnerNotFound(_no_module(runner, str(error.name))) from error
         raise RunnerNotFound(_not_imported(runner, module_name, error)) from error
-    except Exception as error:  # whatever the module raises
+    except (Exception, SystemExit) as error:  # whatever the module raises, or a script's exit
         raise RunnerNotFound(_not_imported(runner, module_name, error)) from error
     found = getattr(module, name, None)
     if found is None:
         raise RunnerNotFound(f"runner {runner!r}: module {module_name} has no {name!r}")
     if isinstance(found, type):
         made: Runner = found(config) if _takes_config(found) else found()
+        if missing := [each for each in ("warm_up", "run") if not hasattr(made, each)]:
+            raise RunnerNotFound(f"runner {runner!r}: the class has no {' and no '.join(missing)}")
         return made
     if callable(found):
         return CallableRunner(found, runner)
@@ -116,7 +118,7 @@ def _no_module(runner: str, missing: str) -> str:
     )
 
 
-def _not_imported(runner: str, module: str, error: Exception) -> str:
+def _not_imported(runner: str, module: str, error: BaseException) -> str:
     deepest = traceback.extract_tb(error.__traceback__)[-1]
     where = f" ({deepest.filename}, line {deepest.lineno})"
     is_told = isinstance(error, SyntaxError)  # by its own text

@@ -96,6 +96,7 @@ def choose_task(
         " texts (…ForSequenceClassification) and of tokens (…ForTokenClassification),"
         " sentence-transformers folders and text encoders without a head (…Model);"
         f" {_by_hand(config, 'embed')}"
+        + ("" if _is_of_text(config) else " (the file has no vocab_size: not a model of texts)")
         + (f", {_by_hand(config, able)}" if able is not None else "")
     )
 

@@ -41,6 +41,9 @@ class NeverReady:
     def __init__(self, config: object) -> None:
         pass
 
+    def run(self, payloads: Sequence[Any]) -> Sequence[Any]:
+        return payloads
+
     def warm_up(self) -> dict[str, object]:
         print(f"warming up for ever in {os.getpid()}", flush=True)
         threading.Event().wait()
@@ -53,6 +56,12 @@ class NeverLoads:
     def __init__(self, config: object) -> None:
         raise RuntimeError("the weights\nare not there")
 
+    def warm_up(self) -> dict[str, object]:
+        return {}
+
+    def run(self, payloads: Sequence[Any]) -> Sequence[Any]:
+        return payloads
+
 
 class Exits:
     """Takes its whole process along."""
@@ -62,6 +71,9 @@ class Exits:
 
     def warm_up(self) -> dict[str, object]:
         os._exit(9)
+
+    def run(self, payloads: Sequence[Any]) -> Sequence[Any]:
+        return payloads
 
 
 class Upper:

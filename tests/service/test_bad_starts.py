@@ -23,6 +23,7 @@ FILES = {
     "broken/config.json": "{",
     "list/config.json": "[]",
     "decoder/config.json": '{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}',
+    "no_words/config.json": '{"architectures": ["BertModel"], "model_type": "bert"}',
     "nothing.bin": "",
 }
 
@@ -92,6 +93,7 @@ def ends(
         ("--model broken", NO_MODEL, "broken/config.json: cannot be read: "),
         ("--model list", NO_MODEL, "list/config.json: not a JSON object"),
         ("--model decoder", NO_MODEL, "decoder/config.json: LlamaForCausalLM: "),
+        ("--model no_words", NO_MODEL, "the file has no vocab_size: not a model of texts"),
         (
             "--model no-such/model",
             NO_MODEL,
@@ -135,6 +137,7 @@ def test_a_wrong_value_ends_in_one_line(
         ({"BATCHER_API_KEY": ""}, "BATCHER_API_KEY is set but empty"),
         ({"BATCHER_API_KEY": "a,,b"}, "BATCHER_API_KEY=(hidden): must not contain an empty key"),
         ({"BATCHER_CACHE_BYTES": "1e9"}, "BATCHER_CACHE_BYTES='1e9': must be a whole number"),
+        ({"BATCHER_PROMPTS": "[1]"}, "BATCHER_PROMPTS='[1]': must be a JSON object of texts, such"),
         ({"BATCHER_REQUEST_TIMEOUT_MS": "nan"}, "BATCHER_REQUEST_TIMEOUT_MS='nan': must be a numb"),
     ],
 )

@@ -172,11 +172,6 @@ def shout(payloads: list[str]) -> list[str]:
     return [text.upper() for text in payloads]
 
 
-class Own:
-    def __init__(self, config: RunnerConfig) -> None:
-        self.config = config
-
-
 class Upper:
     """As a reader of the README writes it: three methods and no constructor."""
 
@@ -201,6 +196,11 @@ class Derived(Runner):
 
     def close(self) -> None:
         pass
+
+
+class Own(Upper):
+    def __init__(self, config: RunnerConfig) -> None:
+        self.config = config
 
 
 class OptionsOnly(Upper):
@@ -244,6 +244,8 @@ def test_the_readmes_class_runs_by_its_name() -> None:
         ("no_such_module:Name", "there is no module no_such_module, neither in this folder"),
         ("service.models:Nothing", "module service.models has no 'Nothing'"),
         ("service.models.rows:__doc__", "neither a class nor a function"),
+        ("threading:Event", "the class has no warm_up and no run"),
+        ("tests.service.exits:run", r"failed: SystemExit: usage: exits.py FILE .*, line 3\)"),
     ],
 )
 def test_a_runner_that_is_none_says_why_in_one_line(name: str, reason: str) -> None:
