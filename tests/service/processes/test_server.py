@@ -88,10 +88,13 @@ class Server:
         return int(self.stats()["replicas"][0]["facts"]["pid"])
 
     def until(self, reached: Any) -> None:
-        """Each look is a request; nothing else is waited for."""
+        """Each look is a request. In between the service has the cores; if it ends, so does this."""
         deadline = time.monotonic() + DEADLINE
         while not reached():
             assert time.monotonic() < deadline, "\n".join(self.log)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = self.process.wait(0.02)
+                raise AssertionError(f"it ended with {code}")
 
     def end(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
