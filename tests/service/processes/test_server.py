@@ -88,7 +88,7 @@ class Server:
         return int(self.stats()["replicas"][0]["facts"]["pid"])
 
     def until(self, reached: Any) -> None:
-        """Each look is a request. In between the service has the cores; if it ends, so does this."""
+        """Each look is a request; in between the service has the cores. It must not end."""
         deadline = time.monotonic() + DEADLINE
         while not reached():
             assert time.monotonic() < deadline, "\n".join(self.log)
