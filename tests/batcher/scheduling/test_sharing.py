@@ -213,12 +213,12 @@ def test_who_would_be_late_is_refused_at_the_door_but_for_one_try_a_second() -> 
     bench = Bench()
     bench.submit("warm")
     bench.collector.settle(bench.take(), [0], 1.0)  # so batches take a second
-    with pytest.raises(Overloaded, match="too late"):
+    with pytest.raises(Overloaded, match="too long"):
         bench.submit("a", patience=0.5)
     bench.clock.step(until=1.0)
     (first,) = bench.submit("a", patience=0.5)  # hopeless as far as known, but it is tried
     batch = bench.take()
-    with pytest.raises(Overloaded, match="too late") as refused:
+    with pytest.raises(Overloaded, match="too long") as refused:
         bench.submit("b", patience=0.5)
     assert refused.value.retry_after > 0.5
     bench.submit("c", patience=60.0)
