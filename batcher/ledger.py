@@ -56,6 +56,7 @@ class EngineCounters:
     cached: int = 0
     batches: Counter[str] = field(default_factory=Counter)
     queue_wait: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+    inference_of_inputs: float = 0.0
     inference: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     batch_size: Histogram = field(default_factory=lambda: Histogram(SIZES))
     batch_tokens: Histogram = field(default_factory=lambda: Histogram(TOKENS))
@@ -69,7 +70,9 @@ class EngineCounters:
         return {each.name: _frozen(getattr(self, each.name)) for each in fields(self)}
 
 
-def _frozen(value: int | Counter[str] | Histogram) -> int | dict[str, int] | HistogramSnapshot:
+def _frozen(
+    value: float | Counter[str] | Histogram,
+) -> float | dict[str, int] | HistogramSnapshot:
     if isinstance(value, Histogram):
         return value.snapshot()
     return dict(value) if isinstance(value, Counter) else value
@@ -147,6 +150,7 @@ class Ledger:
         counters.batches[report.reason] += 1
         if report.inference > 0.0:  # else it failed
             counters.inference.observe(report.inference)
+            counters.inference_of_inputs += report.inference * report.requests
             error = abs(report.predicted - report.inference) / report.inference
             counters.batch_prediction_error.observe(error)
         counters.batch_size.observe(report.size)

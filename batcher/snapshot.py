@@ -84,6 +84,7 @@ class Snapshot:
     handoff: float  # seconds that a batch takes beside its time in the runner, recently
     batches: Mapping[str, int]  # by closing reason
     queue_wait: HistogramSnapshot
+    inference_of_inputs: float  # seconds, those of a batch once for each of its inputs
     inference: HistogramSnapshot
     batch_size: HistogramSnapshot
     batch_tokens: HistogramSnapshot

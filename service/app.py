@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache, partial
 
@@ -18,6 +19,7 @@ from service.api import (
     cohere,
     huggingface,
     infinity,
+    oip,
     ollama,
     openai,
     openapi,
@@ -49,6 +51,7 @@ _DESCRIBED: Sequence[WireProtocol] = (
     predict.PROTOCOL,
     infinity.PROTOCOL,
     infinity.AT_ROOT,
+    oip.PROTOCOL,
     operations.PROTOCOL,
 )
 PROTOCOLS = (*_DESCRIBED, openapi.describing(_DESCRIBED))
@@ -60,11 +63,12 @@ _OWNERS = {route.path: protocol for protocol in PROTOCOLS for route in protocol.
 def create_app(state: AppState) -> ASGIApp:
     """The service as an ASGI application. Its lifespan starts nothing: `state` is all it needs."""
     state.tally.routes = tuple(dict.fromkeys(route.path for route in ROUTES))
-    state.access_log.probes = frozenset(route.path for route in operations.PROTOCOL.routes)
+    probes = frozenset(route.path for route in operations.PROTOCOL.routes)
+    state.access_log.probes = probes | oip.PROBES
     routed = Starlette(
         routes=[
             StarletteRoute(_starlette_path(route), _Reached(route, state), methods=[route.method])
-            for route in ROUTES
+            for route in sorted(ROUTES, key=_order)
         ],
         exception_handlers={HTTPException: _answer_unrouted, Exception: _raise_again},
     )
@@ -124,6 +128,12 @@ def _exact(state: AppState) -> dict[tuple[str, str], Endpoint]:
         if "{" not in route.path
         for method in _methods(route)
     }
+
+
+def _order(route: Route) -> tuple[bool, int]:
+    """Those with parameters first, since the middleware has found most of the others; of these the
+    longest, so that `/v2/models/{model}` does not take what is meant for a route below it."""
+    return "{" not in route.path, -len(re.sub(r"\{\w+\}", "", route.path))
 
 
 def _methods(route: Route) -> Sequence[str]:

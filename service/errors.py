@@ -147,6 +147,7 @@ _STATUSES = {
     429: _StatusKind("overloaded", "overloaded", False),
     431: _StatusKind("headers_too_large", "invalid", True),
     500: _StatusKind("internal_error", "failed", False),
+    501: _StatusKind("not_offered", "invalid", True),
     503: _StatusKind("unavailable", "unavailable", False),
     504: _StatusKind("deadline_exceeded", "expired", True),
 }

@@ -16,13 +16,36 @@ def filter_case(context: HookContext, case: Case) -> bool:
     """Unknown header fields are ignored (RFC 9110, section 5.1), so bringing one is valid. JSON
     Schema cannot say that two lists must be of the same length. Of POST /pooling a body may ask for
     the task that the model has not: that is refused, and not a fault of the body's shape; nor is
-    a call of several inputs that is given no time."""
+    a call of several inputs that is given no time. Tensors are described of one row or two."""
     headers = {name.lower(): value for name, value in case.headers.items()}
     if _MADE_UP in headers or any(_is_short(headers.get(name, "")) for name in _TIMEOUTS):
+        return False
+    if case.path.endswith("/infer") and isinstance(case.body, dict) and _is_undescribed(case.body):
         return False
     if case.path == "/pooling" and isinstance(case.body, dict) and case.body.get("task"):
         return False
     return not isinstance(case.body, dict) or not _differ_in_length(case.body)
+
+
+def _is_undescribed(body: dict[str, Any]) -> bool:
+    """Right or wrong by what JSON Schema does not say of tensors, or given no time."""
+    parameters, outputs = body.get("parameters"), body.get("outputs")
+    timeout = parameters.get("timeout") if isinstance(parameters, dict) else None
+    if isinstance(timeout, int | float) and 0 < timeout < 10_000_000:  # microseconds
+        return True
+    given = body.get("inputs")
+    inputs = [each for each in given if isinstance(each, dict)] if isinstance(given, list) else []
+    names = [str(each.get("name")) for each in inputs]
+    return (
+        (isinstance(outputs, list) and len(outputs) > 1)
+        or len(set(names)) < len(names)
+        or any(each.get("shape") not in ([1], [2]) for each in inputs)
+        or any(isinstance(one, list) for each in inputs for one in _list(each.get("data")))
+    )
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _is_short(timeout: object) -> bool:

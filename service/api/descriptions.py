@@ -23,6 +23,7 @@ STATUSES = {
     429: "overloaded; retry after Retry-After",
     431: "too many headers, or too large",
     500: "the model failed on this input, or the service has a bug",
+    501: "an extension of Triton's that is not offered",
     503: "not ready, draining, or the worker was lost; retry after Retry-After",
     504: "the deadline passed",
 }

@@ -3,6 +3,7 @@ it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -104,15 +105,16 @@ def describe(
             properties["instances"]["items"] = {"$ref": of_root}
         if served is not None and not served.takes_any_name and "model" in properties:
             properties["model"]["anyOf"][0]["enum"] = sorted(served.aliases)
-        if dimension is not None:
-            for name in _DIMENSIONS & properties.keys():
-                properties[name]["anyOf"][0] |= _sizes(served, dimension)
         if not takes_ids and issubclass(body, EmbeddingsBody):
             texts = {"description": "A text, or a list of texts.", "anyOf": [_TEXT, schemas.TEXTS]}
             properties["input"] |= texts
     if refuses_unknown:
         for schema in described["$defs"].values():
             schema["additionalProperties"] = False
+    if dimension is not None:
+        for schema in described["$defs"].values():
+            for name in _DIMENSIONS & schema.get("properties", {}).keys():
+                schema["properties"][name]["anyOf"][0] |= _sizes(served, dimension)
     if served is not None:
         names = {"enum": sorted(served.prompts)} if served.prompts else {"type": "null"}
         for schema in described["$defs"].values():  # of bodies, and of what is in them
@@ -169,9 +171,10 @@ def _sizes(served: ServedModel | None, dimension: int) -> dict[str, Any]:
 
 def _path(route: Route, protocol: WireProtocol, tasks: Container[str] | None) -> dict[str, Any]:
     entry: dict[str, Any] = {route.method.lower(): _operation(route, protocol, tasks)}
-    if "{" in route.path:
-        name = route.path[route.path.index("{") + 1 : route.path.index("}")]
-        entry["parameters"] = [{"name": name, "in": "path", "required": True, "schema": _TEXT}]
+    if names := re.findall(r"\{(\w+)\}", route.path):
+        entry["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": _TEXT} for name in names
+        ]
     return entry
 
 
@@ -183,6 +186,8 @@ def _operation(
     timed = ("server-timing",) if bodies and not route.needs_tokenizer else ()
     answer = route.answer if not isinstance(route.answer, type) else ref(route.answer)
     responses = {"200": _response("the answer", dict(answer), timed, route.media)}
+    if route.is_octets:
+        responses["200"]["content"]["application/octet-stream"] = {"schema": {}}
     for status in sorted({*route.statuses, *_EDGE}):
         headers: tuple[str, ...] = ()
         if status in (429, 503):

@@ -23,7 +23,8 @@ INFERENCE = (400, 401, 404, 405, 408, 413, 415, 422, 429, 500, 503, 504)
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`path` may have one `{parameter}`, in which any text is, a slash too."""
+    """`path` may have a `{parameter}` or several, in which any text is, a slash too. A path that
+    fits several routes is that of the longest, parameters not counted."""
 
     method: Literal["GET", "POST"]
     path: str
@@ -36,6 +37,7 @@ class Route:
     tasks: Sequence[str] = ()  # what a model must be for, one of these; none: any
     needs_tokenizer: bool = False
     media: str = "application/json"  # of the answer
+    is_octets: bool = False  # it may be application/octet-stream, too
     is_open: bool = False  # asks for no key
     not_ready: type[BaseModel] | None = None  # what a 503 may look like beside the error
     query: Sequence[Mapping[str, Any]] = ()  # parameters, as OpenAPI describes them

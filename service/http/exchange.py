@@ -98,14 +98,18 @@ class Exchange:
     async def json_or_bytes(self) -> dict[str, Any] | bytes:
         """As json(), where the body begins as an object does, as no image does. What Content-Type
         says is of no matter: clients send a wrong one, or none."""
+        if not is_object(data := await self.decoded()):
+            return data
+        return await self._offload(parse, data) if len(data) > LARGE else parse(data)
+
+    async def decoded(self) -> bytes:
+        """The body, no longer compressed; else as json()."""
         coding = coding_of(self.headers)
         data = await self.read()
         if coding is not None:
             data = await self._offload(decode, data, coding, self._limit)
             self._hold(len(data))
-        if not is_object(data):
-            return data
-        return await self._offload(parse, data) if len(data) > LARGE else parse(data)
+        return data
 
     async def read(self) -> bytes:
         """The body as it came, maybe compressed; else as json()."""

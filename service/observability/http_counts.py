@@ -3,11 +3,14 @@ JSON between processes."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from batcher import HistogramSnapshot
 from batcher.ledger import SECONDS, Histogram
+
+_PARAMETER = re.compile(r"\{\w+\}")
 
 Counts = Mapping[tuple[str, str], HistogramSnapshot]
 """How long HTTP requests took, by route and outcome."""
@@ -17,8 +20,24 @@ class HttpDurations:
     """HTTP requests by route and outcome. Used from the event loop only."""
 
     def __init__(self) -> None:
-        self.routes: tuple[str, ...] = ()  # the paths and templates that get a label of their own
+        self.routes = ()
         self.durations: dict[tuple[str, str], Histogram] = {}
+
+    @property
+    def routes(self) -> tuple[str, ...]:
+        """The paths and templates that get a label of their own."""
+        return self._routes
+
+    @routes.setter
+    def routes(self, routes: tuple[str, ...]) -> None:
+        self._routes = routes
+        templates = [route for route in routes if "{" in route]
+        # Of several that a path fits, the longest.
+        templates.sort(key=lambda route: len(_PARAMETER.sub("", route)), reverse=True)
+        self._templates = [
+            (re.compile(".*".join(map(re.escape, _PARAMETER.split(route))), re.DOTALL), route)
+            for route in templates
+        ]
 
     def observe(self, path: str, outcome: str, seconds: float) -> None:
         durations = self.durations.get((path, outcome))
@@ -32,13 +51,9 @@ class HttpDurations:
         self.durations.clear()
 
     def _route_of(self, path: str) -> str:
-        if path in self.routes:
+        if path in self._routes:
             return path
-        for route in self.routes:
-            fixed, is_template, _ = route.partition("{")
-            if is_template and path.startswith(fixed):
-                return route
-        return "other"
+        return next((route for fits, route in self._templates if fits.fullmatch(path)), "other")
 
     def snapshot(self) -> dict[tuple[str, str], HistogramSnapshot]:
         return {key: one.snapshot() for key, one in self.durations.items()}

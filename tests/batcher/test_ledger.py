@@ -70,10 +70,16 @@ def test_a_batch_counts_once_in_each_of_its_histograms() -> None:
         "padding": counters.batch_padding.snapshot().sum,
     }
     assert sums == {"inference": 2.0, "size": 4.0, "tokens": 40.0, "padding": 0.25}
+    assert counters.inference_of_inputs == 10.0
 
 
 def test_each_counter_has_its_field_in_the_snapshot_and_of_the_frozen_type() -> None:
-    frozen = {int: "int", dict: "Mapping[str, int]", HistogramSnapshot: "HistogramSnapshot"}
+    frozen = {
+        int: "int",
+        float: "float",
+        dict: "Mapping[str, int]",
+        HistogramSnapshot: "HistogramSnapshot",
+    }
     declared = {field.name: field.type for field in dataclasses.fields(Snapshot)}
     for name, value in EngineCounters().frozen().items():
         assert declared[name] == frozen[type(value)], name

@@ -77,6 +77,7 @@ CLIENTS = (
     Client("huggingface_hub_calls.py", ["huggingface-hub"], _NEWEST, ("embed", *_SEES)),
     Client("cohere_calls.py", ["cohere"], _NEWEST, ("embed", "score")),
     Client("litellm_calls.py", ["litellm"], _NEWEST),
+    Client("triton_http.py", ["tritonclient"], _NEWEST, ("embed", "classify")),
     Client(
         "langchain.py",
         ["langchain-openai", "langchain-huggingface", "langchain-cohere", "langchain-ollama"],
