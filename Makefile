@@ -20,7 +20,7 @@ serve: $(VENV)/serve.installed  ## run the service on its embedded default model
 
 # A test that hangs ends its pytest process; with a new one in its place xdist would wait for ever.
 test: $(VENV)/test.installed  ## the whole test suite
-	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart=0
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
 test-clients: $(VENV)/test.installed  ## clients of other projects, of Python and Node, in environments of their own
 	$(BIN)/python -m tests.clients.environments

@@ -6,6 +6,7 @@ import faulthandler
 import gc
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -23,6 +24,34 @@ EFFORT = 20 if _PROFILE == "explore" else 1
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 _LONGEST_TEST = 120.0 * EFFORT  # seconds
+
+# Files that take 5 s of CPU time and more. They begin first, so that the two processes of `make
+# test` end together: xdist alone begins with the files of many tests, which are short.
+_LONGEST_FILES = (
+    "service/processes/test_server.py",
+    "service/processes/test_frontends.py",
+    "service/fuzz/test_openapi.py",
+    "batcher/workers/test_process.py",
+    "service/processes/test_tasks.py",
+    "service/models/backends/onnx/test_session.py",
+    "batcher/test_engine.py",
+    "docs/test_blocks.py",
+    "batcher/scheduling/test_simulate.py",
+    "loadtests/checks/test_models.py",
+    "service/models/backends/test_fallback.py",
+    "service/models/backends/torch/test_compiled.py",
+    "service/models/test_encoder.py",
+    "service/api/test_hub_images.py",
+    "service/models/reference/test_dense.py",
+    "loadtests/tune/test_command.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    tests = Path(__file__).parent
+    places = {tests / name: place for place, name in enumerate(_LONGEST_FILES)}
+    assert all(file.is_file() for file in places), "a file of _LONGEST_FILES has moved"
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -302,7 +302,7 @@ def test_of_many_workers_that_die_together_each_is_known_by_its_own_cause() -> N
     try:
         for hosted in crowd:
             hosted.start()
-        for _ in range(3):
+        for _ in range(2):
             ended = [hosted.in_thread(partial(hosted.run, "kill")) for hosted in crowd]
             assert [str(wait()) for wait in ended] == ["worker-0 died (signal 9)"] * 4
             starting = [
@@ -311,7 +311,7 @@ def test_of_many_workers_that_die_together_each_is_known_by_its_own_cause() -> N
             ]
             for started in starting:
                 started.result(PATIENCE)
-        assert [hosted.deaths for hosted in crowd] == [["signal 9"] * 3] * 4
+        assert [hosted.deaths for hosted in crowd] == [["signal 9"] * 2] * 4
     finally:
         for hosted in crowd:
             hosted.host.stop()

@@ -89,7 +89,7 @@ tokens = described(
 )
 INFER = "/v2/models/{model}/infer"
 examples = settings(
-    max_examples=25 * EFFORT,
+    max_examples=15 * EFFORT,
     phases=[Phase.explicit, Phase.generate],  # a failing request is as good unshrunk, and sooner
     suppress_health_check=list(HealthCheck),
 )
