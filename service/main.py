@@ -16,7 +16,7 @@ from service.observability.logs import LogOptions, start_logging
 from service.placement.layout import Layout, plan_layout
 from service.placement.replica_count import Refused
 from service.processes import exit_codes as exits
-from service.processes.terminal import print_error
+from service.processes.terminal import print_error, print_page
 from service.processes.topology import Topology
 from service.settings import BadSetting, Settings
 from service.version import VERSION
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
         print_error(error)
         return exits.NO_MODEL
     if print_config:
-        print("\n".join(flags.effective(settings, options)))
+        print_page("\n".join(flags.effective(settings, options)))
     else:
         start_logging(LogOptions(settings.log_level, settings.log_format))
         changed = ", ".join(flags.changed(settings, options)) or "all at their defaults"
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
         print_error(error)
         return exits.NO_MODEL
     if print_config:
-        print("\n".join(layout.lines()))
+        print_page("\n".join(layout.lines()))
         return exits.OK
     for line in (*layout.lines(), *layout.notes):
         _log.info("%s", line)

@@ -33,7 +33,12 @@ class Layout:
     notes: tuple[str, ...] = ()  # for the log
 
     def lines(self) -> list[str]:
-        return [f"replica {n} runs on {each}" for n, each in enumerate(self.placements)]
+        return [
+            f"replica {n} runs on {each}"
+            if each.device != "auto"
+            else f"replica {n} runs where its runner decides (BATCHER_DEVICE=auto)"
+            for n, each in enumerate(self.placements)
+        ]
 
 
 def plan_layout(settings: Settings) -> Layout:

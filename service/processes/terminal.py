@@ -19,9 +19,21 @@ def print_banner(text: str) -> None:
         print(text, flush=True)
     except (OSError, UnicodeError) as error:
         _log.warning("the banner cannot be printed: %s", one_line(error))
-        # What is left in the buffer goes nowhere: Python's own flush at exit would fail on it.
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        _discard_stdout()
+
+
+def print_page(text: str) -> None:
+    """Its reader may stop early, as `head` does."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        _discard_stdout()
+
+
+def _discard_stdout() -> None:
+    # What is left in the buffer goes nowhere: Python's own flush at exit would fail on it.
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def print_error(problem: object) -> None:

@@ -98,6 +98,16 @@ def test_nobody_to_read_the_banner_is_no_failure(
     assert caplog.messages == ["the banner cannot be printed: [Errno 32] Broken pipe"]
 
 
+def test_the_settings_are_printed_to_a_reader_that_stops_early(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as unread:
+        monkeypatch.setattr(sys, "stdout", unread)
+        assert launch.main(["--runner", "simulated", "--print-config"]) == exits.OK
+
+
 @pytest.mark.parametrize(
     ("host", "key", "is_warned"),
     [
