@@ -77,7 +77,7 @@ def test_a_socket_that_is_listened_on_is_not_taken(
 def test_a_file_that_is_no_socket_is_not_removed(settings: Settings) -> None:
     assert settings.unix_socket is not None
     Path(settings.unix_socket).write_text("precious")
-    with pytest.raises(OSError, match="no socket"):
+    with pytest.raises(OSError, match="not a socket"):
         listen(settings)
     assert Path(settings.unix_socket).read_text() == "precious"
 

@@ -290,8 +290,9 @@ def test_the_profile_is_measured_once_and_then_read(
     monkeypatch.setattr(profiling, "SIZES", (1, 2))
     monkeypatch.setattr(profiling, "LENGTHS", (8,))
     monkeypatch.setattr(profiling, "_LONGEST", 100.0)  # however busy this machine is
+    model = str(make_tiny(tmp_path / "model", "bert", "mean", normalize=True))
     config = runner_config(
-        MINILM, device="cpu", dtype="float32", profile=True, cache_dir=str(tmp_path)
+        model, device="cpu", dtype="float32", profile=True, cache_dir=str(tmp_path / "cache")
     )
     first = EncoderRunner(config).warm_up()
     assert first["profile_source"] == "measured"
@@ -300,7 +301,7 @@ def test_the_profile_is_measured_once_and_then_read(
     assert second["profile_source"] == "cache"
     assert second["profile"] == first["profile"]
     assert [point[:2] for point in second["profile"]] == [[1, 8], [2, 16]]  # type: ignore[attr-defined]
-    found = latest_profile(str(tmp_path), MINILM, device="cpu")
+    found = latest_profile(str(tmp_path / "cache"), model, device="cpu")
     assert found is not None
     assert [list(point) for point in found.points] == first["profile"]
 

@@ -48,9 +48,9 @@ def test_the_answer_is_the_last_line() -> None:
     ("error", "why"),
     [
         (subprocess.TimeoutExpired("python", 120), "do not answer within 120 s"),
-        (subprocess.CalledProcessError(1, "python", stderr="x\nNo torch\n"), "for: No torch"),
-        (subprocess.CalledProcessError(-11, "python", stderr=""), "for: exit code -11"),
-        (OSError("too many processes"), "for: too many processes"),
+        (subprocess.CalledProcessError(1, "python", stderr="x\nNo torch\n"), "listed: No torch"),
+        (subprocess.CalledProcessError(-11, "python", stderr=""), "listed: exit code -11"),
+        (OSError("too many processes"), "listed: too many processes"),
     ],
 )
 def test_a_child_that_fails_is_no_device_and_a_reason(
