@@ -24,12 +24,14 @@ The path of one request, which is also the order in which to read the files:
 6. `client`      carries the outcomes to the caller's event loop, in one wake-up.
 
 `engine` starts and stops all of it; `remote/` is the same client from another process;
-`scheduling/simulate` runs the same schedule in virtual time. Nothing here knows HTTP or torch.
+`scheduling/simulate` runs the same schedule in virtual time; `model` is what a user of the service
+writes. Nothing here knows HTTP or torch.
 """
 
 from batcher.client import Client
 from batcher.engine import Engine
 from batcher.errors import (
+    BadInput,
     BatcherError,
     Cancelled,
     DeadlineExceeded,
@@ -45,12 +47,14 @@ from batcher.errors import (
     WorkerLost,
 )
 from batcher.limits import Limits
+from batcher.model import File, Model, Request, Response, Tensor
 from batcher.request import Answer, BatchReport
 from batcher.runner import Runner, RunnerFactory
 from batcher.snapshot import HistogramSnapshot, ReplicaSnapshot, Snapshot
 
 __all__ = [
     "Answer",
+    "BadInput",
     "BatchReport",
     "BatcherError",
     "Cancelled",
@@ -58,9 +62,11 @@ __all__ = [
     "DeadlineExceeded",
     "Draining",
     "Engine",
+    "File",
     "HistogramSnapshot",
     "InvalidPayload",
     "Limits",
+    "Model",
     "NeverInTime",
     "NotReady",
     "OutOfMemory",
@@ -68,9 +74,12 @@ __all__ = [
     "PoisonRequest",
     "Refused",
     "ReplicaSnapshot",
+    "Request",
+    "Response",
     "Runner",
     "RunnerFactory",
     "RunnerFailed",
     "Snapshot",
+    "Tensor",
     "WorkerLost",
 ]

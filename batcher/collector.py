@@ -34,7 +34,7 @@ class Collector:
         self._monitor = Monitor(clock, replicas, self._is_finished)
         self._lock = self._monitor.lock
         self._schedule = Schedule(limits, replicas)
-        self._supervision = Supervision(self._schedule.replicas, limits.hang_after)
+        self._supervision = Supervision(self._schedule.replicas, limits)
         self._sharing = Sharing(limits.share_equal, limits.cache_bytes)
         self._ledger = Ledger()
         self._settlement = Settlement(

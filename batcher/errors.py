@@ -48,6 +48,10 @@ class InvalidPayload(BatcherError):
     """The payload is not plain data, so it cannot be submitted. Nothing was queued."""
 
 
+class BadInput(BatcherError):
+    """Raised by a model of the user's own: this input is at fault, not the model."""
+
+
 class RunnerFailed(BatcherError):
     """The model raised on this input, or could not be loaded. The text is the model's own."""
 

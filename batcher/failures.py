@@ -40,6 +40,14 @@ def as_outcome(result: Any) -> BatcherError | None:
     return RunnerFailed(explain(result)) if issubclass(kind, Exception) else None
 
 
+def no_answer_within(seconds: float) -> str:
+    """Why a worker is taken to hang, and what to change if it was only slow."""
+    return (
+        f"no answer within {seconds:.1f} s. If the model was only slow, raise the limit:"
+        " hang_after of Limits, BATCHER_HANG_AFTER_MS of the service"
+    )
+
+
 # Texts of torch and the libraries under it: they have no exception types that could be named here.
 _NO_MEMORY = ("out of memory", "ALLOC_FAILED", "DefaultCPUAllocator")
 _DEVICE_LOST_PREFIXES = ("CUDA error", "HIP error")

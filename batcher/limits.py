@@ -15,6 +15,7 @@ class Limits:
     max_queue_size: int = 4096  # waiting requests
     max_queue_tokens: int = 2_097_152  # tokens of the waiting requests
     hang_after: float = 5.0  # a batch is given this long, or 10 times its predicted time if longer
+    hang_by_deadline: bool = False  # or as long as its callers have, if that is longer still
     share_equal: bool = True  # equal inputs in flight are run once
     cache_bytes: int = 0  # memory for finished answers; 0: none is kept
 

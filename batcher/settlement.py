@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from batcher.errors import BatcherError, DeadlineExceeded, Draining, PoisonRequest
-from batcher.failures import as_outcome
+from batcher.failures import as_outcome, no_answer_within
 from batcher.ledger import Ledger
 from batcher.request import ALONE, Answer, Batch, BatchReport, Outbox, Request, State
 from batcher.scheduling.schedule import Schedule
@@ -90,7 +90,6 @@ class Settlement:
         self, selection: Selection, replica: int, now: float, is_early: bool = False
     ) -> Batch:
         assert selection.reason is not None, "the schedule gives each batch its reason"
-        size, tokens = len(selection.taken), selection.tokens
         batch = Batch(
             selection.taken,
             selection.duplicates,
@@ -98,8 +97,8 @@ class Settlement:
             selection.reason,
             closed=now,
             predicted=selection.predicted,
-            hang_timeout=self._supervision.hang_timeout(replica, size, tokens, selection.predicted),
-            tokens=tokens,
+            hang_timeout=self._supervision.hang_timeout(replica, selection, now),
+            tokens=selection.tokens,
             useful_tokens=selection.useful_tokens,
             is_early=is_early,
         )
@@ -162,7 +161,7 @@ class Settlement:
             for request in row:  # some may have joined since the last loss
                 request.workers_lost = min(workers_lost, ALONE)
             if self._supervision.is_poison(batch.replica, workers_lost):
-                poisoned += self._condemn(row, batch.replica, now, outcomes)
+                poisoned += self._condemn(row, batch, now, outcomes)
             else:
                 back += row
         self._ledger.put_back(back)
@@ -211,15 +210,17 @@ class Settlement:
                 rows.append(wanted)
         return rows
 
-    def _condemn(self, row: Sequence[Request], replica: int, now: float, outcomes: Outbox) -> int:
+    def _condemn(self, row: Sequence[Request], batch: Batch, now: float, outcomes: Outbox) -> int:
         """Fails these and all that wait with the same input. Returns how many."""
         pending = self._schedule.pending
-        equal = self._supervision.condemn(row, replica, pending, now)
+        text = "this input has killed several workers, the last one alone"
+        if self._supervision.has_hung(batch.replica):
+            text += f": {no_answer_within(batch.hang_timeout)}"
+        equal = self._supervision.condemn(row, batch.replica, pending, now)
         for request in equal:
             pending.remove(request)
         for request in (*row, *equal):
-            why = PoisonRequest("this input has killed several workers, the last one alone")
-            self._ledger.finish(request, why, outcomes)
+            self._ledger.finish(request, PoisonRequest(text), outcomes)
         self._ledger.counters.poison += len(row) + len(equal)
         return len(row) + len(equal)
 

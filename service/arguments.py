@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from pydantic import ValidationError
@@ -17,18 +17,21 @@ from pydantic_core import ErrorDetails
 from batcher.scheduling.replica_model import MOST_TOKENS
 from service.environment import EMPTY_IS_A_VALUE, PREFIX, links_in, unknown_in
 from service.processes.exit_codes import BAD_SETTING
-from service.settings import REPLACED, BadSetting, Settings
+from service.settings import HANG_AFTER_MS, REPLACED, BadSetting, Settings
 from service.version import VERSION
 
 # The effect of a setting that has no value.
 _UNSET = {
     "max_batch_tokens": f"learned from the device's profile, at most {MOST_TOKENS}",
     "min_cosine": "0.999 for bfloat16 and float16, 0.98 for int8",
+    "hang_after_ms": f"{HANG_AFTER_MS:g}; with a runner of your own also as long as the requests"
+    " have until their deadline, half of that for a batch of several",
     "cache_dir": "batcher in $XDG_CACHE_HOME, otherwise in ~/.cache",
     "replicas": "1 for each device",
 }
 # Errors with a text that is a whole clause.
 _OURS = ("empty", "space", "printable", "home", "clause", "prompts")
+_OWN_CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 # In a misspelt name: its value is not shown.
 _SECRET = ("KEY", "TOKEN", "SECRET", "PASS", "AUTH", "BEARER", "CRED")
 _MOST_LINKS = 4  # that are listed
@@ -55,10 +58,11 @@ class Parser(argparse.ArgumentParser):
 def parser() -> Parser:
     made = Parser(
         prog="batcher serve",
-        usage="%(prog)s [--SETTING VALUE ...]",
+        usage="%(prog)s [MODEL | MODULE:NAME] [--SETTING VALUE ...]",
         description="Serves a model over HTTP and runs concurrent requests in batches.",
         epilog="Every setting is also an environment variable: --max-batch-size is"
-        " BATCHER_MAX_BATCH_SIZE. A flag overrides its variable.",
+        " BATCHER_MAX_BATCH_SIZE. A flag overrides its variable. MODEL is short for --model MODEL,"
+        " MODULE:NAME (code of your own) for --runner MODULE:NAME.",
         allow_abbrev=False,
     )
     made.add_argument("--version", action="version", version=f"batcher {VERSION}")
@@ -82,6 +86,21 @@ def add_settings(made: argparse._ActionsContainer) -> None:
             metavar="X",
             default=argparse.SUPPRESS,
         )
+
+
+def parse(arguments: Sequence[str]) -> dict[str, Any]:
+    """As argparse does; a first argument that is no flag is what to serve: a model, as --model, or
+    code of the user's own, as --runner. Only the first: a stray value may be a key."""
+    named, rest = arguments[:1], arguments[1:]
+    if not named or named[0].startswith("-"):
+        named, rest = (), arguments
+    options = vars(parser().parse_args(rest))
+    for served in named:
+        name = "runner" if _OWN_CODE.fullmatch(served) else "model"
+        if name in options:
+            parser().error(f"{flag(name)} is given, and {served!r} beside it: name one of the two")
+        options[name] = served
+    return options
 
 
 def load(flags: Mapping[str, str]) -> Settings:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from batcher.runner import RunnerInfo
 from service.errors import WrongTask
 from service.repository.spec import EncoderSpec, ModelNotSupported
 from service.repository.vision import VisionSpec
@@ -139,6 +140,7 @@ class ServedModel:
     prompts: Mapping[str, str] = field(default_factory=dict)  # by name
     default_prompt_name: str | None = None
     is_own: bool = False  # a runner of the user's own
+    is_decided: bool = True  # False: its worker, once it is up, says what it takes and answers
     tokenizer: TextTokenizer | None = None  # None: the runner takes texts
     # More tasks, if that runner is a class, by the dimension that it states: see decided().
     if_class: Mapping[str, Callable[[int | None], AnyTask]] = field(default_factory=dict)
@@ -164,12 +166,15 @@ class ServedModel:
             return found
         raise WrongTask(wrong_task(kind.name, self.tasks))
 
-    def decided(self, *, is_function: bool, dimension: int | None = None) -> ServedModel:
-        """Once its worker is up and has reported both. A plain function is for POST /v1/predict
-        alone."""
-        makers = {} if is_function else self.if_class
-        more = {name: make(dimension) for name, make in makers.items()}
-        return replace(self, tasks={**self.tasks, **more}, if_class={})
+    def decided(self, info: RunnerInfo) -> ServedModel:
+        """Once its worker is up, by what it has reported. A plain function and a Model are for
+        POST /v1/predict alone."""
+        facts = info.details
+        makers = {} if facts.get("is_model") is True else self.if_class
+        tasks = {**self.tasks, **{name: make(info.dimension) for name, make in makers.items()}}
+        if Predict.name in tasks:
+            tasks[Predict.name] = Predict.of(facts)
+        return replace(self, tasks=tasks, if_class={}, is_decided=True)
 
     def canary(self) -> ModelInput:
         """What a replica is to run that has run nothing for long."""
@@ -266,4 +271,5 @@ def own_model(name: str, task: str, preprocessor: TextPreprocessor, created: int
         )
 
     if_class = {"embed": embed} if task == "auto" else {}
-    return ServedModel(name, created, {"predict": Predict()}, is_own=True, if_class=if_class)
+    tasks = {Predict.name: Predict()}
+    return ServedModel(name, created, tasks, is_own=True, is_decided=False, if_class=if_class)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from random import random
 
 from batcher import (
+    BadInput,
     BatcherError,
     Cancelled,
     DeadlineExceeded,
@@ -171,6 +172,7 @@ _TABLE: tuple[tuple[type[Exception], str, str | None], ...] = (
     (Draining, "draining", None),
     (DeadlineExceeded, "deadline_exceeded", None),
     (InvalidPayload, "unacceptable_input", None),
+    (BadInput, "unacceptable_input", None),
     (PoisonRequest, "poison_request", None),
     (OutOfMemory, "out_of_memory", None),
     (RunnerFailed, "model_failed", None),

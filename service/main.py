@@ -11,7 +11,7 @@ from service import arguments as flags
 from service.edge.certificate import check_tls
 from service.edge.sockets import listen
 from service.edge.unix_socket import SocketFile
-from service.models.create import RunnerNotFound, check_module
+from service.models.own.find import RunnerNotFound, check_module
 from service.observability.logs import LogOptions, start_logging
 from service.placement.layout import Layout, plan_layout
 from service.placement.replica_count import Refused
@@ -26,7 +26,7 @@ _log = logging.getLogger("service")
 
 def main(arguments: Sequence[str]) -> int:
     """Returns the exit code."""
-    options = vars(flags.parser().parse_args(arguments))
+    options = flags.parse(arguments)
     print_config = options.pop("print_config")
     try:
         settings = flags.load(options)

@@ -97,7 +97,7 @@ class AppState:
     async def decided(self) -> ServedModel:
         """The model with all of its tasks. Raises NotReady."""
         served = await self.decide()
-        if served is None or served.if_class:
+        if served is None or not served.is_decided:
             raise NotReady("the model is being loaded", retry_after=1.0)
         return served
 
@@ -112,15 +112,12 @@ class AppState:
         """The model with all of its tasks: the worker of a user's own runner is asked what it is,
         once it is up. Raises NotReady."""
         served = self.served
-        if served is None or not served.if_class:
+        if served is None or served.is_decided:
             return served
         replicas = (await self.client.snapshot()).replicas
         up = next((replica for replica in replicas if replica.up), None)
         if up is not None:
-            self.served = served.decided(
-                is_function=up.info.details.get("is_function") is True,
-                dimension=up.info.dimension,
-            )
+            self.served = served.decided(up.info)
         return self.served
 
     async def dimension(self) -> int | None:

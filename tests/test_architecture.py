@@ -22,7 +22,7 @@ PACKAGES = ("batcher", "service", "loadtests")
 # Lowest first. A new folder, or a new file at a package's root, gets its place here.
 RANKS: Mapping[str, tuple[set[str], ...]] = {
     "batcher": (
-        {"errors", "clock", "limits", "plain_data", "processes"},
+        {"errors", "clock", "limits", "plain_data", "processes", "model"},
         {"request"},
         {"failures", "runner", "monitor"},
         {"scheduling"},

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from batcher.errors import (
+    BadInput,
     BatcherError,
     Cancelled,
     DeadlineExceeded,
@@ -46,6 +47,7 @@ _ERRORS: tuple[type[BatcherError], ...] = (
     DeadlineExceeded,
     Cancelled,
     InvalidPayload,
+    BadInput,
     OutOfMemory,
     RunnerFailed,
     PoisonRequest,

@@ -9,22 +9,20 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from batcher.errors import BatcherError, NotReady, PoisonRequest
+from batcher.limits import Limits
 from batcher.request import LOSSES_OF_A_CULPRIT, Request
 from batcher.runner import RunnerInfo
 from batcher.scheduling import dispatch
-from batcher.scheduling.cost import CostModel
 from batcher.scheduling.replica_model import ReplicaModel
+from batcher.scheduling.selection import Selection
 from batcher.snapshot import ReplicaSnapshot, ReplicaState
+from batcher.supervision.hang_timeouts import HangTimeouts
 from batcher.supervision.quarantine import SECONDS, Quarantine, fingerprint
 
 _log = logging.getLogger(__name__)
 _RETRY_AFTER = 1.0  # seconds, while it is not known how long the model takes to load
 _SLOW_INTERVAL = 2.0  # seconds between the canaries of a replica too slow to get other work
 _FRESH_INTERVALS = 2.5  # canary intervals without a good run after which it is not ready any more
-_TIMES_PREDICTED = 10.0
-_TIMES_PROPORTIONAL = 2.0
-_COLD = 300.0  # seconds that a batch may take before the first observation
-_MAX_TIMEOUT_SCALE = 64.0
 _MAX_CONDEMNED = 2  # in a row on one replica; more means that the replica is to blame
 
 
@@ -107,12 +105,11 @@ class Replica:
 
 
 class Supervision:
-    def __init__(self, models: Sequence[ReplicaModel], hang_timeout_min: float) -> None:
+    def __init__(self, models: Sequence[ReplicaModel], limits: Limits) -> None:
         self.replicas = [Replica(index, model) for index, model in enumerate(models)]
         self.may_recover = False  # a replica is up, or is expected to be soon
         self.quarantine = Quarantine()
-        self._hang_timeout_min = hang_timeout_min
-        self._hang_timeout_scale = 1.0  # for batches of several rows; grows when one of them hangs
+        self._hang_timeouts = HangTimeouts(limits)
 
     # What submit asks
 
@@ -185,11 +182,9 @@ class Supervision:
 
     # Batches
 
-    def hang_timeout(self, replica: int, size: int, tokens: int, predicted: float) -> float:
+    def hang_timeout(self, replica: int, selection: Selection, now: float) -> float:
         """Seconds after which such a batch is taken to hang."""
-        cost = self.replicas[replica].model.cost
-        timeout = hang_timeout(cost, size, tokens, predicted, self._hang_timeout_min)
-        return timeout * self._hang_timeout_scale if size > 1 else timeout
+        return self._hang_timeouts.of(selection, self.replicas[replica].model.cost, now)
 
     def ended_well(self, replica: int, errors: Sequence[BatcherError | None], now: float) -> None:
         """A batch, or a canary (no rows), has run; these are the errors of its rows."""
@@ -199,13 +194,16 @@ class Supervision:
         if errors:
             self.replicas[replica].condemned = 0
         if len(errors) > 1:
-            self._hang_timeout_scale = 1.0
+            self._hang_timeouts.reset()
 
     def worker_lost(self, replica: int, size: int) -> None:
         """While it was running a batch of so many rows."""
-        if self.replicas[replica].reason == "hang" and size > 1:
-            # Perhaps the batch was only slow: more time for the next one tells the two apart.
-            self._hang_timeout_scale = min(2 * self._hang_timeout_scale, _MAX_TIMEOUT_SCALE)
+        if self.has_hung(replica):
+            self._hang_timeouts.hung(size)
+
+    def has_hung(self, replica: int) -> bool:
+        """Is that what its worker was last lost by?"""
+        return self.replicas[replica].reason == "hang"
 
     def is_poison(self, replica: int, workers_lost: int) -> bool:
         """Is a request that has lost so many workers poison? Not if several in a row were, and
@@ -219,7 +217,7 @@ class Supervision:
         """Quarantines the input of this row. Returns the waiting requests with the same input.
         O(queue), once per poison."""
         self.replicas[replica].condemned += 1
-        self._hang_timeout_scale = 1.0
+        self._hang_timeouts.reset()
         poison = fingerprint(row[0].payload)
         assert poison is not None, "it has been in a worker: this is a bug"
         self.quarantine.add(poison, now)
@@ -234,18 +232,3 @@ class Supervision:
 
     def __repr__(self) -> str:
         return f"<Supervision {', '.join(replica.state for replica in self.replicas)}>"
-
-
-def hang_timeout(
-    cost: CostModel, size: int, tokens: int, predicted: float, minimum: float
-) -> float:
-    """Seconds after which a batch is taken to hang; at least `minimum`.
-
-    A batch larger than any before gets twice the time it would take if time grew with its tokens or
-    its requests, whichever is more of them.
-    """
-    if not cost.observations:
-        return max(minimum, _COLD)
-    largest_size, largest_tokens, seconds = cost.largest
-    grown = max(1.0, size / max(1, largest_size), tokens / max(1, largest_tokens))
-    return max(minimum, _TIMES_PREDICTED * predicted, _TIMES_PROPORTIONAL * seconds * grown)

@@ -22,7 +22,7 @@ from multiprocessing.process import BaseProcess
 
 from batcher.clock import Clock, MonotonicClock
 from batcher.errors import OutOfMemory, RunnerFailed, WorkerLost
-from batcher.failures import explain, printable
+from batcher.failures import explain, no_answer_within, printable
 from batcher.processes import describe_exit, exit_descriptor
 from batcher.request import Payload
 from batcher.runner import RunnerFactory, RunnerInfo
@@ -236,10 +236,12 @@ class ProcessHost:
         """Releases everything of a dead worker; returns the error that says what it died of."""
         if self._output is not None:
             self._output.join(_STOP_TIMEOUT)  # it ends when the worker does
+        is_hung = self._kill_reason == "hang" and self._sent  # and not in its start
+        last_words = [no_answer_within(self._sent[0][2])] if is_hung else []
         self._reap()
-        last_words = "; ".join(self._tail)
+        text = "; ".join((*last_words, *self._tail))
         reason = f"{self.name} died ({self.death_reason})"
-        return WorkerLost(f"{reason}: {last_words}" if last_words else reason)
+        return WorkerLost(f"{reason}: {text}" if text else reason)
 
     def _reap(self) -> None:
         """Leaves no process, thread or descriptor behind."""

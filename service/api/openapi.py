@@ -123,6 +123,9 @@ def describe(
     paths: dict[str, Any] = {}
     for route, protocol in routes:
         paths.setdefault(route.path, {}).update(_path(route, protocol, there))
+        if served is not None and route.complete is not None:
+            operation = paths[route.path][route.method.lower()]
+            route.complete(served, operation, described["$defs"])
     document: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {

@@ -9,11 +9,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from service.catalog import ServedModel
 from service.errors import ErrorFormat
 from service.http.exchange import Exchange
 from service.state import AppState
 
 Endpoint = Callable[[AppState, Exchange], Awaitable[None]]
+
+Completion = Callable[[ServedModel, dict[str, Any], dict[str, dict[str, Any]]], None]
+"""Adds to the description of a route, and to the schemas, what only the served model tells."""
 
 ANY_ROUTE = (401, 405)
 NEEDS_MODEL = (*ANY_ROUTE, 503)
@@ -41,6 +45,7 @@ class Route:
     is_open: bool = False  # asks for no key
     not_ready: type[BaseModel] | None = None  # what a 503 may look like beside the error
     query: Sequence[Mapping[str, Any]] = ()  # parameters, as OpenAPI describes them
+    complete: Completion | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ class RunnerConfig:
     replica: int = 0  # its number
     replicas: int = 1
     simulated: SimulatedConfig = field(default_factory=SimulatedConfig)
+    max_output_bytes: int = 0  # of a model of the user's own; 0: no limit
 
     @property
     def model(self) -> str:

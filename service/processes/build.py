@@ -187,7 +187,14 @@ def runner_factories(settings: Settings, layout: Layout) -> list[functools.parti
         functools.partial(
             create_pinned,
             settings.runner,
-            RunnerConfig(of_model, place, replica, replicas, simulated),
+            RunnerConfig(
+                of_model,
+                place,
+                replica,
+                replicas,
+                simulated,
+                max_output_bytes=settings.max_body_bytes,
+            ),
         )
         for replica, place in enumerate(layout.placements)
     ]

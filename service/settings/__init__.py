@@ -26,6 +26,7 @@ from service.settings.network import NetworkSettings
 
 Positive = Annotated[int, Field(ge=1)]
 Milliseconds = Annotated[float, Field(allow_inf_nan=False)]
+HANG_AFTER_MS = 5_000.0  # where it is unset
 Folder = Annotated[str, AfterValidator(in_a_home)]
 
 # Names of an earlier release, by the setting to use instead. They still work, with a warning.
@@ -76,8 +77,8 @@ class Settings(NetworkSettings, ModelSettings):
     cache_bytes: int = Field(
         0, ge=0, description="bytes of memory for a cache of results of equal inputs; 0: no cache"
     )
-    hang_after_ms: Milliseconds = Field(
-        5_000.0,
+    hang_after_ms: Milliseconds | None = Field(
+        None,
         ge=1,
         le=3_600_000,
         description="milliseconds: a batch that runs for longer than this, and for longer than 10"
@@ -224,7 +225,8 @@ class Settings(NetworkSettings, ModelSettings):
             max_queue_tokens=self.max_queue_tokens,
             share_equal=self.share_equal,
             cache_bytes=self.cache_bytes,
-            hang_after=self.hang_after_ms / 1e3,
+            hang_after=(self.hang_after_ms or HANG_AFTER_MS) / 1e3,
+            hang_by_deadline=self.hang_after_ms is None and self.runner_is_own,
         )
 
     @property
@@ -236,8 +238,9 @@ class Settings(NetworkSettings, ModelSettings):
     @property
     def canary_interval(self) -> float | None:
         """Seconds; None: no canaries. A runner of the user's own might not accept one."""
-        is_ours = self.runner in ("transformers", "simulated")
-        return self.canary_interval_ms / 1e3 if is_ours and self.canary_interval_ms else None
+        if self.runner_is_own or not self.canary_interval_ms:
+            return None
+        return self.canary_interval_ms / 1e3
 
     @property
     def cache_folder(self) -> str:

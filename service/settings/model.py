@@ -101,6 +101,11 @@ class ModelSettings(BaseSettings):
     )
 
     @property
+    def runner_is_own(self) -> bool:
+        """It is code of the user's own."""
+        return ":" in self.runner
+
+    @property
     def served_names(self) -> tuple[str, ...]:
         """Empty: as the model is called."""
         names = self.served_model_names

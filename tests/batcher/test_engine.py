@@ -587,7 +587,10 @@ def test_a_request_that_hangs_fails_alone_and_its_mates_are_answered(leaves_noth
         async with Engine(Obedient, limits=Limits(hang_after=0.05)) as engine:
             assert await engine.submit("a") == "a"  # from here on the cost model knows a batch
             outcomes = await asyncio.gather(*mates(engine, "hang"), return_exceptions=True)
-            assert isinstance(check_mates(outcomes), PoisonRequest)
+            culprit = check_mates(outcomes)
+            assert isinstance(culprit, PoisonRequest)
+            assert "no answer within" in str(culprit)
+            assert "BATCHER_HANG_AFTER_MS" in str(culprit)
             assert (await engine.snapshot()).replicas[0].restarts == {"hang": 3}
 
     run_async(main())

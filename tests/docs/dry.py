@@ -13,8 +13,7 @@ import tomllib
 from collections.abc import Sequence
 
 from loadtests.__main__ import parser as loadtests_parser
-from service.arguments import load
-from service.arguments import parser as service_parser
+from service.arguments import load, parse
 from service.plan.flags import ask
 from tests.docs.blocks import ROOT
 
@@ -71,7 +70,7 @@ def _check_serve(flags: Sequence[str], given: dict[str, str]) -> None:
     before = dict(os.environ)
     os.environ.update(given)
     try:
-        options = vars(service_parser().parse_args(flags))
+        options = parse(flags)
         options.pop("print_config")
         load(options)
     finally:

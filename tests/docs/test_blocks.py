@@ -34,8 +34,7 @@ class Servers:
         model of the page's own are one server, on the simulated accelerator."""
         words = shlex.split(command)
         flags = words[2:] if words[:2] == ["batcher", "serve"] else []
-        named = flags.pop(flags.index("--runner") + 1) if "--runner" in flags else "simulated"
-        flags = [flag for flag in flags if flag != "--runner"]
+        named = flags.pop(0) if flags and not flags[0].startswith("-") else "simulated"
         key = (named, *flags, str(folder) if ":" in named else "")
         if key not in self._running:
             model = ["--model", DEFAULT_MODEL] if named == "simulated" else []

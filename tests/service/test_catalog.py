@@ -5,6 +5,7 @@ from typing import get_args
 
 import pytest
 
+from batcher.runner import RunnerInfo
 from service.catalog import TASKS, own_model, simulated_model
 from service.repository.spec import ModelNotSupported
 from service.settings import Settings
@@ -22,8 +23,9 @@ def test_the_setting_takes_the_name_of_every_task_there_is() -> None:
 def test_a_runner_of_the_users_own_is_for_what_the_setting_says(task: str, tasks: set[str]) -> None:
     served = own_model("my.module:Runner", task, TextPassthrough(), created=0)
     assert set(served.tasks) | set(served.if_class) == tasks
-    assert set(served.decided(is_function=False).tasks) == tasks
-    assert set(served.decided(is_function=True).tasks) == tasks - {"embed"} or task == "embed"
+    assert set(served.decided(RunnerInfo()).tasks) == tasks
+    model = RunnerInfo(details={"is_model": True})
+    assert set(served.decided(model).tasks) == tasks - {"embed"} or task == "embed"
 
 
 @pytest.mark.parametrize("task", ["auto", "embed", "classify", "score"])

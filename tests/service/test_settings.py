@@ -89,6 +89,23 @@ def test_a_bad_variable_is_named_with_its_value_and_the_rule(
     assert "\n" not in text
 
 
+def test_what_to_serve_may_be_named_without_a_flag() -> None:
+    assert flags.parse(["my.module:Cat", "--port", "1"]) == {
+        "runner": "my.module:Cat",
+        "port": "1",
+        "print_config": False,
+    }
+    assert flags.parse(["org/model"])["model"] == "org/model"
+    assert "model" not in flags.parse(["--port", "1"])
+
+
+def test_what_to_serve_is_named_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        flags.parse(["a:B", "--runner", "c:D"])
+    assert ended.value.code == 2
+    assert "--runner is given, and 'a:B' beside it" in capsys.readouterr().err
+
+
 def test_a_bad_flag_is_named_as_a_flag() -> None:
     with pytest.raises(BadSetting, match=r"^--max-batch-size='0': must be at least 1 "):
         flags.load({"max_batch_size": "0"})
@@ -159,7 +176,22 @@ def test_the_limits_of_the_engine_are_those_of_the_settings() -> None:
     assert {name: getattr(limits, name) for name in given} == given
 
 
-@pytest.mark.parametrize("name", ["max_batch_tokens", "min_cosine", "replicas"])
+@pytest.mark.parametrize(
+    ("given", "seconds", "by_deadline"),
+    [
+        ({}, 5.0, False),
+        ({"runner": "my.module:Cat"}, 5.0, True),
+        ({"runner": "my.module:Cat", "hang_after_ms": 7_000}, 7.0, False),
+    ],
+)
+def test_only_code_of_the_users_own_may_take_as_long_as_its_caller_has(
+    given: dict[str, Any], seconds: float, by_deadline: bool
+) -> None:
+    limits = Settings(**given).limits
+    assert (limits.hang_after, limits.hang_by_deadline) == (seconds, by_deadline)
+
+
+@pytest.mark.parametrize("name", ["max_batch_tokens", "min_cosine", "replicas", "hang_after_ms"])
 def test_what_is_printed_as_empty_may_be_given_back_so(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

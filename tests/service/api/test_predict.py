@@ -292,7 +292,7 @@ def of_a_function(engine: FakeClient) -> FakeClient:
     """Whose replica says that it runs a plain function."""
     engine.up = False
     engine.collector = Collector(Limits(), FakeClock())
-    engine.collector.replica_up(0, RunnerInfo(details={"is_function": True}))
+    engine.collector.replica_up(0, RunnerInfo(details={"is_model": True}))
     engine.answer = lambda payload: [1.0, 2.0]
     return engine
 

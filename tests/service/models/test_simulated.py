@@ -14,7 +14,9 @@ import pytest
 from batcher.runner import Runner
 from service.models import RunnerConfig
 from service.models.config import SimulatedConfig
-from service.models.create import CallableRunner, RunnerNotFound, create_runner
+from service.models.create import create_runner
+from service.models.own.find import RunnerNotFound
+from service.models.own.runner import ModelRunner
 from service.models.rows import NotFinite
 from service.models.simulated import SimulatedFault, SimulatedRunner, answers, count_words
 from service.tasks.plain_text import SIMULATED_VOCAB, SimulatedTokenizer
@@ -210,8 +212,10 @@ class OptionsOnly(Upper):
 
 def test_a_users_function_becomes_a_runner() -> None:
     runner = create_runner(f"{__name__}:shout", runner_config("any"))
-    assert isinstance(runner, CallableRunner)
-    assert runner.warm_up() == {"model": f"{__name__}:shout", "is_function": True}
+    assert isinstance(runner, ModelRunner)
+    facts = runner.warm_up()
+    assert isinstance(facts, dict)
+    assert (facts["model"], facts["is_function"]) == (f"{__name__}:shout", True)
     assert runner.run(("a", "b")) == ["A", "B"]
     runner.close()
 
@@ -244,7 +248,7 @@ def test_the_readmes_class_runs_by_its_name() -> None:
         ("no_such_module:Name", "there is no module no_such_module, neither in this folder"),
         ("service.models:Nothing", "module service.models has no 'Nothing'"),
         ("service.models.rows:__doc__", "neither a class nor a function"),
-        ("threading:Event", "the class has no warm_up and no run"),
+        ("threading:Event", "the class has no predict, which a Model needs; a Runner has"),
         ("tests.service.exits:run", r"failed: SystemExit: usage: exits.py FILE .*, line 3\)"),
     ],
 )

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from starlette.testclient import TestClient
 
+from batcher.runner import RunnerInfo
 from service.processes.build import find_served
 from service.repository.locate import find_model
 from service.settings import Settings
@@ -74,7 +75,7 @@ def test_token_ids_for_a_users_runner_are_422_and_nothing_is_submitted(
 )
 def test_only_the_transformers_runner_needs_a_tokenizer(runner: str, kind: type) -> None:
     found = asyncio.run(find_served(Settings(runner=runner)))
-    assert type(found.decided(is_function=False).task(Embed).preprocessor) is kind
+    assert type(found.decided(RunnerInfo()).task(Embed).preprocessor) is kind
 
 
 def test_the_transformers_runner_has_its_models_tokenizer() -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from batcher.limits import Limits
 from batcher.scheduling.cost import CostModel
-from batcher.supervision.supervision import hang_timeout
+from batcher.scheduling.selection import Selection
+from batcher.supervision.hang_timeouts import HangTimeouts, hang_timeout
+from tests.fakes import request
 
 
 def timeout(model: CostModel, size: int, tokens: int, minimum: float) -> float:
@@ -42,3 +45,36 @@ def test_a_batch_of_more_requests_has_as_long_as_those_may_need() -> None:
     """However few its tokens: some models take their time by the request."""
     long_ones = cost(*[(1, 4_096, 0.6)] * 20)
     assert timeout(long_ones, 32, 2_048, minimum=5.0) >= 2 * 0.6 * 32
+
+
+QUICK = [(size, size, 0.01) for size in (1, 2, 4)] * 20
+
+
+def bound(*deadlines: float, by_deadline: bool = True, workers_lost: int = 0) -> float:
+    """Of a batch cut at 100 s, whose model has been quick so far."""
+    timeouts = HangTimeouts(Limits(hang_by_deadline=by_deadline))
+    taken = [request(deadline=deadline) for deadline in deadlines]
+    for each in taken:
+        each.workers_lost = workers_lost
+    selection = Selection(taken, tokens=len(taken), predicted=0.01)
+    return timeouts.of(selection, cost(*QUICK), 100.0)
+
+
+def test_code_of_the_users_own_has_as_long_as_its_caller() -> None:
+    assert bound(130.0) == 30.0
+    assert bound(130.0, by_deadline=False) == 5.0
+    assert bound(101.0) == 5.0  # never less than the floor
+
+
+def test_rows_that_run_together_leave_half_of_the_time_to_run_again() -> None:
+    assert bound(110.0, 130.0) == 15.0
+    assert bound(130.0, workers_lost=1) == 15.0  # as do those that may have to be told apart
+
+
+def test_a_caller_who_shares_a_row_counts_too() -> None:
+    shared = Selection([request(deadline=110.0)], {0: [request(deadline=150.0)]}, tokens=1)
+    assert HangTimeouts(Limits(hang_by_deadline=True)).of(shared, cost(*QUICK), 100.0) == 50.0
+
+
+def test_a_test_input_has_no_deadline() -> None:
+    assert bound() == 5.0
