@@ -129,16 +129,22 @@ def dropped_head(config: Mapping[str, Any]) -> str:
 
 
 def labels_of(config: Mapping[str, Any], file: Path) -> tuple[str, ...]:
-    """The labels of a classifier by the place of their logit. Raises ModelNotSupported."""
+    """The labels of a classifier by the place of their logit, one at least. Raises
+    ModelNotSupported."""
     named = config.get("id2label")
     if named is None:
         number = config.get("num_labels", 2)  # transformers' default
+        if type(number) is not int or number < 1:
+            raise ModelNotSupported(f"{file}: num_labels is {number!r}, not a number of labels")
         return tuple(f"LABEL_{place}" for place in range(number))
     try:
         labels = {int(place): str(label) for place, label in named.items()}
-        return tuple(labels[place] for place in range(len(labels)))
-    except (AttributeError, KeyError, ValueError) as error:
+        found = tuple(labels[place] for place in range(len(labels)))
+    except (AttributeError, KeyError, ValueError, TypeError) as error:
         raise ModelNotSupported(f"{file}: id2label does not number its labels from 0") from error
+    if not found:
+        raise ModelNotSupported(f"{file}: id2label names no label")
+    return found
 
 
 def entailment_of(config: Mapping[str, Any], labels: tuple[str, ...]) -> int | None:

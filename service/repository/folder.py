@@ -3,6 +3,7 @@ missing, ambiguous or not to be trusted. Reads JSON and file names only."""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,7 @@ def read_folder(folder: Path, wanted: Wanted) -> ModelFolder:
     is_sparse = SPARSE in kinds or (bool(kinds) and about.get("model_type") == _SPARSE_ENCODER)
     is_sentence_encoder = len(kinds) > 1 and not is_sparse
     _check_type(folder, kinds)
+    check_adapter(folder, encoder)
     task = choose_task(
         wanted.task,
         config,
@@ -121,6 +123,17 @@ def _check_type(folder: Path, kinds: tuple[str, ...]) -> None:
         )
     if saved_as not in (_SENTENCE_ENCODER, _CROSS_ENCODER, _SPARSE_ENCODER):
         raise ModelNotSupported(f"{file}: model_type {saved_as} is not supported")
+
+
+def check_adapter(*folders: Path) -> None:
+    """Raises ModelNotSupported for weights that only PEFT adds to the model's own: where it is not
+    installed, transformers leaves them out in silence."""
+    for file in (folder / "adapter_config.json" for folder in folders):
+        if file.is_file() and importlib.util.find_spec("peft") is None:
+            raise ModelNotSupported(
+                f"{file}: an adapter needs the package peft, which is not installed (or merge it"
+                " into the model's weights)"
+            )
 
 
 def _own_code(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,17 @@ def read_object(file: Path, *, optional: bool = False) -> dict[str, Any]:
     return value
 
 
+def part_of(config: Mapping[str, Any], name: str, file: Path) -> Mapping[str, Any]:
+    """An object in a file's object; empty where there is none. Raises ModelNotSupported."""
+    value = config.get(name)
+    if not isinstance(value, Mapping | None):
+        raise ModelNotSupported(f"{file}: {name} is not a JSON object")
+    return value or {}
+
+
 def read_json(file: Path) -> Any:
     """Raises ModelNotSupported."""
     try:
         return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelNotSupported(f"{file}: cannot be read: {error}") from error

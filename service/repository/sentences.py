@@ -21,7 +21,7 @@ def read_prompts(folder: Path, *, embeds: bool) -> tuple[dict[str, str], str | N
         raise ModelNotSupported(f"{file}: prompts are not named")
     prompts = {"query": "", "document": ""} if embeds else {}
     prompts |= {str(name): str(text or "") for name, text in named.items()}
-    if default is not None and default not in prompts:
+    if default is not None and str(default) not in prompts:
         raise ModelNotSupported(f"{file}: default_prompt_name {default!r} is not among its prompts")
     return prompts, default
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from service.repository.architecture import Activation, activation_of, architecture, labels_of
-from service.repository.folder import Wanted, modules_of
+from service.repository.folder import Wanted, check_adapter, modules_of
 from service.repository.inspection import Say, inspect
-from service.repository.json_files import ModelNotSupported, read_object
+from service.repository.json_files import ModelNotSupported, part_of, read_object
 from service.repository.resize import ProcessorSpec, read_processor
 from service.repository.spec import EncoderSpec
 
@@ -61,7 +61,7 @@ def image_task(folder: Path, wanted: str) -> ImageTask | None:
     found: ImageTask | None = None
     if _CLASSIFIER.match(name):
         found = "image-classify"
-    elif config.get("model_type") in _FAMILIES and _WHOLE.match(name):
+    elif str(config.get("model_type")) in _FAMILIES and _WHOLE.match(name):
         found = "image-embed"
     if wanted in IMAGE_TASKS and wanted != found:
         needs = {
@@ -90,6 +90,7 @@ def read_vision_spec(folder: Path, task: str = "auto") -> VisionSpec:
         raise ModelNotSupported(
             f"{file}: its auto_map names code of the model's own, which is not run"
         )
+    check_adapter(folder, place)
     processor = read_processor(place)
     source = "architectures in config.json"
     if chosen == "image-classify":
@@ -105,7 +106,7 @@ def read_vision_spec(folder: Path, task: str = "auto") -> VisionSpec:
             activation_of(config, labels),
         )
     padded_to = _FAMILIES[config["model_type"]]
-    of_images = config.get("vision_config") or {}
+    of_images = part_of(config, "vision_config", file)
     return VisionSpec(
         place,
         chosen,
@@ -141,7 +142,9 @@ def _place(folder: Path) -> tuple[Path, bool]:
         return folder, False
     place = folder / chain[0][1]
     rest = [kind for kind, _ in chain[1:]]
-    of_family = read_object(place / "config.json", optional=True).get("model_type") in _FAMILIES
+    of_family = (
+        str(read_object(place / "config.json", optional=True).get("model_type")) in _FAMILIES
+    )
     if of_family and rest not in ([], ["Normalize"]):
         raise ModelNotSupported(
             f"{file}: {' → '.join([chain[0][0], *rest])} is not supported for a model of images and"
@@ -157,13 +160,14 @@ def _text_limit(folder: Path, place: Path, padded_to: int | None) -> int | None:
         return padded_to
     file = place / "sentence_bert_config.json"
     config = read_object(file, optional=True)
-    modalities: Mapping[str, Any] = config.get("modality_config") or {}
-    if any(each.get("method") != f"get_{kind}_features" for kind, each in modalities.items()):
+    modalities = part_of(config, "modality_config", file)
+    methods = {kind: part_of(modalities, kind, file).get("method") for kind in modalities}
+    if any(method != f"get_{kind}_features" for kind, method in methods.items()):
         raise ModelNotSupported(f"{file}: modality_config {modalities} is not supported")
     if config.get("do_lower_case"):
         raise ModelNotSupported(f"{file}: do_lower_case is not supported for images and texts")
-    options = config.get("processing_kwargs") or {}
-    of_texts = dict(options.get("text") or {})
+    options = part_of(config, "processing_kwargs", file)
+    of_texts = dict(part_of(options, "text", file))
     padding, limit = of_texts.pop("padding", True), of_texts.pop("max_length", None)
     if of_texts or set(options) - {"text"}:
         raise ModelNotSupported(f"{file}: processing_kwargs {options} is not supported")

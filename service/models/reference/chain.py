@@ -16,7 +16,7 @@ from service.repository.spec import ModelNotSupported
 
 
 class Chain:
-    """Of one of the library's kinds of model, of dense or sparse embeddings."""
+    """Of one of the library's kinds of model: dense or sparse embeddings, cross-encoders."""
 
     def __init__(self, model: Any, folder: ModelFolder) -> None:
         """Raises ModelNotSupported."""
@@ -31,6 +31,14 @@ class Chain:
             raise ModelNotSupported(f"{file}: a Router, which makes other vectors of other texts")
         self.transformer: Any = self.chain[0]
         self.tokenizer: Any = model.tokenizer
+
+    @property
+    def limit(self) -> int | None:
+        """Tokens that the library cuts texts at; None: it states none."""
+        options = self.transformer.processing_kwargs
+        own = (options.get(kind, {}).get("max_length") for kind in ("common", "text"))
+        limits = [n for n in (self.model.max_seq_length, *own) if n is not None]
+        return min(limits, default=None)
 
     def tokenize(self, inputs: Sequence[str]) -> list[Ids]:
         """As the library does it, without any prompt. Raises ModelNotSupported."""

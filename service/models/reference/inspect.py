@@ -28,6 +28,7 @@ from service.models.reference.checks import (
     without_empty,
 )
 from service.models.reference.common import common_fields
+from service.models.reference.cross import CrossReference
 from service.models.reference.dense import DenseReference
 from service.models.reference.headed import HeadedReference
 from service.models.reference.limits import fitting, limit_of
@@ -110,7 +111,7 @@ def _dense(read: ModelFolder, wanted: Wanted, made: Path) -> Made:
         **common_fields(read, reference.tokenizer, prompts, default),
         pooling=reference.pooling() or "none",
         normalize=reference.normalizes or not names_pooling,
-        max_length=limit_of(read, reference.model.max_seq_length, reference.tokenizer),
+        max_length=limit_of(read, reference.limit, reference.tokenizer),
         dimension=reference.pooled([np.array([1, 2], np.int32)]).shape[1],
         vocab_size=_vocabulary(reference.transformer.auto_model),
         matryoshka=matryoshka_of(read.config, read.encoder / "config.json"),
@@ -124,12 +125,8 @@ def _dense(read: ModelFolder, wanted: Wanted, made: Path) -> Made:
     texts, ids, tokenizer = _tokens(reference, spec, read, made)
     pooled = torch.cat([reference.pooled(ids[part]) for part in parts(ids)])
     own = reference.encode(texts)
-    apart = _apart(pooled, own, directions_alone=reference.normalizes)
-    if apart > _CLOSE:
-        raise ModelNotSupported(
-            f"{read.whole}: token ids alone do not give the reference library's own answers (they"
-            f" are {apart:.2g} apart)"
-        )
+    as_served = torch.nn.functional.normalize if reference.normalizes else torch.clone
+    _check_same(as_served(pooled), as_served(own), read)
     answers = vector_head_of(spec).finish(None, spec)(pooled).numpy()
     return spec, tokenizer, ReferenceAnswers(ids, None, answers, len(SENTENCES))
 
@@ -145,7 +142,7 @@ def _sparse(read: ModelFolder, wanted: Wanted, made: Path) -> Made:
         **common_fields(read, reference.tokenizer, prompts, default),
         pooling="cls",
         normalize=False,
-        max_length=limit_of(read, model.max_seq_length, reference.tokenizer),
+        max_length=limit_of(read, reference.limit, reference.tokenizer),
         dimension=reference.weights([np.array([1, 2], np.int32)]).shape[1],
         vocab_size=_vocabulary(reference.transformer.auto_model),
         task="sparse",
@@ -165,7 +162,10 @@ def _headed(read: ModelFolder, wanted: Wanted, made: Path) -> Made:
     head = HEADS[read.task]
     check_weights(read, getattr(transformers, head.auto_class))
     file = read.encoder / "config.json"
-    reference = HeadedReference.load(read, wanted, head.auto_class)
+    is_cross = bool(read.modules) and read.task in CLASSIFIERS
+    cross = CrossReference.load(read, wanted) if is_cross else None
+    reference = cross.headed() if cross else HeadedReference.load(read, wanted, head.auto_class)
+    stated = cross.limit if cross is not None else reference.tokenizer.model_max_length
     prompts, default = read_prompts(read.whole, embeds=False)
     has_labels = read.task in (*CLASSIFIERS, "tag")
     labels = labels_of(read.config, file) if has_labels else ()
@@ -173,7 +173,7 @@ def _headed(read: ModelFolder, wanted: Wanted, made: Path) -> Made:
         **common_fields(read, reference.tokenizer, prompts, default),
         pooling="cls",
         normalize=False,
-        max_length=limit_of(read, reference.tokenizer.model_max_length, reference.tokenizer),
+        max_length=limit_of(read, stated, reference.tokenizer),
         dimension=first_int(read.config, ("hidden_size", "dim", "d_model", "n_embd"), file),
         vocab_size=_vocabulary(reference.model),
         task=read.task,
@@ -204,6 +204,9 @@ def _headed(read: ModelFolder, wanted: Wanted, made: Path) -> Made:
         raise ModelNotSupported(
             f"{file}: id2label has {len(labels)} labels, and the model {rows.shape[1]}"
         )
+    if cross is not None:
+        cross.model.max_seq_length = spec.max_length
+        _check_same(torch.from_numpy(rows), cross.encode(texts), read)
     types = types if spec.pairs_have_types else None
     return spec, tokenizer, ReferenceAnswers(ids, types, rows, len(judged))
 
@@ -233,10 +236,14 @@ def _tokens(
     return texts, ids, tokenizer
 
 
-def _apart(pooled: torch.Tensor, own: torch.Tensor, *, directions_alone: bool) -> float:
-    if directions_alone:
-        pooled, own = (torch.nn.functional.normalize(each, dim=1) for each in (pooled, own))
-    return float((pooled - own).abs().max() / max(1.0, float(own.abs().max())))
+def _check_same(found: torch.Tensor, own: torch.Tensor, read: ModelFolder) -> None:
+    """Raises ModelNotSupported unless the library gives its own answers to our token ids."""
+    apart = float((found - own).abs().max() / max(1.0, float(own.abs().max())))
+    if apart > _CLOSE or (np.isnan(apart) and torch.isfinite(found).all()):
+        raise ModelNotSupported(
+            f"{read.whole}: token ids alone do not give the reference library's own answers (they"
+            f" are {apart:.2g} apart)"
+        )
 
 
 def _vocabulary(model: Any) -> int:

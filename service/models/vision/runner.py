@@ -69,7 +69,12 @@ class VisionRunner:
             self._model, self._dtype = model, dtype
             if dtype == torch.float32:  # as its weights say, before any is rounded
                 about.update(self._head.info(model))
-            return self._answers(samples)
+            rows, labels = self._answers(samples), self._spec.labels
+            if labels and rows.shape[1] != len(labels):
+                raise ModelNotSupported(
+                    f"{folder}: config.json has {len(labels)} labels, and the model {rows.shape[1]}"
+                )
+            return rows
 
         opened = open_model(self._spec, self._head, config, self._device, answers, _say)
         self._model, self._dtype, accuracy = opened

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import pytest
 from service.repository.architecture import activation_of, labels_of, takes_token_types
 from service.repository.folder import ModelFolder, Wanted, read_folder
 from service.repository.json_files import ModelNotSupported
+from service.repository.vision import image_task, read_vision_spec
 
 AUTO = Wanted()
 CONFIG = {
@@ -299,3 +302,49 @@ def test_an_encoder_is_not_served_as_a_classifier(tmp_path: Path) -> None:
 )
 def test_whether_token_types_are_taken(fields: dict[str, Any], takes: bool) -> None:
     assert takes_token_types(CONFIG | fields) is takes
+
+
+def test_an_adapter_is_not_left_out_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, adapter_config={"base_model_name_or_path": "x"})
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModelNotSupported, match=r"adapter_config\.json: an adapter needs the pack"):
+        read(tmp_path)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    assert read(tmp_path).task == "embed"
+
+
+ODD = [0, "x", [], {}, [1], {"a": 1}, {"0": None}, True, None]
+
+
+@pytest.mark.parametrize(
+    "model", ["BertForSequenceClassification", "CLIPModel", "ViTForImageClassification"]
+)
+def test_what_no_file_should_say_is_one_line(tmp_path: Path, model: str) -> None:
+    config = {
+        "architectures": [model],
+        "model_type": "clip",
+        "vocab_size": 9,
+        **dict.fromkeys(("id2label", "label2id", "num_labels", "problem_type", "vision_config")),
+    }
+    texts = {"text": {"padding": True}}
+    sentences = {"modality_config": {}, "processing_kwargs": texts, "max_seq_length": 3}
+    more = {"prompts": {}, "default_prompt_name": None, "model_type": None}
+    files: dict[str, dict[str, Any]] = {
+        "config": config,
+        "sentence_bert_config": sentences,
+        "config_sentence_transformers": more,
+        "preprocessor_config": {"size": 3, "resample": 2, "do_resize": True},
+    }
+    for name, fields in files.items():
+        for field, odd in itertools.product(fields, ODD):
+            changed = files | {name: fields | {field: odd}}
+            write(tmp_path, modules=[TRANSFORMER], **changed)
+            for look in (
+                lambda: image_task(tmp_path, "auto"),
+                lambda: read(tmp_path),
+                lambda: read_vision_spec(tmp_path),
+            ):
+                with contextlib.suppress(ModelNotSupported):
+                    look()
