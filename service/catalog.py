@@ -239,7 +239,7 @@ def _blank(spec: VisionSpec) -> ModelInput:
 def simulated_model(
     name: str, task: str, preprocessor: PairPreprocessor, created: int
 ) -> ServedModel:
-    """`task` as in BATCHER_TASK; vectors where it names no other."""
+    """`task` as in BATCHER_TASK; auto: vectors. Raises ModelNotSupported."""
     if task == Classify.name:
         labels = SIMULATED_LABELS[task]
         return ServedModel(name, created, {task: Classify(preprocessor, labels, "softmax")})
@@ -248,6 +248,11 @@ def simulated_model(
         return ServedModel(name, created, {task: Score(preprocessor, labels, "sigmoid")})
     if task == Sparse.name:
         return ServedModel(name, created, {task: Sparse(preprocessor, SIMULATED_VOCAB)})
+    if task not in ("auto", Embed.name):
+        raise ModelNotSupported(
+            f"BATCHER_TASK={task}: the simulated accelerator (BATCHER_RUNNER=simulated) has no"
+            " answers of this task"
+        )
     return ServedModel(name, created, {Embed.name: Embed(preprocessor)})
 
 

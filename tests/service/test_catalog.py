@@ -35,6 +35,12 @@ def test_the_simulated_accelerator_is_for_what_the_setting_says(task: str) -> No
     assert served.canary().cost == 1
 
 
+@pytest.mark.parametrize("task", ["tag", "predict"])
+def test_the_simulated_accelerator_answers_no_vectors_for_another_task(task: str) -> None:
+    with pytest.raises(ModelNotSupported, match=f"BATCHER_TASK={task}: the simulated"):
+        simulated_model("simulated", task, SimulatedTokenizer(), created=0)
+
+
 def test_a_runner_of_the_users_own_is_no_classifier() -> None:
     with pytest.raises(ModelNotSupported, match="BATCHER_TASK=classify"):
         own_model("my.module:Runner", "classify", TextPassthrough(), created=0)

@@ -24,7 +24,6 @@ from service.models.heads import head_of, vector_head_of
 from service.models.reference.dense import DenseReference
 from service.models.reference.headed import HeadedReference
 from service.models.reference.sparse import SparseReference
-from service.repository.architecture import CLASSIFIERS
 from service.repository.folder import Wanted, read_folder
 from service.repository.spec import EncoderSpec
 
@@ -55,7 +54,11 @@ class ReferenceBackend:
     def forward(self, sequences: Sequence[Ids], types: Types = None) -> Answers:
         with torch.inference_mode():
             answers = within_memory(lambda: self._run(sequences, types), len(sequences))
-            return answers.float().cpu().numpy()
+            found = answers.float().cpu().numpy()
+        if found.ndim == 2:
+            return found
+        # A row for each token; padded on the right.
+        return [rows[: len(ids)].copy() for rows, ids in zip(found, sequences, strict=True)]
 
     def with_tokens(self, sequences: Sequence[Ids], wanted: Sequence[int]) -> Tokens:
         """In two passes: this is the slow backend, and few ask."""
@@ -88,8 +91,6 @@ def open_reference(config: ModelConfig, spec: EncoderSpec, place: Place, say: Sa
     if spec.task == "sparse":
         sparse = SparseReference.load(folder, wanted, place.device, dtype)
         return ReferenceBackend(lambda ids, _: sparse.weights(ids), _no_states, dtype, place.device)
-    if spec.task not in CLASSIFIERS:
-        raise BackendNotAvailable(f"task {spec.task} is not run by the reference library here")
     headed = HeadedReference.load(folder, wanted, head.auto_class, place.device, dtype)
 
     def run(ids: Sequence[Ids], types: Types) -> torch.Tensor:

@@ -171,6 +171,16 @@ def test_labels_are_the_same_among_63_others(stage: Any, kind: str, tokenizer: K
         np.testing.assert_allclose(answer, one.runner.run([ids])[0], rtol=1e-4, atol=1e-5)
 
 
+def test_the_reference_library_runs_it_too(stage: Any, tmp_path: Path) -> None:
+    folder = make_tagger(tmp_path, "bert", "wordpiece")
+    reference = EncoderRunner(runner_config(str(folder), backend="reference", threads=1))
+    assert reference.warm_up()["backend"] == "reference"
+    task, one = stage("bert", "wordpiece").task, stage("bert", "wordpiece")
+    windows = [task.tokenise(text, Options()).windows[0].ids for text in SENTENCES]
+    for answer, expected in zip(reference.run(windows), one.runner.run(windows), strict=True):
+        np.testing.assert_allclose(answer, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_the_runner_tells_its_labels(stage: Any) -> None:
     info = stage("bert", "wordpiece").info
     assert (info["task"], info["labels"]) == ("tag", LABELS)
