@@ -17,7 +17,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -31,6 +31,8 @@ FORMAT = 2  # changes with what the heads make of hidden states, too: the answer
 SPEC, TOKENIZER, ANSWERS, REFUSAL = "spec.json", "tokenizer.json", "answers.npz", "refusal.txt"
 _LIBRARIES = ("sentence-transformers", "transformers", "tokenizers", "torch", "numpy")
 _READ_WHOLE = 64 << 20  # bytes; larger files are known by their size and time
+# Seconds that it may take, and bytes of the model's files for each second more: disks are slow.
+_TIMEOUT, _PER_SECOND = 600.0, 10 << 20
 # First of all it is bound to its parent: what it imports takes seconds.
 _CODE = "import json, sys; given = json.loads(sys.argv[1]); sys.path[:] = given['path']; "
 _CODE += "from batcher.processes import die_with_parent; die_with_parent(); "
@@ -68,6 +70,9 @@ def inspect(folder: Path, wanted: Wanted, cache_dir: str, say: Say) -> EncoderSp
 
 def _make(folder: Path, wanted: Wanted, place: Path, say: Say) -> None:
     say(f"inspecting {folder} with the reference library (once for each model) …")
+    # Left by a start that was killed: we have the lock.
+    for left in place.parent.glob(f".{place.name}-*"):
+        shutil.rmtree(left, ignore_errors=True)
     made = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}-"))
     try:
         run(folder, wanted, made)
@@ -82,20 +87,41 @@ def _make(folder: Path, wanted: Wanted, place: Path, say: Say) -> None:
 
 def run(folder: Path, wanted: Wanted, made: Path) -> None:
     """Leaves SPEC, TOKENIZER and ANSWERS in `made`, or a REFUSAL. Raises ModelNotSupported where
-    the process has died."""
+    the process has died or takes too long."""
     given = {"path": sys.path, "folder": str(folder), "made": str(made), **asdict(wanted)}
-    told = subprocess.run(
-        [sys.executable, "-P", "-c", _CODE, json.dumps(given)],
-        stdin=subprocess.DEVNULL,
-        env=_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-    )
+    timeout = _TIMEOUT + sum(_sizes(folder)) / _PER_SECOND
+    try:
+        told = subprocess.run(
+            [sys.executable, "-P", "-c", _CODE, json.dumps(given)],
+            stdin=subprocess.DEVNULL,
+            env=_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+            timeout=timeout,
+        )
+    except subprocess.TimeoutExpired as error:  # it was killed
+        raise ModelNotSupported(
+            f"{folder}: the process that reads it has not finished after {timeout:.0f} s"
+            f"{_last_line(error.output)}"
+        ) from error
     if told.returncode:
-        last = told.stdout.decode(errors="replace").strip().splitlines()[-1:] or [""]
         ended = describe_exit(told.returncode)
-        raise ModelNotSupported(f"{folder}: the process that reads it died ({ended}): {last[0]}")
+        raise ModelNotSupported(
+            f"{folder}: the process that reads it died ({ended}){_last_line(told.stdout)}"
+        )
+
+
+def _last_line(output: bytes | None) -> str:
+    """Of what it wrote, with a colon before; empty: nothing."""
+    lines = (output or b"").decode(errors="replace").strip().splitlines()
+    return f": {lines[-1]}" if lines else ""
+
+
+def _sizes(folder: Path) -> Iterator[int]:
+    for file in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            yield file.stat().st_size
 
 
 def _environment() -> dict[str, str]:
