@@ -3,15 +3,58 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from tokenizers import Tokenizer
 
 from service.repository.json_files import ModelNotSupported
+from service.tasks.input_errors import TextNotEncodable
 from service.tasks.text_inputs import LONG_TEXT
 
+# Characters; tokenising takes up to 450 bytes for each.
+MOST_CHARACTERS = 1 << 20
+_PER_TOKEN = 6  # first guess at a part that holds enough tokens; English has 4 to 5
 _SPACES = " \n\t\r"
 _SAMPLES = 1000  # tokens
+# Tokens that a part must have more than will be used: for a tokenizer that looks further than the
+# next white space, and where the part ends within a word: WordPiece takes a word of over 100
+# characters for unknown, and what is left of it for as many tokens.
+_SPARE, _SPARE_WITHIN = 8, 128
+
+
+def growing_parts(
+    text: str, tokens: int, *, at_words: bool, from_left: bool = False
+) -> Iterator[tuple[str, int]]:
+    """Beginnings (or ends) of a text that is likely to have more tokens than these, and how many
+    each must have so that these are those of all of the text; none of a shorter text. Together they
+    cost a third of the text at most.
+
+    A part ends at white space where there is some: there a cut is certain not to change the tokens
+    before it. Elsewhere, as in Chinese, it changes those next to it, which are not used. (In one
+    word without end, `aaaaaaa…`, a tokenizer may choose another of equally likely ways to write
+    it.) Raises TextNotEncodable for a text that is much longer and has no such part.
+    """
+    characters = _PER_TOKEN * (tokens + _SPARE)
+    most = max(MOST_CHARACTERS, characters)
+    words = last_words if from_left else first_words
+    while len(text) > characters and characters <= most:
+        if at_words and (part := words(text, characters)):
+            yield part, tokens + _SPARE
+        elif len(text) > 2 * characters:
+            part = text[-2 * characters :] if from_left else text[: 2 * characters]
+            yield part, tokens + _SPARE_WITHIN
+        characters *= 4
+    check_characters(text, most)
+
+
+def check_characters(text: str, most: int = MOST_CHARACTERS) -> None:
+    """Raises TextNotEncodable."""
+    if len(text) > most:
+        raise TextNotEncodable(
+            f"the text has {len(text)} characters, which is too many to look at each of its tokens:"
+            f" at most {most}"
+        )
 
 
 def first_words(text: str, limit: int) -> str:

@@ -22,7 +22,9 @@ from service.tasks.protocol import ModelInput
 _WANTED = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF")
 Image.init()
 FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)  # that this Pillow was built with
-_CHANNELS = 3
+# Bytes of a pixel while it is decoded: as the file has it, turned and in RGB, and the copies on the
+# way out. Measured: JPEG 10, PNG 11, WebP 14.
+_DECODING = 14
 _SPELLED_OUT = (b"P1", b"P2", b"P3")  # of PPM: decoded in Python, a second for each megabyte
 MOST_BYTES = 1 << 30  # of decoded images in one process, waiting or running
 
@@ -41,7 +43,7 @@ class ImageDecoder:
         self._max_pixels = max_pixels
         self._cost = cost
         self._processor = processor
-        self._memory = _Memory(max(most_bytes, max_pixels * _CHANNELS))
+        self._memory = _Memory(max(most_bytes, max_pixels * _DECODING))
 
     def prepare_image(self, data: bytes) -> ModelInput:
         if not data:
@@ -63,7 +65,7 @@ class ImageDecoder:
             if width * height > self._max_pixels:  # known from the header: nothing is decoded yet
                 raise self._too_large(f"{width} x {height}")
             target = self._check_target(width, height)
-            decoded = width * height * _CHANNELS
+            decoded = width * height * _DECODING
             self._memory.take(decoded)
             kept = 0
             try:
@@ -109,7 +111,8 @@ class ImageDecoder:
 def _pixels(image: Image.Image) -> Image.Image:
     """Decoded, turned as its EXIF data says, in RGB. Of an animation, its first frame."""
     image.load()
-    return ImageOps.exif_transpose(image).convert("RGB")
+    ImageOps.exif_transpose(image, in_place=True)
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _damaged(error: Exception) -> InputError:

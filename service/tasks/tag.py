@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 
 from batcher import RunnerFailed
 from service.errors import InputError
+from service.tasks.cutting import check_characters
 from service.tasks.entities import Entity, Piece, Strategy, entities_of, merged, softmax
 from service.tasks.input_errors import TextTooLong
 from service.tasks.protocol import ModelInput, Options
@@ -117,6 +118,7 @@ class Tag:
     def tokenise(self, text: str, options: Options, stride: int | None = None) -> Tokenised:
         """Raises TextTooLong, TextNotEncodable."""
         check_unicode(text)
+        check_characters(text)
         # `encode` would hold the interpreter lock for as long as it takes; this does not.
         [encoding] = self._preprocessor.library.encode_batch([text])
         windows = list(self._windows(encoding.ids, options, stride))

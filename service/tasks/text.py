@@ -14,8 +14,8 @@ from tokenizers import Tokenizer
 
 from service.repository.spec import EncoderSpec, ModelNotSupported
 from service.tasks.cutting import (
-    first_words,
-    last_words,
+    MOST_CHARACTERS,
+    growing_parts,
     special_tokens,
     splits_at_whitespace,
     takes_ends,
@@ -26,9 +26,6 @@ from service.tasks.protocol import DEFAULT_OPTIONS, Direction, ModelInput, Optio
 from service.tasks.text_inputs import LONG_TEXT, MANY_IDS, check_ids, check_unicode
 
 Ids = NDArray[np.int32]
-
-CHARACTERS_PER_TOKEN = 6  # first guess at a part that holds enough tokens; English has 4 to 5
-SPARE_TOKENS = 8
 
 
 class TextTokenizer:
@@ -168,13 +165,10 @@ class TextTokenizer:
         check_unicode(text)
         if tokens >= self.max_length:
             return text
-        part, characters = text, CHARACTERS_PER_TOKEN * (tokens + SPARE_TOKENS)
-        while self._can_cut and len(text) > characters:
-            part = first_words(text, characters) or text
+        for part, enough in growing_parts(text, tokens, at_words=self._can_cut):
             found = self._tokenizer.encode_batch([part], add_special_tokens=False)[0]
-            if part is text or len(found.ids) >= tokens + SPARE_TOKENS:
+            if len(found.ids) >= enough:
                 break
-            characters *= 4
         else:
             found = self._tokenizer.encode_batch([text], add_special_tokens=False)[0]
         return text if len(found.ids) <= tokens else text[: found.offsets[tokens - 1][1]]
@@ -248,15 +242,14 @@ class TextTokenizer:
         return [*self._encode(prompt.rstrip(), special=False), *ids]
 
     def _part(self, text: str, from_left: bool) -> tuple[str, list[int] | None]:
-        """One end of the text, with more tokens than will be used, and their ids; or all of it."""
-        characters = CHARACTERS_PER_TOKEN * self.max_length
-        words, can = (last_words, self._can_cut_left) if from_left else (first_words, self._can_cut)
-        while can and len(text) > characters and (part := words(text, characters)):
+        """One end of the text, with more tokens than will be used, and their ids; or all of it.
+        Raises TextNotEncodable."""
+        at_words = self._can_cut_left if from_left else self._can_cut
+        parts = growing_parts(text, self.max_length, at_words=at_words, from_left=from_left)
+        for part, enough in parts:
             ids = self._encode(part)
-            # The spare ones are for a tokenizer that looks further than the next white space.
-            if len(ids) >= self.max_length + SPARE_TOKENS:
+            if len(ids) >= enough:
                 return part, ids
-            characters *= 4  # all parts together cost a third of the text at most
         return text, None
 
     def _tokens(self, text: str, from_left: bool, prompt: str = "") -> TextTokens:
@@ -276,8 +269,10 @@ class TextTokenizer:
         return tokens
 
     def _count(self, text: str, tokens: TextTokens) -> int:
-        """Of all of the text."""
+        """Of all of the text; of one that is too long for that, its characters."""
         if tokens.count is None:
+            if not tokens.is_whole and len(text) > MOST_CHARACTERS:
+                return len(text)
             ids = tokens.ids if tokens.is_whole else self._encode(text, special=False)
             tokens.count = len(ids)
         return tokens.count

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from tokenizers import Tokenizer
 
+from service.tasks.cutting import check_characters
 from service.tasks.input_errors import BadTokenId
 from service.tasks.text_inputs import check_ids, check_unicode
 
@@ -29,6 +30,7 @@ class Token(NamedTuple):
 def tokens_of(tokenizer: Tokenizer, text: str, *, add_special_tokens: bool) -> Iterator[Token]:
     """All of the text: none is cut off. Raises TextNotEncodable."""
     check_unicode(text)
+    check_characters(text)
     # `encode` would hold the interpreter lock for as long as it takes; this does not.
     [encoding] = tokenizer.encode_batch([text], add_special_tokens=add_special_tokens)
     place = _byte_places(text)

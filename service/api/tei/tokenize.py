@@ -13,6 +13,7 @@ from service.api.routes import TOKENIZER, Route
 from service.errors import InputError
 from service.http.exchange import Exchange
 from service.state import AppState
+from service.tasks.cutting import MOST_CHARACTERS
 from service.tasks.text import TextTokenizer
 from service.tasks.text_inputs import LONG_TEXT, parse_texts
 from service.tasks.tokens import tokens_of
@@ -41,8 +42,12 @@ async def tokenize(state: AppState, exchange: Exchange) -> None:
     tokenizer = state.tokenizer()
     prompt = tokenizer.prompt(body.prompt_name)
     texts = parse_texts(body.inputs, "inputs", state.input_limit)
+    characters = sum(map(len, texts))
+    if characters > MOST_CHARACTERS:
+        rule = f"{characters} characters; one request may have at most {MOST_CHARACTERS}"
+        raise InputError(rule, field="inputs", kind="too_many_inputs")
     given = (tokenizer, prompt, texts, body.add_special_tokens is not False)
-    if sum(map(len, texts)) > LONG_TEXT:
+    if characters > LONG_TEXT:
         deadline = exchange.started + exchange.timeout
         told = await state.offload.run(deadline, _answer, *given, caller=exchange.caller)
     else:

@@ -159,8 +159,8 @@ def test_an_image_that_a_resize_would_make_huge_is_refused(resize: Resize | None
 
 
 def test_only_so_many_decoded_images_are_in_memory_at_a_time() -> None:
-    made = decoder(max_pixels=600, most_bytes=3 * 1000)
-    image = encoded(picture(20, 20))  # 1,200 bytes once it is decoded
+    made = decoder(max_pixels=500, most_bytes=7000)
+    image = encoded(picture(20, 20))  # 5,600 bytes while it is decoded, 1,200 after that
     held = [made.prepare_image(image), made.prepare_image(image)]
     with pytest.raises(Overloaded):
         made.prepare_image(image)

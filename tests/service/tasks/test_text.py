@@ -157,17 +157,37 @@ def test_the_direction_that_is_asked_for_wins_over_the_models_own() -> None:
         mine.prepare(text, Options(truncate=False, truncation_direction="left"))
 
 
-def test_the_end_of_a_long_text_is_cut_out_of_it_before_it_is_tokenised() -> None:
-    asked: list[int] = []
+class Listening(TextTokenizer):
+    """Notes how many characters are tokenised."""
 
-    class Listening(TextTokenizer):
-        def _encode(self, text: str, *, special: bool = True) -> list[int]:
-            asked.append(len(text))
-            return super()._encode(text, special=special)
+    asked = 0
 
+    def _encode(self, text: str, *, special: bool = True) -> list[int]:
+        self.asked += len(text)
+        return super()._encode(text, special=special)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize(
+    "words", ["hello world ", "会議は来週の火曜日に延期されました。", "a/b-c_1?&"]
+)
+def test_an_end_of_a_long_text_is_cut_out_of_it_before_it_is_tokenised(
+    words: str, direction: Direction
+) -> None:
     mine = Listening.load(dataclasses.replace(MINILM, max_length=12))
-    assert mine.prepare("hello world " * 50_000, LEFT).cost == 12
-    assert sum(asked) < 1000
+    got = mine.prepare(words * 2000, Options(truncation_direction=direction)).payload
+    assert got.tolist() == cut_afterwards(words * 2000, 12, direction)
+    assert mine.asked < 1500
+
+
+def test_what_becomes_few_tokens_is_looked_at_up_to_a_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.tasks.cutting.MOST_CHARACTERS", 1000)
+    assert SHORT.encode(" " * 900 + "hello").tolist() == [CLS, 7592, SEP]
+    with pytest.raises(TextNotEncodable, match=r"1001 characters, .* at most 1000"):
+        SHORT.encode("x" * 1001)
+    assert len(SHORT.encode("x " * 501)) == 12
 
 
 def byte_level(limit: int) -> tuple[TextTokenizer, Tokenizer, EncoderSpec]:
@@ -220,7 +240,17 @@ def test_cutting_is_exact_for_byte_level_tokenizers_too(text: str, direction: Di
     assert BYTES_MINE.encode(text, direction=direction).tolist() == ids
 
 
-def test_a_tokenizer_that_looks_across_spaces_gets_the_whole_text() -> None:
+def test_bytes_without_white_space_are_not_all_tokenised() -> None:
+    mine = Listening(Tokenizer.from_str(BYTES_WHOLE.to_str()), BYTES_SPEC)
+    text = "électricité:12345un-be-lievable" * 2000
+    for direction, expected in zip(DIRECTIONS, (slice(-12, None), slice(11)), strict=True):
+        got = mine.encode(text, direction=direction).tolist()
+        ids = BYTES_WHOLE.encode(text).ids[expected]
+        assert got == (ids if direction == "left" else [*ids, 1])
+    assert mine.asked < 2500
+
+
+def test_a_tokenizer_that_looks_across_spaces_is_known() -> None:
     tokenizer = Tokenizer(models.BPE({"a": 0, "▁": 1, "▁a": 2}, [("▁", "a")]))
     across = TextTokenizer(tokenizer, dataclasses.replace(MINILM, vocab_size=3))
     assert not across._can_cut
