@@ -27,7 +27,7 @@ from service.repository.folder import Wanted, read_folder
 from service.repository.json_files import ModelNotSupported
 from service.repository.spec import EncoderSpec, from_json
 
-FORMAT = 2  # changes with what the heads make of hidden states, too: the answers are kept as such
+FORMAT = 3  # changes with what the heads make of hidden states, too: the answers are kept as such
 SPEC, TOKENIZER, ANSWERS, REFUSAL = "spec.json", "tokenizer.json", "answers.npz", "refusal.txt"
 _LIBRARIES = ("sentence-transformers", "transformers", "tokenizers", "torch", "numpy")
 _READ_WHOLE = 64 << 20  # bytes; larger files are known by their size and time
