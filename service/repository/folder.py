@@ -17,6 +17,7 @@ TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "s
 _WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
 _LIBRARY = "sentence_transformers."
 SPARSE = "SpladePooling"
+_SAVED_WITH_MODULES = ("config_sentence_transformers.json", "sentence_bert_config.json")
 # `model_type`, by the class of the library that has saved a model.
 _SENTENCE_ENCODER, _CROSS_ENCODER = "SentenceTransformer", "CrossEncoder"
 _SPARSE_ENCODER = "SparseEncoder"
@@ -74,12 +75,14 @@ def read_folder(folder: Path, wanted: Wanted) -> ModelFolder:
     )
     _check_files(encoder)
     if task == "embed" and not modules and wanted.pooling == "auto":
-        for pooling in sorted(folder.glob("*_Pooling/config.json")):
-            raise ModelNotSupported(
-                f"{folder / 'modules.json'}: missing, although there is"
-                f" {pooling.relative_to(folder)}; BATCHER_POOLING (mean, cls, last) says how this"
-                " model's vectors are made"
-            )
+        about_vectors = (folder / name for name in _SAVED_WITH_MODULES)
+        for file in (*sorted(folder.glob("*_Pooling/config.json")), *about_vectors):
+            if file.is_file():
+                raise ModelNotSupported(
+                    f"{folder / 'modules.json'}: missing, although there is"
+                    f" {file.relative_to(folder)}; BATCHER_POOLING (mean, cls, last) says how this"
+                    " model's vectors are made"
+                )
     dropped = dropped_head(config) if task == "embed" and not is_sentence_encoder else ""
     paths = tuple(folder / path for _, path in modules)
     return ModelFolder(folder, encoder, config, task, kinds, has_own_code, dropped, paths)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-import transformers
 
 from service.repository.folder import ModelFolder
 from service.repository.inspection import TOKENIZER
@@ -33,8 +32,11 @@ def check_weights(read: ModelFolder, kind: Any) -> None:
         )
 
 
-def bad_weight(read: ModelFolder) -> str:
-    model = transformers.AutoModel.from_pretrained(read.encoder, local_files_only=True)
+def bad_weight(read: ModelFolder, kind: Any) -> str:
+    """Why answers are not finite. `kind` as above."""
+    if read.has_own_code:
+        return "its weights, or code of its own, are at fault"
+    model = kind.from_pretrained(read.encoder, local_files_only=True)
     for name, each in model.named_parameters():
         if not torch.isfinite(each).all():
             return f"its weight {name} is not"

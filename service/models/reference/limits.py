@@ -14,7 +14,7 @@ from service.repository.spec import UNLIMITED, EncoderSpec
 _FEW = 1024  # tokens
 _MOST_SPARE = 4  # positions that hold no token
 # Their learned positions start behind the padding id: 514 positions hold 512 tokens.
-OFFSET_POSITIONS = frozenset(
+_FROM_PADDING = frozenset(
     (
         *("roberta", "xlm-roberta", "xlm-roberta-xl", "roberta-prelayernorm", "camembert"),
         *("mpnet", "longformer", "data2vec-text", "ibert", "xmod", "luke"),
@@ -26,7 +26,7 @@ def limit_of(read: ModelFolder, stated: int | None, tokenizer: Any) -> int:
     """Tokens: what the reference cuts at; never more than the model has positions for."""
     config = read.config
     limits = [UNLIMITED, stated, config.get("max_position_embeddings"), config.get("n_positions")]
-    if config.get("model_type") in OFFSET_POSITIONS:
+    if config.get("model_type") in _FROM_PADDING:
         pad = tokenizer.pad_token_id or 0
         limits = [*limits[:2], *(n - pad - 1 if isinstance(n, int) else n for n in limits[2:])]
     return min(int(n) for n in limits if isinstance(n, int | float) and n > 0)

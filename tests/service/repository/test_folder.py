@@ -119,8 +119,13 @@ def test_a_module_outside_of_the_folder_is_refused(tmp_path: Path, path: str) ->
         read(write(tmp_path, modules=[TRANSFORMER, POOLING | {"path": path}]))
 
 
-def test_a_pooling_that_no_modules_file_names_is_ambiguous(tmp_path: Path) -> None:
-    write(tmp_path, **{"1_Pooling__config": {"pooling_mode_cls_token": True}})
+@pytest.mark.parametrize(
+    "left", ["1_Pooling__config", "config_sentence_transformers", "sentence_bert_config"]
+)
+def test_where_the_file_of_modules_alone_is_missing_the_pooling_is_ambiguous(
+    tmp_path: Path, left: str
+) -> None:
+    write(tmp_path, **{left: {}})
     with pytest.raises(ModelNotSupported, match=r"modules\.json: missing.* BATCHER_POOLING"):
         read(tmp_path)
     assert read_folder(tmp_path, Wanted(pooling="cls")).task == "embed"

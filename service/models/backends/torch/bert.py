@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-PLAIN_POSITIONS = frozenset(("bert",))
-OFFSET_POSITIONS = frozenset(("roberta", "xlm-roberta", "camembert"))
+# Of those that this can run, by how they count positions: from 0, or from behind the padding id.
+_FROM_ZERO = frozenset(("bert",))
+_FROM_PADDING = frozenset(("roberta", "xlm-roberta", "camembert"))
 
 Attend = Callable[[Tensor, int], Tensor]
 """From (…, 3 x dimension), queries, keys and values, and the number of heads, to (…, dimension)."""
@@ -46,7 +47,7 @@ class Bert:
         self.dimension: int = config.hidden_size
         # Where positions start behind the padding id, and pass over it: the id; else None.
         self.offset: int | None = (
-            config.pad_token_id if config.model_type in OFFSET_POSITIONS else None
+            config.pad_token_id if config.model_type in _FROM_PADDING else None
         )
         self._words: Tensor = embeddings.word_embeddings.weight
         self._positions: Tensor = embeddings.position_embeddings.weight
@@ -76,7 +77,7 @@ class Bert:
 
 def why_not(config: Any) -> str:
     """Why a model of this config cannot be run by Bert; empty: it can."""
-    if config.model_type not in PLAIN_POSITIONS | OFFSET_POSITIONS:
+    if config.model_type not in _FROM_ZERO | _FROM_PADDING:
         return f"a {config.model_type}, not a BERT"
     if config.hidden_act != "gelu":
         return f"its activation is {config.hidden_act}, not gelu"

@@ -217,3 +217,31 @@ def test_labels_that_are_fewer_than_the_logits_are_refused(tmp_path: Path) -> No
     (folder / "config.json").write_text(json.dumps(config | labels))
     with pytest.raises(ModelNotSupported):
         read_spec(folder)
+
+
+def test_a_model_that_padding_on_the_left_moves_is_run_with_it_on_the_right(
+    tmp_path: Path,
+) -> None:
+    """GPT-2 counts positions from the padding on, so that even the library's own answers to a batch
+    are not those to its texts."""
+    folder = make_tiny(tmp_path, "gpt2", "lasttoken", normalize=True)
+    file = folder / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"padding_side": "left"}))
+    vectors, _ = served(folder, tmp_path, backend="torch")
+    model = library.SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    alone = np.stack([model.encode(text) for text in TEXTS])
+    np.testing.assert_allclose(vectors, alone, rtol=1e-4, atol=1e-5)
+    assert np.abs(model.encode(TEXTS) - alone).max() > 0.01
+
+
+def test_a_weight_of_a_head_that_is_no_number_is_named(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = make_classifier(tmp_path, "bert")
+    state = load_file(folder / "model.safetensors")
+    state["classifier.bias"][1] = float("nan")
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(
+        ModelNotSupported, match=r"not finite .*: its weight classifier\.bias is not"
+    ):
+        read_spec(folder)
