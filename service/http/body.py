@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
 import orjson
@@ -11,18 +12,26 @@ from pydantic import BaseModel, ValidationError
 from starlette.types import Message, Receive
 
 from batcher import Overloaded
+from batcher.scheduling.admission import SHARE
 from service.errors import InputError, Problem, quote
-from service.http.content_coding import decode
 from service.http.supervision import Disconnected
 
 LARGE = 64 << 10  # bytes; parsing that many takes about 1 ms: more is done off the event loop
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
+_WINDOW = 256 << 10  # bytes that are searched at once: meanwhile the event loop stands still
 # Of valid JSON: a text, a whole number in the group, or another number.
 _TEXT_OR_NUMBER = re.compile(
     rb'"[^"\\]*(?:\\.[^"\\]*)*"|(-?[0-9]+)(?![0-9.eE])|-?[0-9]+[0-9.eE+-]+', re.DOTALL
 )
 _MAX_DIGITS = 20  # of 64 bits, or one fewer and a sign
 LARGEST_BODIES = 16  # of the largest size, that a process may hold at once
+# That a value takes once it is parsed; a list or an object counts as two. "[]," has three bytes:
+# 32 MiB of it would become 700.
+VALUE_BYTES = 32
+_BYTES_FOR_A_VALUE = 8  # of the largest body: so many times fewer values may be in one
+_ALWAYS_ALLOWED = 1 << 20  # values
+# A text, whole or cut off: each byte is looked at once. Or what a value of a list begins behind.
+_TEXT_OR_BREAK = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[{,]', re.DOTALL)
 _MARK = b"\xef\xbb\xbf"  # a byte-order mark, which some clients put before UTF-8
 _NOT_JSON = (b"multipart/", b"image/", b"audio/", b"video/")
 
@@ -43,6 +52,10 @@ class Offload(Protocol):
         caller: str | None = None,
     ) -> Result:
         """What the function returns or raises. Raises Overloaded, DeadlineExceeded."""
+
+
+OffLoop = Callable[..., Awaitable[Any]]
+"""Runs a function with its arguments in a thread: what it returns or raises, and as Offload."""
 
 
 def fields(model: type[Fields], body: dict[str, Any], *, refuse_unknown: bool) -> Fields:
@@ -75,7 +88,8 @@ def parse_exactly(data: bytes) -> dict[str, Any]:
     """As parse(), for values that a user's code gets: also raises Problem 422 for a whole number
     beyond 64 bits, which the parser makes a float of that is only near it."""
     body = parse(data)
-    if _LONG_NUMBER.search(data):  # in a text, perhaps
+    starts = range(0, len(data), _WINDOW)
+    if any(_LONG_NUMBER.search(data, at, at + _WINDOW + 18) for at in starts):  # in a text, perhaps
         for found in _TEXT_OR_NUMBER.finditer(data):
             _check_64_bits(found[1])
     return body
@@ -89,9 +103,33 @@ def _check_64_bits(whole: bytes | None) -> None:
         raise Problem(422, f"{number}: a whole number beyond 64 bits; send it as a text or a float")
 
 
-def parse_coded(data: bytes, coding: str | None, limit: int, parser: Parser) -> dict[str, Any]:
-    """In one go, so that no decoded body waits. Raises Problem 400, 413."""
-    return parser(data if coding is None else decode(data, coding, limit))
+def count_values(data: bytes, limit: int) -> int:
+    """About how many JSON values a body has that may have `limit` bytes, lists and objects counted
+    twice. The parser, which no other thread can interrupt, takes time and memory for each of them.
+    Raises Problem 413."""
+    most = max(_ALWAYS_ALLOWED, limit // _BYTES_FOR_A_VALUE)
+    count = data.count(b",") + data.count(b"[") + data.count(b"{")
+    if count > most:  # in texts, perhaps
+        count = 0
+        for found in _TEXT_OR_BREAK.finditer(data):
+            count += found[0][:1] != b'"'
+            if count > most:
+                raise Problem(
+                    413,
+                    f"the body has more than {most} JSON values (a list or object counts as two), an"
+                    " eighth of the bytes that it may have (BATCHER_MAX_BODY_BYTES)",
+                )
+    return count
+
+
+async def parse_large(
+    data: bytes, parser: Parser, limit: int, offload: OffLoop, hold: Callable[[int], None]
+) -> dict[str, Any]:
+    """`hold` is told of what the values will take, before they are there. Raises what the parser
+    and `hold` do, Problem 413 for too many values, and what the threads do."""
+    hold(VALUE_BYTES * await offload(count_values, data, limit))
+    parsed: dict[str, Any] = await offload(parser, data)
+    return parsed
 
 
 def is_object(data: bytes) -> bool:
@@ -100,21 +138,26 @@ def is_object(data: bytes) -> bool:
 
 
 class LargeBodies:
-    """The bytes of the large bodies that a process holds, each until it is answered. Without this
+    """The bytes that the large bodies of a process take, each until it is answered. Without this
     bound, many connections could bring as many of the largest."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._held = 0
+        self._held: Counter[str | None] = Counter()  # by caller
 
-    def take(self, size: int) -> None:
+    def take(self, size: int, caller: str | None) -> None:
         """Raises Overloaded, and takes nothing."""
-        if self._held + size > self._limit:
+        free = self._limit - self._held.total()
+        held = 0 if caller is None else self._held[caller]
+        # The same rule as for the queue: see batcher/scheduling/admission.py.
+        if size > free or (held and held + size > SHARE * free):
             raise Overloaded("too many large bodies are being received", retry_after=1.0)
-        self._held += size
+        self._held[caller] += size
 
-    def give_back(self, size: int) -> None:
-        self._held -= size
+    def give_back(self, size: int, caller: str | None) -> None:
+        self._held[caller] -= size
+        if not self._held[caller]:
+            del self._held[caller]
 
 
 async def read_on(

@@ -11,6 +11,8 @@ from service.errors import Problem, quote
 _WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 _RAW_DEFLATE = -15  # without the header that the specification asks for: some clients forget it
 _STEP = 1 << 20  # bytes that are decoded at once
+_SLICE = 64 << 10  # bytes that are given to zlib at once: it copies what it does not take
+_MAX_STREAMS = 4096  # in one body of gzip, one after the other
 _HINT = "send it uncompressed, or in gzip or deflate"
 
 
@@ -29,29 +31,31 @@ def coding_of(headers: Mapping[bytes, bytes]) -> str | None:
 
 def decode(data: bytes, coding: str, limit: int) -> bytes:
     """In steps, so that a small body that becomes a huge one is known as such before it is there.
-    Raises Problem 400 for what is not of that coding, 413 for more than `limit` bytes."""
+    O(data and what it becomes). Raises Problem 400 for what is not of that coding, 413 for more
+    than `limit` bytes."""
     window = _WINDOWS[coding]
     if coding == "deflate" and not _has_zlib_header(data):
         window = _RAW_DEFLATE
-    decoded = bytearray()
-    while True:  # a body of gzip may be several, one after the other
+    decoded, whole, taken = bytearray(), memoryview(data), 0
+    for _ in range(_MAX_STREAMS):
         stream = zlib.decompressobj(window)
         try:
             while not stream.eof:
-                piece = stream.decompress(data, _STEP)
+                part = whole[taken : taken + _SLICE]
+                piece = stream.decompress(part, _STEP)
                 decoded += piece
+                taken += len(part) - len(stream.unconsumed_tail) - len(stream.unused_data)
                 if len(decoded) > limit:
                     raise Problem(413, f"the body is larger than {limit} bytes when decoded")
-                data = stream.unconsumed_tail
-                if not piece and not data and not stream.eof:
+                if not piece and taken == len(data) and not stream.eof:
                     raise _lying(coding, "it ends too soon")
         except zlib.error as error:
             raise _lying(coding, str(error)) from None
-        data = stream.unused_data
-        if not data:
+        if taken == len(data):
             return bytes(decoded)
         if window != _WINDOWS["gzip"]:
             raise _lying(coding, "more follows its end")
+    raise Problem(413, f"the body has more than {_MAX_STREAMS} gzip streams, one after the other")
 
 
 def _has_zlib_header(data: bytes) -> bool:

@@ -49,7 +49,7 @@ class Exchange:
     error_code = ""  # of the problem that it is answered with
     phase: Phase = "other"
     priority = DEFAULT_PRIORITY
-    held = 0  # bytes of its body, if that is large
+    held = 0  # bytes that its body takes, if that is large
     task: asyncio.Task[None] | None = None  # that answers it
     supervision: Supervision | None = None  # once it is slow
 
@@ -76,17 +76,16 @@ class Exchange:
         self.query: bytes = scope.get("query_string", b"")
         self._send = send
         self._service = service
+        self._limit = service.max_body_bytes
 
     async def json(self, parser: Parser = parse) -> dict[str, Any]:
         """The body, an object; `timeout` and `priority` are what the headers say from then on.
         Raises Problem 400, 408, 413 or 415; Overloaded or DeadlineExceeded if it is large."""
-        headers = self.headers
-        if headers.get(b"content-type") != _JSON:
-            check_media(headers)
-        coding = coding_of(headers) if b"content-encoding" in headers else None
-        data = await self.read()
-        if coding is not None or len(data) > LARGE:
-            return await self._offload(bodies.parse_coded, data, coding, self._limit, parser)
+        if self.headers.get(b"content-type") != _JSON:
+            check_media(self.headers)
+        data = await (self.decoded() if b"content-encoding" in self.headers else self.read())
+        if len(data) > LARGE:
+            return await self._parse(data, parser)
         if parser is not parse:
             return parser(data)
         try:
@@ -100,7 +99,10 @@ class Exchange:
         says is of no matter: clients send a wrong one, or none."""
         if not is_object(data := await self.decoded()):
             return data
-        return await self._offload(parse, data) if len(data) > LARGE else parse(data)
+        return await self._parse(data, parse) if len(data) > LARGE else parse(data)
+
+    def _parse(self, data: bytes, parser: Parser) -> Awaitable[dict[str, Any]]:
+        return bodies.parse_large(data, parser, self._limit, self._offload, self._hold)
 
     async def decoded(self) -> bytes:
         """The body, no longer compressed; else as json()."""
@@ -114,8 +116,8 @@ class Exchange:
     async def read(self) -> bytes:
         """The body as it came, maybe compressed; else as json()."""
         headers, limit = self.headers, self._limit
-        declared = headers.get(b"content-length")
-        if declared is not None and declared.isdigit() and int(declared) > limit:
+        declared = headers.get(b"content-length", b"")
+        if declared.isdigit() and int(declared) > limit:
             raise too_large(limit)  # before a byte of it is read
         self.enter("receiving")
         message = await self.receive()
@@ -128,17 +130,15 @@ class Exchange:
         self.enter("waiting")  # for the engine, until it is answered
         if TIMEOUT in headers or MESH_TIMEOUT in headers:
             self.timeout = timeout(headers, self.timeout)
+        if self.supervision is not None and TIMEOUT not in headers:
+            self.timeout += self.supervision.seconds  # that the client's line has taken
         if b"priority" in headers:
             self.priority = priority_of(headers)
         return data
 
-    @property
-    def _limit(self) -> int:
-        return self._service.max_body_bytes
-
     def _hold(self, size: int) -> None:
         """Raises Overloaded."""
-        self._service.large_bodies.take(size)
+        self._service.large_bodies.take(size, self.caller)
         self.held += size
 
     async def _offload(self, function: Callable[..., Result], *arguments: Any) -> Result:
@@ -246,7 +246,7 @@ class ExchangeMiddleware:
             scope.pop(EXCHANGE, None)
             self._quick.remove(exchange)
             if exchange.held:
-                self._service.large_bodies.give_back(exchange.held)
+                self._service.large_bodies.give_back(exchange.held, exchange.caller)
             if exchange.supervision is not None:
                 exchange.enter("other")
                 exchange.supervision = None  # it refers to the exchange

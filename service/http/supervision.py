@@ -1,5 +1,5 @@
-"""What a request that takes longer than SLOW_AFTER is held to: its body arrives within the receipt
-timeout, and its inputs are withdrawn from the engine once its client has gone. Others pay nothing.
+"""What a request that takes longer than SLOW_AFTER is held to: its body keeps arriving, and its
+inputs are withdrawn from the engine once its client has gone. Others pay nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from starlette.types import Receive
 from service.errors import Problem
 
 SLOW_AFTER = 0.1  # seconds
-RECEIPT_TIMEOUT = 10.0  # seconds, for the whole body
+RECEIPT_TIMEOUT = 10.0  # seconds for a body, and more as it arrives
+# Bytes a second that make up for themselves: 0.5 Mbit/s. A small body gets no more time for them,
+# and a slow sender of a large one must keep its line busy to hold its place.
+SLOWEST = 64 << 10
 
 Phase = Literal["receiving", "waiting", "other"]
 """The body arrives; the inputs wait for the engine or run; all else."""
@@ -46,6 +49,7 @@ class Disconnected(Exception):
 
 class Supervised(Protocol):
     receive: Receive
+    held: int  # bytes of its body that have arrived, beyond a small one
     task: asyncio.Task[None] | None  # that answers it
 
 
@@ -54,8 +58,15 @@ class Supervision:
 
     def __init__(self, request: Supervised) -> None:
         self._request = request
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time() - SLOW_AFTER
         self._task: asyncio.Task[None] | None = None  # of the phase
         self.reason: Exception | None = None  # why the request's task was cancelled, if it was here
+
+    @property
+    def seconds(self) -> float:
+        """Since the request began."""
+        return self._loop.time() - self._began
 
     def enter(self, phase: Phase) -> None:
         """What this phase asks for, instead of what the phase before did."""
@@ -68,17 +79,23 @@ class Supervision:
             self._start(self._watch_client())
 
     def _start(self, supervision: Coroutine[object, object, None]) -> None:
-        self._task = asyncio.get_running_loop().create_task(supervision)
+        self._task = self._loop.create_task(supervision)
 
     async def _limit_receipt(self) -> None:
-        await asyncio.sleep(RECEIPT_TIMEOUT - SLOW_AFTER)
+        # By its end more may have arrived, and the end is later.
+        while (left := self._receipt_timeout() - self.seconds) > 0.0:  # noqa: ASYNC110
+            await asyncio.sleep(left)
         self._interrupt(
             Problem(
                 408,
-                f"the body did not arrive within {RECEIPT_TIMEOUT:g} s",
+                f"the body did not arrive within {RECEIPT_TIMEOUT:g} s, nor a large one at"
+                f" {SLOWEST >> 10} KiB/s",
                 headers={"connection": "close"},
             )
         )
+
+    def _receipt_timeout(self) -> float:
+        return RECEIPT_TIMEOUT + self._request.held / SLOWEST
 
     async def _watch_client(self) -> None:
         while (await self._request.receive())["type"] != "http.disconnect":

@@ -69,7 +69,8 @@ class Settings(NetworkSettings, ModelSettings):
         ge=1,
         le=3_600_000,
         description="milliseconds: deadline of a request without X-Request-Timeout-Ms. A request"
-        " that is predicted to miss its deadline gets 429 at once; one that misses it gets 504",
+        " that is predicted to miss its deadline gets 429 at once; one that misses it gets 504. The"
+        " time that a slow client takes to send its body is not counted",
     )
     share_equal: bool = Field(
         True, description="run equal inputs that wait or run at the same time only once"
@@ -130,8 +131,9 @@ class Settings(NetworkSettings, ModelSettings):
     )
     max_body_bytes: Positive = Field(
         32 * 1024 * 1024,
-        description="bytes: a larger request body gets 413, compressed or decoded; a process holds"
-        " at most 16 of this size at once",
+        description="bytes: a larger request body gets 413, compressed or decoded, and so does one"
+        " with more JSON values than an eighth of this, or a million if that is more; a process"
+        " holds at most 16 of this size at once, fewer if they have many values",
     )
     max_client_batch_size: Positive = Field(
         2048,

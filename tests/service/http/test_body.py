@@ -4,17 +4,24 @@ import asyncio
 import gzip
 import zlib
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
+from batcher import Overloaded
 from batcher.clock import MonotonicClock
 from service.app import create_app
-from service.http.body import LARGE, LargeBodies
+from service.errors import Problem
+from service.http import body as bodies
+from service.http.body import LARGE, LargeBodies, count_values
+from service.http.content_coding import decode
 from service.http.exchange import Exchange
+from service.http.supervision import SLOWEST, Supervision
 from service.state import AppState
 from tests.service.conftest import FakeClient, is_openai_error, is_tei_error, make_front
+from tests.service.loopback import HeldClient
 
 MESSAGE = dict[str, Any]
 
@@ -266,6 +273,193 @@ def test_an_encoding_that_cannot_be_read_is_named(
             assert answer.status_code == status, answer.text
             assert says in answer.text
             assert is_error(answer.json())
+
+
+def test_many_gzip_streams_cost_no_more_than_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """zlib copies what follows a stream. Given the whole of 32 MiB each time, empty streams of 20
+    bytes would take a thread for a quarter of an hour."""
+    given: list[int] = []
+
+    class Stream:
+        def __init__(self, window: int) -> None:
+            self._stream = zlib.decompressobj(window)
+
+        def decompress(self, data: Any, most: int) -> bytes:
+            given.append(len(data))
+            return self._stream.decompress(data, most)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._stream, name)
+
+    fake = SimpleNamespace(decompressobj=Stream, error=zlib.error)
+    monkeypatch.setattr("service.http.content_coding.zlib", fake)
+    empty = gzipped(b"")
+    assert decode(empty * 4095 + gzipped(JSON), "gzip", 1 << 20) == JSON
+    assert len(given) == 4096
+    assert max(given) <= 64 << 10
+    with pytest.raises(Problem, match="more than 4096 gzip streams"):
+        decode(empty * 4097, "gzip", 1 << 20)
+
+
+@pytest.mark.parametrize("step", [1, 7, 64 << 10])
+def test_a_stream_may_be_cut_anywhere(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    monkeypatch.setattr("service.http.content_coding._SLICE", step)
+    monkeypatch.setattr("service.http.content_coding._STEP", step)
+    text = bytes(range(256)) * 20
+    assert decode(gzipped(text) + gzipped(b"") + gzipped(JSON), "gzip", 6000) == text + JSON
+    with pytest.raises(Problem, match="ends too soon"):
+        decode(gzipped(text)[:-1], "gzip", 6000)
+    with pytest.raises(Problem, match="larger than 5119 bytes"):
+        decode(gzipped(text), "gzip", 5119)
+
+
+@pytest.mark.parametrize("path", ["/embed", "/v1/embeddings", "/"])
+def test_a_body_of_more_values_than_it_may_have_is_refused_unparsed(
+    monkeypatch: pytest.MonkeyPatch, engine: FakeClient, path: str
+) -> None:
+    monkeypatch.setattr("service.http.body._ALWAYS_ALLOWED", 1000)
+    front = make_front(engine, MonotonicClock(), max_body_bytes=1 << 20)
+    many = b'{"input":"a","inputs":"a","x":[%s1]}' % (b"[]," * (1 << 17))
+    with TestClient(create_app(front)) as http:
+        for body, coding in ((many, "identity"), (gzipped(many), "gzip")):
+            answer = http.post(path, content=body, headers={"content-encoding": coding})
+            assert answer.status_code == 413
+            assert "more than 131072 JSON values" in answer.text
+            assert "BATCHER_MAX_BODY_BYTES" in answer.text
+        few = b'{"input":"a","inputs":"a","x":[%s1]}' % (b"[]," * 65_530)
+        assert http.post(path, content=few).status_code in (200, 400)
+        # What is in a text is no value.
+        text = b'{"input":"a","inputs":"a","x":"%s"}' % (b',[{\\"' * (1 << 17))
+        assert http.post(path, content=text).status_code in (200, 400)
+    assert front.large_bodies._held.total() == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "values"),
+    [
+        (b'{"a":[1,2,3]}', 4),
+        (b'["' + b",[{" * 9 + b'"]', 1),
+        (b'["\\",[",",{"]', 2),
+        (b'["' + b'\\",' * (1 << 18), 1),  # not ended: each byte is looked at once all the same
+        (b'["' + b",\\" * 9, 1),
+    ],
+    ids=["numbers", "texts", "escapes", "cut off", "cut off in an escape"],
+)
+def test_values_are_counted_outside_of_texts(
+    monkeypatch: pytest.MonkeyPatch, body: bytes, values: int
+) -> None:
+    monkeypatch.setattr("service.http.body._ALWAYS_ALLOWED", 4)
+    assert count_values(body, 0) == values
+
+
+def test_what_a_body_becomes_counts_as_held_until_it_is_answered() -> None:
+    engine = HeldClient()
+    front = make_front(engine, MonotonicClock())
+    front.large_bodies = LargeBodies(1 << 21)
+
+    async def main() -> tuple[int, int]:
+        text = gzipped(b'{"inputs":"a","more":"%s"}' % (b"a" * (1 << 20)))
+        values = b'{"inputs":"a","more":[%s1]}' % (b"1," * (1 << 15))
+        headers = [(b"content-encoding", b"gzip")]
+        first = asyncio.create_task(drive(front, [part(text)], headers))
+        await engine.submitted_one.wait()
+        held = front.large_bodies._held.total()
+        sent, _ = await drive(front, [part(values)])
+        engine.go.set()
+        assert status_of((await first)[0]) == 200
+        return held, status_of(sent)
+
+    held, status = asyncio.run(main())
+    assert held > 1 << 20
+    assert status == 429
+    assert front.large_bodies._held.total() == 0
+
+
+def test_a_caller_who_holds_much_leaves_room_for_others() -> None:
+    bodies = LargeBodies(900)
+    bodies.take(500, "hog")
+    bodies.take(300, "hog")
+    with pytest.raises(Overloaded):
+        bodies.take(50, "hog")
+    bodies.take(50, "other")
+    bodies.take(50, None)
+    with pytest.raises(Overloaded):
+        bodies.take(1, "new")
+    for size, caller in ((800, "hog"), (50, "other"), (50, None)):
+        bodies.give_back(size, caller)
+    bodies.take(900, "new")
+
+
+@pytest.mark.parametrize(
+    ("rate", "end"),
+    [(0.0, 10.0), (0.5, 20.0), (0.9, 100.0), (1.0, None)],
+    ids=["none", "half", "nearly", "enough"],
+)
+def test_a_large_body_has_time_for_as_long_as_it_keeps_coming(
+    monkeypatch: pytest.MonkeyPatch, rate: float, end: float | None
+) -> None:
+    """`rate`: of the slowest that is borne."""
+    now = 0.1
+    monkeypatch.setattr(Supervision, "seconds", property(lambda _: now))
+    request = SimpleNamespace(held=0, task=None)
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+        request.held = int(now * rate * SLOWEST)
+        if now > 1000:
+            raise asyncio.CancelledError
+
+    async def main() -> None:
+        supervision = Supervision(request)  # type: ignore[arg-type]  # a fake
+        with monkeypatch.context() as patched:
+            patched.setattr("service.http.supervision.asyncio.sleep", sleep)
+            if end is None:
+                with pytest.raises(asyncio.CancelledError):
+                    await supervision._limit_receipt()
+            else:
+                await supervision._limit_receipt()
+                assert isinstance(supervision.reason, Problem)
+                assert supervision.reason.status == 408
+                assert now == pytest.approx(end, rel=1e-3)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ([], 37),
+        ([(b"x-envoy-expected-rq-timeout-ms", b"2000")], 9),
+        ([(b"x-request-timeout-ms", b"20000")], 20),
+    ],
+    ids=["ours", "the mesh's", "the caller's"],
+)
+def test_the_time_that_a_body_takes_to_arrive_is_not_the_engines(
+    monkeypatch: pytest.MonkeyPatch,
+    engine: FakeClient,
+    front: AppState,
+    headers: list[tuple[bytes, bytes]],
+    seconds: float,
+) -> None:
+    """Unless the caller wants its answer so soon."""
+    monkeypatch.setattr(Supervision, "seconds", property(lambda _: 7.0))
+    read_on = bodies.read_on
+
+    async def slowly(*given: Any) -> bytes:
+        exchanges[0].become_slow()
+        return await read_on(*given)
+
+    exchanges: list[Exchange] = []
+    enter = Exchange.enter
+    monkeypatch.setattr(
+        Exchange, "enter", lambda self, phase: exchanges.append(self) or enter(self, phase)
+    )
+    monkeypatch.setattr(bodies, "read_on", slowly)
+    pieces = [part(b'{"inputs":', True), part(b'"a"}')]
+    sent, _ = asyncio.run(drive(front, pieces, headers))
+    assert status_of(sent) == 200
+    assert engine.last.deadline == pytest.approx(front.clock.now() + seconds)
 
 
 def test_large_bodies_have_a_bound_together_and_give_back_what_they_hold(
