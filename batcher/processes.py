@@ -30,13 +30,13 @@ def describe_exit(code: int | None) -> str:
 
 
 def die_with_parent() -> None:
-    """Ignores SIGINT and SIGTERM: a Ctrl-C or SIGTERM sent to the whole process group must not end
-    this process before its parent has drained it.
+    """Ignores what a terminal or systemd sends to the whole process group: it must not end this
+    process before its parent has drained it.
 
     If the parent dies, this process does too. On Linux the kernel sees to it, even while a thread
     holds the interpreter lock; it counts the thread that started this process as the parent.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Sequence
 
 from service import arguments as flags
-from service.edge.certificate import check_tls
+from service.edge.certificate import Certificate
 from service.edge.sockets import listen
 from service.edge.unix_socket import SocketFile
 from service.models.own.find import RunnerNotFound, check_module
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         settings = flags.load(options)
         topology = Topology.of(settings)
-        check_tls(settings)
+        certificate = Certificate.of(settings)
         if settings.root_path is not None:
             from service.app import check_root_path  # only then: it imports every route
 
@@ -73,22 +73,28 @@ def main(arguments: Sequence[str]) -> int:
         return exits.NO_PORT
     file = SocketFile.of(listener)
     try:
-        return _serve(settings, listener, layout, topology)
+        return _serve(settings, listener, layout, topology, certificate)
     finally:
         if file is not None:
             file.remove()
 
 
-def _serve(settings: Settings, listener: socket.socket, layout: Layout, topology: Topology) -> int:
+def _serve(
+    settings: Settings,
+    listener: socket.socket,
+    layout: Layout,
+    topology: Topology,
+    certificate: Certificate | None,
+) -> int:
     """Returns the exit code."""
     log_address(settings, listener)
     if topology.is_alone:
         from service.processes import single
 
-        return single.run(settings, listener, layout)
+        return single.run(settings, listener, layout, certificate)
     from service.processes import supervisor
 
-    return supervisor.run(settings, listener, layout, topology)
+    return supervisor.run(settings, listener, layout, topology, certificate)
 
 
 def log_address(settings: Settings, listener: socket.socket) -> None:

@@ -14,7 +14,7 @@ from batcher.clock import MonotonicClock
 from batcher.remote.client import RemoteClient
 from batcher.remote.messages import Json
 from service.app import create_app, envelope_of
-from service.edge.certificate import Certificate
+from service.edge.certificate import Certificate, CertificateFiles
 from service.edge.connections import ConnectionTimeouts
 from service.edge.server import Server
 from service.edge.sockets import raise_fd_limit
@@ -32,25 +32,26 @@ from service.state import AppState
 _log = logging.getLogger("service")
 
 
-def main(end: socket.socket, settings: Settings, listener: socket.socket, frontends: int) -> int:
+Shared = tuple[socket.socket, CertificateFiles | None]  # where it listens; None: without TLS
+
+
+def main(end: socket.socket, settings: Settings, shared: Shared, frontends: int) -> int:
     """Returns the exit code."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(end, settings, listener, frontends))
+        return runner.run(_run(end, settings, shared, frontends))
 
 
-async def _run(
-    end: socket.socket, settings: Settings, listener: socket.socket, frontends: int
-) -> int:
-    return await _FrontendProcess(end, settings, listener, frontends).run()
+async def _run(end: socket.socket, settings: Settings, shared: Shared, frontends: int) -> int:
+    return await _FrontendProcess(end, settings, shared, frontends).run()
 
 
 class _FrontendProcess:
     def __init__(
-        self, end: socket.socket, settings: Settings, listener: socket.socket, frontends: int
+        self, end: socket.socket, settings: Settings, shared: Shared, frontends: int
     ) -> None:
         clock = MonotonicClock()
         self._settings = settings
-        self._listener = listener
+        self._listener, files = shared
         self._client = RemoteClient(clock, settings.deadline, self._asked, self._lost)
         self._state = AppState(
             settings,
@@ -60,7 +61,8 @@ class _FrontendProcess:
             whole_service=RemoteView(self._client),
         )
         share = math.ceil(settings.max_connections / frontends)
-        self._certificate = Certificate.of(settings)
+        # The supervisor's: the files may be half renewed by now.
+        self._certificate = None if files is None else Certificate(files)
         self._server = Server(
             create_app(self._state),
             raise_fd_limit(share),
@@ -68,6 +70,7 @@ class _FrontendProcess:
             self._state.on_refusal,
             ConnectionTimeouts(idle=settings.keep_alive_ms / 1e3),
             self._certificate,
+            settings.allowed_origins,
         )
         self._control = ControlChannel(end)
         self._link_id: int | None = None  # to the engine, by the number that the supervisor gave it
@@ -107,8 +110,10 @@ class _FrontendProcess:
                 await self._client.attach(end)
             elif kind == "stopping":
                 self._state.stopping = True
-            elif kind == "reload" and self._certificate is not None:
-                self._certificate.reload()
+            elif kind == "certificate":
+                assert self._certificate is not None
+                self._certificate.use(CertificateFiles.from_json(value))
+                _log.info("new connections get the new TLS certificate")
             elif kind == "refuse":
                 self._control.send("refused", await self._server.refuse_connections())
             elif kind == "end":

@@ -28,7 +28,7 @@ class Signals:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._take, number)
 
-    def on_hangup(self, act: Callable[[], None]) -> None:
+    def on_hangup(self, act: Callable[[], object]) -> None:
         """SIGHUP calls it, instead of ending the process."""
         self._loop.add_signal_handler(signal.SIGHUP, act)
 

@@ -6,6 +6,7 @@ The socket listens from the first moment; the model loads behind it, and readine
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import multiprocessing
 import socket
@@ -32,27 +33,36 @@ from service.state import AppState
 _log = logging.getLogger("service")
 
 
-def run(settings: Settings, listener: socket.socket, layout: Layout) -> int:
+def run(
+    settings: Settings, listener: socket.socket, layout: Layout, certificate: Certificate | None
+) -> int:
     """Returns the exit code."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(SingleProcess(settings, listener, layout).run())
+        return runner.run(SingleProcess(settings, listener, layout, certificate).run())
 
 
 class SingleProcess:
-    def __init__(self, settings: Settings, listener: socket.socket, layout: Layout) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        listener: socket.socket,
+        layout: Layout,
+        certificate: Certificate | None = None,  # for TLS
+    ) -> None:
         clock = MonotonicClock()
         self._settings = settings
         self._listener = listener
         self._engine: Engine = make_engine(settings, layout, clock)
         self._state = AppState(settings, self._engine, clock)
-        self._certificate = Certificate.of(settings)
+        self._certificate = certificate
         self._server = Server(
             create_app(self._state),
             raise_fd_limit(settings.max_connections),
             envelope_of,
             self._state.on_refusal,
             ConnectionTimeouts(idle=settings.keep_alive_ms / 1e3),
-            self._certificate,
+            certificate,
+            settings.allowed_origins,
         )
 
     async def run(self) -> int:
@@ -70,7 +80,7 @@ class SingleProcess:
         delay = self._settings.drain_delay_ms / 1e3
         signals = Signals(delay, self._on_signal, _kill_workers)
         if self._certificate is not None:
-            signals.on_hangup(self._certificate.reload)
+            signals.on_hangup(functools.partial(self._certificate.reload, self._settings))
         serving = asyncio.create_task(self._server.run_on(self._listener), name="http")
         stopping = asyncio.create_task(signals.came.wait(), name="stop")
         loading = asyncio.create_task(self._load(), name="load")

@@ -6,6 +6,7 @@ engine, and shuts all down in order. Serves nothing.
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import logging
 import socket
@@ -13,6 +14,7 @@ from collections.abc import Callable
 
 from batcher.clock import MonotonicClock
 from batcher.supervision.restarts import Restarts
+from service.edge.certificate import Certificate
 from service.edge.sockets import port_of
 from service.observability.logs import LogOptions
 from service.placement.layout import Layout
@@ -35,20 +37,33 @@ _RECONNECT_DELAY = 0.1  # seconds: a connection that breaks again at once must c
 _ENGINE = "engine"
 
 
-def run(settings: Settings, listener: socket.socket, layout: Layout, topology: Topology) -> int:
+def run(
+    settings: Settings,
+    listener: socket.socket,
+    layout: Layout,
+    topology: Topology,
+    certificate: Certificate | None,
+) -> int:
     """Returns the exit code."""
 
     async def supervise() -> int:
-        return await Supervisor(settings, listener, layout, topology.frontends).run()
+        frontends = topology.frontends
+        return await Supervisor(settings, listener, layout, frontends, certificate).run()
 
     return asyncio.run(supervise())
 
 
 class Supervisor:
     def __init__(
-        self, settings: Settings, listener: socket.socket, layout: Layout, frontends: int
+        self,
+        settings: Settings,
+        listener: socket.socket,
+        layout: Layout,
+        frontends: int,
+        certificate: Certificate | None,  # for TLS; the frontends get it from here
     ) -> None:
         self._settings = settings
+        self._certificate = certificate
         self._listener = listener
         self._layout = layout
         self._count = frontends
@@ -71,8 +86,8 @@ class Supervisor:
 
     async def run(self) -> int:
         signals = Signals(self._settings.drain_delay_ms / 1e3, self._on_signal, self._kill_all)
-        if self._settings.tls_cert is not None:
-            signals.on_hangup(self._reload_certificate)
+        if self._certificate is not None:
+            signals.on_hangup(functools.partial(self._reload, self._certificate))
         code = CRASHED
         try:
             for name in self._restarts:
@@ -157,7 +172,8 @@ class Supervisor:
         """And joins it with whoever is there of the other kind."""
         self._waiting.pop(name, None)
         main: Callable[..., int] = frontend_process.main
-        shared: object = self._listener
+        files = None if self._certificate is None else self._certificate.files
+        shared: object = self._listener, files
         if name == _ENGINE:
             main, shared = engine_process.main, (self._layout, port_of(self._listener))
         arguments = (self._settings, shared, self._count)
@@ -263,13 +279,14 @@ class Supervisor:
         self._is_stopping = True
         self._send_frontends("stopping")
 
-    def _reload_certificate(self) -> None:
-        self._send_frontends("reload")
+    def _reload(self, certificate: Certificate) -> None:
+        if certificate.reload(self._settings):
+            self._send_frontends("certificate", certificate.files.as_json())
 
-    def _send_frontends(self, kind: str) -> None:
+    def _send_frontends(self, kind: str, value: object = None) -> None:
         for name, child in self._children.items():
             if name != _ENGINE:
-                child.send(kind)
+                child.send(kind, value)
 
     def _kill_all(self) -> None:
         for child in self._children.values():

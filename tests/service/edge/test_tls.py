@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,8 +15,10 @@ from typing import Any
 import pytest
 
 from service import arguments as flags
-from service.edge.certificate import Certificate, check_tls
+from service.edge.certificate import Certificate, CertificateFiles
 from service.edge.connections import ConnectionTimeouts
+from service.processes.control_channel import ControlChannel
+from service.processes.frontend import _FrontendProcess
 from service.settings import BadSetting, Settings
 from tests.service.certificates import make_certificate
 from tests.service.conftest import FakeClient, is_tei_error
@@ -212,13 +216,14 @@ def test_a_new_certificate_is_for_new_connections_and_a_broken_one_for_none(
         async with serving(tls_cert=str(cert), tls_key=str(key)) as site:
             certificate = site.server._certificate
             assert certificate is not None
+            settings = site.front.settings
             first = await site.connect(tls=trusting[0])
             cert.write_bytes(others[0].read_bytes())
-            certificate.reload()  # the new key is not written yet
+            assert not certificate.reload(settings)  # the new key is not written yet
             assert "the old one stays: BATCHER_TLS_KEY" in caplog.text
             (await site.connect(tls=trusting[0])).send(POST)
             key.write_bytes(others[1].read_bytes())
-            certificate.reload()
+            assert certificate.reload(settings)
             assert "is reloaded" in caplog.text
             second = await site.connect(tls=trusting[1])
             for client in (first, second):
@@ -234,6 +239,8 @@ def test_a_certificate_that_cannot_be_used_is_told_in_one_line(
     cert, key = files["tls_cert"], files["tls_key"]
     junk = tmp_path / "junk"
     junk.write_bytes(b"\x00" * 100)
+    chain = tmp_path / "chain"
+    chain.write_bytes(Path(cert).read_bytes() * 80)
     encrypted = tmp_path / "encrypted"
     encrypted.write_text(ENCRYPTED_KEY)
     for given, words in (
@@ -245,14 +252,45 @@ def test_a_certificate_that_cannot_be_used_is_told_in_one_line(
         ({"tls_cert": cert, "tls_key": str(junk)}, "no certificate and key in PEM"),
         ({"tls_cert": cert, "tls_key": str(others[1])}, "TLS_KEY.* of another certificate"),
         ({"tls_cert": cert, "tls_key": str(encrypted)}, "TLS_KEY.* the key is encrypted"),
+        ({"tls_cert": str(chain), "tls_key": key}, "TLS_CERT.* more than 40000 bytes"),
     ):
         with pytest.raises(BadSetting, match=words) as raised:
-            check_tls(flags.load(given))
+            Certificate.of(flags.load(given))
         assert "\n" not in str(raised.value)
     both = tmp_path / "both"
     both.write_bytes(Path(cert).read_bytes() + Path(key).read_bytes())
-    check_tls(Settings(tls_cert=str(both)))
+    assert Certificate.of(Settings(tls_cert=str(both))) is not None
     assert Certificate.of(Settings()) is None
+
+
+def test_a_frontend_gets_the_certificate_from_its_supervisor_and_not_from_the_files(
+    files: dict[str, str], tmp_path: Path
+) -> None:
+    """They may be half renewed when it is started again."""
+    settings = Settings(**files)
+    read = CertificateFiles.read(settings)
+    assert CertificateFiles.from_json(json.loads(json.dumps(read.as_json()))) == read
+    gone = Settings(tls_cert=str(tmp_path / "no"), tls_key=str(tmp_path / "nor"), port=0)
+
+    async def test() -> None:
+        ours, theirs = ControlChannel.pair()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            frontend = _FrontendProcess(theirs, gone, (listener, read), 1)
+            assert frontend._certificate is not None
+            assert frontend._certificate.files == read
+            frontend._control.close()
+            frontend._state.close()
+        ours.close()
+
+    run(test())
+
+
+def test_nothing_of_a_key_is_shown(files: dict[str, str]) -> None:
+    assert "PRIVATE KEY" not in repr(CertificateFiles.read(Settings(**files)))
+
+
+def test_clients_cannot_make_the_server_shake_hands_again(files: dict[str, str]) -> None:
+    assert CertificateFiles.read(Settings(**files)).context().options & ssl.OP_NO_RENEGOTIATION
 
 
 # Of a key that nothing uses; its password is x.

@@ -56,10 +56,21 @@ def test_a_service_of_frontends_on_a_unix_socket_with_tls_behind_a_proxy(tmp_pat
         cert.write_bytes(other[0].read_bytes())
         key.write_bytes(other[1].read_bytes())
         process.send_signal(signal.SIGHUP)
-        while len(re.findall("certificate is reloaded", log.read_text())) < 2:
+        while len(re.findall("get the new TLS certificate", log.read_text())) < 2:
             assert process.poll() is None, log.read_text()
             os.sched_yield()
         assert [ask(cert) for _ in range(4)] == [200] * 4
+        # A renewal that fails half-way does not keep a frontend from coming up again.
+        cert.write_text("nothing")
+        process.send_signal(signal.SIGHUP)
+        first = re.search("frontend-0: .* started as process ([0-9]+)", log.read_text())
+        assert first is not None, log.read_text()
+        os.kill(int(first[1]), signal.SIGKILL)
+        while "frontend-0 is up again" not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            os.sched_yield()
+        assert "the old one stays: BATCHER_TLS_CERT" in log.read_text()
+        assert [ask(other[0]) for _ in range(4)] == [200] * 4
         assert "POST /embed 200" in log.read_text()
         assert "client 203.0.113.7" in log.read_text()
         process.send_signal(signal.SIGTERM)
