@@ -204,8 +204,7 @@ class Connection(asyncio.Protocol):
         elif self._receiving is not None:
             self._wait_in(self._shared.draining_body)
         else:  # part of the next head may be here
-            heads, idle = self._shared.awaiting_head, self._shared.idle
-            self._wait_in(heads if self._parser.in_head else idle)
+            self._wait_in(self._shared.awaiting_head if self._parser.in_head else self._shared.idle)
 
     def on_application_end(self, cycle: RequestCycle) -> None:
         self._shared.state.tasks.discard(cycle.task)
@@ -240,7 +239,8 @@ class Connection(asyncio.Protocol):
             self._refusal = problem
 
     def _send_refusal(self, problem: Problem, request: RequestCycle | None = None) -> None:
-        self.transport.write(self._shared.refusal(problem, client_of(self.transport), request))
+        client, asked = client_of(self.transport), self._parser.headers
+        self.transport.write(self._shared.refusal(problem, client, request, asked))
         self._finish()
 
     def pause_writing(self) -> None:

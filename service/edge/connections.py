@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,7 +13,8 @@ import orjson
 
 from batcher.timeouts import TimeoutQueue
 from service.edge.request_cycle import RequestCycle, first_lines
-from service.errors import Envelope, Problem
+from service.errors import Envelope, Header, Problem
+from service.http.cors import headers_of_refusal
 from service.http.supervision import RECEIPT_TIMEOUT
 
 _SILENT_AFTER = 1.0  # seconds; a connection without a first byte for so long may be evicted
@@ -72,6 +73,7 @@ class Connections:
         envelope_of: Callable[[str], Envelope],
         on_refusal: Callable[[Problem, str, str], object],
         state: ServerState,
+        cors_origins: Sequence[str] = (),
     ) -> None:
         """`on_refusal(problem, request id, client)` counts and logs an answer given here."""
         queue = TimeoutQueue[TimedConnection]
@@ -87,6 +89,7 @@ class Connections:
         self.max_connections = max_connections
         self._envelope = envelope_of("")  # what cannot be parsed has no path
         self._on_refusal = on_refusal
+        self._cors_origins = cors_origins
 
     def evict_idle(self) -> bool:
         """Closes the connection that has been idle for longest. False: none is. O(1)."""
@@ -117,9 +120,16 @@ class Connections:
         """Seconds in which new connections may still send their first request."""
         return _SILENT_AFTER if len(self.awaiting_head) else 0.0
 
-    def refusal(self, problem: Problem, client: str, request: RequestCycle | None) -> bytes:
+    def refusal(
+        self,
+        problem: Problem,
+        client: str,
+        request: RequestCycle | None,
+        asked: Sequence[Header],
+    ) -> bytes:
         """The whole response to what is no HTTP. The last one of its connection. `client`: its
-        address. `request`: the one that runs and is at fault, which is logged with its route."""
+        address. `request`: the one that runs and is at fault, which is logged with its route.
+        `asked`: the headers of the last head, as far as it has been read."""
         if request is None:
             request_id = self.count_refusal(problem, client)
         else:
@@ -132,6 +142,7 @@ class Connections:
             (b"connection", b"close"),
             (b"x-request-id", request_id.encode()),
             *problem.headers(),
+            *headers_of_refusal(self._cors_origins, asked),
         ]
         lines = [b"%s: %s\r\n" % header for header in headers]
         return b"".join([first_lines(problem.status), *lines, b"\r\n", body])

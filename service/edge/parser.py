@@ -62,7 +62,7 @@ class RequestParser:
         self._request: Incoming | None = None  # whose body arrives
         self._body: list[bytes] = []  # of the piece that is being parsed
         self._url = b""
-        self._headers: list[Header] = []
+        self.headers: list[Header] = []  # of the latest head, as far as it has arrived
         self._special: dict[bytes, bytes] = {}
         self._piece = 0  # bytes, in the piece that is being parsed
         self._is_behind = False  # the next head to begin in this piece is behind another request
@@ -114,7 +114,7 @@ class RequestParser:
             self._sink.on_tunnel()
             self._hand_over_body(more_body=False)
             return None
-        headers = dict(self._headers)
+        headers = dict(self.headers)
         framing = b""
         for name in (b"content-length", b"transfer-encoding"):
             if name in headers:
@@ -127,7 +127,7 @@ class RequestParser:
         if self._is_repeated:
             return
         self._url = b""
-        self._headers = []
+        self.headers = []
         self._special = {}
         self._chunks = -1
         self._head_size = 0
@@ -145,13 +145,13 @@ class RequestParser:
             if name in self._special:
                 raise _duplicate(name)
             self._special[name] = value
-        self._headers.append((name, value))
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         if self._is_repeated:
             self._is_repeated = False
             return
-        http, url, headers, special = self._http, self._url, self._headers, self._special
+        http, url, headers, special = self._http, self._url, self.headers, self._special
         version = http.get_http_version()
         if self._head_size + self._piece > MAX_HEAD:
             _check_size(url, headers)

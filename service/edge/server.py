@@ -12,7 +12,7 @@ import contextlib
 import functools
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import uvicorn
@@ -39,6 +39,7 @@ class Server(uvicorn.Server):
         on_refusal: Callable[[Problem, str, str], object],
         timeouts: ConnectionTimeouts | None = None,
         certificate: Certificate | None = None,
+        cors_origins: Sequence[str] = (),
     ) -> None:
         """`on_refusal(problem, request id, client)` counts and logs an answer before the app.
         `certificate`: for TLS."""
@@ -66,6 +67,7 @@ class Server(uvicorn.Server):
             envelope_of,
             on_refusal,
             self.server_state,
+            cors_origins,
         )
 
     def make_connection(

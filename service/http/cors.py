@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
+
+from service.errors import Header
 
 # Of the answers' headers, those that a page may read beside the few that browsers always show.
 _EXPOSED = (
@@ -23,6 +25,25 @@ _EXPOSED = (
     "X-Queue-Time",
     "X-Inference-Time",
 )
+
+
+def headers_of_refusal(origins: Sequence[str], asked: Iterable[Header]) -> list[Header]:
+    """For what the edge answers itself: a page must be able to read why. `asked`: the headers of
+    the request, as far as they have been read."""
+    if not origins:
+        return []
+    origin = next((value for name, value in asked if name == b"origin"), b"")
+    allowed = origins[0].encode()  # right for every reader, if it is the only one
+    if len(origins) > 1:
+        if origin.decode("latin-1") not in origins:
+            return []
+        allowed = origin
+    exposed = ", ".join(_EXPOSED).encode()
+    return [
+        (b"access-control-allow-origin", allowed),
+        (b"access-control-expose-headers", exposed),
+        (b"vary", b"Origin"),
+    ]
 
 
 def with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:

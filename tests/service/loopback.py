@@ -154,8 +154,15 @@ def server_of(
     front: AppState, max_connections: int = 100, timeouts: ConnectionTimeouts | None = None
 ) -> Server:
     app = create_app(front)
-    certificate = Certificate.of(front.settings)
-    return Server(app, max_connections, envelope_of, front.on_refusal, timeouts, certificate)
+    return Server(
+        app,
+        max_connections,
+        envelope_of,
+        front.on_refusal,
+        timeouts,
+        Certificate.of(front.settings),
+        front.settings.allowed_origins,
+    )
 
 
 @contextlib.asynccontextmanager

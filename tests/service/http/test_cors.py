@@ -7,6 +7,7 @@ from starlette.testclient import TestClient
 
 from service.app import create_app
 from tests.service.conftest import FakeClient, make_front
+from tests.service.loopback import CHUNKED, run, serving
 
 PAGE = "https://app.example.com"
 PREFLIGHT = {"Origin": PAGE, "Access-Control-Request-Method": "POST"}
@@ -75,6 +76,36 @@ def test_any_origin_is_allowed_without_credentials() -> None:
     answer = site(cors_origins="*").get("/health/live", headers={"Origin": PAGE, "Cookie": "a=b"})
     assert answer.headers["access-control-allow-origin"] == "*"
     assert "access-control-allow-credentials" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("allowed", "origin", "answered"),
+    [
+        ("*", PAGE, "*"),
+        (PAGE, "https://evil.example.com", PAGE),
+        (f"{PAGE},https://b.example.com", "https://b.example.com", "https://b.example.com"),
+        (f"{PAGE},https://b.example.com", "https://evil.example.com", None),
+        (None, PAGE, None),
+    ],
+)
+def test_a_page_can_read_what_the_edge_refuses(
+    allowed: str | None, origin: str, answered: str | None
+) -> None:
+    async def main() -> None:
+        async with serving(cors_origins=allowed) as site:
+            of_page = f"Origin: {origin}\r\nHost: a\r\n".encode()
+            for sent in (
+                b"POST /embed HTTP/1.1\r\n" + of_page + b"Expect: magic\r\n\r\n",  # the head
+                b"POST /embed HTTP/1.1\r\n" + of_page + b"Bad\x00: x\r\n\r\n",  # within it
+                CHUNKED.replace(b"Host: a\r\n", of_page) + b"zz\r\n",  # the body
+            ):
+                reply = await site.ask(sent)
+                assert reply.status in (400, 417)
+                assert reply.headers.get("access-control-allow-origin") == answered
+                exposed = reply.headers.get("access-control-expose-headers", "")
+                assert ("X-Request-Id" in exposed) is (answered is not None)
+
+    run(main())
 
 
 def test_without_origins_nothing_is_allowed() -> None:
