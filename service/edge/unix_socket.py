@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import socket
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+_log = logging.getLogger("service")
 
 
 def listen(path: str, backlog: int) -> socket.socket:
@@ -43,9 +46,15 @@ class SocketFile:
         return cls(path, _identity(path))
 
     def remove(self) -> None:
-        with _alone_in(os.path.dirname(self.path)), contextlib.suppress(FileNotFoundError):
-            if _identity(self.path) == self._identity:
-                os.unlink(self.path)
+        """At the end, which it must not change: where it cannot, the next service will."""
+        try:
+            with _alone_in(os.path.dirname(self.path)):
+                if _identity(self.path) == self._identity:
+                    os.unlink(self.path)
+        except FileNotFoundError:
+            _log.info("the unix socket %s has been removed already", self.path)
+        except OSError as error:
+            _log.warning("the unix socket %s cannot be removed: %s", self.path, error.strerror)
 
 
 def _identity(path: str) -> tuple[int, int, int]:

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.errors import Header
 
 _MAX_PROXIES = 32  # one behind the other
-_LONGEST = 64  # characters of an address with a zone and a port
+_LONGEST = 64  # characters of an address with a port
 
 Network = IPv4Network | IPv6Network
 
@@ -98,6 +98,8 @@ def _without_port(text: str) -> str:
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
     """An IPv4 address that is written as IPv6, as a socket for both gives it, is the IPv4 one."""
+    if "%" in text:  # a zone, which may be any text, and means nothing on another machine
+        return None
     try:
         address = ip_address(text)
     except ValueError:

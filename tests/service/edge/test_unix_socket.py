@@ -122,3 +122,18 @@ def test_the_file_is_removed_unless_it_is_anothers_by_now(settings: Settings) ->
     second.close()
     with socket.create_server(("127.0.0.1", 0)) as other:
         assert SocketFile.of(other) is None
+
+
+def test_a_folder_that_has_gone_does_not_change_how_the_service_ends(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with listen(Settings(unix_socket=str(folder / "batcher.sock"))) as listener:
+        file = SocketFile.of(listener)
+    assert file is not None
+    folder.rename(tmp_path / "elsewhere")
+    file.remove()
+    folder.write_text("a file")
+    file.remove()
+    assert "cannot be removed: Not a directory" in caplog.text

@@ -16,7 +16,7 @@ from loadtests.drivers.raw_http import exchange
 from loadtests.drivers.target import Target
 from loadtests.fuzz import attacks
 from loadtests.fuzz.inprocess import Application
-from tests.service.loopback import POST, HeldClient, run, server_of, serving
+from tests.service.loopback import POST, HeldClient, run, running, server_of, serving
 
 GOOD = attacks.Attack("", "good", lambda: [attacks.post(b'{"inputs":"a"}')], frozenset({200}))
 NAMES = [
@@ -37,15 +37,14 @@ async def garbage_of(attack: attacks.Attack, count: int) -> int:
     listener.bind(("127.0.0.1", 0))
     target = Target("127.0.0.1", listener.getsockname()[1])
     listener.listen(16)
-    server = server_of(Application().front)
-    serving = asyncio.create_task(server.run_on(listener))
-    reply = await exchange(target, attack.chunks())
-    assert set(reply.statuses) <= attack.answers
-    gc.collect()
-    for _ in range(count):
-        await exchange(target, attack.chunks())
-    server.stop()  # once the last connection has ended
-    await serving
+    front = Application().front
+    server = server_of(front)
+    async with running(front, server, listener):  # until the last connection has ended
+        reply = await exchange(target, attack.chunks())
+        assert set(reply.statuses) <= attack.answers
+        gc.collect()
+        for _ in range(count):
+            await exchange(target, attack.chunks())
     return gc.collect()
 
 
