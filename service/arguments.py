@@ -124,6 +124,7 @@ def warnings_of(settings: Settings) -> list[str]:
         for old, new in REPLACED.items()
         if old in settings.model_fields_set
     ]
+    lines += settings.unused()
     if settings.cache_dir == "":
         lines.append(
             f"an empty {PREFIX}CACHE_DIR will mean unset in the next release: write off to save"

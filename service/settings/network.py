@@ -134,6 +134,22 @@ class NetworkSettings(BaseSettings):
     def trusts_unix_socket(self) -> bool:
         return UNIX in self._trusted()
 
+    def unused(self) -> list[str]:
+        """Settings that have no effect beside others, one line each."""
+        lines = []
+        ignored = [each for each in ("host", "port") if each in self.model_fields_set]
+        if self.unix_socket is not None and ignored:
+            names = " and ".join(f"BATCHER_{each.upper()}" for each in ignored)
+            lines.append(f"{names} unused: BATCHER_UNIX_SOCKET is what the service listens on")
+        if self.trusts_unix_socket and self.unix_socket is None:
+            lines.append("BATCHER_TRUSTED_PROXIES: unix has no effect without BATCHER_UNIX_SOCKET")
+        if self.proxy_networks and self.unix_socket is not None:
+            lines.append(
+                "BATCHER_TRUSTED_PROXIES: nobody connects from an address with BATCHER_UNIX_SOCKET;"
+                " add unix to trust the proxy on the socket"
+            )
+        return lines
+
     def _trusted(self) -> list[str]:
         given = self.trusted_proxies
         return [] if given is None else [each.strip() for each in given.split(",")]

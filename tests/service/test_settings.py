@@ -226,6 +226,24 @@ def test_a_setting_that_was_replaced_works_with_a_warning_and_is_not_shown_elsew
     assert "BATCHER_TARGET_LATENCY_MS=200 (environment)" in flags.effective(got, {})
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"unix_socket": "/a", "port": "8000"}, ["BATCHER_PORT unused: BATCHER_UNIX_SOCKET is"]),
+        ({"unix_socket": "/a", "host": "::", "port": "1"}, ["BATCHER_HOST and BATCHER_PORT unus"]),
+        ({"trusted_proxies": "10.0.0.1, unix"}, ["BATCHER_TRUSTED_PROXIES: unix has no effect"]),
+        ({"unix_socket": "/a", "trusted_proxies": "10.0.0.1"}, ["BATCHER_TRUSTED_PROXIES: nobody"]),
+        ({"unix_socket": "/a", "trusted_proxies": "unix"}, []),
+        ({"host": "::", "port": "1", "trusted_proxies": "10.0.0.1"}, []),
+    ],
+)
+def test_a_setting_that_has_no_effect_beside_another_is_told(
+    given: dict[str, str], told: list[str]
+) -> None:
+    lines = flags.warnings_of(flags.load(given))
+    assert [line[: len(start)] for line, start in zip(lines, told, strict=True)] == told
+
+
 def test_what_differs_from_the_defaults_is_listed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BATCHER_HOST", "0.0.0.0")
     monkeypatch.setenv("BATCHER_MAX_QUEUE_SIZE", "4096")  # its default
