@@ -33,6 +33,7 @@ from batcher.engine import Engine
 from batcher.errors import (
     BadInput,
     BatcherError,
+    CallTooLarge,
     Cancelled,
     DeadlineExceeded,
     Draining,
@@ -57,6 +58,7 @@ __all__ = [
     "BadInput",
     "BatchReport",
     "BatcherError",
+    "CallTooLarge",
     "Cancelled",
     "Client",
     "DeadlineExceeded",

@@ -23,6 +23,10 @@ class Overloaded(Refused):
     """No room for this request at present."""
 
 
+class CallTooLarge(BatcherError):
+    """A call of more requests, or tokens, than may ever wait. Nothing was queued."""
+
+
 class NeverInTime(BatcherError):
     """A call of so many requests would miss its deadline even on an idle engine. Nothing was
     queued, and the same call is refused again."""

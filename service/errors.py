@@ -11,6 +11,7 @@ from random import random
 from batcher import (
     BadInput,
     BatcherError,
+    CallTooLarge,
     Cancelled,
     DeadlineExceeded,
     Draining,
@@ -168,6 +169,7 @@ def outcome_of(status: int) -> str:
 _TABLE: tuple[tuple[type[Exception], str, str | None], ...] = (
     (Overloaded, "overloaded", None),
     (NeverInTime, "never_in_time", None),
+    (CallTooLarge, "too_many_inputs", None),
     (NotReady, "not_ready", None),
     (Draining, "draining", None),
     (DeadlineExceeded, "deadline_exceeded", None),

@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 from batcher.errors import (
     BadInput,
     BatcherError,
+    CallTooLarge,
     Cancelled,
     DeadlineExceeded,
     Draining,
@@ -42,6 +43,7 @@ Index = Annotated[int, Meta(ge=0)]
 _ERRORS: tuple[type[BatcherError], ...] = (
     Overloaded,
     NeverInTime,
+    CallTooLarge,
     NotReady,
     Draining,
     DeadlineExceeded,

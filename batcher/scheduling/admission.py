@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from operator import attrgetter
 
-from batcher.errors import NeverInTime, Overloaded
+from batcher.errors import BatcherError, CallTooLarge, NeverInTime, Overloaded
 from batcher.limits import Limits
 from batcher.request import FIRST_BULK, Request
 from batcher.scheduling.arrivals import Arrivals
@@ -19,7 +19,7 @@ from batcher.scheduling.replica_model import ReplicaModel
 # length thresholds for shared-memory packet switches", 1998).
 SHARE = 8
 _MAX_INTERACTIVE_SHARE = 0.9  # of the replicas' time, as assumed when bulk is admitted
-_HOPELESS = 1.5  # times the time there is: what is predicted to take longer is refused for good
+HOPELESS = 1.5  # times the time there is: what is predicted to take longer is refused for good
 _free_at = attrgetter("free_at")
 
 
@@ -31,49 +31,61 @@ def refusal(
     requests: Sequence[Request],
     limits: Limits,
     replicas: Sequence[ReplicaModel],
+    up: Sequence[ReplicaModel],
     now: float,
     overhead: float,
     arrivals: Arrivals,
-) -> Overloaded | NeverInTime | None:
+) -> BatcherError | None:
     """Why these may not be queued; None: they may, all of them. O(requests + replicas).
 
-    `replicas`: those that are up; `overhead`: seconds of an answer beside its batch. Requests of
-    one call have the same caller, priority and deadline.
+    `up`: those of the replicas that are; `overhead`: seconds of an answer beside its batch.
+    Requests of one call have the same caller, priority and deadline.
     """
     asked, first = len(requests), requests[0]
     tokens = first.cost if asked == 1 else sum([request.cost for request in requests])
+    if asked > 1 and (asked > limits.max_queue_size or tokens > limits.max_queue_tokens):
+        return CallTooLarge(
+            f"{asked} inputs of {tokens} tokens at once: at most max_queue_size="
+            f"{limits.max_queue_size} inputs of max_queue_tokens={limits.max_queue_tokens} tokens"
+            " may wait; send fewer at once"
+        )
     why = _no_room(pending, first, asked, tokens, limits)
     if why is not None:
-        return Overloaded(why, seconds_until(pending.rows, replicas, now, arrivals))
-    if first.deadline == math.inf or not replicas:
+        return Overloaded(why, seconds_until(pending.rows, up, now, arrivals))
+    if first.deadline == math.inf or not up:
         return None
-    left = first.deadline - now
-    if asked > 1 and 0.0 < _HOPELESS * left < _alone(asked, tokens, replicas):
-        rows = {request.key or request: request.cost for request in requests}  # equal ones run once
-        alone = _alone(len(rows), sum(rows.values()), replicas)
-        if alone > _HOPELESS * left:
-            most = max(1, int(asked * left / (_HOPELESS * alone)))
-            return NeverInTime(
-                f"{asked} inputs at once take {alone:.1f} s even on an idle engine, and are wanted"
-                f" in {left:.1f} s: send at most {most} at once, or allow more time"
-            )
-    if not pending.rows and any(replica.may_test_prediction(now) for replica in replicas):
+    if asked > 1 and (pending.rows or all(each.may_refuse_for_good(now) for each in up)):
+        never = _never_in_time(requests, first.deadline - now, replicas)
+        if never is not None:
+            return never
+    if not pending.rows and any(replica.may_test_prediction(now) for replica in up):
         return None  # only a run can correct the prediction
     ahead = pending.place_of(first, tokens)
-    finish = overhead + seconds_until(ahead + asked, replicas, now, arrivals, first.priority)
-    finish += replicas[0].pace.extra_for_length(asked, tokens)
+    finish = overhead + seconds_until(ahead + asked, up, now, arrivals, first.priority)
+    finish += up[0].pace.extra_for_length(asked, tokens)
     if now + finish <= first.deadline:
         return None
     why = f"it is predicted to take {finish:.2f} s, {now + finish - first.deadline:.2f} s too long"
     return Overloaded(why, finish)
 
 
-def _alone(asked: int, tokens: int, replicas: Sequence[ReplicaModel]) -> float:
-    """Seconds that these take at least, with all of the replicas to themselves."""
-    pace = min((replica.pace for replica in replicas), key=attrgetter("full_batch"))
-    rounds, rest = divmod(math.ceil(asked / len(replicas)), pace.size)
-    seconds = rounds * pace.full_batch + (pace.seconds(rest) if rest else 0.0)
-    return seconds + pace.extra_for_length(asked, tokens) / len(replicas)
+def _never_in_time(
+    requests: Sequence[Request], left: float, replicas: Sequence[ReplicaModel]
+) -> NeverInTime | None:
+    """`replicas`: all there are: one that is down will be up for the next try."""
+    rows = {request.key or request: request.cost for request in requests}  # equal ones run once
+    known = [replica for replica in replicas if replica.cost.observations]
+    alone = min(
+        [each.seconds_at_least(len(rows), sum(rows.values())) for each in known], default=0.0
+    ) / len(replicas)
+    if left <= 0.0 or alone <= HOPELESS * left:
+        return None
+    most = int(len(requests) * left / (HOPELESS * alone))
+    advice = f"send at most {most} at once, or allow more time" if most else "allow more time"
+    return NeverInTime(
+        f"{len(requests)} inputs at once take {alone:.1f} s even on an idle engine, and are wanted"
+        f" in {left:.1f} s: {advice}"
+    )
 
 
 def _no_room(

@@ -68,6 +68,11 @@ class CostModel:
             return sys.maxsize
         return max(1, round(wanted / per_token))
 
+    @property
+    def is_doubtful(self) -> bool:
+        """The last batch took far less than was predicted, which a few more will teach."""
+        return bool(self._outliers) and self._outliers[-1] < 1.0
+
     def seed(self, points: Sequence[Point]) -> None:
         """Starts over from a profile: (size, padded tokens, seconds) each.
 

@@ -18,7 +18,9 @@ _MIN_TOKENS, MOST_TOKENS = 1024, 16384
 _LEARNING_RATE = 0.1  # the weight of the last batch
 _RETRY_AFTER = 1.0  # seconds idle before a batch predicted to be late is run all the same
 _UTILISATION_WINDOW = 60.0  # seconds
-_TRUST = 600.0  # seconds without a lack of memory before twice as much is tried again
+# Seconds without a lack of memory before twice as much is tried again; without a batch before a
+# call that has no chance is let in, to see whether it has one by now.
+_TRUST = 600.0
 _MAX_TRUST = 86_400.0
 
 
@@ -63,13 +65,19 @@ class ReplicaModel:
         self.pace = Pace(self.max_batch_size)
         # Recent batches that left work behind, as a share of what full batches would have done.
         self.fullness = 1.0
-        self.ran_at = -math.inf  # the end of the last batch that ran
+        self.ran_at = -math.inf  # the end of the last batch that ran, or canary
+        self._tested_at = -math.inf  # the end of the last batch, or when it came up
         self.padding = 1.0  # tokens as run for each useful token, in recent batches
 
-    def came_up(self, profile: Sequence[ProfilePoint], padding_free: bool = False) -> None:
+    def came_up(
+        self,
+        profile: Sequence[ProfilePoint],
+        padding_free: bool = False,
+        now: float = -math.inf,
+    ) -> None:
         """`profile`: a few batches as the runner measured them. Ignored if one of them is
         impossible, or if batches have been observed before."""
-        self.is_up, self.padding_free = True, padding_free
+        self.is_up, self.padding_free, self._tested_at = True, padding_free, now
         if not profile or not all(map(_is_possible, profile)) or self.cost.observations:
             return
         self.cost.seed(profile)
@@ -117,6 +125,17 @@ class ReplicaModel:
         """Has it been idle for so long that a run is worth it, only to correct the prediction?"""
         return not self.batches and now - self.ran_at >= _RETRY_AFTER
 
+    def may_refuse_for_good(self, now: float) -> bool:
+        """Have batches shown recently how fast it is? Else the next is let in if it is idle."""
+        is_known = now - self._tested_at < _TRUST and not self.cost.is_doubtful
+        return is_known or not self.may_test_prediction(now)
+
+    def seconds_at_least(self, rows: int, tokens: int) -> float:
+        """Without padding, in as few batches as may be."""
+        fixed, per_row, per_token = self.cost.weights
+        batches = max(rows / self.max_batch_size, tokens / self.max_batch_tokens)
+        return fixed * batches + per_row * rows + per_token * tokens
+
     def ended(self, now: float, tokens: int, useful_tokens: int, seconds: float) -> None:
         """`seconds` in the runner; 0: the batch failed."""
         self.batches -= 1
@@ -126,6 +145,7 @@ class ReplicaModel:
         if seconds > 0.0:
             self.ran_at = now
             if useful_tokens:
+                self._tested_at = now
                 self.padding += _LEARNING_RATE * (tokens / useful_tokens - self.padding)
 
     def __repr__(self) -> str:

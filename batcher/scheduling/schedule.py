@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from batcher.errors import NeverInTime, Overloaded
+from batcher.errors import BatcherError
 from batcher.limits import Limits
 from batcher.request import FIRST_BULK, CloseReason, Request
 from batcher.scheduling import admission, dispatch
@@ -44,7 +44,7 @@ class Schedule:
 
     # Into the queue and out of it
 
-    def admit(self, requests: Sequence[Request], now: float) -> Overloaded | NeverInTime | None:
+    def admit(self, requests: Sequence[Request], now: float) -> BatcherError | None:
         """Queues all of them and returns None, or returns why not and queues none."""
         refusal = self.refusal(requests, now)
         if refusal is None:
@@ -53,7 +53,7 @@ class Schedule:
             self._regroup.arrived(now, len(requests))
         return refusal
 
-    def refusal(self, requests: Sequence[Request], now: float) -> Overloaded | NeverInTime | None:
+    def refusal(self, requests: Sequence[Request], now: float) -> BatcherError | None:
         """Why these may not be queued; None: they may, all of them."""
         is_bulk = requests[0].priority >= FIRST_BULK
         self._arrivals.counts[is_bulk] += len(requests)
@@ -63,7 +63,14 @@ class Schedule:
         if up and not is_bulk and self._is_far_from_full(requests, up, now):
             return None
         return admission.refusal(
-            self.pending, requests, self.limits, up, now, self.handoff, self._arrivals
+            self.pending,
+            requests,
+            self.limits,
+            self.replicas,
+            up,
+            now,
+            self.handoff,
+            self._arrivals,
         )
 
     def _is_far_from_full(

@@ -48,7 +48,7 @@ class Replica:
 
     def came_up(self, info: RunnerInfo, now: float) -> None:
         self.state, self.info = "up", info
-        self.model.came_up(info.profile, info.padding_free)
+        self.model.came_up(info.profile, info.padding_free, now)
         self._last_ok = now  # its warm-up went well
         self._is_untested = True
         self.plan_canary()

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from batcher import Answer, BatchReport, Client, NotReady
+from batcher import Answer, BatchReport, Client, NeverInTime, NotReady, Overloaded
 from batcher.clock import Clock
 from batcher.request import Payload
+from batcher.scheduling.admission import HOPELESS
 from service.errors import Header, InputError
 from service.inference.offload import OffloadPool
 from service.tasks.protocol import DEFAULT_OPTIONS, Options, Task
@@ -73,9 +74,15 @@ class Pipeline:
         preprocessing = self._now() - begun
         if priority is None:
             priority = call.priority
-        answers = await self.client.submit_all(
-            payloads, costs=costs, deadline=deadline, priority=priority, caller=caller
-        )
+        try:
+            answers = await self.client.submit_all(
+                payloads, costs=costs, deadline=deadline, priority=priority, caller=caller
+            )
+        except NeverInTime:
+            if HOPELESS * (deadline - self._now()) >= call.timeout:
+                raise
+            why = "most of the time had passed before the inputs were ready"  # next time it may not
+            raise Overloaded(why, retry_after=1.0) from None
         if not self._compute_type:
             await self._find_compute_type()
         values: list[Result] = []

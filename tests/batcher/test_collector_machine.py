@@ -19,6 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from batcher.collector import Collector
 from batcher.errors import (
     BatcherError,
+    CallTooLarge,
     Cancelled,
     DeadlineExceeded,
     Draining,
@@ -180,6 +181,11 @@ class CollectorMachine(RuleBasedStateMachine):
             return PoisonRequest
         if not alone:
             return None
+        of_call = sum(each.cost for each in alone)
+        if len(alone) > 1 and (
+            len(alone) > self.limits.max_queue_size or of_call > self.limits.max_queue_tokens
+        ):
+            return CallTooLarge
         free = self.limits.max_queue_size - len(self.waiting)
         tokens = self._tokens() + sum(each.cost for each in alone)
         caller = alone[0].caller

@@ -15,6 +15,7 @@ from batcher.clock import Clock, MonotonicClock
 from batcher.collector import Collector
 from batcher.errors import (
     BatcherError,
+    CallTooLarge,
     DeadlineExceeded,
     InvalidPayload,
     NotReady,
@@ -290,7 +291,7 @@ def test_what_was_sent_before_the_engine_was_there_is_answered(make_loop: Any) -
             await asyncio.sleep(0)
         site.sessions.append(FrontendSession(site.collector, "front-0"))
         await site.sessions[0].attach(ours)
-        with pytest.raises(Overloaded):
+        with pytest.raises(CallTooLarge):
             await asyncio.wait_for(early, PATIENCE)
         await site.close(client)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from batcher.errors import NeverInTime, Overloaded
+from batcher.errors import BatcherError, CallTooLarge, NeverInTime, Overloaded
 from batcher.limits import Limits
 from batcher.scheduling import admission
 from batcher.scheduling.arrivals import Arrivals
@@ -19,11 +19,16 @@ def seconds_of(size: int, tokens: int) -> float:
     return FIXED + PER_REQUEST * size + PER_TOKEN * tokens
 
 
-def device(limits: Limits | None = None, usual: float = 10.0) -> ReplicaModel:
+def device(
+    limits: Limits | None = None, usual: float = 10.0, came_up: float = 0.0, slower: float = 1.0
+) -> ReplicaModel:
     """Knows that batches take 5 ms + 0.5 ms a request + 10 us a token, and requests of that length
     to be the usual ones."""
     known = ReplicaModel(limits or Limits())
-    known.came_up([(n, n * long, seconds_of(n, n * long)) for n in (1, 8, 32) for long in (4, 64)])
+    known.came_up(
+        [(n, n * long, slower * seconds_of(n, n * long)) for n in (1, 8, 32) for long in (4, 64)],
+        now=came_up,
+    )
     known.set_pace(usual)
     return known
 
@@ -48,14 +53,16 @@ def ask(
     overhead: float = 0.0,
     rate: float = 0.0,
     key: str | None = None,  # of all of them
-) -> Overloaded | NeverInTime | None:
+    now: float = 0.0,
+) -> BatcherError | None:
     requests = [
         request(cost=cost, caller=caller, priority=priority, deadline=deadline, key=key)
         for _ in range(count)
     ]
     known = [device(limits)] if devices is None else devices
+    up = [each for each in known if each.is_up]
     return admission.refusal(
-        pending, requests, limits, known, 0.0, overhead, Arrivals(interactive=rate)
+        pending, requests, limits, known, up, now, overhead, Arrivals(interactive=rate)
     )
 
 
@@ -315,3 +322,60 @@ def test_equal_inputs_which_run_once_are_counted_once() -> None:
     known = [device(limits)]
     assert type(ask(Pending(), limits, 256, deadline=deadline, devices=known)) is NeverInTime
     assert ask(Pending(), limits, 256, deadline=deadline, devices=known, key="same") is None
+
+
+def test_short_texts_after_long_ones_are_not_taken_for_long_ones() -> None:
+    limits = Limits(max_batch_size=64)
+    used_to_long = device(limits, usual=400)
+    alone = 4 * seconds_of(64, 640)  # 256 requests of 10 tokens; of 400 they would take 9 times it
+    refused = ask(waiting(1), limits, 256, deadline=1.1 * alone, devices=[used_to_long])
+    assert type(refused) is Overloaded
+
+
+def test_a_device_that_is_down_counts_too_for_it_will_be_up() -> None:
+    limits = Limits(max_batch_size=64)
+    known = [device(limits) for _ in range(4)]
+    alone = seconds_of(64, 640)  # 256 requests on four
+    for each in known[1:]:
+        each.is_up = False
+    assert type(ask(waiting(1), limits, 256, deadline=1.1 * alone, devices=known)) is Overloaded
+    known[3] = ReplicaModel(limits)  # has never been up
+    assert type(ask(waiting(1), limits, 256, deadline=1.1 * alone, devices=known)) is Overloaded
+    assert type(ask(waiting(1), limits, 256, deadline=0.6 * alone, devices=known)) is NeverInTime
+
+
+def test_where_not_even_one_would_be_in_time_nobody_is_told_to_send_one() -> None:
+    refused = ask(waiting(1), Limits(), 256, deadline=1e-4)
+    assert type(refused) is NeverInTime
+    assert str(refused).endswith("in 0.0 s: allow more time")
+
+
+def test_a_call_without_a_chance_is_let_in_where_nothing_has_run_for_ten_minutes() -> None:
+    """Nothing else could show that it has one by now."""
+    limits = Limits(max_batch_size=64)
+    known = device(limits, came_up=100.0)
+
+    def at(now: float, waits: int = 0) -> type[BatcherError] | None:
+        deadline = now + seconds_of(64, 640)  # a quarter of what it takes
+        refused = ask(waiting(waits), limits, 256, deadline=deadline, devices=[known], now=now)
+        return None if refused is None else type(refused)
+
+    assert at(101.0) is NeverInTime  # the warm-up has told how fast it is
+    assert at(700.0) is None
+    assert at(700.0, waits=1) is NeverInTime
+    known.began(700.0, 0.1)
+    assert at(700.05) is NeverInTime
+    known.ended(700.1, 10, 10, 0.1)
+    assert at(1300.0) is NeverInTime
+    known.began(1300.0, 0.1)
+    known.ended(1300.1, 0, 0, 0.1)  # a canary says nothing of large batches
+    assert at(1302.0) is None
+
+
+def test_more_than_may_ever_wait_is_refused_for_good_and_names_the_limit() -> None:
+    limits = Limits(max_queue_size=8, max_queue_tokens=100)
+    assert ask(Pending(), limits, 8, cost=12) is None
+    for count, cost in ((9, 1), (8, 13)):
+        refused = ask(Pending(), limits, count, cost=cost)
+        assert type(refused) is CallTooLarge
+        assert "max_queue_size=8 inputs of max_queue_tokens=100 tokens" in str(refused)

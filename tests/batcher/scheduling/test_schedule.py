@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from batcher.errors import NeverInTime
 from batcher.limits import Limits
 from batcher.request import Request
 from batcher.scheduling import dispatch
@@ -35,7 +36,7 @@ class Device:
             for size in (1, 8, 64)
             for long in (1, 16, 256)
         ]
-        self.schedule.replicas[0].came_up(points)
+        self.schedule.replicas[0].came_up(points, now=self.now)
 
     def seconds(self, size: int, tokens: int) -> float:
         fixed, each, per_token = self.weights
@@ -552,3 +553,27 @@ def test_a_device_that_has_not_run_yet_makes_no_other_a_slow_one() -> None:
     add(schedule, some(50))
     late = schedule.refusal(some(1, deadline=0.05), 0.0)
     assert late is not None
+
+
+# What has no chance
+
+
+def test_a_prediction_that_is_far_too_long_is_corrected_even_if_only_such_calls_come() -> None:
+    """The device was measured while something else had it."""
+    limits = Limits(max_batch_size=64)
+    device = Device(limits, each=0.01)
+    device.weights = (0.001, 0.001, 0.0)  # from now on
+    outcomes = []
+    for _ in range(120):  # one a minute
+        device.now += 60.0
+        calls = [request(arrival=device.now, deadline=device.now + 1.0) for _ in range(256)]
+        refused = device.schedule.admit(calls, device.now)
+        outcomes.append(None if refused is None else type(refused))
+        done = 0
+        while device.schedule.pending.rows:
+            done += len(device.run().taken)
+        assert done == (256 if refused is None else 0)
+    first = outcomes.index(None)
+    assert set(outcomes[:first]) == {NeverInTime}
+    assert first <= 10  # minutes
+    assert set(outcomes[first:]) == {None}

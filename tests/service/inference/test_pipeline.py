@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from batcher import BatcherError, NeverInTime, Overloaded
 from service.errors import InputError
 from service.inference.offload import OffloadPool
 from service.inference.pipeline import AnswerLag, Pipeline, Results
@@ -107,6 +108,19 @@ def test_a_priority_of_its_own_counts_and_not_the_calls() -> None:
 def test_heavy_inputs_are_preprocessed_in_the_pool() -> None:
     _, task = piped([3, 10], FakeClient(answer=lambda payload: payload))
     assert task.threads == {"tokenise"}
+
+
+@pytest.mark.parametrize(
+    ("timeout", "error"), [(2.0, Overloaded), (2.9, Overloaded), (3.1, NeverInTime)]
+)
+def test_a_call_that_has_lost_its_time_before_it_came_to_the_engine_may_try_again(
+    timeout: float, error: type[BatcherError]
+) -> None:
+    """A second was gone: with all of its timeout it might be in time."""
+    client, clock = FakeClient(error=NeverInTime("too many")), FakeClock(5.0)
+    pipeline = Pipeline(client, clock, OffloadPool(clock))
+    with pytest.raises(error):
+        run_async(pipeline.run(FromMe(timeout=timeout), Doubling(), [3, 1]))
 
 
 @pytest.mark.parametrize(("inputs", "place"), [([100], "given"), ([1, 100, 100], "given[1]")])
