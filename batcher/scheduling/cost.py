@@ -45,7 +45,7 @@ class CostModel:
         self._fit = LeastSquares()
         self.largest = (0, 0, 0.0)  # size and tokens of the batch with the most, and its seconds
         self._typical_error = _TYPICAL_ERROR  # as a share of the prediction
-        self._outliers: list[float] = []  # observed / predicted; the latest in a row, on one side
+        self.outliers: list[float] = []  # observed / predicted; the latest in a row, on one side
         self._requests = self._tokens = 0.0  # of the profile, then of the latest twenty batches
 
     def predict(self, size: int, tokens: int) -> float:
@@ -68,11 +68,6 @@ class CostModel:
             return sys.maxsize
         return max(1, round(wanted / per_token))
 
-    @property
-    def is_doubtful(self) -> bool:
-        """The last batch took far less than was predicted, which a few more will teach."""
-        return bool(self._outliers) and self._outliers[-1] < 1.0
-
     def seed(self, points: Sequence[Point]) -> None:
         """Starts over from a profile: (size, padded tokens, seconds) each.
 
@@ -94,7 +89,7 @@ class CostModel:
             trust = [min(1.0, typical / max(1e-9, error)) for error in errors]
         self._weigh()
         self.observations = len(known)
-        self.margin, self._typical_error, self._outliers = 0.0, _TYPICAL_ERROR, []
+        self.margin, self._typical_error, self.outliers = 0.0, _TYPICAL_ERROR, []
         self._requests = float(sum(size for size, _, _ in known))
         self._tokens = float(sum(tokens for _, tokens, _ in known))
         self.largest = max(known, key=lambda point: (point[1], point[0]))
@@ -110,7 +105,7 @@ class CostModel:
         largest = max(_OUTLIER_MIN, _OUTLIER_ERRORS * self._typical_error)
         largest *= math.sqrt(1.0 + leverage)
         if abs(error) <= largest:
-            self._outliers.clear()
+            self.outliers.clear()
         elif self._has_changed(seconds / max(predicted, _SHORTEST)):
             return self.observe(size, tokens, seconds)
         bound = largest * _OUTLIER_CLIP
@@ -132,14 +127,14 @@ class CostModel:
     def _has_changed(self, ratio: float) -> bool:
         """Notes an outlier. After several in a row all predictions are scaled by their median: a
         device that slows down does so for every batch."""
-        if self._outliers and (ratio > 1.0) != (self._outliers[-1] > 1.0):
-            self._outliers.clear()
-        self._outliers.append(ratio)
-        if len(self._outliers) < _CHANGE_AFTER:
+        if self.outliers and (ratio > 1.0) != (self.outliers[-1] > 1.0):
+            self.outliers.clear()
+        self.outliers.append(ratio)
+        if len(self.outliers) < _CHANGE_AFTER:
             return False
-        self._fit.rescale(statistics.median(self._outliers), _TRUST_AFTER_CHANGE)
+        self._fit.rescale(statistics.median(self.outliers), _TRUST_AFTER_CHANGE)
         self._weigh()
-        self._outliers.clear()
+        self.outliers.clear()
         return True
 
     def _learn_noise(self, error: float, bound: float) -> None:

@@ -126,8 +126,10 @@ class ReplicaModel:
         return not self.batches and now - self.ran_at >= _RETRY_AFTER
 
     def may_refuse_for_good(self, now: float) -> bool:
-        """Have batches shown recently how fast it is? Else the next is let in if it is idle."""
-        is_known = now - self._tested_at < _TRUST and not self.cost.is_doubtful
+        """Have batches shown lately how fast it is, and not that it is far faster than predicted?
+        Else the next is let in if it is idle."""
+        is_faster = self.cost.outliers and self.cost.outliers[0] < 1.0
+        is_known = now - self._tested_at < _TRUST and not is_faster
         return is_known or not self.may_test_prediction(now)
 
     def seconds_at_least(self, rows: int, tokens: int) -> float:

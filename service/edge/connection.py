@@ -294,7 +294,7 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
 
     def on_reading_timeout(self) -> None:
-        if count_unread(self.transport, self.plain) >= self._unread:
+        if count_unread(self.transport, self.plain) > self._unread - self._shared.least_read:
             self.transport.abort()
         else:
             self._watch_reading()

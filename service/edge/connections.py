@@ -18,6 +18,7 @@ from service.http.cors import headers_of_refusal
 from service.http.supervision import RECEIPT_TIMEOUT
 
 _SILENT_AFTER = 1.0  # seconds; a connection without a first byte for so long may be evicted
+_SLOWEST_READER = 4 << 10  # bytes a second, once the kernel keeps no more of what is sent
 _MAX_LINGERING = 64
 _MAX_TRIES = 8  # idle connections that are looked at to evict one
 
@@ -27,7 +28,7 @@ class ConnectionTimeouts:
     """In seconds."""
 
     receipt: float = RECEIPT_TIMEOUT  # of a head; of the rest of a body that nobody reads
-    reading: float = 10.0  # without the client reading any of its response
+    reading: float = 10.0  # in which the client reads next to nothing of its response
     idle: float = 130.0  # between requests
     lingering: float = 2.0  # for the client to close, once the server has
 
@@ -84,6 +85,8 @@ class Connections:
         self.idle = queue(timeouts.idle, lambda each: each.on_idle_timeout())
         self.lingering = queue(timeouts.lingering, lambda each: each.on_lingering_timeout())
         self.stalled = queue(timeouts.reading, lambda each: each.on_reading_timeout())
+        # Bytes of an answer that a client reads in that time, if it is to read the rest.
+        self.least_read = max(1, int(_SLOWEST_READER * timeouts.reading))
         self.hangups = HangupWatch()
         self.state = state
         self.max_connections = max_connections

@@ -1,15 +1,16 @@
-"""What the body of a request must be: JSON, an object, with the fields that a route takes."""
+"""What the body of a request must be: JSON, an object, with the fields that a route takes. And how
+many bytes of large bodies, received and sent, a process holds."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
-from starlette.types import Message, Receive
+from starlette.types import Message, Receive, Send
 
 from batcher import Overloaded
 from batcher.scheduling.admission import SHARE
@@ -24,6 +25,7 @@ _TEXT_OR_NUMBER = re.compile(
     rb'"[^"\\]*(?:\\.[^"\\]*)*"|(-?[0-9]+)(?![0-9.eE])|-?[0-9]+[0-9.eE+-]+', re.DOTALL
 )
 _MAX_DIGITS = 20  # of 64 bits, or one fewer and a sign
+_PIECE = 256 << 10  # bytes of an answer that are handed to the connection at once
 LARGEST_BODIES = 16  # of the largest size, that a process may hold at once
 # That a value takes once it is parsed; a list or an object counts as two. "[]," has three bytes:
 # 32 MiB of it would become 700.
@@ -54,8 +56,16 @@ class Offload(Protocol):
         """What the function returns or raises. Raises Overloaded, DeadlineExceeded."""
 
 
-OffLoop = Callable[..., Awaitable[Any]]
-"""Runs a function with its arguments in a thread: what it returns or raises, and as Offload."""
+class Held(Protocol):
+    """A request, as to the memory that its body takes."""
+
+    limit: int  # bytes of its body
+
+    def hold(self, size: int) -> None:
+        """Until it is answered. Raises Overloaded."""
+
+    async def offload(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """As Offload.run, until its deadline."""
 
 
 def fields(model: type[Fields], body: dict[str, Any], *, refuse_unknown: bool) -> Fields:
@@ -116,20 +126,16 @@ def count_values(data: bytes, limit: int) -> int:
             if count > most:
                 raise Problem(
                     413,
-                    f"the body has more than {most} JSON values (a list or object counts as two), an"
-                    " eighth of the bytes that it may have (BATCHER_MAX_BODY_BYTES)",
+                    f"the body has more than {most} JSON values (a list or object counts as two),"
+                    " an eighth of the bytes that it may have (BATCHER_MAX_BODY_BYTES)",
                 )
     return count
 
 
-async def parse_large(
-    data: bytes, parser: Parser, limit: int, offload: OffLoop, hold: Callable[[int], None]
-) -> dict[str, Any]:
-    """`hold` is told of what the values will take, before they are there. Raises what the parser
-    and `hold` do, Problem 413 for too many values, and what the threads do."""
-    hold(VALUE_BYTES * await offload(count_values, data, limit))
-    parsed: dict[str, Any] = await offload(parser, data)
-    return parsed
+async def weigh(request: Held, data: bytes) -> None:
+    """Before a large body is parsed. Raises Problem 413 for too many values, and Overloaded where
+    there is no room for what they will take."""
+    request.hold(VALUE_BYTES * await request.offload(count_values, data, request.limit))
 
 
 def is_object(data: bytes) -> bool:
@@ -138,8 +144,9 @@ def is_object(data: bytes) -> bool:
 
 
 class LargeBodies:
-    """The bytes that the large bodies of a process take, each until it is answered. Without this
-    bound, many connections could bring as many of the largest."""
+    """The bytes that the large bodies of a process take, each until it is answered, and large
+    answers until they are read. Without this bound, many connections could bring as many of the
+    largest, or leave them unread."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -151,7 +158,7 @@ class LargeBodies:
         held = 0 if caller is None else self._held[caller]
         # The same rule as for the queue: see batcher/scheduling/admission.py.
         if size > free or (held and held + size > SHARE * free):
-            raise Overloaded("too many large bodies are being received", retry_after=1.0)
+            raise Overloaded("too many large bodies are being received or sent", retry_after=1.0)
         self._held[caller] += size
 
     def give_back(self, size: int, caller: str | None) -> None:
@@ -178,6 +185,13 @@ async def read_on(
             return bytes(received)
         message = await receive()
     raise Disconnected(message.get("refusal"))
+
+
+async def send_large(body: bytes, send: Send) -> None:
+    """In pieces, each once the client has read the one before it."""
+    for start in range(0, len(body), _PIECE):
+        piece, more_body = body[start : start + _PIECE], start + _PIECE < len(body)
+        await send({"type": "http.response.body", "body": piece, "more_body": more_body})
 
 
 def check_media(headers: Headers) -> None:

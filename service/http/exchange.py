@@ -49,7 +49,7 @@ class Exchange:
     error_code = ""  # of the problem that it is answered with
     phase: Phase = "other"
     priority = DEFAULT_PRIORITY
-    held = 0  # bytes that its body takes, if that is large
+    held = 0  # bytes that its body and its answer take, if they are large
     task: asyncio.Task[None] | None = None  # that answers it
     supervision: Supervision | None = None  # once it is slow
 
@@ -76,14 +76,14 @@ class Exchange:
         self.query: bytes = scope.get("query_string", b"")
         self._send = send
         self._service = service
-        self._limit = service.max_body_bytes
+        self.limit = service.max_body_bytes
 
     async def json(self, parser: Parser = parse) -> dict[str, Any]:
         """The body, an object; `timeout` and `priority` are what the headers say from then on.
         Raises Problem 400, 408, 413 or 415; Overloaded or DeadlineExceeded if it is large."""
         if self.headers.get(b"content-type") != _JSON:
             check_media(self.headers)
-        data = await (self.decoded() if b"content-encoding" in self.headers else self.read())
+        data = await self.read()
         if len(data) > LARGE:
             return await self._parse(data, parser)
         if parser is not parse:
@@ -97,25 +97,18 @@ class Exchange:
     async def json_or_bytes(self) -> dict[str, Any] | bytes:
         """As json(), where the body begins as an object does, as no image does. What Content-Type
         says is of no matter: clients send a wrong one, or none."""
-        if not is_object(data := await self.decoded()):
+        if not is_object(data := await self.read()):
             return data
         return await self._parse(data, parse) if len(data) > LARGE else parse(data)
 
-    def _parse(self, data: bytes, parser: Parser) -> Awaitable[dict[str, Any]]:
-        return bodies.parse_large(data, parser, self._limit, self._offload, self._hold)
-
-    async def decoded(self) -> bytes:
-        """The body, no longer compressed; else as json()."""
-        coding = coding_of(self.headers)
-        data = await self.read()
-        if coding is not None:
-            data = await self._offload(decode, data, coding, self._limit)
-            self._hold(len(data))
-        return data
+    async def _parse(self, data: bytes, parser: Parser) -> dict[str, Any]:
+        await bodies.weigh(self, data)
+        return await self.offload(parser, data)
 
     async def read(self) -> bytes:
-        """The body as it came, maybe compressed; else as json()."""
-        headers, limit = self.headers, self._limit
+        """The body, decoded; else as json()."""
+        headers, limit = self.headers, self.limit
+        coding = coding_of(headers) if b"content-encoding" in headers else None
         declared = headers.get(b"content-length", b"")
         if declared.isdigit() and int(declared) > limit:
             raise too_large(limit)  # before a byte of it is read
@@ -124,7 +117,7 @@ class Exchange:
         if message["type"] == "http.request" and not message.get("more_body"):
             data: bytes = message["body"]
         else:
-            data = await bodies.read_on(message, self.receive, limit, self._hold)
+            data = await bodies.read_on(message, self.receive, limit, self.hold)
         if len(data) > limit:
             raise too_large(limit)
         self.enter("waiting")  # for the engine, until it is answered
@@ -134,14 +127,17 @@ class Exchange:
             self.timeout += self.supervision.seconds  # that the client's line has taken
         if b"priority" in headers:
             self.priority = priority_of(headers)
+        if coding is not None:
+            data = await self.offload(decode, data, coding, limit)
+            self.hold(len(data))
         return data
 
-    def _hold(self, size: int) -> None:
+    def hold(self, size: int) -> None:
         """Raises Overloaded."""
         self._service.large_bodies.take(size, self.caller)
         self.held += size
 
-    async def _offload(self, function: Callable[..., Result], *arguments: Any) -> Result:
+    async def offload(self, function: Callable[..., Result], *arguments: Any) -> Result:
         deadline = self.started + self.timeout
         run = self._service.offload.run
         return await run(deadline, function, *arguments, caller=self.caller)
@@ -149,6 +145,8 @@ class Exchange:
     async def answer(
         self, body: bytes, *headers: Header, status: int = 200, media: bytes = _JSON
     ) -> None:
+        if is_large := len(body) > LARGE:
+            self.hold(len(body))  # until it is read, which may take long
         self.status = status
         self.enter("other")
         lines = [
@@ -160,7 +158,10 @@ class Exchange:
         if self._service.stopping:  # now, and not when the request came
             lines.append((b"connection", b"close"))
         await self._send({"type": "http.response.start", "status": status, "headers": lines})
-        await self._send({"type": "http.response.body", "body": body})
+        if is_large:
+            await bodies.send_large(body, self._send)
+        else:
+            await self._send({"type": "http.response.body", "body": body})
 
     def enter(self, phase: Phase) -> None:
         self.phase = phase
@@ -295,6 +296,5 @@ class ExchangeMiddleware:
             problem = internal()
         exchange.error_code = problem.code
         body = orjson.dumps(format.envelope(problem, request_id))
-        headers = problem.headers(self._service.jitter)
-        await exchange.answer(body, *headers, status=problem.status)
+        await exchange.answer(body, *problem.headers(self._service.jitter), status=problem.status)
         return None

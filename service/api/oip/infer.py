@@ -9,7 +9,7 @@ from service.api.oip.by_task import signature_of
 from service.api.oip.envelope import model_of
 from service.api.oip.request import InferRequest, read
 from service.errors import Problem, quote
-from service.http.body import LARGE
+from service.http.body import LARGE, weigh
 from service.http.exchange import Exchange
 from service.http.headers import MAX_TIMEOUT_MS, TIMEOUT
 from service.state import AppState
@@ -21,11 +21,13 @@ async def infer(state: AppState, exchange: Exchange) -> None:
     """A row of the first dimension is one input of the engine."""
     served = await model_of(state, exchange, "/infer")
     signature = signature_of(served)
-    data = await exchange.decoded()
-    arguments = (data, _json_size(exchange.headers, len(data)), signature, state.input_limit)
+    data = await exchange.read()
+    size = _json_size(exchange.headers, len(data))
+    arguments = (data, size, signature, state.input_limit)
     if len(data) <= LARGE:
         request = read(*arguments, state.fields)
     else:
+        await weigh(exchange, data[:size])
         deadline = exchange.started + exchange.timeout
         request = await state.offload.run(
             deadline, read, *arguments, state.fields, caller=exchange.caller

@@ -14,6 +14,7 @@ from service.api import openapi as docs
 from service.app import PROTOCOLS
 from service.edge.connections import ConnectionTimeouts
 from service.edge.parser import MAX_HEAD, MAX_HEADERS, MAX_URL
+from service.http.body import LargeBodies
 from tests.service.conftest import is_tei_error
 from tests.service.loopback import (
     CHUNKED,
@@ -408,6 +409,31 @@ def test_who_reads_slowly_is_not_cut_off_and_holds_no_more_than_one_answer() -> 
             connection.on_reading_timeout()
             connection.on_reading_timeout()
             assert connection.transport.is_closing()
+
+    run(test())
+
+
+def test_large_answers_that_are_not_read_have_a_bound_together() -> None:
+    """A body of 8 kB may ask for an answer of 8 MB, and a client may take its time to read it."""
+
+    async def test() -> None:
+        async with serving(max_client_batch_size=4000, buffer=4096) as site:
+            one = await site.ask(post(LARGE))
+            assert (one.status, site.front.large_bodies._held.total()) == (200, 0)
+            site.front.large_bodies = LargeBodies(len(one.body) * 5 // 2)
+            slow = [await site.connect() for _ in range(2)]
+            for client in slow:
+                client.stop_reading()
+                client.send(post(LARGE))
+            await site.until(lambda: site.front.large_bodies._held.total() > len(one.body))
+            last = await site.ask(post(LARGE))
+            assert last.status == 429
+            assert await site.is_well()
+            for client in slow:
+                client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+            read = [await client.reply() for client in slow]
+            assert [(reply.status, reply.body) for reply in read] == [(200, one.body)] * 2
+            await site.until(lambda: not site.front.large_bodies._held.total())
 
     run(test())
 
