@@ -12,23 +12,8 @@ from typing import Annotated, Any, Final, Self
 import msgspec
 from msgspec import Meta, Struct
 
-from batcher.errors import (
-    BadInput,
-    BatcherError,
-    CallTooLarge,
-    Cancelled,
-    DeadlineExceeded,
-    Draining,
-    InvalidPayload,
-    NeverInTime,
-    NotReady,
-    OutOfMemory,
-    Overloaded,
-    PoisonRequest,
-    Refused,
-    RunnerFailed,
-    WorkerLost,
-)
+from batcher import errors
+from batcher.errors import BatcherError, Refused, RunnerFailed
 from batcher.remote.values import Rows, pack, rows_of
 from batcher.request import LEVELS, Answer, BatchReport
 from batcher.snapshot import Snapshot
@@ -39,22 +24,13 @@ MARK: Final = "batcher"
 Json = Any
 Index = Annotated[int, Meta(ge=0)]
 
-# The first of these that an error is an instance of is what it is sent as.
-_ERRORS: tuple[type[BatcherError], ...] = (
-    Overloaded,
-    NeverInTime,
-    CallTooLarge,
-    NotReady,
-    Draining,
-    DeadlineExceeded,
-    Cancelled,
-    InvalidPayload,
-    BadInput,
-    OutOfMemory,
-    RunnerFailed,
-    PoisonRequest,
-    WorkerLost,
-)
+# By name: what an error is sent as.
+_ERRORS: dict[str, type[BatcherError]] = {
+    name: kind
+    for name, kind in vars(errors).items()
+    if isinstance(kind, type) and issubclass(kind, BatcherError)
+    if kind not in (BatcherError, Refused)
+}
 
 
 class FrameError(Exception):
@@ -139,17 +115,17 @@ class CallFailed(Struct, tag=5, array_like=True, frozen=True, gc=False):
     @classmethod
     def of(cls, call: int, error: BatcherError) -> Self:
         """An error of the model's own kind is sent as RunnerFailed."""
-        kind = next((known for known in _ERRORS if isinstance(error, known)), RunnerFailed)
+        known = (kind for kind in type(error).__mro__ if _ERRORS.get(kind.__name__) is kind)
+        kind = next(known, RunnerFailed)
         retry_after = error.retry_after if isinstance(error, Refused) else 0.0
         return cls(call, kind.__name__, bytes_of(str(error)), retry_after)
 
     def error(self) -> BatcherError:
         """Raises FrameError if it is damaged."""
-        text = text_of(self.text)
-        for kind in _ERRORS:
-            if kind.__name__ == self.kind:
-                return kind(text, self.retry_after) if issubclass(kind, Refused) else kind(text)
-        raise FrameError(f"an error of kind {self.kind!r}")
+        kind, text = _ERRORS.get(self.kind), text_of(self.text)
+        if kind is None:
+            raise FrameError(f"an error of kind {self.kind!r}")
+        return kind(text, self.retry_after) if issubclass(kind, Refused) else kind(text)
 
 
 class Query(Struct, tag=6, array_like=True, frozen=True, gc=False):

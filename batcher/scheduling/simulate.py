@@ -182,8 +182,3 @@ class _Simulator:
             released=len(batch.members),
         )
         insort(self._idle, replica)
-
-
-def latencies(arrivals: Sequence[Arrival], batches: Iterable[SimulatedBatch]) -> list[float]:
-    """Arrival to finish, in seconds, in the order of the batches."""
-    return [batch.finish - arrivals[place].at for batch in batches for place in batch.members]

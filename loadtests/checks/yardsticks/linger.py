@@ -10,11 +10,12 @@ and overhead put in, and the share of batches that lingered with it.
 import numpy as np
 
 from batcher.limits import Limits
-from batcher.scheduling.simulate import Arrival, latencies, simulate
+from batcher.scheduling.simulate import Arrival, simulate
 from loadtests.checks.yardsticks.bench import ACCELERATOR, Bench, say
 from loadtests.drivers import arrivals
 from loadtests.reports.finding import Finding
 from loadtests.theory.queueing import Accelerator, take_all
+from loadtests.theory.virtual_time import latencies
 
 MEASURED_RHO = 0.5
 

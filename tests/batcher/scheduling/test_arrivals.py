@@ -12,7 +12,8 @@ import pytest
 from batcher.limits import Limits
 from batcher.scheduling.arrivals import Regroup
 from batcher.scheduling.schedule import Schedule
-from batcher.scheduling.simulate import Arrival, latencies, simulate
+from batcher.scheduling.simulate import Arrival, simulate
+from loadtests.theory.virtual_time import latencies
 from tests.fakes import request
 
 FIXED, EACH = 0.050, 0.005  # seconds

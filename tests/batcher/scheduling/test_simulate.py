@@ -18,7 +18,8 @@ from batcher.errors import Overloaded
 from batcher.limits import Limits
 from batcher.request import Batch, Request
 from batcher.runner import RunnerInfo
-from batcher.scheduling.simulate import FOREVER, Arrival, Point, SimulatedBatch, latencies, simulate
+from batcher.scheduling.simulate import FOREVER, Arrival, Point, SimulatedBatch, simulate
+from loadtests.theory.virtual_time import latencies
 from tests.batcher.conftest import examples
 from tests.conftest import EFFORT
 from tests.fakes import OutOfEvents, RecordingSink, VirtualClock
