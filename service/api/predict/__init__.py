@@ -48,7 +48,7 @@ async def predict(state: AppState, exchange: Exchange) -> None:
     task = served.task(Predict)
     content_type = content_type_of(exchange.headers)
     if task.takes_bodies and not is_json(content_type):
-        data = await exchange.decoded()
+        data = await exchange.read()
         inputs: Sequence[Any] = [await _request(state, exchange, data, content_type)]
         field, priority = "the body", None
     else:
