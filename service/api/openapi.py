@@ -3,7 +3,6 @@ it."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from service.api.routes import Route, WireProtocol
 from service.api.schemas import ref
 from service.catalog import ServedModel
 from service.http.exchange import Exchange
+from service.http.templates import parameters_of
 from service.state import AppState
 from service.tasks.embed import Embed
 
@@ -174,7 +174,7 @@ def _sizes(served: ServedModel | None, dimension: int) -> dict[str, Any]:
 
 def _path(route: Route, protocol: WireProtocol, tasks: Container[str] | None) -> dict[str, Any]:
     entry: dict[str, Any] = {route.method.lower(): _operation(route, protocol, tasks)}
-    if names := re.findall(r"\{(\w+)\}", route.path):
+    if names := parameters_of(route.path):
         entry["parameters"] = [
             {"name": name, "in": "path", "required": True, "schema": _TEXT} for name in names
         ]

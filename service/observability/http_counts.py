@@ -3,14 +3,12 @@ JSON between processes."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from batcher import HistogramSnapshot
 from batcher.ledger import SECONDS, Histogram
-
-_PARAMETER = re.compile(r"\{\w+\}")
+from service.http.templates import Templates
 
 Counts = Mapping[tuple[str, str], HistogramSnapshot]
 """How long HTTP requests took, by route and outcome."""
@@ -31,13 +29,7 @@ class HttpDurations:
     @routes.setter
     def routes(self, routes: tuple[str, ...]) -> None:
         self._routes = routes
-        templates = [route for route in routes if "{" in route]
-        # Of several that a path fits, the longest.
-        templates.sort(key=lambda route: len(_PARAMETER.sub("", route)), reverse=True)
-        self._templates = [
-            (re.compile(".*".join(map(re.escape, _PARAMETER.split(route))), re.DOTALL), route)
-            for route in templates
-        ]
+        self._templates = Templates({route: route for route in routes})
 
     def observe(self, path: str, outcome: str, seconds: float) -> None:
         durations = self.durations.get((path, outcome))
@@ -53,7 +45,7 @@ class HttpDurations:
     def _route_of(self, path: str) -> str:
         if path in self._routes:
             return path
-        return next((route for fits, route in self._templates if fits.fullmatch(path)), "other")
+        return self._templates.find(path) or "other"
 
     def snapshot(self) -> dict[tuple[str, str], HistogramSnapshot]:
         return {key: one.snapshot() for key, one in self.durations.items()}

@@ -12,7 +12,7 @@ from tests.clients.environments import ENVIRONMENTS, ROOT
 from tests.clients.servers import Servers
 from tests.docs.blocks import Block, blocks, kind
 
-ADDRESS = "http://127.0.0.1:8000"  # as the page writes it
+ADDRESS = "127.0.0.1:8000"  # as the page writes it, with or without http://
 SNIPPETS = [block for block in blocks(ROOT / "docs/clients.md") if kind(block) == "client"]
 
 
@@ -26,7 +26,8 @@ def test_a_block_of_the_page_of_clients_runs(
     is_node = environment.name == "node"
     folder = environment.folder if is_node else tmp_path  # Node finds packages beside the file
     script = folder / ("snippet.mjs" if is_node else "snippet.py")
-    script.write_text(block.text.replace(ADDRESS, servers["embed"].url), encoding="utf-8")
+    address = servers["embed"].url.removeprefix("http://")
+    script.write_text(block.text.replace(ADDRESS, address), encoding="utf-8")
     done = subprocess.run(
         [environment.command[0], str(script)],
         cwd=tmp_path,

@@ -86,7 +86,7 @@ class InferBody(schemas.Body):
 def _body(
     name: str, inputs: Sequence[str], outputs: Sequence[str], about: str = "", **of_element: Any
 ) -> Sequence[type[InferBody]]:
-    about_inputs = f"{_and(inputs)}, BYTES of shape [-1]{about}; each row is one input"
+    about_inputs = f"{_and(inputs)}, BYTES of shape [-1, 1] or [-1]{about}; each row is one input"
     about_outputs = (
         f"{_and(outputs)}, those to answer; null: all. The `parameters` of one: `binary_data`, or"
         " `classification`: so many of the highest values, as value:index:label"

@@ -28,6 +28,7 @@ NUMBERS: Mapping[str, np.dtype[Any]] = {
 }
 DATATYPES = (*NUMBERS, BF16, BYTES)
 
+_NAMES = {dtype: name for name, dtype in NUMBERS.items()}
 _LENGTH = 4  # bytes before each element of BYTES: how many follow, as uint32
 _EXACT = 2**53  # up to there a float is one whole number
 _LEVELS = 64  # of lists within lists; numpy has no more dimensions
@@ -39,7 +40,7 @@ def item_size(datatype: str) -> int:
 
 
 def datatype_of(array: NDArray[Any]) -> str:
-    return next(name for name, dtype in NUMBERS.items() if dtype == array.dtype)
+    return _NAMES[array.dtype]
 
 
 # From JSON

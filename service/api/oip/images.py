@@ -25,7 +25,7 @@ from service.tasks.image_classify import ImageClassify
 from service.tasks.image_embed import ImageEmbed, TheText
 from service.tasks.text_inputs import check_count
 
-IMAGE = TensorSpec("image", BYTES, (ANY,))
+IMAGE = TensorSpec("image", BYTES, (ANY, 1))
 
 
 class ImageClassifyTensors:
@@ -51,8 +51,8 @@ class ImageEmbedTensors:
     """Images or texts in, vectors of one space out."""
 
     inputs = (
-        TensorSpec("image", BYTES, (ANY,), is_optional=True),
-        TensorSpec("text", BYTES, (ANY,), is_optional=True),
+        TensorSpec("image", BYTES, (ANY, 1), is_optional=True),
+        TensorSpec("text", BYTES, (ANY, 1), is_optional=True),
     )
 
     def __init__(self, served: ServedModel) -> None:

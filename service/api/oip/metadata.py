@@ -154,10 +154,8 @@ def _configured(spec: TensorSpec) -> dict[str, Any]:
     told: dict[str, Any] = {
         "name": spec.name,
         "data_type": _TYPES.get(spec.datatype, f"TYPE_{spec.datatype}"),
-        "dims": spec.shape[1:] or (1,),
+        "dims": spec.shape[1:],
     }
-    if spec.is_column:  # Triton has no dims without a number
-        told["reshape"] = {"shape": []}
     if spec.is_optional:
         told["optional"] = True
     return told

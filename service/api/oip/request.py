@@ -208,7 +208,7 @@ def _outputs(
         )
         if told.shared_memory_region is not None:
             raise _not_offered(_SHARED_MEMORY)
-        if told.classification and (spec.datatype == BYTES or spec.is_column):
+        if told.classification and (spec.datatype == BYTES or len(spec.shape) < 2):
             rule = f"{spec.name} has no classes: it is {spec.datatype} of shape {list(spec.shape)}"
             raise InputError(rule, field=f"outputs[{place}].parameters.classification")
         is_binary = all_binary if told.binary_data is None else told.binary_data

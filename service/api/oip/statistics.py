@@ -32,7 +32,6 @@ def _counted(name: str, now: Snapshot) -> dict[str, Any]:
     """A request of Triton's is an input here, whatever its protocol: rows of several callers run in
     one batch."""
     ages = [each.last_ok_age for each in now.replicas if each.last_ok_age is not None]
-    nothing = _duration(0, 0.0)
     running = now.inference_of_inputs
     return {
         "name": name,
@@ -44,11 +43,12 @@ def _counted(name: str, now: Snapshot) -> dict[str, Any]:
             "success": _duration(now.ok, now.queue_wait.sum + running),
             "fail": _duration(now.failed + now.expired, 0.0),
             "queue": _duration(now.queue_wait.count, now.queue_wait.sum),
-            "compute_input": nothing,
+            # The same count of all three, or perf_analyzer ends. Two take no time of their own.
+            "compute_input": _duration(now.ok, 0.0),
             "compute_infer": _duration(now.ok, running),
-            "compute_output": nothing,
+            "compute_output": _duration(now.ok, 0.0),
             "cache_hit": _duration(now.cached, 0.0),
-            "cache_miss": nothing,
+            "cache_miss": _duration(0, 0.0),
         },
         "batch_stats": [],
         "memory_usage": [],

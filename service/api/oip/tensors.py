@@ -40,8 +40,8 @@ class TensorSpec:
 
     @property
     def is_column(self) -> bool:
-        """One value for each row."""
-        return len(self.shape) == 1
+        """One value for each row. Not of one dimension: perf_analyzer sends none of those."""
+        return self.shape[1:] == (1,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Output:
     @classmethod
     def of(cls, values: NDArray[Any] | Sequence[bytes | str]) -> Output:
         """Of BYTES: one element for each row."""
-        return cls(values.shape if isinstance(values, np.ndarray) else (len(values),), values)
+        return cls(values.shape if isinstance(values, np.ndarray) else (len(values), 1), values)
 
     @property
     def datatype(self) -> str:
@@ -144,9 +144,9 @@ def raw_tensor(spec: TensorSpec, data: memoryview) -> Tensor:
 
 def _fitted(spec: TensorSpec, shape: Shape) -> Shape:
     """The shape, if it is one of the declared. Raises InputError."""
-    # KServe's clients send one text with no dimension at all, Triton's often a column of them.
-    if spec.is_column and (shape == () or (len(shape) == 2 and shape[1] == 1)):
-        shape = shape[:1] or (1,)
+    # KServe's clients send one text with no dimension at all, and a list of them is of one.
+    if spec.is_column and len(shape) < 2:
+        shape = (shape[0] if shape else 1, 1)
     fits = len(shape) == len(spec.shape) and all(
         wanted in (ANY, size) for wanted, size in zip(spec.shape, shape, strict=True)
     )

@@ -20,10 +20,10 @@ from service.tasks.score import Score
 from service.tasks.sparse import Sparse, SparseVector
 from service.tasks.text_inputs import TextInput, check_count
 
-TEXT = TensorSpec("text", BYTES, (ANY,))
-_PAIR = TensorSpec("text_pair", BYTES, (ANY,), is_optional=True)
-_QUERY = TensorSpec("query", BYTES, (ANY,))
-_DOCUMENTS = TensorSpec("documents", BYTES, (ANY,))
+TEXT = TensorSpec("text", BYTES, (ANY, 1))
+_PAIR = TensorSpec("text_pair", BYTES, (ANY, 1), is_optional=True)
+_QUERY = TensorSpec("query", BYTES, (ANY, 1))
+_DOCUMENTS = TensorSpec("documents", BYTES, (ANY, 1))
 _IDS = TensorSpec("input_ids", "INT64", (ANY, ANY), is_optional=True)
 _MASK = TensorSpec("attention_mask", "INT64", (ANY, ANY), is_optional=True)
 _NO_WORD = -1  # behind the last of a row
@@ -46,7 +46,7 @@ class EmbedTensors:
 
         def outputs(vectors: Sequence[Vector]) -> Mapping[str, Output]:
             kept = task.shorten(list(vectors), dimensions, normalize=normalize)
-            return {"embedding": Output.of(np.stack(kept))}
+            return {"embedding": Output.of(np.stack(kept) if len(kept) > 1 else kept[0][None])}
 
         return Asked(task if normalize else Unscaled(task), rows, _rows_of(name), outputs)
 
@@ -132,7 +132,7 @@ def check_dimensions(task: Embed, parameters: InferParameters, known: int | None
 def label_outputs(labels: Sequence[str]) -> Sequence[TensorSpec]:
     return (
         TensorSpec("scores", "FP32", (ANY, len(labels)), labels=labels),
-        TensorSpec("label", BYTES, (ANY,)),
+        TensorSpec("label", BYTES, (ANY, 1)),
     )
 
 

@@ -69,7 +69,7 @@ def labels(urls):
     given.set_data_from_numpy(np.array(["a film"], dtype=object))
     best = [triton.InferRequestedOutput("scores", class_count=1)]
     answer = client.infer("any", [given], outputs=best).as_numpy("scores")[0][0].decode()
-    label = client.infer("any", [given]).as_numpy("label")[0].decode()
+    label = client.infer("any", [given]).as_numpy("label")[0][0].decode()
     return same(answer.split(":")[2], label)
 
 
