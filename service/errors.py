@@ -122,6 +122,7 @@ class ErrorFormat:
     envelope: Envelope
     statuses: Mapping[str, int] = field(default_factory=dict)  # of a kind, where not the usual one
     codes: Mapping[str, str] = field(default_factory=dict)  # likewise, where not the kind itself
+    fields: Mapping[str, str] = field(default_factory=dict)  # that it calls something else
     text: Callable[[KnownError], str | None] | None = None  # instead of the error's own; None: that
 
 
@@ -202,6 +203,8 @@ KIND_STATUSES = {
     "cancelled": 503,
     "deadline_exceeded": 504,
 }
+BODY_400: Mapping[str, int] = dict.fromkeys(("empty", "too_many_inputs", "unacceptable_input"), 400)
+"""Of a protocol that answers 400 to all that is wrong with a body."""
 
 
 def problem_of(error: KnownError, format: ErrorFormat | None = None) -> Problem:
@@ -211,6 +214,8 @@ def problem_of(error: KnownError, format: ErrorFormat | None = None) -> Problem:
     _, kind, fixed = row
     param = None
     if isinstance(error, InputError):
+        if format is not None:
+            error.field = format.fields.get(error.field, error.field)
         kind, param = error.kind, error.field or None
     status, code = KIND_STATUSES[kind], kind
     text = fixed

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
+from service.tasks.protocol import Direction, Options
 from service.tasks.text_inputs import whole
 
 
@@ -28,6 +30,12 @@ def _from_word(value: object) -> object:
     return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
 
+def _token_limit(tokens: int) -> int:
+    if tokens == 0 or tokens < -1:
+        raise PydanticCustomError("limit", "must be -1, or at least 1")
+    return tokens
+
+
 CountOrAll = Annotated[int, Field(ge=0), BeforeValidator(whole)]
 AnyPriority = Annotated[int, Field(ge=0), AfterValidator(_at_most_last), BeforeValidator(whole)]
 BoolOrWord = Annotated[bool, BeforeValidator(_from_word)]
@@ -36,6 +44,30 @@ BoolOrWord = Annotated[bool, BeforeValidator(_from_word)]
 NotOffered = Annotated[
     Any, AfterValidator(_not_offered), Field(json_schema_extra={"enum": [*_NOTHING]})
 ]
+
+# vLLM's: tokens, special ones included, beyond which an input is cut; -1: the model's limit.
+TokenLimit = Annotated[
+    int,
+    AfterValidator(_token_limit),
+    BeforeValidator(whole),
+    Field(json_schema_extra={"anyOf": [{"const": -1}, {"minimum": 1}]}),
+]
+VLLM_NAMES: Mapping[str, str] = {
+    "max_tokens": "truncate_prompt_tokens",
+    "truncation_direction": "truncation_side",
+}
+"""What vLLM calls the fields of Options."""
+ABOUT_TOKEN_LIMIT = (
+    "vLLM's: tokens of an input, special ones included, beyond which it is cut; null and -1: the"
+    " model's limit"
+)
+ABOUT_SIDE = "vLLM's: the end that is cut off a text over the limit; null: the model's own"
+
+
+def truncation(limit: int | None, side: Direction | None) -> Options:
+    """As vLLM's clients ask for it."""
+    return Options(truncation_direction=side, max_tokens=None if limit == -1 else limit)
+
 
 ABOUT_PRIORITY = (
     "0 is soonest, 3 the default, 7 and all above it last; it wins over the Priority header"

@@ -14,7 +14,7 @@ from service.api import schemas
 from service.api.routes import INFERENCE, NEEDS_MODEL, Route, WireProtocol
 from service.api.token_ids import read_ids
 from service.catalog import ServedModel
-from service.errors import ErrorFormat, Problem, quote
+from service.errors import BODY_400, ErrorFormat, Problem, quote
 from service.http.exchange import Exchange
 from service.state import AppState
 from service.tasks.embed import LARGE, Embed, Vector, write_large
@@ -44,7 +44,7 @@ class EmbeddingsBody(schemas.Body):
     truncate: Annotated[Any, AfterValidator(_truncation)] = Field(
         None,
         description="an extension: a text over the model's limit is cut at its end (true, END; null"
-        " is true) or at its start (START), or refused with 422 (false, NONE)",
+        " is true) or at its start (START), or refused (false, NONE)",
         json_schema_extra={
             "anyOf": [{"type": "boolean"}, {"enum": [*_CUT_ENDS, "NONE"]}, {"type": "null"}]
         },
@@ -84,8 +84,9 @@ def _type_of(status: int) -> str:
 # As OpenAI answers them; LangChain.js asks again after a 422.
 ERRORS = ErrorFormat(
     envelope,
-    statuses=dict.fromkeys(("empty", "too_many_inputs"), 400),
+    statuses=BODY_400,
     codes={"wrong_task": "model_not_supported"},
+    fields={"truncation_direction": "truncate"},
 )
 
 

@@ -185,7 +185,7 @@ def _operation(
     route: Route, protocol: WireProtocol, tasks: Container[str] | None
 ) -> dict[str, Any]:
     bodies = [ref(body) for body in _bodies(route, tasks)]
-    edge, error = ref(schemas.TEIError), ref(protocol.error)
+    edge, errors = ref(schemas.TEIError), [*map(ref, (protocol.error, *route.more_errors))]
     timed = ("server-timing",) if bodies and not route.needs_tokenizer else ()
     answer = route.answer if not isinstance(route.answer, type) else ref(route.answer)
     responses = {"200": _response("the answer", dict(answer), timed, route.media)}
@@ -195,7 +195,7 @@ def _operation(
         headers: tuple[str, ...] = ()
         if status in (429, 503):
             headers = ("retry-after", "retry-after-ms")
-        possible = [error] if status in route.statuses else []
+        possible = [*errors] if status in route.statuses else []
         if status in _EDGE and edge not in possible:
             possible.append(edge)
         if status == 503 and route.not_ready is not None:

@@ -43,6 +43,7 @@ class Route:
     media: str = "application/json"  # of the answer
     is_octets: bool = False  # it may be application/octet-stream, too
     is_open: bool = False  # asks for no key
+    more_errors: Sequence[type[BaseModel]] = ()  # of bodies that another protocol answers
     not_ready: type[BaseModel] | None = None  # what a 503 may look like beside the error
     query: Sequence[Mapping[str, Any]] = ()  # parameters, as OpenAPI describes them
     complete: Completion | None = None

@@ -47,6 +47,7 @@ class Exchange:
     # On the class: what most exchanges never change costs them nothing.
     status = 0  # 0: no response has begun
     error_code = ""  # of the problem that it is answered with
+    error_format: ErrorFormat | None = None  # of its body's protocol; None: of its path's
     phase: Phase = "other"
     priority = DEFAULT_PRIORITY
     held = 0  # bytes that its body and its answer take, if they are large
@@ -284,7 +285,9 @@ class ExchangeMiddleware:
             return error.note_in(exchange)
         if exchange.status:
             raise RuntimeError(f"request {request_id} failed in mid-answer") from error
-        format = self._error_format_of(exchange.path, exchange.headers)
+        format = exchange.error_format
+        if format is None:
+            format = self._error_format_of(exchange.path, exchange.headers)
         if isinstance(error, Problem):
             problem = error
         elif isinstance(error, BatcherError | InputError | WrongTask):

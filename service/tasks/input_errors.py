@@ -60,7 +60,8 @@ class TextNotEncodable(InputError):
 
 
 class OptionError(InputError):
-    """An option is at fault, whichever input it was met with."""
+    """An option is at fault, whichever input it was met with. `field` is its name in Options; a
+    protocol that calls it something else says so in its ErrorFormat."""
 
     def at(self, field: str) -> InputError:
         return self
@@ -80,7 +81,7 @@ class LimitTooLow(OptionError):
 
     def __init__(self, limit: int, least: int) -> None:
         rule = f"{limit} leaves no token of the text; at least {least} are needed"
-        super().__init__(rule, field="truncate_prompt_tokens")
+        super().__init__(rule, field="max_tokens")
 
 
 class LimitNotTaken(OptionError):
@@ -88,7 +89,7 @@ class LimitNotTaken(OptionError):
 
     def __init__(self) -> None:
         rule = "this model gets whole texts: without a tokenizer they cannot be cut to a length"
-        super().__init__(rule, field="truncate_prompt_tokens")
+        super().__init__(rule, field="max_tokens")
 
 
 class DirectionNotTaken(OptionError):

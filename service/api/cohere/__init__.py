@@ -8,7 +8,7 @@ from __future__ import annotations
 from service.api import schemas
 from service.api.cohere import embed
 from service.api.routes import WireProtocol
-from service.errors import ErrorFormat, Problem
+from service.errors import BODY_400, ErrorFormat, Problem
 
 
 class CohereError(schemas.Shape):
@@ -23,8 +23,8 @@ def envelope(problem: Problem, request_id: str) -> dict[str, object]:
 
 ERRORS = ErrorFormat(
     envelope,
-    statuses=dict.fromkeys(("empty", "too_many_inputs", "unacceptable_input"), 400),
+    statuses=BODY_400,
+    fields={"dimensions": "output_dimension", "truncation_direction": "truncate"},
 )
-
 
 PROTOCOL = WireProtocol(ERRORS, CohereError, embed.ROUTES)

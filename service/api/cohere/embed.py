@@ -65,10 +65,7 @@ async def _embed(state: AppState, exchange: Exchange, version: str) -> None:
     both = state.tasks.get(ImageEmbed.name)
     found = both.in_texts if isinstance(both, ImageEmbed) else state.tasks.get(Embed.name)
     task = found if isinstance(found, Embed) else await state.ask_for(Embed)
-    try:
-        task.check_dimensions(body.output_dimension, served.dimension)
-    except InputError as error:
-        raise error.at("output_dimension") from None
+    task.check_dimensions(body.output_dimension, served.dimension)
     texts, images, field = parse(body, state.input_limit)
     if images and not isinstance(both, ImageEmbed):
         raise InputError("this model takes texts, no images", field=field)

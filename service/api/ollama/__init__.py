@@ -8,7 +8,7 @@ from __future__ import annotations
 from service.api import schemas
 from service.api.ollama import embed, models
 from service.api.routes import WireProtocol
-from service.errors import ErrorFormat, Problem
+from service.errors import BODY_400, ErrorFormat, Problem
 
 
 class OllamaError(schemas.Shape):
@@ -21,10 +21,6 @@ def envelope(problem: Problem, request_id: str) -> dict[str, object]:
     return {"error": problem.message, "code": problem.code, "request_id": request_id}
 
 
-# Ollama answers 400 to all that is wrong with a body.
-ERRORS = ErrorFormat(
-    envelope,
-    statuses=dict.fromkeys(("empty", "too_many_inputs", "unacceptable_input"), 400),
-)
+ERRORS = ErrorFormat(envelope, statuses=BODY_400)
 
 PROTOCOL = WireProtocol(ERRORS, OllamaError, (*embed.ROUTES, *models.ROUTES), prefix="/api/")

@@ -52,15 +52,15 @@ class DocumentsBody(schemas.Body):
         False, description="an extension: scores as the model has them, not from 0 to 1"
     )
     use_activation: bool | None = Field(None, description="vLLM's: false is raw_scores")
-    truncation_side: Direction | None = Field(
-        None, description="vLLM's: the end that is cut off a text over the model's limit"
+    truncate_prompt_tokens: fields.TokenLimit | None = Field(
+        None, description=fields.ABOUT_TOKEN_LIMIT
     )
+    truncation_side: Direction | None = Field(None, description=fields.ABOUT_SIDE)
     priority: fields.AnyPriority | None = Field(None, description=fields.ABOUT_PRIORITY)
     rank_fields: fields.NotOffered = Field(None, description="Cohere's (v1): null")
     relevant_spans: fields.NotOffered = Field(None, description="Cohere's: null")
     instruction: fields.NotOffered = Field(None, description="vLLM's: null")
     max_tokens_per_query: fields.NotOffered = Field(None, description="vLLM's: null or 0")
-    truncate_prompt_tokens: fields.NotOffered = Field(None, description="vLLM's: null")
 
 
 class RankedDocument(schemas.Shape):

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from service.api import openai, schemas
-from service.errors import ErrorFormat, Problem
+from service.api import fields, openai, schemas
+from service.errors import BODY_400, ErrorFormat, Problem
 
 
 class RerankError(schemas.Shape):
@@ -18,5 +18,4 @@ def envelope(problem: Problem, request_id: str) -> dict[str, object]:
     return {**told, "message": problem.message, "detail": problem.message}
 
 
-# All three answer 400 to a list that is empty or too long.
-ERRORS = ErrorFormat(envelope, statuses={"empty": 400, "too_many_inputs": 400})
+ERRORS = ErrorFormat(envelope, statuses=BODY_400, fields=fields.VLLM_NAMES)

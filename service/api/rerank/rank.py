@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from service.api import fields
 from service.api.openai import check_model
 from service.api.rerank.body import DocumentsBody, texts_of
 from service.catalog import AnyTask, ServedModel, wrong_task
@@ -22,7 +23,6 @@ from service.inference.ranking import (
     task_that_ranks,
 )
 from service.state import AppState
-from service.tasks.protocol import Options
 from service.tasks.score import Score
 from service.tasks.text import TextTokenizer
 from service.tasks.text_inputs import check_count
@@ -50,7 +50,7 @@ async def rank(
         task,
         Question(body.query, texts, prompts=retrieval_prompts(served.prompts)),
         state.input_limit,
-        Options(truncation_direction=body.truncation_side),
+        fields.truncation(body.truncate_prompt_tokens, body.truncation_side),
         body.priority,
         raw=bool(body.raw_scores) or body.use_activation is False,
     )

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.api import schemas
 from service.api.rerank.body import DocumentsBody, RerankAnswer
+from service.api.rerank.envelope import ERRORS as DOCUMENTS_ERRORS
+from service.api.rerank.envelope import RerankError
 from service.api.rerank.rank import rank, ranker
 from service.api.routes import INFERENCE, Route
 from service.api.tei.envelope import (
@@ -60,6 +62,7 @@ async def rerank(state: AppState, exchange: Exchange, given: dict[str, Any] | No
         if given.get("texts") is not None:
             rule = "takes either `texts` or `documents`, not both"
             raise InputError(rule, field="documents", kind="invalid_request")
+        exchange.error_format = DOCUMENTS_ERRORS
         await rank(state, exchange, given)
         return
     body = state.fields(RerankBody, given)
@@ -98,5 +101,6 @@ ROUTE = Route(
     },
     (*INFERENCE, 424),
     bodies=dict.fromkeys(RANKERS, (RerankBody, DocumentsBody)),
+    more_errors=(RerankError,),
     tasks=tuple(RANKERS),
 )

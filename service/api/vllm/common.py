@@ -8,20 +8,13 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import AfterValidator, BeforeValidator, Field
-from pydantic_core import PydanticCustomError
 
-from service.api import schemas
+from service.api import fields, schemas
 from service.http.exchange import Exchange
 from service.inference.pipeline import Results
 from service.state import AppState
 from service.tasks.protocol import Direction, Options
 from service.tasks.text_inputs import whole
-
-
-def _limit(tokens: int) -> int:
-    if tokens == 0 or tokens < -1:
-        raise PydanticCustomError("limit", "must be -1, or at least 1")
-    return tokens
 
 
 def _nearest(priority: int) -> int:
@@ -34,22 +27,10 @@ TEXTS: dict[str, Any] = {"anyOf": [{"type": "string"}, schemas.TEXTS]}
 class VllmBody(schemas.Body):
     model: str | None = Field(None, description=schemas.ABOUT_MODEL)
     user: str | None = Field(None, description="accepted and ignored")
-    truncate_prompt_tokens: (
-        Annotated[
-            int,
-            AfterValidator(_limit),
-            BeforeValidator(whole),
-            Field(json_schema_extra={"anyOf": [{"const": -1}, {"minimum": 1}]}),
-        ]
-        | None
-    ) = Field(
-        None,
-        description="tokens of an input, special ones included, beyond which it is cut; null and"
-        " -1: the model's limit",
+    truncate_prompt_tokens: fields.TokenLimit | None = Field(
+        None, description=fields.ABOUT_TOKEN_LIMIT
     )
-    truncation_side: Direction | None = Field(
-        None, description="the end that is cut off a text over the limit; null: the model's own"
-    )
+    truncation_side: Direction | None = Field(None, description=fields.ABOUT_SIDE)
     use_activation: bool | None = Field(
         None, description="false: what the model gives, without sigmoid, softmax or normalisation"
     )
@@ -59,10 +40,7 @@ class VllmBody(schemas.Body):
 
     @property
     def options(self) -> Options:
-        limit = self.truncate_prompt_tokens
-        return Options(
-            truncation_direction=self.truncation_side, max_tokens=None if limit == -1 else limit
-        )
+        return fields.truncation(self.truncate_prompt_tokens, self.truncation_side)
 
     @property
     def is_raw(self) -> bool:

@@ -75,6 +75,8 @@ def test_scores_are_those_of_the_route_of_tei_and_of_equal_ones_the_earlier_is_f
         ({"max_tokens_per_doc": 1}, [0, 1, 2]),
         ({"max_tokens_per_doc": 2}, [1, 0, 2]),
         ({"max_tokens_per_doc": 4096}, [1, 0, 2]),
+        ({"truncate_prompt_tokens": 5}, [0, 1, 2]),
+        ({"truncate_prompt_tokens": -1}, [1, 0, 2]),
         ({"user": "me", "max_chunks_per_doc": 10}, [1, 0, 2]),
         ({"instruction": "", "max_tokens_per_query": 0, "rank_fields": None}, [1, 0, 2]),
     ],
@@ -136,17 +138,21 @@ def test_the_priority_is_the_requests(
         ({"instruction": False}, "instruction"),
         ({"relevant_spans": {"max": 3}}, "relevant_spans"),
         ({"instruction": "be kind"}, "instruction"),
-        ({"truncate_prompt_tokens": 7}, "truncate_prompt_tokens"),
+        ({"truncate_prompt_tokens": 0}, "truncate_prompt_tokens"),
+        ({"truncate_prompt_tokens": 3}, "truncate_prompt_tokens"),  # no more than special ones
         ({"max_tokens_per_query": 7}, "max_tokens_per_query"),
     ],
 )
 def test_a_malformed_body_is_a_400_that_each_client_can_read(
     http: TestClient, engine: FakeClient, body: dict[str, Any], field: str
 ) -> None:
-    answer = ask(http, "/v2/rerank", 400, **body)
-    assert answer["error"]["param"] == field
-    assert answer["message"] == answer["detail"] == answer["error"]["message"]
-    assert answer["message"].startswith(field)
+    # Without documents POST /rerank is the route of text-embeddings-inference.
+    paths = ["/v2/rerank"] if body.get("documents", "") is None else ["/v2/rerank", "/rerank"]
+    for path in paths:
+        answer = ask(http, path, 400, **body)
+        assert answer["error"]["param"] == field
+        assert answer["message"] == answer["detail"] == answer["error"]["message"]
+        assert answer["message"].startswith(field)
     assert not engine.submitted
 
 
@@ -154,7 +160,8 @@ def test_overload_and_a_missing_key_have_the_same_envelope(
     http: TestClient, engine: FakeClient
 ) -> None:
     engine.error = Overloaded("the queue is full", 1.0)
-    assert "queue is full" in ask(http, "/v2/rerank", 429)["message"]
+    for path in ("/v2/rerank", "/rerank"):
+        assert "queue is full" in ask(http, path, 429)["message"]
     with TestClient(create_app(make_front(engine, api_key="secret"))) as closed:
         assert "key" in ask(closed, "/v2/rerank", 401)["message"]
 
@@ -171,7 +178,7 @@ def test_whole_texts_are_not_cut(engine: FakeClient) -> None:
     front.served = own_model("m:f", "embed", TextPassthrough(), created=0)
     with TestClient(create_app(front)) as own:
         assert ask(own, "/v2/rerank")["results"]
-        assert "whole texts" in ask(own, "/v2/rerank", 422, max_tokens_per_doc=1)["message"]
+        assert "whole texts" in ask(own, "/v2/rerank", 400, max_tokens_per_doc=1)["message"]
 
 
 @pytest.mark.parametrize("words", [1, 3, 200])

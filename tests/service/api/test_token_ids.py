@@ -65,8 +65,8 @@ def test_ids_of_openai_are_the_texts_that_they_stand_for(
 @pytest.mark.parametrize(
     ("given", "status", "says"),
     [
-        ([259], 422, "input: token 0 is 259"),
-        ([[1], [2, -1]], 422, "input[1]: token 1 is -1"),
+        ([259], 400, "input: token 0 is 259"),
+        ([[1], [2, -1]], 400, "input[1]: token 1 is -1"),
         ([[1], [True]], 400, "input[1]: token 0 must be"),
         ([1, None], 400, "input: token 1 must be"),
     ],

@@ -119,7 +119,7 @@ def test_a_call_may_cut_sooner_than_the_model_does(direction: Any) -> None:
         assert _ids(tokenizer.prepare(second, options)) == library.encode(second).ids
         inner = [4 + "abcdefghij".index(word) for word in second.split()]
         assert _ids(tokenizer.prepare_ids(inner, options)) == library.encode(second).ids
-    with pytest.raises(LimitTooLow, match="truncate_prompt_tokens: 4 leaves no token"):
+    with pytest.raises(LimitTooLow, match="max_tokens: 4 leaves no token"):
         tokenizer.prepare_pair(first, second, Options(max_tokens=4))
     with pytest.raises(LimitTooLow, match="2 leaves no token of the text; at least 3"):
         tokenizer.prepare(first, Options(max_tokens=2))
