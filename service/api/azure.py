@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from service.api import openai, schemas
+from service.api.embeddings_body import EmbeddingsBody
 from service.api.routes import INFERENCE, Endpoint, Route, WireProtocol
 from service.http.exchange import Exchange
 from service.state import AppState
@@ -14,7 +15,7 @@ _END = "/embeddings"
 
 async def embeddings(state: AppState, exchange: Exchange) -> None:
     """The deployment is the model's name, whatever the body says."""
-    body = state.fields(openai.EmbeddingsBody, await exchange.json())
+    body = state.fields(EmbeddingsBody, await exchange.json())
     deployment = exchange.path.removeprefix(_DEPLOYMENTS).removesuffix(_END)
     await openai.embed(state, exchange, body.model_copy(update={"model": deployment}))
 
@@ -27,7 +28,7 @@ def _route(path: str, endpoint: Endpoint, summary: str) -> Route:
         summary,
         schemas.EmbeddingsAnswer,
         INFERENCE,
-        openai.EmbeddingsBody,
+        EmbeddingsBody,
         tasks=(Embed.name,),
         query=(_VERSION,),
     )

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
+from service.api import schemas
 from service.tasks.protocol import Direction, Options
 from service.tasks.text_inputs import whole
 
@@ -69,6 +70,7 @@ def truncation(limit: int | None, side: Direction | None) -> Options:
     return Options(truncation_direction=side, max_tokens=None if limit == -1 else limit)
 
 
+ABOUT_DIMENSIONS = f"{schemas.ABOUT_DIMENSIONS}; 0: all"
 ABOUT_PRIORITY = (
     "0 is soonest, 3 the default, 7 and all above it last; it wins over the Priority header"
 )

@@ -2,63 +2,21 @@
 
 from __future__ import annotations
 
-from binascii import b2a_base64
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import AfterValidator, Field
-from pydantic_core import PydanticCustomError
 
 from service.api import schemas
+from service.api.embeddings_body import EmbeddingsBody, plain_inputs
 from service.api.routes import INFERENCE, NEEDS_MODEL, Route, WireProtocol
 from service.api.token_ids import read_ids
 from service.catalog import ServedModel
 from service.errors import BODY_400, ErrorFormat, Problem, quote
 from service.http.exchange import Exchange
 from service.state import AppState
-from service.tasks.embed import LARGE, Embed, Vector, write_large
-from service.tasks.protocol import DEFAULT_OPTIONS, Direction, Options
+from service.tasks.embed import LARGE, Embed, Vector, as_base64, write_large
+from service.tasks.image_embed import ImageEmbed
 from service.tasks.text_inputs import parse
-
-# NVIDIA's NIM names the end of a text over the limit that is cut off.
-_CUT_ENDS: Mapping[str, Direction] = {"START": "left", "END": "right"}
-
-
-def _truncation(value: object) -> object:
-    if value is None or value is True or value is False or value in ("NONE", *_CUT_ENDS):
-        return value
-    raise PydanticCustomError("truncate", "must be a boolean, NONE, START or END")
-
-
-class EmbeddingsBody(schemas.Body):
-    """What POST /v1/embeddings takes."""
-
-    input: Annotated[Any, Field(json_schema_extra=schemas.TEXT_INPUTS)]
-    model: str | None = Field(None, description=schemas.ABOUT_MODEL)
-    encoding_format: Literal["float", "base64"] | None = Field(
-        "float", description="float, or base64 of little-endian float32"
-    )
-    dimensions: schemas.Count | None = Field(None, description=schemas.ABOUT_DIMENSIONS)
-    user: str | None = Field(None, description="accepted and ignored")
-    truncate: Annotated[Any, AfterValidator(_truncation)] = Field(
-        None,
-        description="an extension: a text over the model's limit is cut at its end (true, END; null"
-        " is true) or at its start (START), or refused (false, NONE)",
-        json_schema_extra={
-            "anyOf": [{"type": "boolean"}, {"enum": [*_CUT_ENDS, "NONE"]}, {"type": "null"}]
-        },
-    )
-    prompt_name: str | None = Field(None, description=f"an extension: {schemas.ABOUT_PROMPT}")
-    # Jina's, which change what is answered.
-    embedding_type: Literal["float", "base64"] | None = Field(
-        None, description="Jina's encoding_format, over which it wins"
-    )
-    normalized: Literal[True] | None = Field(
-        True, description="Jina's: vectors have length 1 here; POST /embed takes normalize: false"
-    )
-    late_chunking: Literal[False] | None = Field(False, description="Jina's: not offered here")
-    priority: schemas.Priority | None = Field(None, description=schemas.ABOUT_PRIORITY)
 
 
 def envelope(problem: Problem, request_id: str) -> dict[str, object]:
@@ -86,7 +44,7 @@ ERRORS = ErrorFormat(
     envelope,
     statuses=BODY_400,
     codes={"wrong_task": "model_not_supported"},
-    fields={"truncation_direction": "truncate"},
+    fields={"truncation_direction": "truncate", "max_tokens": "truncate_prompt_tokens"},
 )
 
 
@@ -100,21 +58,18 @@ async def embed(state: AppState, exchange: Exchange, body: EmbeddingsBody) -> No
     task = state.tasks.get(Embed.name)
     if not isinstance(task, Embed):
         task = await state.ask_for(Embed)
-    task.check_dimensions(body.dimensions, served.dimension)
-    given = parse(body.input, "input", state.input_limit)
+    task.check_dimensions(body.size, served.dimension)
+    plain = plain_inputs(body.input, sees_images=ImageEmbed.name in served.tasks)
+    given = parse(plain, "input", state.input_limit)
     inputs = await read_ids(state, exchange, given, "input")
-    options = DEFAULT_OPTIONS
-    if body.truncate is not None or body.prompt_name is not None:
-        is_cut = body.truncate not in (False, "NONE")
-        options = Options(is_cut, _CUT_ENDS.get(body.truncate), body.prompt_name)
+    options = body.options(served.prompts)
     results = await state.pipeline.run(exchange, task, inputs, "input", options, body.priority)
-    vectors = task.shorten(results.values, body.dimensions)
+    vectors = task.shorten(results.values, body.size)
     tail = {
         "model": served.name,
         "usage": {"prompt_tokens": results.cost, "total_tokens": results.cost},
     }
-    encoding = body.embedding_type or body.encoding_format
-    of = _as_base64 if encoding == "base64" else _as_numbers
+    of = _as_base64 if body.is_base64 else _as_numbers
     if len(vectors) * len(vectors[0]) > LARGE:
         answer = _encode(orjson.Fragment(await write_large(vectors, of)), tail)
     else:
@@ -131,9 +86,7 @@ def _as_numbers(place: int, vector: Vector) -> object:
 
 
 def _as_base64(place: int, vector: Vector) -> object:
-    numbers = vector.astype("<f4", copy=False).tobytes()
-    text = b2a_base64(numbers, newline=False).decode("ascii")
-    return {"object": "embedding", "index": place, "embedding": text}
+    return {"object": "embedding", "index": place, "embedding": as_base64(vector)}
 
 
 def check_model(served: ServedModel, name: str | None) -> None:

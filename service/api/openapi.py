@@ -13,7 +13,7 @@ from pydantic.json_schema import models_json_schema
 
 from service.api import schemas, tei
 from service.api.descriptions import REQUEST_HEADERS, STATUSES
-from service.api.openai import EmbeddingsBody
+from service.api.embeddings_body import EmbeddingsBody, with_objects
 from service.api.routes import Route, WireProtocol
 from service.api.schemas import ref
 from service.catalog import ServedModel
@@ -107,7 +107,7 @@ def describe(
             properties["model"]["anyOf"][0]["enum"] = sorted(served.aliases)
         if not takes_ids and issubclass(body, EmbeddingsBody):
             texts = {"description": "A text, or a list of texts.", "anyOf": [_TEXT, schemas.TEXTS]}
-            properties["input"] |= texts
+            properties["input"] |= with_objects(texts)
     if refuses_unknown:
         for schema in described["$defs"].values():
             schema["additionalProperties"] = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from binascii import b2a_base64
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal
 
@@ -151,6 +152,11 @@ def scale(vector: Vector) -> Vector:
     """To length 1; a vector of zeros stays one."""
     wide = vector.astype(np.float64)  # in which no square of a float32 is too large or too small
     return (wide / (np.linalg.norm(wide) or 1.0)).astype(np.float32)
+
+
+def as_base64(vector: Vector) -> str:
+    """Of its numbers as little-endian float32."""
+    return b2a_base64(vector.astype("<f4", copy=False).tobytes(), newline=False).decode("ascii")
 
 
 async def write_large(vectors: Sequence[Vector], of: Callable[[int, Vector], object]) -> bytes:

@@ -95,9 +95,16 @@ def parse_texts(value: object, field: str, limit: int) -> list[str]:
         return [value]
     if not isinstance(value, list):
         raise malformed(field, "a text or a list of texts", value)
+    check_count(len(value), field, limit)
+    return parse_list(value, field)
+
+
+def parse_list(value: object, field: str) -> list[str]:
+    """A list of texts, of any length. Raises InputError."""
+    if not isinstance(value, list):
+        raise malformed(field, "a list of texts", value)
     if not value:
         raise InputError("is empty; at least one is needed", field=field, kind="empty")
-    check_count(len(value), field, limit)
     for place, text in enumerate(value):
         if not isinstance(text, str):
             raise malformed(f"{field}[{place}]", "a text", text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from binascii import b2a_base64
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -12,24 +11,18 @@ from pydantic import Field
 
 from service.api import schemas
 from service.api.cohere.inputs import CohereEmbedBody, CohereImagesBody, parse
+from service.api.embeddings_body import CUT_ENDS
 from service.api.openai import check_model
+from service.api.purposes import prompt_for
 from service.api.routes import INFERENCE, Route
 from service.errors import InputError, quote
 from service.http.exchange import Exchange
 from service.inference.pipeline import Results
 from service.state import AppState
-from service.tasks.embed import LARGE, Embed, Vector, write_large
+from service.tasks.embed import LARGE, Embed, Vector, as_base64, write_large
 from service.tasks.image_embed import ImageEmbed, TheText
-from service.tasks.protocol import Direction, Options
+from service.tasks.protocol import Options
 
-# The prompts that a model may have for each, in the words of sentence-transformers.
-_PROMPTS: Mapping[str, Sequence[str]] = {
-    "search_query": ("query",),
-    "search_document": ("document", "passage", "corpus"),
-    "classification": ("classification",),
-    "clustering": ("clustering",),
-}
-_CUT_ENDS: Mapping[str, Direction] = {"START": "left", "END": "right"}
 _SOONEST_TO_LAST = 7
 
 
@@ -66,6 +59,8 @@ async def _embed(state: AppState, exchange: Exchange, version: str) -> None:
     found = both.in_texts if isinstance(both, ImageEmbed) else state.tasks.get(Embed.name)
     task = found if isinstance(found, Embed) else await state.ask_for(Embed)
     task.check_dimensions(body.output_dimension, served.dimension)
+    size = body.output_dimension or served.dimension
+    _check_bits(body.embedding_types or (), size)
     texts, images, field = parse(body, state.input_limit)
     if images and not isinstance(both, ImageEmbed):
         raise InputError("this model takes texts, no images", field=field)
@@ -78,6 +73,8 @@ async def _embed(state: AppState, exchange: Exchange, version: str) -> None:
     else:
         results = await state.pipeline.run(exchange, task, texts, field, options, priority)
     vectors = task.shorten(results.values, body.output_dimension)
+    if size is None:  # a user's own runner had not told it before
+        _check_bits(body.embedding_types or (), len(vectors[0]))
     told: Any
     if version == "1" and not body.embedding_types:
         told = await _as_floats(vectors)
@@ -113,11 +110,25 @@ def _check_types(given: object) -> None:
             )
 
 
+def _check_bits(types: Sequence[str], size: int | None) -> None:
+    """Raises InputError where the bits of a vector fill no whole bytes."""
+    if size is not None and size % 8 and not {"binary", "ubinary"}.isdisjoint(types):
+        raise InputError(
+            f"binary and ubinary are of a multiple of 8 numbers, and the vectors have {size}: see"
+            " output_dimension",
+            field="embedding_types",
+            kind="invalid_request",
+        )
+
+
 def _options(body: CohereImagesBody, prompts: Mapping[str, str]) -> Options:
-    wanted = _PROMPTS.get(body.input_type or "", ())
-    prompt_name = next((name for name in wanted if name in prompts), None)
     truncate = body.truncate or "END"
-    return Options(truncate != "NONE", _CUT_ENDS.get(truncate), prompt_name)
+    return Options(
+        truncate != "NONE",
+        CUT_ENDS.get(truncate),
+        prompt_for(body.input_type, prompts),
+        max_tokens=body.max_tokens,
+    )
 
 
 async def _as_floats(vectors: Sequence[Vector]) -> object:
@@ -127,11 +138,7 @@ async def _as_floats(vectors: Sequence[Vector]) -> object:
 
 
 async def _as_base64(vectors: Sequence[Vector]) -> object:
-    return orjson.Fragment(await write_large(vectors, _encoded))
-
-
-def _encoded(_place: int, vector: Vector) -> str:
-    return b2a_base64(vector.astype("<f4", copy=False).tobytes(), newline=False).decode("ascii")
+    return orjson.Fragment(await write_large(vectors, lambda _, vector: as_base64(vector)))
 
 
 async def _as_bits(vectors: Sequence[Vector]) -> object:

@@ -77,11 +77,17 @@ class CohereEmbedBody(schemas.Body):
     )
     embedding_types: list[Literal["float", "binary", "ubinary", "base64"]] | None = Field(
         None,
-        description="of `binary` and `ubinary` a bit is 1 for a number above 0; int8 and uint8 are"
-        " refused: Cohere does not publish by which scale it rounds",
+        description="of `binary` and `ubinary` a bit is 1 for a number above 0; they need a"
+        " multiple of 8 numbers. int8 and uint8 are refused: Cohere does not publish by which scale"
+        " it rounds",
     )
     truncate: Literal["NONE", "START", "END"] | None = Field(
         "END", description="the end that a text over the model's limit loses; NONE: refuse it"
+    )
+    max_tokens: schemas.Count | None = Field(
+        None,
+        description="tokens, special ones included; what is beyond them is cut off or refused, as"
+        " `truncate` says; null: the model's limit",
     )
     output_dimension: schemas.Count | None = Field(None, description=schemas.ABOUT_DIMENSIONS)
     priority: Annotated[int, Field(ge=0), BeforeValidator(whole)] | None = Field(

@@ -29,7 +29,8 @@ async def answer(state: AppState, exchange: Exchange, body: Body) -> None:
     elif isinstance(body.get("inputs"), dict):
         await similarity(state, exchange, body)
     else:
-        options = {**(state.fields(FeatureExtractionBody, body).parameters or {}), **body}
+        more = state.fields(FeatureExtractionBody, body).parameters or {}
+        options = body | {name: more[name] for name in more if body.get(name) is None}
         options.pop("parameters", None)
         await embed(state, exchange, options)
 

@@ -67,6 +67,18 @@ class Instance(Exchange):
         self.answered = body
 
 
+def _count(body: dict[str, Any]) -> int:
+    """The inputs in one, however its task calls them: the members of its lists. A list of token ids
+    is one input."""
+    parts = [body, *(part for part in body.values() if isinstance(part, dict))]
+    lists = [each for part in parts for each in part.values() if isinstance(each, list)]
+    return max(1, sum(1 if _is_ids(each) else len(each) for each in lists))
+
+
+def _is_ids(value: list[Any]) -> bool:
+    return bool(value) and type(value[0]) in (int, float)
+
+
 async def run(state: AppState, exchange: Exchange, answer: Answer) -> None:
     """All or none: the first error is the answer. They run at once, so that they share batches."""
     given = state.fields(VertexBody, await exchange.json()).instances
@@ -76,6 +88,8 @@ async def run(state: AppState, exchange: Exchange, answer: Answer) -> None:
     for place, body in enumerate(given):
         if not isinstance(body, dict):
             raise malformed(f"instances[{place}]", "an object", body)
+    # Together: more than the queue holds would be refused as an overload, whenever it is sent.
+    check_count(sum(map(_count, given)), "instances", state.input_limit)
     instances = [Instance(exchange, body) for body in given]
 
     async def one(place: int) -> None:

@@ -7,14 +7,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from service.api import openai, schemas
-from service.api.infinity.envelope import PREFIX, answer, model_name, texts_of
+from service.api.infinity.envelope import PREFIX, answer, model_name
 from service.api.routes import INFERENCE, Route
 from service.api.tei.predict import classifier
 from service.http.exchange import Exchange
 from service.state import AppState
 from service.tasks.classify import Classify, ranked
 from service.tasks.score import Score
-from service.tasks.text_inputs import check_count
+from service.tasks.text_inputs import check_count, parse_list
 
 
 class InfinityClassifyBody(schemas.Body):
@@ -41,7 +41,7 @@ async def classify(state: AppState, exchange: Exchange) -> None:
     served = state.model()
     openai.check_model(served, model_name(body.model))
     task = await classifier(state)
-    texts = texts_of(body.input, "input")
+    texts = parse_list(body.input, "input")
     check_count(len(texts), "input", state.input_limit)
     results = await state.pipeline.run(exchange, task, texts, "input", priority=body.priority)
     scores = results.values if body.raw_scores else [task.scores(each) for each in results.values]

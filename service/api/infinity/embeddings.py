@@ -3,11 +3,12 @@ Infinity, of text-embeddings-inference, and of OpenAI with a base URL that lacks
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from service.api import openai, schemas
+from service.api import fields, openai, schemas
+from service.api.embeddings_body import EmbeddingsBody
 from service.api.infinity.envelope import model_name
 from service.api.routes import INFERENCE, Route
 from service.catalog import ServedModel
@@ -17,16 +18,13 @@ from service.state import AppState
 from service.tasks.embed import Embed
 from service.tasks.image_embed import ImageEmbed
 from service.tasks.images import is_data_uri
-from service.tasks.text_inputs import whole
-
-_Size = Annotated[int, Field(ge=0), BeforeValidator(whole)]
 
 
-class InfinityEmbeddingsBody(openai.EmbeddingsBody):
+class InfinityEmbeddingsBody(EmbeddingsBody):
     """What POST /embeddings takes: the body of POST /v1/embeddings, and Infinity's own fields."""
 
-    dimensions: _Size | None = Field(None, description=f"{schemas.ABOUT_DIMENSIONS}; 0: all")
-    modality: Literal["text", "image", "audio"] | None = Field(
+    dimensions: fields.CountOrAll | None = Field(None, description=fields.ABOUT_DIMENSIONS)
+    modality: Literal["text", "image"] | None = Field(
         None, description="image: the inputs are data: URIs, for a model of images and texts"
     )
 
@@ -41,8 +39,8 @@ async def embeddings(state: AppState, exchange: Exchange) -> None:
 
 def _check_modality(served: ServedModel, body: InfinityEmbeddingsBody) -> None:
     """Raises InputError, for what would be read as a text, too."""
-    if body.modality == "audio" or ImageEmbed.name not in served.tasks:
-        raise InputError(f"{body.modality}: this model takes none", field="modality")
+    if ImageEmbed.name not in served.tasks:
+        raise InputError("this model takes texts, no images", field="modality")
     images = body.input if isinstance(body.input, list) else [body.input]
     for place, image in enumerate(images):
         if not isinstance(image, str) or not is_data_uri(image):

@@ -9,11 +9,10 @@ import orjson
 
 from service.api import openai, schemas
 from service.catalog import ServedModel
-from service.errors import ErrorFormat, InputError, Problem
+from service.errors import ErrorFormat, Problem
 from service.http.exchange import Exchange
 from service.inference.pipeline import Results
 from service.state import AppState
-from service.tasks.text_inputs import malformed
 
 PREFIX = "/infinity"
 _ANY_MODEL = "default/not-specified"  # what its clients send where nobody has named one
@@ -54,18 +53,6 @@ ERRORS = ErrorFormat(envelope, statuses={"invalid_request": 422})
 def model_name(name: str | None) -> str | None:
     """None: whichever there is."""
     return None if name == _ANY_MODEL else name
-
-
-def texts_of(value: object, field: str) -> list[str]:
-    """Raises InputError."""
-    if not isinstance(value, list):
-        raise malformed(field, "a list of texts", value)
-    if not value:
-        raise InputError("is empty; at least one is needed", field=field, kind="empty")
-    for place, text in enumerate(value):
-        if not isinstance(text, str):
-            raise malformed(f"{field}[{place}]", "a text", text)
-    return value
 
 
 async def answer(

@@ -7,12 +7,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from service.api import openai, schemas
-from service.api.infinity.envelope import PREFIX, answer, model_name, texts_of
+from service.api.infinity.envelope import PREFIX, answer, model_name
 from service.api.rerank.rank import ranker
 from service.api.routes import INFERENCE, Route
 from service.http.exchange import Exchange
 from service.inference.ranking import RANKERS, Question, ranked, relevance, retrieval_prompts
 from service.state import AppState
+from service.tasks.text_inputs import parse_list
 
 
 class InfinityRerankBody(schemas.Body):
@@ -49,7 +50,7 @@ async def rerank(state: AppState, exchange: Exchange) -> None:
     served = state.model()
     openai.check_model(served, model_name(body.model))
     task = await ranker(state)
-    documents = texts_of(body.documents, "documents")
+    documents = parse_list(body.documents, "documents")
     scores, results = await relevance(
         state.pipeline,
         exchange,

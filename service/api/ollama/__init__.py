@@ -21,6 +21,6 @@ def envelope(problem: Problem, request_id: str) -> dict[str, object]:
     return {"error": problem.message, "code": problem.code, "request_id": request_id}
 
 
-ERRORS = ErrorFormat(envelope, statuses=BODY_400)
+ERRORS = ErrorFormat(envelope, statuses=BODY_400, fields={"max_tokens": "options.num_ctx"})
 
 PROTOCOL = WireProtocol(ERRORS, OllamaError, (*embed.ROUTES, *models.ROUTES), prefix="/api/")

@@ -7,18 +7,25 @@ from typing import Annotated, Any
 import orjson
 from pydantic import Field
 
-from service.api import schemas
+from service.api import fields, schemas
 from service.api.openai import check_model
 from service.api.routes import INFERENCE, Route
 from service.http.exchange import Exchange
 from service.inference.pipeline import Results
 from service.state import AppState
 from service.tasks.embed import LARGE, Embed, Unscaled, Vector, write_large
-from service.tasks.protocol import DEFAULT_OPTIONS, Options
+from service.tasks.protocol import Options
 from service.tasks.text_inputs import parse_texts
 
 _TEXTS = {"type": "array", "items": {"type": "string"}}
+_ABOUT_OPTIONS = "`num_ctx`; what else is in it changes no vector"
 _INPUT = {"anyOf": [{"type": "string"}, _TEXTS, {"type": "null"}]}
+
+
+class OllamaOptions(schemas.Body):
+    num_ctx: schemas.Count | None = Field(
+        None, description="tokens, special ones included; a text that has more is too long"
+    )
 
 
 class OllamaEmbedBody(schemas.Body):
@@ -29,7 +36,8 @@ class OllamaEmbedBody(schemas.Body):
     truncate: bool | None = Field(
         True, description="cut a text over the model's limit; false: refuse it"
     )
-    dimensions: schemas.Count | None = Field(None, description=schemas.ABOUT_DIMENSIONS)
+    dimensions: fields.CountOrAll | None = Field(None, description=fields.ABOUT_DIMENSIONS)
+    options: OllamaOptions | None = Field(None, description=_ABOUT_OPTIONS)
 
 
 class OllamaEmbeddingsBody(schemas.Body):
@@ -37,6 +45,7 @@ class OllamaEmbeddingsBody(schemas.Body):
 
     prompt: str | None = Field(None, description="one text")
     model: str | None = Field(None, description=schemas.ABOUT_MODEL)
+    options: OllamaOptions | None = Field(None, description=_ABOUT_OPTIONS)
 
 
 class OllamaEmbedAnswer(schemas.Shape):
@@ -57,14 +66,15 @@ async def embed(state: AppState, exchange: Exchange) -> None:
     served = state.model()
     check_model(served, body.model)
     task = await _task(state)
-    task.check_dimensions(body.dimensions, served.dimension)
+    dimensions = body.dimensions or None
+    task.check_dimensions(dimensions, served.dimension)
     if body.input in (None, "", []):
         await exchange.answer(_embedded(body.model or served.name, b"[]", 0.0, 0))
         return
     texts = parse_texts(body.input, "input", state.input_limit)
-    options = DEFAULT_OPTIONS if body.truncate is not False else Options(truncate=False)
+    options = _options(body.options, truncate=body.truncate is not False)
     results: Results[Vector] = await state.pipeline.run(exchange, task, texts, "input", options)
-    vectors = task.shorten(results.values, body.dimensions)
+    vectors = task.shorten(results.values, dimensions)
     if len(vectors) * len(vectors[0]) > LARGE:
         written = await write_large(vectors, lambda _, vector: vector)
     else:
@@ -83,9 +93,15 @@ async def embeddings(state: AppState, exchange: Exchange) -> None:
     if not body.prompt:
         await exchange.answer(orjson.dumps({"embedding": []}))
         return
-    results: Results[Vector] = await state.pipeline.run(exchange, task, [body.prompt], "prompt")
+    results: Results[Vector] = await state.pipeline.run(
+        exchange, task, [body.prompt], "prompt", _options(body.options)
+    )
     answer = orjson.dumps({"embedding": results.values[0]}, option=orjson.OPT_SERIALIZE_NUMPY)
     await exchange.answer(answer, state.pipeline.timing(exchange, results))
+
+
+def _options(asked: OllamaOptions | None, *, truncate: bool = True) -> Options:
+    return Options(truncate, max_tokens=None if asked is None else asked.num_ctx)
 
 
 async def _task(state: AppState) -> Embed:

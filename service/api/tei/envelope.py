@@ -18,7 +18,6 @@ from service.tasks.input_errors import (
     TooManyInputs,
 )
 from service.tasks.protocol import Options
-from service.tasks.text_inputs import malformed
 
 Direction = Literal["Right", "right", "Left", "left"]
 
@@ -103,15 +102,3 @@ ERRORS = ErrorFormat(
     statuses={"invalid_request": 422, "never_in_time": 422, "empty": 400, "wrong_task": 424},
     text=text_of,
 )
-
-
-def texts_of(value: object, field: str) -> list[str]:
-    """Raises InputError."""
-    if not isinstance(value, list):
-        raise malformed(field, "a list of texts", value)
-    if not value:
-        raise InputError("is empty; at least one is needed", field=field, kind="empty")
-    for place, text in enumerate(value):
-        if not isinstance(text, str):
-            raise malformed(f"{field}[{place}]", "a text", text)
-    return value

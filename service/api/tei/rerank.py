@@ -18,7 +18,6 @@ from service.api.tei.envelope import (
     ABOUT_TRUNCATE,
     Direction,
     options_of,
-    texts_of,
 )
 from service.errors import InputError
 from service.http.exchange import Exchange
@@ -30,6 +29,7 @@ from service.inference.ranking import (
     retrieval_prompts,
 )
 from service.state import AppState
+from service.tasks.text_inputs import parse_list
 
 _ABOUT_RAW = (
     "the cross-encoder's logits, the cosines of an embedder or the dot products of a sparse"
@@ -66,7 +66,7 @@ async def rerank(state: AppState, exchange: Exchange, given: dict[str, Any] | No
         await rank(state, exchange, given)
         return
     body = state.fields(RerankBody, given)
-    texts = texts_of(body.texts, "texts")
+    texts = parse_list(body.texts, "texts")
     task = await ranker(state)
     scores, results = await relevance(
         state.pipeline,

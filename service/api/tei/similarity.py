@@ -14,12 +14,12 @@ from service.api.tei.envelope import (
     ABOUT_TRUNCATE,
     Direction,
     options_of,
-    texts_of,
 )
 from service.http.exchange import Exchange
 from service.inference.ranking import Question, relevance
 from service.state import AppState
 from service.tasks.embed import Embed
+from service.tasks.text_inputs import parse_list
 
 _EXAMPLE: dict[str, Any] = {"inputs": {"source_sentence": "Krill.", "sentences": ["Plankton."]}}
 
@@ -66,7 +66,7 @@ async def similarity(
         task = await state.ask_for(Embed)
     parameters = body.parameters or _NO_PARAMETERS
     names = ("inputs.source_sentence", "inputs.sentences")
-    sentences = texts_of(body.inputs.sentences, names[1])
+    sentences = parse_list(body.inputs.sentences, names[1])
     scores, results = await relevance(
         state.pipeline,
         exchange,

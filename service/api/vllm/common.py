@@ -31,6 +31,13 @@ class VllmBody(schemas.Body):
         None, description=fields.ABOUT_TOKEN_LIMIT
     )
     truncation_side: Direction | None = Field(None, description=fields.ABOUT_SIDE)
+    add_special_tokens: Literal[True] | None = Field(True, description="not offered otherwise")
+    normalize: fields.NotOffered = Field(
+        None, description="of older clients, as are the next two: `use_activation` is its name now"
+    )
+    activation: fields.NotOffered = None
+    softmax: fields.NotOffered = None
+    padding: Literal["do_not_pad"] | None = Field(None, description="not offered otherwise")
     use_activation: bool | None = Field(
         None, description="false: what the model gives, without sigmoid, softmax or normalisation"
     )

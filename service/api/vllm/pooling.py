@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from binascii import b2a_base64
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -19,7 +18,7 @@ from service.http.exchange import Exchange
 from service.inference.pipeline import Results
 from service.state import AppState
 from service.tasks.classify import Classify
-from service.tasks.embed import Embed, Unscaled, write_large
+from service.tasks.embed import Embed, Unscaled, as_base64, write_large
 from service.tasks.score import Score
 from service.tasks.text_inputs import parse_texts
 
@@ -88,8 +87,7 @@ def _as_row(place: int, row: Row) -> object:
 
 
 def _as_base64(place: int, row: Row) -> object:
-    text = b2a_base64(row.astype("<f4", copy=False).tobytes(), newline=False).decode("ascii")
-    return {"index": place, "object": "pooling", "data": text}
+    return {"index": place, "object": "pooling", "data": as_base64(row)}
 
 
 ROUTE = Route(

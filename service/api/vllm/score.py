@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from service.api import schemas
+from service.api import fields, schemas
 from service.api.openai import check_model
 from service.api.routes import INFERENCE, Route
 from service.api.vllm.common import TEXTS, VllmAnswer, VllmBody, answer
@@ -62,6 +62,9 @@ class VllmScoreBody(VllmBody):
     items: Side
     data_1: Side
     data_2: Side
+    instruction: fields.NotOffered = None
+    max_tokens_per_query: fields.NotOffered = None
+    max_tokens_per_doc: fields.NotOffered = Field(None, description="POST /v1/rerank takes it")
 
 
 class VllmScoreRow(schemas.Shape):

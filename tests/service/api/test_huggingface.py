@@ -71,8 +71,10 @@ def test_an_embedder_answers_as_embed_does(of: Of, engine: FakeClient) -> None:
         assert ask(http, inputs=inputs) == ask(http, path="/embed", inputs=inputs)
     options = {"encoding_format": "float", "normalize": True, "prompt_name": None, "truncate": None}
     assert ask(http, inputs="a", **options) == ask(http, path="/embed", inputs="a")
-    within = ask(http, inputs="a", parameters={"dimensions": 2, "unknown": 1})
+    within = ask(http, inputs="a", parameters={"dimensions": 2, "unknown": 1}, dimensions=None)
     assert within == ask(http, path="/embed", inputs="a", dimensions=2)
+    beside = ask(http, inputs="a", parameters={"dimensions": 2}, dimensions=3)
+    assert beside == ask(http, path="/embed", inputs="a", dimensions=3)
 
 
 def test_the_shape_of_the_body_says_what_is_asked_for(of: Of) -> None:

@@ -22,9 +22,8 @@ def ask(http: TestClient, path: str = "/api/embed", status: int = 200, **body: A
 def test_embed_answers_a_vector_for_each_text(
     http: TestClient, engine: FakeClient, given: Any, texts: list[str]
 ) -> None:
-    answer = ask(
-        http, model="nomic-embed-text", input=given, keep_alive="5m", options={"num_ctx": 4}
-    )
+    options = {"num_ctx": 4, "use_mmap": True, "temperature": None}
+    answer = ask(http, model="nomic-embed-text", input=given, keep_alive="5m", options=options)
     np.testing.assert_array_equal(np.float32(answer["embeddings"]), [*map(vector_of, texts)])
     assert answer["model"] == "nomic-embed-text"
     assert answer["prompt_eval_count"] == sum(engine.last.costs)
@@ -36,6 +35,22 @@ def test_dimensions_are_cut_and_brought_to_length_one(http: TestClient) -> None:
     np.testing.assert_allclose(
         vector, vector_of("a")[:3] / np.linalg.norm(vector_of("a")[:3]), 1e-6
     )
+
+
+def test_no_dimensions_are_all(http: TestClient) -> None:
+    whole = ask(http, input="a")["embeddings"]
+    for none in (0, None):
+        assert ask(http, input="a", dimensions=none)["embeddings"] == whole
+
+
+@pytest.mark.parametrize(
+    ("path", "field"), [("/api/embed", "input"), ("/api/embeddings", "prompt")]
+)
+def test_a_context_that_is_smaller_than_the_models_cuts_sooner(
+    http: TestClient, engine: FakeClient, path: str, field: str
+) -> None:
+    ask(http, path, **{field: "1 2 3 4 5"}, options={"num_ctx": 3})
+    assert engine.last.payloads == ["1 2 3"]
 
 
 @pytest.mark.parametrize("given", [{}, {"input": ""}, {"input": []}, {"input": None}])
@@ -59,7 +74,14 @@ def test_the_older_route_takes_one_text(http: TestClient) -> None:
         ("/api/embed", {"input": 7}, "input"),
         ("/api/embed", {"input": [1, 2]}, "input"),  # token ids are no texts to Ollama
         ("/api/embed", {"input": ["a", None]}, "input"),
-        ("/api/embed", {"input": "a", "dimensions": 0}, "dimensions"),
+        ("/api/embed", {"input": "a", "dimensions": -1}, "dimensions"),
+        (
+            "/api/embed",
+            {"input": "a b", "truncate": False, "options": {"num_ctx": 1}},
+            "limit is 1",
+        ),
+        ("/api/embed", {"input": "a", "options": {"num_ctx": 0}}, "options.num_ctx"),
+        ("/api/embed", {"input": "a", "options": "num_ctx"}, "options"),
         ("/api/embed", {"input": "a", "dimensions": 99}, "dimensions"),
         ("/api/embed", {"input": "a " * 99, "truncate": False}, "input"),
         ("/api/embed", {"input": "a", "truncate": "yes"}, "truncate"),

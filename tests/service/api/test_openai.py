@@ -260,12 +260,76 @@ def test_a_whole_number_is_an_integer_however_it_is_written(
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("late_chunking", True), ("embedding_type", "binary"), ("normalized", False)],
+    [
+        ("late_chunking", True),
+        ("return_multivector", True),
+        ("embedding_type", "binary"),
+        ("normalized", False),
+        ("normalize", False),
+        ("output_dtype", "int8"),
+        ("add_special_tokens", False),
+        ("use_activation", False),
+        ("embed_dtype", "float16"),
+        ("endianness", "big"),
+        ("truncate_prompt_tokens", 0),
+        ("output_dimension", 9),
+        ("task", ["retrieval.query"]),
+    ],
 )
-def test_what_jina_offers_and_this_does_not_is_refused(
-    http: TestClient, field: str, value: object
+def test_what_would_change_a_vector_and_is_not_offered_is_refused(
+    http: TestClient, engine: FakeClient, field: str, value: object
 ) -> None:
-    assert error_of(http, 400, input="a", **{field: value})["param"] == field
+    message = error_of(http, 400, input="a", **{field: value})["message"]
+    assert message.startswith("dimensions" if field == "output_dimension" else field)
+    assert engine.submitted == []
+
+
+def test_other_names_of_ours_are_read(http: TestClient, engine: FakeClient) -> None:
+    assert ask(http, input="a", output_dimension=3) == ask(http, input="a", dimensions=3)
+    words = [str(number) for number in range(10)]
+    for side, kept in (("left", words[-3:]), (None, words[:3])):
+        ask(http, input=" ".join(words), truncate_prompt_tokens=3, truncation_side=side)
+        assert engine.last.payloads == [" ".join(kept)]
+    assert (
+        "3"
+        in error_of(http, 400, input="1 2 3 4", truncate=False, truncate_prompt_tokens=3)["message"]
+    )
+
+
+def test_jinas_form_of_a_text_is_a_text(http: TestClient, engine: FakeClient) -> None:
+    for given in ([{"text": "a"}, "b", [7]], [{"text": "a"}, {"text": "b"}], {"text": "a"}):
+        ask(http, input=given)
+        assert engine.last.payloads == ["a", "b", "7"][: len(engine.last.payloads)]
+        assert len(engine.last.payloads) == (len(given) if isinstance(given, list) else 1)
+
+
+@pytest.mark.parametrize(
+    ("body", "prompt"),
+    [
+        ({"task": "retrieval.query"}, "query"),
+        ({"task": "retrieval.passage"}, "document"),
+        ({"input_type": "passage"}, "document"),
+        ({"input_type": "clustering"}, "Clustering"),
+        ({"task": "unknown"}, None),
+        ({"task": None}, None),
+        ({"task": "retrieval.query", "prompt_name": "Clustering"}, "Clustering"),
+        ({"task": "retrieval.query", "input_type": "passage"}, "query"),
+    ],
+)
+def test_what_texts_are_for_chooses_the_prompt_that_the_model_has(
+    http: TestClient, front: AppState, body: dict[str, Any], prompt: str | None
+) -> None:
+    there = dict.fromkeys(("query", "document", "Clustering"), "")
+    front.served = dataclasses.replace(front.model(), prompts=there)
+    # The model's prompts are known by name alone here: the one asked for is in the refusal.
+    answer = ask(http, 200 if prompt is None else 400, input="a", **body)
+    assert prompt is None or f"'{prompt}'" in answer["error"]["message"]
+
+
+def test_an_object_that_is_no_text_is_refused(http: TestClient, engine: FakeClient) -> None:
+    for given in ({"image": "a"}, {"text": 5}, {"text": "a", "image": "b"}, {}):
+        assert error_of(http, 400, input=["a", given])["param"] == "input[1]"
+    assert engine.submitted == []
 
 
 def test_jinas_name_of_the_encoding_is_read(http: TestClient) -> None:

@@ -117,6 +117,8 @@ def test_vertex_gets_an_answer_for_each_instance(http: TestClient, engine: FakeC
     told = http.post("/vertex", json={"instances": bodies, "parameters": {}})
     assert told.json() == {"predictions": [http.post("/", json=body).json() for body in bodies]}
     assert http.post("/vertex", json={"instances": []}).json() == {"predictions": []}
+    ids = {"inputs": [1] * 1500}  # one input each
+    assert len(http.post("/vertex", json={"instances": [ids] * 2}).json()["predictions"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -128,6 +130,8 @@ def test_vertex_gets_an_answer_for_each_instance(http: TestClient, engine: FakeC
         ({"instances": [{"inputs": "a"}, {"inputs": 5}]}, "instances[1].inputs: must be"),
         ({"instances": [{"inputs": "a"}, {"inputs": [1, "b"]}]}, "instances[1].inputs: token 1"),
         ({"instances": [{}] * 2049}, "at most 2048"),
+        ({"instances": [{"inputs": ["a"] * 1025}] * 2}, "at most 2048"),
+        ({"instances": [{"query": "a", "texts": ["b"] * 2000}] * 2}, "at most 2048"),
     ],
 )
 def test_an_instance_at_fault_is_named(http: TestClient, body: Any, says: str) -> None:
