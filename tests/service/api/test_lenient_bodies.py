@@ -17,8 +17,7 @@ V1 = "/v1/embeddings"
 
 UNKNOWN = [
     (V1, {"input": "a", "model": "m", "drop_params": True}, "drop_params"),
-    (V1, {"input": "a", "input_type": "query", "truncate": "END"}, "input_type"),
-    (V1, {"input": "a", "task": "retrieval.query", "embedding_type": "float"}, "task"),
+    (V1, {"input": "a", "input_type": "query", "truncate": "END", "x": 1}, "x"),
     ("/embed", {"inputs": "a", "add_special_tokens": True}, "add_special_tokens"),
     ("/embed", {"inputs": ["a"], "parameters": {}}, "parameters"),
     ("/rerank", {"query": "a", "texts": ["b"], "model": "m"}, "model"),
