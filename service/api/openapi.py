@@ -13,18 +13,16 @@ from pydantic.json_schema import models_json_schema
 
 from service.api import schemas, tei
 from service.api.descriptions import REQUEST_HEADERS, STATUSES
-from service.api.embeddings_body import EmbeddingsBody, with_objects
+from service.api.model_limits import narrow
 from service.api.routes import Route, WireProtocol
 from service.api.schemas import ref
 from service.catalog import ServedModel
 from service.http.exchange import Exchange
 from service.http.templates import parameters_of
 from service.state import AppState
-from service.tasks.embed import Embed
 
 _PAGE = Path(__file__).with_name("docs.html").read_bytes()
 _TEXT: dict[str, Any] = {"type": "string"}
-_DIMENSIONS = {"dimensions", "output_dimension"}  # what a field is called, by the protocol
 
 # Sent by the edge before the route is known, so all routes share one envelope.
 _EDGE = (400, 408, 413, 414, 417, 429, 431, 503)
@@ -103,23 +101,10 @@ def describe(
         if "instances" in properties:
             of_root = "#/paths/~1/post/requestBody/content/application~1json/schema"
             properties["instances"]["items"] = {"$ref": of_root}
-        if served is not None and not served.takes_any_name and "model" in properties:
-            properties["model"]["anyOf"][0]["enum"] = sorted(served.aliases)
-        if not takes_ids and issubclass(body, EmbeddingsBody):
-            texts = {"description": "A text, or a list of texts.", "anyOf": [_TEXT, schemas.TEXTS]}
-            properties["input"] |= with_objects(texts)
+    narrow(described["$defs"], bodies, served, dimension, takes_ids=takes_ids)
     if refuses_unknown:
         for schema in described["$defs"].values():
             schema["additionalProperties"] = False
-    if dimension is not None:
-        for schema in described["$defs"].values():
-            for name in _DIMENSIONS & schema.get("properties", {}).keys():
-                schema["properties"][name]["anyOf"][0] |= _sizes(served, dimension)
-    if served is not None:
-        names = {"enum": sorted(served.prompts)} if served.prompts else {"type": "null"}
-        for schema in described["$defs"].values():  # of bodies, and of what is in them
-            if "prompt_name" in schema.get("properties", {}):
-                schema["properties"]["prompt_name"]["anyOf"][0] = names
     paths: dict[str, Any] = {}
     for route, protocol in routes:
         paths.setdefault(route.path, {}).update(_path(route, protocol, there))
@@ -162,14 +147,6 @@ def _bodies(route: Route, tasks: Container[str] | None) -> list[type[BaseModel]]
     fitting = [each for task, each in route.bodies.items() if tasks is None or task in tasks]
     by_task = [body for bodies in fitting[: None if tasks is None else 1] for body in bodies]
     return list(dict.fromkeys([*([route.body] if route.body else []), *by_task]))
-
-
-def _sizes(served: ServedModel | None, dimension: int) -> dict[str, Any]:
-    """What the numbers of a vector may be cut to."""
-    task = served.tasks.get(Embed.name) if served is not None else None
-    if isinstance(task, Embed) and task.sizes:
-        return {"enum": sorted({*(size for size in task.sizes if size < dimension), dimension})}
-    return {"maximum": dimension}
 
 
 def _path(route: Route, protocol: WireProtocol, tasks: Container[str] | None) -> dict[str, Any]:

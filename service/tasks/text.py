@@ -77,6 +77,12 @@ class TextTokenizer:
         """The special tokens before and after a text."""
         return self._before, self._after
 
+    @property
+    def least_limit(self) -> int:
+        """Tokens of which one is left for the text, of a pair too."""
+        pair = self._pairs.special if self._pairs is not None else 0
+        return max(len(self._before) + len(self._after), pair) + 1
+
     def prompt(self, name: str | None = None) -> str:
         """What goes before a text; None: the default. Raises UnknownPrompt."""
         if name is None:
