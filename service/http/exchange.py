@@ -244,8 +244,7 @@ class ExchangeMiddleware:
                 raise
             outcome = await self._answer_error(exchange, why)
         finally:
-            # It refers to the server's request, which refers to the scope.
-            scope.pop(EXCHANGE, None)
+            scope.pop(EXCHANGE, None)  # it refers to the server's request, and that to the scope
             self._quick.remove(exchange)
             if exchange.held:
                 self._service.large_bodies.give_back(exchange.held, exchange.caller)
@@ -285,9 +284,7 @@ class ExchangeMiddleware:
             return error.note_in(exchange)
         if exchange.status:
             raise RuntimeError(f"request {request_id} failed in mid-answer") from error
-        format = exchange.error_format
-        if format is None:
-            format = self._error_format_of(exchange.path, exchange.headers)
+        format = exchange.error_format or self._error_format_of(exchange.path, exchange.headers)
         if isinstance(error, Problem):
             problem = error
         elif isinstance(error, BatcherError | InputError | WrongTask):

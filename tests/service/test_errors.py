@@ -68,6 +68,8 @@ def test_each_engine_error_has_its_status_and_says_when_to_retry(
     retry_after: tuple[str, str] | None,
     final: bool,
 ) -> None:
+    if status == 422 and path == "/v1/embeddings":
+        status = 400  # as OpenAI has it: some of its clients try again after a 422
     engine.error = error
     answer = http.post(path, json=ROUTES[path], headers={"x-request-id": "mine-1"})
     assert answer.status_code == status

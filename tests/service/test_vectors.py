@@ -245,7 +245,7 @@ def test_an_unknown_prompt_is_refused_with_those_there_are(model: Model) -> None
         assert "'passage'" in answer.json()["error"]
     body = {"input": ["one", "two"], "model": NAME, "prompt_name": "nope"}
     answer = model.http.post("/v1/embeddings", json=body)
-    assert answer.status_code == 422
+    assert answer.status_code == 400
     assert answer.json()["error"]["param"] == "prompt_name"
 
 

@@ -115,7 +115,7 @@ def test_predict_scores_an_image_as_the_pipeline_does(sees: TestClient, classifi
 def test_openai_vectors_of_images_and_texts_are_of_one_space(
     both: TestClient, embedder: Path
 ) -> None:
-    given = [IMAGES[0], "one two", *IMAGES[1:]]
+    given = [{"image": IMAGES[0]}, {"text": "one two"}, *IMAGES[1:]]  # some as Jina's clients do
     answer = both.post("/v1/embeddings", json={"input": given, "model": str(embedder)})
     assert answer.status_code == 200, answer.text
     got = np.array([each["embedding"] for each in answer.json()["data"]])
@@ -153,7 +153,7 @@ def test_a_bad_image_is_named_and_is_never_taken_for_a_text(
     both: TestClient, sees: TestClient, embedder: Path, image: str, says: str
 ) -> None:
     answer = both.post("/v1/embeddings", json={"input": ["one", image], "model": str(embedder)})
-    assert answer.status_code == 422
+    assert answer.status_code == 400
     assert is_openai_error(answer.json())
     assert answer.json()["error"]["param"] == "input[1]"
     assert says in answer.json()["error"]["message"]
