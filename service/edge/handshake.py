@@ -105,5 +105,5 @@ class Handshake(asyncio.Protocol):
 
 def _problem_of(error: ssl.SSLError) -> Problem:
     if error.reason == "HTTP_REQUEST":
-        return Problem(400, "plain HTTP where TLS is spoken", code="plain_http")
+        return Problem(400, "plain HTTP on a port that speaks TLS", code="plain_http")
     return Problem(400, f"no TLS handshake: {error.reason}", code="tls_handshake")

@@ -25,7 +25,7 @@ def coding_of(headers: Mapping[bytes, bytes]) -> str | None:
         return None
     if len(named) == 1 and named[0] in _WINDOWS:
         return named[0]
-    why = "a body may be compressed once" if len(named) > 1 else "this is not read here"
+    why = "a body may be compressed once" if len(named) > 1 else "not supported"
     raise Problem(415, f"Content-Encoding {quote(given)}: {why}; {_HINT}", param="Content-Encoding")
 
 

@@ -49,7 +49,7 @@ def find(traces: Sequence[str] = _TRACES) -> Gpus:
         )
         return read(asked.stdout)
     except subprocess.TimeoutExpired:
-        return Gpus(why=f"the CUDA devices do not answer within {_PATIENCE:.0f} s")
+        return Gpus(why=f"listing the CUDA devices took more than {_PATIENCE:.0f} s")
     except subprocess.CalledProcessError as error:
         last = (error.stderr.strip() or f"exit code {error.returncode}").splitlines()[-1]
         return Gpus(why=f"the CUDA devices cannot be listed: {last}")

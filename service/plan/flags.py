@@ -151,8 +151,8 @@ def _parser() -> Parser:
         type=_lengths,
         metavar="SPEC",
         help="tokens of a request: fixed:N, lognormal:MEDIAN:SIGMA[:MAX] (MAX: 512 if not given),"
-        " or a FILE with one number a line (default: what the profile was measured with in the"
-        " middle, else fixed:16)",
+        " or a FILE with one number a line (default: the middle length of the saved profile,"
+        " else fixed:16)",
     )
     traffic.add_argument(
         "--deadline-ms",

@@ -90,7 +90,9 @@ def advice(plan: Plan) -> str:
         f" {plan.utilisation:.0%} utilisation, and there is room for {room:.0%} more traffic."
     )
     if room < TIGHT:
-        told += " That is tight: plan with a higher --rate for what you would grow or lose."
+        told += (
+            " That is tight: plan with a higher --rate to have room for growth or a lost machine."
+        )
     if fleet.machines > 1:
         told += (
             f" One machine with {replicas_of(fleet.replicas)} was simulated at its share of the"
@@ -110,8 +112,10 @@ def _shortfall(plan: Plan) -> str:
         why = f"p95 is {ms(final.p95)}"
     told = f"{ms(goal.p95)} is not kept with {replicas_of(plan.fleet.total)}: {why}."
     if plan.within:
-        told += f" Up to {a_second(plan.within)} it is."
-    return told + (" Without --replicas, a plan finds how many do." if goal.replicas else "")
+        told += f" It is kept up to {a_second(plan.within)}."
+    return told + (
+        " Without --replicas, plan says how many replicas keep it." if goal.replicas else ""
+    )
 
 
 def _reach(plan: Plan) -> str:

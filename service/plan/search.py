@@ -115,8 +115,8 @@ class Planner:
         alone = self._batch_time(1, self._long) + self._goal.overhead
         if alone > self._goal.p95:
             raise CannotBeKept(
-                f"a p95 of {ms(self._goal.p95)} cannot be kept by any number of replicas: a request"
-                f" that is alone on an idle one takes {ms(alone)}, {ms(self._goal.outside)} of it"
+                f"a p95 of {ms(self._goal.p95)} cannot be kept by any number of replicas: a single"
+                f" request on an idle replica takes {ms(alone)}, {ms(self._goal.outside)} of it"
                 " outside the model"
             )
         best: Fleet | None = None
@@ -135,7 +135,7 @@ class Planner:
         if best is None:
             raise CannotBeKept(
                 f"a p95 of {ms(self._goal.p95)} is not kept by any number of replicas that was"
-                f" tried, not even at {_BARELY:.0%} load: a request that is alone takes {ms(alone)}"
+                f" tried, not even at {_BARELY:.0%} load: a single request takes {ms(alone)}"
             )
         return self._in_full(best)
 

@@ -49,7 +49,9 @@ class ImageDecoder:
         if not data:
             raise InputError("is empty, not an image", kind="empty")
         if data[:2] in _SPELLED_OUT:
-            raise InputError("is an image whose pixels are spelled out as text, which is not read")
+            raise InputError(
+                "is an image with its pixels as text (PNM P1 to P3), which is not supported"
+            )
         try:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):

@@ -76,16 +76,16 @@ def open_backend(config: ModelConfig, spec: EncoderSpec, place: Place, say: Say)
     if config.backend not in ("auto", "reference", *(able if spec.is_plain else ())):
         what = f"task {spec.task}"
         if not spec.is_plain:
-            what = "this model, only the reference library can"
+            what = "this model: only the reference library does"
         raise BackendNotAvailable(
-            f"backend {config.backend} does not run {what}: set BATCHER_BACKEND=auto"
+            f"backend {config.backend} does not run {what}; set BATCHER_BACKEND=auto"
             + (f", or {' or '.join(sorted(able))}" if spec.is_plain else "")
         )
     if config.backend != "auto":
         backend, facts = opener.open(config.backend, config.dtype)
         return Opened(backend, {**facts, "backend_chosen": "by BATCHER_BACKEND"})
     if not spec.is_plain:
-        return opener.reference("no other can run this model")
+        return opener.reference("no other backend can run this model")
     entrants = candidates(config.dtype, place, able)
     if len(entrants) == 1:
         [(name, dtype)] = entrants.items()
@@ -93,8 +93,8 @@ def open_backend(config: ModelConfig, spec: EncoderSpec, place: Place, say: Say)
             backend, facts = opener.open(name, dtype)
         except Disagrees as error:
             opener.skip(name, error)
-            return opener.reference("no other gives its answers")
-        return Opened(backend, {**facts, "backend_chosen": "the only one there is"})
+            return opener.reference("no other backend gives its answers")
+        return Opened(backend, {**facts, "backend_chosen": "the only candidate"})
     return _fastest(entrants, opener)
 
 
@@ -145,7 +145,7 @@ def _fastest(entrants: Mapping[str, str], opener: _Opener) -> Opened:
             if opener.lasting and (why := save_note(config.cache_dir, "backends", key, note)):
                 say(why)
     if not found.times:
-        return opener.reference("no other gives its answers", found.failed)
+        return opener.reference("no other backend gives its answers", found.failed)
     table = _table(found.times)
     # Elsewhere a backend queues one batch behind another, which two of them could not. And two of
     # a pair are of one precision, or the answer to a text would depend on its company.

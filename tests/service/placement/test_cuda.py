@@ -47,7 +47,7 @@ def test_the_answer_is_the_last_line() -> None:
 @pytest.mark.parametrize(
     ("error", "why"),
     [
-        (subprocess.TimeoutExpired("python", 120), "do not answer within 120 s"),
+        (subprocess.TimeoutExpired("python", 120), "took more than 120 s"),
         (subprocess.CalledProcessError(1, "python", stderr="x\nNo torch\n"), "listed: No torch"),
         (subprocess.CalledProcessError(-11, "python", stderr=""), "listed: exit code -11"),
         (OSError("too many processes"), "listed: too many processes"),

@@ -178,5 +178,5 @@ def test_what_cannot_be_decoded_holds_no_memory() -> None:
 
 @pytest.mark.parametrize("kind", [b"P1", b"P2", b"P3"])
 def test_pixels_that_are_spelled_out_are_not_read(kind: bytes) -> None:
-    with pytest.raises(InputError, match="spelled out as text"):
+    with pytest.raises(InputError, match="pixels as text"):
         decoder().prepare_image(kind + b"\n1 1\n255\n1 2 3\n")

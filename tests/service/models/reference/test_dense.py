@@ -129,7 +129,7 @@ def test_an_encoder_without_a_named_pooling_is_served_as_the_library_does(tmp_pa
 
 def test_a_backend_that_cannot_run_it_is_not_taken(tmp_path: Path) -> None:
     folder = chain(tmp_path, "bert", "mean", dense())
-    with pytest.raises(BackendNotAvailable, match="only the reference library can: set"):
+    with pytest.raises(BackendNotAvailable, match="only the reference library does; set"):
         runner(folder, tmp_path, backend="onnx").warm_up()
 
 

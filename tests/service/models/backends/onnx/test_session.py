@@ -408,7 +408,7 @@ def test_auto_without_any_other_package_is_torch(
     opened = open_backend(asked(tiny, backend="auto"), *on(tiny))
     assert (opened.backend.name, opened.facts["backend_chosen"]) == (
         "torch",
-        "the only one there is",
+        "the only candidate",
     )
 
 
