@@ -179,13 +179,13 @@ async def test_one_failure_fails_the_call_and_withdraws_its_siblings() -> None:
 async def test_a_deadline_that_passes_in_the_queue_answers_without_waiting_for_a_batch() -> None:
     desk = Desk()
     with pytest.raises(DeadlineExceeded, match="before the result was ready"):
-        await desk.client.submit_all(["a", "b"], deadline=desk.clock.now() + 0.01)
+        await desk.client.submit_all(["a", "b"], deadline=desk.clock.now() + 0.1)
     assert desk.counts() == {"accepted": 2, "expired": 2}
 
 
 @on_a_loop
 async def test_a_deadline_that_passes_while_it_runs_answers_without_waiting_for_the_run() -> None:
-    desk = Desk(request_timeout=0.01)
+    desk = Desk(request_timeout=0.1)
     asking = asyncio.create_task(desk.client.submit("a"))
     batch = await desk.batch()
     with pytest.raises(DeadlineExceeded):
