@@ -104,7 +104,8 @@ class Exchange:
 
     async def _parse(self, data: bytes, parser: Parser) -> dict[str, Any]:
         await bodies.weigh(self, data)
-        return await self.offload(parser, data)
+        async with self._service.large_bodies.parsing:
+            return await self.offload(parser, data)
 
     async def read(self) -> bytes:
         """The body, decoded; else as json()."""
@@ -140,8 +141,7 @@ class Exchange:
 
     async def offload(self, function: Callable[..., Result], *arguments: Any) -> Result:
         deadline = self.started + self.timeout
-        run = self._service.offload.run
-        return await run(deadline, function, *arguments, caller=self.caller)
+        return await self._service.offload.run(deadline, function, *arguments, caller=self.caller)
 
     async def answer(
         self, body: bytes, *headers: Header, status: int = 200, media: bytes = _JSON

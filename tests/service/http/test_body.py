@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import threading
 import zlib
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from batcher.clock import MonotonicClock
 from service.app import create_app
 from service.errors import Problem
 from service.http import body as bodies
-from service.http.body import LARGE, LargeBodies, count_values
+from service.http.body import LARGE, LargeBodies, count_values, parse
 from service.http.content_coding import decode
 from service.http.exchange import Exchange
 from service.http.supervision import SLOWEST, Supervision
@@ -340,16 +341,58 @@ def test_a_body_of_more_values_than_it_may_have_is_refused_unparsed(
         (b'{"a":[1,2,3]}', 4),
         (b'["' + b",[{" * 9 + b'"]', 1),
         (b'["\\",[",",{"]', 2),
-        (b'["' + b'\\",' * (1 << 18), 1),  # not ended: each byte is looked at once all the same
+        (b'["' + b'\\",' * (1 << 18), 1),  # not ended
         (b'["' + b",\\" * 9, 1),
+        (b'["\\\\\\",[","a",["\\\\",{}]]', 6),
     ],
-    ids=["numbers", "texts", "escapes", "cut off", "cut off in an escape"],
+    ids=["numbers", "texts", "escapes", "cut off", "cut off in an escape", "backslashes"],
 )
+@pytest.mark.parametrize("window", [1, 7, 1 << 20])
 def test_values_are_counted_outside_of_texts(
-    monkeypatch: pytest.MonkeyPatch, body: bytes, values: int
+    monkeypatch: pytest.MonkeyPatch, body: bytes, values: int, window: int
 ) -> None:
-    monkeypatch.setattr("service.http.body._ALWAYS_ALLOWED", 4)
+    if len(body) > 1000:  # each window of it would be a byte
+        window = max(window, 7)
+    monkeypatch.setattr("service.http.body._ALWAYS_ALLOWED", values)
+    monkeypatch.setattr("service.http.body._WINDOW", window)
     assert count_values(body, 0) == values
+    monkeypatch.setattr("service.http.body._ALWAYS_ALLOWED", values - 1)
+    with pytest.raises(Problem, match="JSON values"):
+        count_values(body, 0)
+
+
+def test_large_bodies_are_parsed_one_at_a_time_and_the_event_loop_has_its_turn_between() -> None:
+    front = make_front(FakeClient(), MonotonicClock())
+    parsing = threading.Semaphore()
+
+    def slowly(data: bytes) -> dict[str, Any]:
+        assert parsing.acquire(blocking=False), "another one runs"
+        for _ in range(20):  # turns, in which another could begin
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loops[0]).result()
+        parsing.release()
+        return parse(data)
+
+    body = b'{"inputs":"a"}'.ljust(LARGE + 1)
+
+    loops = []
+
+    async def main() -> list[dict[str, Any]]:
+        loops.append(asyncio.get_running_loop())
+        scope = {"type": "http", "path": "/embed", "headers": []}
+
+        async def one() -> dict[str, Any]:
+            async def receive() -> MESSAGE:
+                return part(body)
+
+            made = Exchange(scope, receive, receive, front.clock.now(), b"id", front)  # type: ignore[arg-type]  # nothing is sent
+            try:
+                return await made.json(slowly)
+            finally:
+                front.large_bodies.give_back(made.held, made.caller)
+
+        return await asyncio.gather(*(one() for _ in range(8)))
+
+    assert asyncio.run(main()) == [{"inputs": "a"}] * 8
 
 
 def test_what_a_body_becomes_counts_as_held_until_it_is_answered() -> None:
