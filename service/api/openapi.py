@@ -138,6 +138,7 @@ def _kinds_of(shape: type[BaseModel]) -> Iterator[type[BaseModel]]:
 def _answers(served: ServedModel, route: Route) -> bool:
     there = {*served.tasks, *served.if_class}
     fits = not route.tasks or not there.isdisjoint(route.tasks)
+    fits = fits and (route.answers is None or route.answers(served))
     return fits and (served.tokenizer is not None or not route.needs_tokenizer)
 
 

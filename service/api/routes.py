@@ -41,6 +41,7 @@ class Route:
     tasks: Sequence[str] = ()  # what a model must be for, one of these; none: any
     needs_tokenizer: bool = False
     media: str = "application/json"  # of the answer
+    answers: Callable[[ServedModel], bool] | None = None  # beside `tasks`: does the model fit?
     is_octets: bool = False  # it may be application/octet-stream, too
     is_open: bool = False  # asks for no key
     more_errors: Sequence[type[BaseModel]] = ()  # of bodies that another protocol answers

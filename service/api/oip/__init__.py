@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from service.api.oip import health, infer, metadata, not_offered, statistics
-from service.api.oip.bodies import BODIES
-from service.api.oip.by_task import SIGNATURES
+from service.api.oip.bodies import BODIES, complete
+from service.api.oip.by_task import SIGNATURES, has_signature
 from service.api.oip.envelope import ERRORS, OipError
 from service.api.routes import ANY_ROUTE, INFERENCE, NEEDS_MODEL, Route, WireProtocol
 from service.api.schemas import ref
+from service.tasks.custom import Predict
 
 _OBJECT = {"type": "object"}
 _MODEL = "/v2/models/{model}"
@@ -63,7 +64,9 @@ PROTOCOL = WireProtocol(
                 _OBJECT,
                 (*INFERENCE, 501),
                 bodies=BODIES,
-                tasks=tuple(SIGNATURES),
+                tasks=(*SIGNATURES, Predict.name),
+                answers=has_signature,
+                complete=complete,
                 is_octets=True,
             ),
             Route(

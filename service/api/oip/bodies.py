@@ -3,14 +3,21 @@ tensors in JSON, of few rows. request.py takes more than JSON Schema can say."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
+import numpy as np
 from pydantic import Field, create_model
 
 from service.api import schemas
+from service.api.oip.datatypes import BYTES, NUMBERS
+from service.api.oip.own import OwnTensors, declares_tensors
 from service.api.oip.signature import InferParameters
+from service.api.oip.tensors import ANY, TensorSpec
+from service.catalog import ServedModel
 from service.tasks.classify import Classify
+from service.tasks.custom import Predict
 from service.tasks.embed import Embed
 from service.tasks.image_classify import ImageClassify
 from service.tasks.image_embed import ImageEmbed
@@ -31,6 +38,52 @@ def _inputs(*names: str, **of_element: Any) -> dict[str, Any]:
         "items": {"anyOf": [_tensor(name, rows, of_element) for name in names for rows in counts]},
         "examples": [[_example(name) for name in names]],
     }
+
+
+def complete(
+    served: ServedModel, operation: dict[str, Any], described: dict[str, dict[str, Any]]
+) -> None:
+    """Of a model of the user's own: what it declares, one row of it."""
+    if not declares_tensors(served):
+        return
+    signature = OwnTensors(served)
+    properties = described["InferOwnBody"]["properties"]
+    inputs = [_own_tensor(each) for each in signature.inputs]
+    count = len(inputs)
+    properties["inputs"] |= {
+        "type": "array",
+        "minItems": count,
+        "maxItems": count,
+        "items": {"anyOf": inputs},
+    }
+    properties["outputs"] |= _outputs(*(each.name for each in signature.outputs))
+
+
+def _own_tensor(spec: TensorSpec) -> dict[str, Any]:
+    sizes = [1, *(1 if size == ANY else size for size in spec.shape[1:])]
+    element: dict[str, Any] = {"type": "string"}
+    if spec.datatype != BYTES:
+        dtype = NUMBERS[spec.datatype]
+        kind = {"b": "boolean", "f": "number"}.get(dtype.kind, "integer")
+        element = {"type": kind}
+        if kind == "integer":
+            limits = np.iinfo(dtype)
+            element |= {"minimum": int(limits.min), "maximum": int(limits.max)}
+        elif kind == "number":
+            most = float(np.finfo(dtype).max)
+            element |= {"minimum": -most, "maximum": most}
+    tensor = _tensor(spec.name, 1, {})
+    tensor["properties"] |= {
+        "datatype": {"enum": [spec.datatype]},
+        "shape": {"enum": [sizes]},
+        "data": {
+            "type": "array",
+            "items": element,
+            "minItems": math.prod(sizes),
+            "maxItems": math.prod(sizes),
+        },
+    }
+    return tensor
 
 
 def _example(name: str) -> dict[str, Any]:
@@ -83,6 +136,11 @@ class InferBody(schemas.Body):
     outputs: Any = None
 
 
+class InferOwnBody(InferBody):
+    inputs: Annotated[Any, Field(description="as `inputs` of the model's class declares them")]
+    outputs: Annotated[Any, Field(None, description="as its `outputs` declares them; null: all")]
+
+
 def _body(
     name: str, inputs: Sequence[str], outputs: Sequence[str], about: str = "", **of_element: Any
 ) -> Sequence[type[InferBody]]:
@@ -116,5 +174,6 @@ BODIES: Mapping[str, Sequence[type[InferBody]]] = {
     Embed.name: _body("Embed", ["text"], ["embedding"], _IDS),
     Sparse.name: _body("Sparse", ["text"], ["indices", "values"], _IDS),
     Classify.name: _body("Classify", ["text"], ["scores", "label"], ", and maybe `text_pair`"),
+    Predict.name: (InferOwnBody,),
     Score.name: _body("Score", ["query", "documents"], ["scores"], "; one query, or one each"),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from service.api.oip.images import ImageClassifyTensors, ImageEmbedTensors
+from service.api.oip.own import OwnTensors, declares_tensors
 from service.api.oip.signature import Signature
 from service.api.oip.texts import ClassifyTensors, EmbedTensors, ScoreTensors, SparseTensors
 from service.catalog import ServedModel
@@ -29,7 +30,18 @@ SIGNATURES: Mapping[str, Callable[[ServedModel], Signature]] = {
 
 def signature_of(served: ServedModel) -> Signature:
     """Raises WrongTask."""
+    if declares_tensors(served):
+        return OwnTensors(served)
     for task, make in SIGNATURES.items():
         if task in served.tasks:
             return make(served)
-    raise WrongTask(f"{served.name} declares no tensors: use POST /v1/predict or POST /")
+    raise WrongTask(
+        f"{served.name} declares no tensors (`inputs` and `outputs` of batcher.Model): use POST"
+        " /v1/predict or POST /"
+    )
+
+
+def has_signature(served: ServedModel) -> bool:
+    return declares_tensors(served) or not SIGNATURES.keys().isdisjoint(
+        {*served.tasks, *served.if_class}
+    )

@@ -39,6 +39,11 @@ def item_size(datatype: str) -> int:
     return 2 if datatype == BF16 else NUMBERS[datatype].itemsize
 
 
+def datatype_named(dtype: str) -> str | None:
+    """Of a dtype of numpy's; None: there is no such datatype."""
+    return _NAMES.get(np.dtype(dtype))
+
+
 def datatype_of(array: NDArray[Any]) -> str:
     return _NAMES[array.dtype]
 
