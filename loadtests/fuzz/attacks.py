@@ -142,6 +142,11 @@ def bombs() -> Iterator[Attack]:
     cut = post(packed[:1000], "Content-Encoding: gzip")
     yield _whole("bombs", "gzip cut off", _const(cut), 400)
     yield _whole("bombs", "gzip not announced", _const(post(packed)), 400)
+    for name, data in (
+        ("100,000 empty gzip streams", gzip.compress(b"", mtime=0) * 100_000),
+        ("8 million lists", gzip.compress(b'{"inputs":"a","x":[%s1]}' % (b"[]," * (8 << 20)), 1)),
+    ):
+        yield _whole("bombs", name, _const(post(data, "Content-Encoding: gzip")), 413)
     yield _whole("bombs", "unknown coding", _const(post(b"{}", "Content-Encoding: x")), 415)
     many = "Content-Encoding: " + "gzip, " * 500 + "gzip"
     yield _whole("bombs", "500 codings", _const(post(packed, many)), 415)
