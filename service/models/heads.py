@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from service.models.ends import AtLastEnd, reads_last_end
 from service.models.lexical import Sparse
 from service.models.measures import Directions, Logits, Measure, Rows
 from service.repository.spec import EncoderSpec, Pooling
@@ -140,8 +141,10 @@ class Classified:
     measure: Measure = Logits()
     has_states = False
     backends = EVERY_BACKEND
-    around: Around | None = None
     pack: Pack | None = None
+
+    def around(self, model: Any, spec: EncoderSpec) -> torch.nn.Module:
+        return AtLastEnd(model) if reads_last_end(model) else model
 
     def width(self, spec: EncoderSpec) -> int:
         return len(spec.labels)

@@ -62,3 +62,9 @@ class HeadedReference:
         padded = self.tokenizer.pad(rows, return_tensors="pt", padding_side="right")
         given = {name: each.to(self.model.device) for name, each in padded.items()}
         return self.model(**given), given["attention_mask"]
+
+    def longest(self, ids: Ids) -> None:
+        """Runs them, the last one being an end token: some heads read no other."""
+        if isinstance(end := getattr(self.model.config, "eos_token_id", None), int):
+            ids[-1] = end
+        self.run([ids], None)

@@ -189,7 +189,7 @@ def _headed(read: ModelFolder, wanted: Wanted, made: Path) -> Made:
         is_plain=not read.has_own_code,
         source=_source(read, wanted),
     )
-    spec = fitting(spec, lambda ids: reference.run([ids], None))
+    spec = fitting(spec, reference.longest)
     tokenizer = serialised(reference.tokenizer, read)
     are_paired = read.task in CLASSIFIERS
     judged: list[str | tuple[str, str]] = [*SENTENCES, *(PAIRS if are_paired else ())]
@@ -198,12 +198,11 @@ def _headed(read: ModelFolder, wanted: Wanted, made: Path) -> Made:
     types = types and without_empty(texts, types)[1]
     texts, ids = without_empty(texts, ids)
     check_tokens(spec, tokenizer, made, texts, ids)
-    answers = []
-    for part in parts(ids):
-        output, mask = reference.run(ids[part], None if types is None else types[part])
-        found = head.answers(output, mask, spec).float().cpu().numpy()
-        answers.append(stacked(own_rows(found, mask.numpy()) if found.ndim == 3 else found))
-    rows = np.concatenate(answers)
+    try:
+        rows = _answers(reference, spec, ids, types, parts(ids))
+    except ValueError:  # the classifiers of ends.py take only texts that are alike
+        alone = [slice(place, place + 1) for place in range(len(ids))]
+        rows = _answers(reference, spec, ids, types, alone)
     if has_labels and rows.shape[1] != len(labels):
         raise ModelNotSupported(
             f"{file}: id2label has {len(labels)} labels, and the model {rows.shape[1]}"
@@ -213,6 +212,17 @@ def _headed(read: ModelFolder, wanted: Wanted, made: Path) -> Made:
         _check_same(torch.from_numpy(rows), cross.encode(texts), read)
     types = types if spec.pairs_have_types else None
     return spec, tokenizer, ReferenceAnswers(ids, types, rows, len(judged))
+
+
+def _answers(
+    reference: HeadedReference, spec: EncoderSpec, ids: list[Any], types: Any, batches: list[slice]
+) -> Any:
+    answers = []
+    for part in batches:
+        output, mask = reference.run(ids[part], None if types is None else types[part])
+        found = HEADS[spec.task].answers(output, mask, spec).float().cpu().numpy()
+        answers.append(stacked(own_rows(found, mask.numpy()) if found.ndim == 3 else found))
+    return np.concatenate(answers)
 
 
 def _both(read: ModelFolder, wanted: Wanted, made: Path) -> Made:

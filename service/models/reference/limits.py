@@ -27,7 +27,7 @@ def limit_of(read: ModelFolder, stated: int | None, tokenizer: Any) -> int:
     config = read.config
     limits = [UNLIMITED, stated, config.get("max_position_embeddings"), config.get("n_positions")]
     if config.get("model_type") in _FROM_PADDING:
-        pad = tokenizer.pad_token_id or 0
+        pad = config.get("pad_token_id", tokenizer.pad_token_id) or 0
         limits = [*limits[:2], *(n - pad - 1 if isinstance(n, int) else n for n in limits[2:])]
     return min(int(n) for n in limits if isinstance(n, int | float) and n > 0)
 

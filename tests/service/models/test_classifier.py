@@ -72,20 +72,25 @@ def agree(runner: EncoderRunner, folder: Path, atol: float = 1e-5) -> None:
         ("camembert", PackedBackend),
         ("distilbert", TorchBackend),
         ("electra", TorchBackend),
+        ("bart", TorchBackend),
+        ("t5", TorchBackend),
     ],
 )
 def test_logits_are_those_of_transformers(
     tmp_path: Path, kind: str, backend: type, labels: int
 ) -> None:
-    folder = make_classifier(tmp_path, kind, labels, **_TYPES.get(kind, {}))
+    folder = make_classifier(tmp_path, kind, labels, **_FIELDS.get(kind, {}))
     runner = started(folder)
     running = runner._backend
     assert isinstance(getattr(running, "_runs", running), backend)
     agree(runner, folder)
 
 
-_TYPES: dict[str, dict[str, Any]] = {
-    kind: {"type_vocab_size": 1} for kind in ("roberta", "xlm-roberta", "camembert")
+_FIELDS: dict[str, dict[str, Any]] = {
+    **{kind: {"type_vocab_size": 1} for kind in ("roberta", "xlm-roberta", "camembert")},
+    # Their heads read the last [SEP]: a pair has two of them.
+    "bart": {"eos_token_id": 3},
+    "t5": {"eos_token_id": 3, "decoder_start_token_id": 0},
 }
 
 
