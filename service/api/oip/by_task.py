@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from batcher import NotReady
 from service.api.oip.images import ImageClassifyTensors, ImageEmbedTensors
 from service.api.oip.own import OwnTensors, declares_tensors
 from service.api.oip.signature import Signature
@@ -29,7 +30,9 @@ SIGNATURES: Mapping[str, Callable[[ServedModel], Signature]] = {
 
 
 def signature_of(served: ServedModel) -> Signature:
-    """Raises WrongTask."""
+    """Raises NotReady, WrongTask."""
+    if not served.is_decided:
+        raise NotReady("the model is being loaded", retry_after=1.0)
     if declares_tensors(served):
         return OwnTensors(served)
     for task, make in SIGNATURES.items():

@@ -158,6 +158,15 @@ def test_outputs_that_are_missing_are_named(own: Own) -> None:
     assert (got.status_code, "outputs y, z" in got.json()["error"]) == (500, True)
 
 
+def test_a_model_that_has_not_said_what_it_declares_is_loading(engine: FakeClient) -> None:
+    engine.up = False
+    front = make_front(engine)
+    front.served = own_model("m", "auto", TextPassthrough(), created=0)
+    with TestClient(create_app(front)) as http:
+        for answer in (http.get("/v2/models/m"), http.post(INFER, json={"inputs": []})):
+            assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
+
+
 def test_the_document_has_the_models_own_tensors(own: Own) -> None:
     x, y = [Tensor("x", "int8", (-1, 2))], [Tensor("y", "float32")]
     with own(x, y, lambda row: row) as http:
