@@ -14,7 +14,7 @@ from service.tasks.text_inputs import LONG_TEXT
 
 # Characters; tokenising takes up to 450 bytes for each.
 MOST_CHARACTERS = 1 << 20
-_PER_TOKEN = 6  # first guess at a part that holds enough tokens; English has 4 to 5
+PER_TOKEN = 6  # characters; first guess at a part that holds enough tokens; English has 4 to 5
 _SPACES = " \n\t\r"
 _SAMPLES = 1000  # tokens
 # Tokens that a part must have more than will be used: for a tokenizer that looks further than the
@@ -35,7 +35,7 @@ def growing_parts(
     word without end, `aaaaaaa…`, a tokenizer may choose another of equally likely ways to write
     it.) Raises TextNotEncodable for a text that is much longer and has no such part.
     """
-    characters = _PER_TOKEN * (tokens + _SPARE)
+    characters = PER_TOKEN * (tokens + _SPARE)
     most = max(MOST_CHARACTERS, characters)
     words = last_words if from_left else first_words
     while len(text) > characters and characters <= most:

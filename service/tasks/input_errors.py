@@ -56,7 +56,8 @@ class BadTokenId(InputError):
 
 
 class TextNotEncodable(InputError):
-    """The text is not valid Unicode, or holds a token that the model has no row for."""
+    """The text is not valid Unicode, holds a token that the model has no row for, or is too long to
+    be looked at token by token."""
 
 
 class OptionError(InputError):

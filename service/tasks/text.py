@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from service.repository.spec import EncoderSpec, ModelNotSupported
 from service.tasks.cutting import (
     MOST_CHARACTERS,
+    PER_TOKEN,
     growing_parts,
     special_tokens,
     splits_at_whitespace,
@@ -250,6 +251,8 @@ class TextTokenizer:
     def _part(self, text: str, from_left: bool) -> tuple[str, list[int] | None]:
         """One end of the text, with more tokens than will be used, and their ids; or all of it.
         Raises TextNotEncodable."""
+        if len(text) <= PER_TOKEN * self.max_length:  # as most are
+            return text, None
         at_words = self._can_cut_left if from_left else self._can_cut
         parts = growing_parts(text, self.max_length, at_words=at_words, from_left=from_left)
         for part, enough in parts:
