@@ -11,7 +11,7 @@ from batcher.clock import Clock, MonotonicClock
 from service.catalog import AnyTask, ServedModel, SomeTask
 from service.errors import Problem, WrongTask, outcome_of
 from service.http.access_log import AccessLog
-from service.http.body import LARGEST_BODIES, Fields, LargeBodies, fields
+from service.http.body import LARGEST_BODIES, LEAST_HELD, Fields, LargeBodies, fields
 from service.inference.offload import OffloadPool
 from service.inference.pipeline import Pipeline
 from service.observability.gpu_readings import GpuReadings
@@ -46,7 +46,7 @@ class AppState:
         self.gpus = GpuReadings()
         self.request_timeout = settings.deadline  # seconds
         self.max_body_bytes = settings.max_body_bytes
-        self.large_bodies = LargeBodies(LARGEST_BODIES * settings.max_body_bytes)
+        self.large_bodies = LargeBodies(max(LEAST_HELD, LARGEST_BODIES * settings.max_body_bytes))
         self.input_limit = settings.client_batch_limit
         self.offload = OffloadPool(self.clock)
         self.pipeline = Pipeline(client, self.clock, self.offload)

@@ -28,6 +28,9 @@ _TEXT_OR_NUMBER = re.compile(
 _MAX_DIGITS = 20  # of 64 bits, or one fewer and a sign
 _PIECE = 256 << 10  # bytes of an answer that are handed to the connection at once
 LARGEST_BODIES = 16  # of the largest size, that a process may hold at once
+LEAST_HELD = (
+    512 << 20
+)  # bytes that it may hold, also where bodies must be small: answers need not be
 # That a value takes once it is parsed; a list or an object counts as two. "[]," has three bytes:
 # 32 MiB of it would become 700.
 VALUE_BYTES = 32
@@ -168,11 +171,11 @@ class LargeBodies:
         self._held: Counter[str | None] = Counter()  # by caller
 
     def take(self, size: int, caller: str | None) -> None:
-        """Raises Overloaded, and takes nothing."""
+        """Raises Overloaded, and takes nothing. Whatever is alone has room."""
         free = self._limit - self._held.total()
-        held = 0 if caller is None else self._held[caller]
+        held = 0 if caller is None else self._held.get(caller, 0)
         # The same rule as for the queue: see batcher/scheduling/admission.py.
-        if size > free or (held and held + size > SHARE * free):
+        if self._held and (size > free or (held and held + size > SHARE * free)):
             raise Overloaded("too many large bodies are being received or sent", retry_after=1.0)
         self._held[caller] += size
 

@@ -133,7 +133,8 @@ class Settings(NetworkSettings, ModelSettings):
         32 * 1024 * 1024,
         description="bytes: a larger request body gets 413, compressed or decoded, and so does one"
         " with more JSON values than an eighth of this, or a million if that is more; a process"
-        " holds at most 16 of this size at once, fewer if they have many values",
+        " holds at most 16 of this size at once, or 512 MiB if that is more; fewer if they have"
+        " many values",
     )
     max_client_batch_size: Positive = Field(
         2048,

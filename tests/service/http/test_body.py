@@ -430,7 +430,16 @@ def test_a_caller_who_holds_much_leaves_room_for_others() -> None:
         bodies.take(1, "new")
     for size, caller in ((800, "hog"), (50, "other"), (50, None)):
         bodies.give_back(size, caller)
-    bodies.take(900, "new")
+    bodies.take(1000, "new")  # alone
+    with pytest.raises(Overloaded):
+        bodies.take(1, "other")
+
+
+def test_small_bodies_do_not_mean_small_answers() -> None:
+    """Of several, too."""
+    front = make_front(FakeClient(), max_body_bytes=2000)
+    for caller in ("a", "b"):
+        front.large_bodies.take(100 << 20, caller)
 
 
 @pytest.mark.parametrize(
