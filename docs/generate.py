@@ -225,7 +225,9 @@ def _exceptions(kind: str, usual: int) -> str:
     for protocol in PROTOCOLS:
         status = protocol.errors.statuses.get(kind, usual)
         if status != usual:
-            named.setdefault(status, []).extend(r.path for r in protocol.routes if r.body)
+            named.setdefault(status, []).extend(
+                r.path for r in protocol.routes if r.body or r.bodies
+            )
     return "; ".join(
         f"{status} on {', '.join(f'`{path}`' for path in dict.fromkeys(paths))}"
         for status, paths in named.items()

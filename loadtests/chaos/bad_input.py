@@ -274,7 +274,7 @@ def _schema(bench: Bench) -> Finding:
 
 
 def _mutants(bench: Bench) -> Finding:
-    sent = Sent()
+    sent = Sent(is_simulated=not bench.real)
     run_async(bench, lambda: send(bench.target, MUTANTS, 3, sent))
     counts = sent.bodies + sent.whole
     bench.injections.acknowledge("mutant", counts.total() + sent.closed)

@@ -8,6 +8,7 @@ from loadtests.chaos import survival
 from loadtests.checks import (
     backends,
     batching,
+    dialects,
     drain,
     duplicates,
     front,
@@ -58,6 +59,7 @@ CHECKS: dict[str, ModuleType] = {
     "policy": policy,
     "lengths": lengths,
     "mixing": mixing,
+    "dialects": dialects,
     "gap": gap,
     "replicas": replicas,
     "offline": offline,

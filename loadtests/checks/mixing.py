@@ -12,7 +12,7 @@ from loadtests.drivers.target import Target, count_between, number_between
 from loadtests.reports.finding import Finding, Measured, over, spread
 from loadtests.reports.record import Record
 from loadtests.servers.launch import Server, running, service
-from loadtests.servers.metrics_page import Counters, parse
+from loadtests.servers.metrics_page import Counters, mean_batch, parse
 
 TITLE = "Mean batch of two tasks that share a forward pass, beside one task alone"
 KEPT = 0.9  # of the mean batch, or about half if they did not mix
@@ -42,7 +42,7 @@ def measure(args: argparse.Namespace, record: Record) -> Measured:
             for name, requests in loads.items():
                 before = _metrics(server)
                 run = closedloop.drive(server.target, requests, args.callers, args.seconds)
-                mean = _mean_batch(before, _metrics(server))
+                mean = mean_batch(before, _metrics(server))
                 failed += sum(out.status != "200" for out in run.outcomes)
                 means.setdefault(name, []).append(mean)
                 record.raw(f"{name.replace('/', '')}-{repeat}", run)
@@ -88,11 +88,3 @@ def _metrics(server: Server) -> Counters:
     status, body = server.get("/metrics")
     assert status == 200, f"/metrics answered {status}"
     return parse(body.decode())
-
-
-def _mean_batch(before: Counters, after: Counters) -> float:
-    inputs, batches = (
-        after.get(f"batcher_batch_size_{what}") - before.get(f"batcher_batch_size_{what}")
-        for what in ("sum", "count")
-    )
-    return inputs / batches

@@ -2,6 +2,7 @@
 
 import argparse
 import ipaddress
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -13,11 +14,23 @@ class Target:
 
     host: str
     port: int
+    is_tls: bool = False
+    unix: str = ""  # the path of its socket, instead of host and port
 
     @property
     def url(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return f"http{'s' * self.is_tls}://{host}:{self.port}"
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """Trusts any certificate: a load test's own servers sign theirs themselves."""
+        if not self.is_tls:
+            return None
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context
 
     def post(self, path: str, body: bytes) -> bytes:
         """The whole HTTP/1.1 request, ready to write: encoding it is not the driver's hot path."""

@@ -3,6 +3,7 @@
 Shared by `check attacks` (each a hundred times, memory watched) and by the chaos scenarios.
 """
 
+import functools
 import gzip
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ def post(body: bytes, *lines: str, path: str = "/embed") -> bytes:
 
 
 def everything() -> list[Attack]:
-    return [*bodies(), *lengths(), *bombs(), *smuggling(), *heads()]
+    return [*bodies(), *lengths(), *bombs(), *smuggling(), *heads(), *dialects()]
 
 
 def named(name: str) -> Attack:
@@ -129,7 +130,7 @@ LENGTHS = {
 
 def bombs() -> Iterator[Attack]:
     """B11: kilobytes that would unpack to more than a body may have. Unpacking stops there."""
-    packed = gzip.compress(bytes(100 << 20), 9)
+    packed = zeros()
     rle = b"\x28\xb5\x2f\xfd\x00\x58" + b"\x02\x00\x10\x00" * 8000 + b"\x03\x00\x10\x00"
     for coding, data, status in (
         ("gzip", packed, 413),
@@ -150,6 +151,12 @@ def bombs() -> Iterator[Attack]:
     yield _whole("bombs", "unknown coding", _const(post(b"{}", "Content-Encoding: x")), 415)
     many = "Content-Encoding: " + "gzip, " * 500 + "gzip"
     yield _whole("bombs", "500 codings", _const(post(packed, many)), 415)
+
+
+@functools.cache
+def zeros() -> bytes:
+    """100 MiB of them, in gzip."""
+    return gzip.compress(bytes(100 << 20), 9)
 
 
 def smuggling() -> Iterator[Attack]:
@@ -243,6 +250,74 @@ def heads() -> Iterator[Attack]:
     yield one("Expect: nonsense", post(body, "Expect: nonsense"), 417)
 
 
+def dialects() -> Iterator[Attack]:
+    """Every route that takes the inputs of an embedder in a form of its own: what is too deep, too
+    many, too large, or not what it says it is."""
+    for path in INPUTS:
+        for name, (value, answers) in _VALUES.items():
+            yield _whole("dialects", f"{path}: {name}", _given(path, value), *answers)
+        for name, coding, data, status in (
+            ("gzip bomb", "gzip", zeros(), 413),
+            ("deflate bomb", "deflate", zeros()[10:], 413),
+            ("gzip that is none", "gzip", INPUTS[path].replace(b"VALUE", b'["a"]'), 400),
+            ("coded twice", "gzip, gzip", zeros(), 415),
+        ):
+            sent = _const(post(data, f"Content-Encoding: {coding}", path=path))
+            yield _whole("dialects", f"{path}: {name}", sent, status)
+    yield _whole("dialects", "/vertex: a million inputs", _million, 400, 422)
+    chunked = head("Transfer-Encoding: chunked", path="/")
+    yield _whole("dialects", "/: chunks without end", lambda: endless(chunked), 413)
+
+
+def _given(path: str, value: Callable[[], bytes]) -> Chunks:
+    return lambda: pieces(post(INPUTS[path].replace(b"VALUE", value()), path=path))
+
+
+def _million() -> Iterator[bytes]:
+    """In a body of 5 MB."""
+    instance = b'{"inputs":%s}' % _texts(2048)
+    instances = b",".join([instance] * (MILLION // 2048))
+    return pieces(post(b'{"instances":[%s]}' % instances, path="/vertex"))
+
+
+def _texts(count: int) -> bytes:
+    return b"[" + b",".join([b'"a"'] * count) + b"]"
+
+
+@functools.cache
+def _fields(count: int) -> bytes:
+    return b",".join(b'"%d":1' % number for number in range(count))
+
+
+# In the place of the inputs, and the answers that are right.
+_VALUES: dict[str, tuple[Callable[[], bytes], tuple[int, ...]]] = {
+    "250,000 brackets deep": (lambda: b"[" * DEEP + b"]" * DEEP, (400,)),
+    "100,000 inputs": (lambda: _texts(100_000), (400, 422)),
+    "2,049 inputs": (lambda: _texts(2049), (400, 422)),
+    "a number of 400 digits": (lambda: b"1" * 400, (400, 422)),
+    "an input of 2 MB": (lambda: b'["' + b"a " * MILLION + b'"]', (200,)),
+    "100,000 unknown fields": (lambda: b'["a"],' + _fields(100_000), (200,)),
+}
+# VALUE is a list of texts.
+INPUTS = {
+    "/": b'{"inputs":VALUE}',
+    "/invocations": b'{"inputs":VALUE}',
+    "/vertex": b'{"instances":[{"inputs":VALUE}]}',
+    "/similarity": b'{"inputs":{"source_sentence":"a","sentences":VALUE}}',
+    "/rerank": b'{"query":"a","texts":VALUE}',
+    "/v1/embeddings": b'{"input":VALUE}',
+    "/embeddings": b'{"input":VALUE}',
+    "/openai/deployments/simulated/embeddings": b'{"input":VALUE}',
+    "/infinity/embeddings": b'{"input":VALUE}',
+    "/infinity/rerank": b'{"query":"a","documents":VALUE}',
+    "/api/embed": b'{"input":VALUE}',
+    "/v2/embed": b'{"texts":VALUE}',
+    "/v2/rerank": b'{"query":"a","documents":VALUE}',
+    "/score": b'{"text_1":"a","text_2":VALUE}',
+    "/pooling": b'{"input":VALUE}',
+}
+
+
 def pieces(data: bytes) -> Iterator[bytes]:
     for first in range(0, len(data), PIECE):
         yield data[first : first + PIECE]
@@ -275,4 +350,4 @@ def _const(*data: bytes) -> Chunks:
 
 
 def _many_fields() -> bytes:
-    return b'{"inputs":"a",' + b",".join(b'"%d":1' % n for n in range(100_000)) + b"}"
+    return b'{"inputs":"a",' + _fields(100_000) + b"}"

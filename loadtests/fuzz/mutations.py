@@ -1,46 +1,25 @@
-"""Valid requests, spoilt a little: bytes flipped, inserted, deleted, repeated, spliced, cut off.
+"""Valid requests, spoilt a little: bytes flipped, inserted, deleted, repeated, spliced, cut off;
+fields with other values; bodies compressed, before that or after.
 
 Seeded: the same number gives the same mutants on every machine.
 """
 
+from __future__ import annotations
+
+import gzip
 import json
 import random
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from loadtests.fuzz.seeds import seeds
 
 LONGEST = 8 << 10  # bytes of a mutant: repeating what was repeated grows without bound
-MODEL = "simulated"
-
-# By route; what a client may say, in every shape that the routes know.
-VALID: dict[str, tuple[object, ...]] = {
-    "/embed": (
-        {"inputs": "the harbour lights"},
-        {"inputs": ["a", "b ☃ 𝄞 é", ""], "truncate": True, "normalize": False},
-        {"inputs": [101, 7592, 102]},
-        {"inputs": [[1, 2, 3], "mixed", [4]], "dimensions": 4, "truncation_direction": "Left"},
-        {"inputs": 'escapes " \\ \n \u0000 \u202e', "prompt_name": None, "dimensions": None},
-    ),
-    "/v1/embeddings": (
-        {"model": MODEL, "input": "the harbour lights"},
-        {"model": MODEL, "input": ["a", "b"], "encoding_format": "base64", "user": "u"},
-        {"model": MODEL, "input": [5, 6, 7], "dimensions": 3, "encoding_format": "float"},
-        {"model": MODEL, "input": [[1], [2, 3]], "truncate": False},
-        {"input": "a", "encoding_format": None, "truncate": "END", "input_type": "query"},
-    ),
-    "/rerank": (
-        {"query": "the harbour", "texts": ["a", "b ☃ 𝄞 é", ""], "return_text": True},
-        {"query": "", "texts": ["a"], "raw_scores": True, "truncate": None, "priority": 5},
-    ),
-    "/similarity": (
-        {"inputs": {"source_sentence": "a", "sentences": ["b", ""]}},
-        {"inputs": {"source_sentence": "é", "sentences": ["b"]}, "parameters": {"truncate": True}},
-    ),
-    "/": (
-        {"inputs": ["a", "b"], "normalize": True, "encoding_format": "float"},
-        {"inputs": {"source_sentence": "a", "sentences": ["b"]}, "parameters": {}},
-        {"query": "a", "texts": ["b"]},
-    ),
-}
+CODED = 0.15  # of the bodies are compressed
+_CODINGS = ("gzip", "deflate")
+USUAL = 0.4  # of a field's other values are of another body that has the field
 
 # Bytes that mean something to a parser of JSON or of HTTP.
 _TOKENS = (
@@ -52,44 +31,106 @@ _TOKENS = (
 
 
 # What a field may hold that it should not, or just may. JSON can write all of them.
-_ODD: tuple[object, ...] = (
+_ODD_VALUES: tuple[object, ...] = (
     None, True, False, 0, -1, 1, 8, 9, 30521, 30522, 2**31, 2**63, 1.0, 1.5, -0.0, 1e308,
     "", " ", "x" * 3000, "\u0000", "\ud800", "\u202e", [], {}, [[]], [{}], [None], [1, "a"],
     ["a", 1], [1.0], [-1], [[1], []], [[[1]]], ["a"] * 40, ["a"] * 300, {"a": 1}, "base64", "Left",
 )  # fmt: skip
+_ODD = tuple(map(json.dumps, _ODD_VALUES))  # as JSON: what is put into a body may be spoilt further
+
+
+def _objects(value: object) -> Iterator[dict[str, Any]]:
+    """Those in it, itself first."""
+    if isinstance(value, dict):
+        yield value
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _objects(part)
+
+
+def _usual() -> dict[str, list[str]]:
+    """What fields hold in the seeds, as JSON, by their names."""
+    found: dict[str, list[str]] = {"another": ["1"]}
+    for _, _, body in seeds():
+        for each in _objects(body):
+            for name, value in each.items():
+                found.setdefault(name, []).append(json.dumps(value))
+    return found
+
+
+_USUAL = _usual()
+_KNOWN = sorted(_USUAL)
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
+    """`task` is what the model is for that it is sent to; `body` is compressed as `coding` says,
+    or claims to be."""
+
+    task: str
     path: str
     body: bytes
+    coding: str = ""  # Content-Encoding
+
+    @property
+    def headers(self) -> dict[str, str]:
+        coded = {"Content-Encoding": self.coding} if self.coding else {}
+        return {"Content-Type": "application/json", **coded}
+
+    def request(self, *lines: str) -> bytes:
+        """Whole, for a socket; with more lines in its head."""
+        named = [f"{name}: {value}" for name, value in self.headers.items()]
+        length = f"Content-Length: {len(self.body)}"
+        head = [f"POST {self.path} HTTP/1.1", "Host: localhost", *named, length, *lines, "", ""]
+        return "\r\n".join(head).encode("latin-1") + self.body
 
 
-def bodies(count: int, seed: int = 1) -> Iterator[Mutant]:
-    """POST bodies: two of three are one to four mutations of bytes away from a valid one; the third
-    is JSON, but with other values, and so gets behind the parser."""
+def bodies(count: int, seed: int = 1, tasks: Sequence[str] = ()) -> Iterator[Mutant]:
+    """Two of three are one to four mutations of bytes away from a valid one; the third is JSON, but
+    with other values, and so gets behind the parser. Of models for these tasks; none: for any."""
     rng = random.Random(seed)
-    seeds = [
-        (path, json.dumps(body, ensure_ascii=rng.random() < 0.5).encode())
-        for path, valid in VALID.items()
-        for body in valid
-    ]
+    valid = _valid(rng, tasks)
     for _ in range(count):
-        path, body = rng.choice(seeds)
+        mutant = rng.choice(valid)
         if rng.random() < 1 / 3:
-            yield Mutant(path, _revalue(rng, body))
+            body = _revalue(rng, mutant.body)
         else:
-            yield Mutant(path, mutate(rng, body, rng.choice(seeds)[1]))
+            body = mutate(rng, mutant.body, rng.choice(valid).body)
+        coding = rng.choice(_CODINGS) if rng.random() < CODED else ""
+        if coding:
+            body = compress(body, coding)
+            if rng.random() < 1 / 2:
+                body = mutate(rng, body, mutant.body)
+        yield Mutant(mutant.task, mutant.path, body, coding)
 
 
-def requests(count: int, seed: int = 1) -> Iterator[bytes]:
-    """Whole requests: mutations may be in the head, the body, or both."""
+def requests(
+    count: int, seed: int = 1, tasks: Sequence[str] = (), *, closing: bool = False
+) -> Iterator[bytes]:
+    """Whole requests: mutations may be in the head, the body, or both. `closing`: unless that is
+    spoilt, they ask for the connection's end after the answer."""
     rng = random.Random(seed)
-    seeds = [
-        _request(path, json.dumps(body).encode()) for path, valid in VALID.items() for body in valid
-    ]
+    lines = ("X-Request-Id: mine", "Priority: u=1, i", *["Connection: close"] * closing)
+    valid = [mutant.request(*lines) for mutant in _valid(rng, tasks)]
     for _ in range(count):
-        yield mutate(rng, rng.choice(seeds), rng.choice(seeds))
+        yield mutate(rng, rng.choice(valid), rng.choice(valid))
+
+
+def _valid(rng: random.Random, tasks: Sequence[str]) -> list[Mutant]:
+    return [
+        Mutant(task, path, written(body, ascii_only=rng.random() < 0.5))
+        for task, path, body in seeds(*tasks)
+    ]
+
+
+def written(body: object, *, ascii_only: bool = True) -> bytes:
+    if isinstance(body, bytes):
+        return body
+    return json.dumps(body, ensure_ascii=ascii_only).encode()
+
+
+def compress(data: bytes, coding: str) -> bytes:
+    return gzip.compress(data, 6, mtime=0) if coding == "gzip" else zlib.compress(data)
 
 
 def mutate(rng: random.Random, data: bytes, other: bytes) -> bytes:
@@ -100,13 +141,19 @@ def mutate(rng: random.Random, data: bytes, other: bytes) -> bytes:
 
 
 def _revalue(rng: random.Random, body: bytes) -> bytes:
-    fields = json.loads(body)
+    try:
+        fields = json.loads(body)
+    except ValueError:  # an image
+        return mutate(rng, body, body)
     for _ in range(rng.randint(1, 2)):
-        name = rng.choice([*fields, "dimensions", "truncate", "another"])
+        within = rng.choice(list(_objects(fields)))
+        name = rng.choice([*within, *within, *within, rng.choice(_KNOWN)])
         if rng.random() < 0.1:
-            fields.pop(name, None)
+            within.pop(name, None)
+        elif rng.random() < USUAL and name in _USUAL:
+            within[name] = json.loads(rng.choice(_USUAL[name]))
         else:
-            fields[name] = rng.choice(_ODD)
+            within[name] = json.loads(rng.choice(_ODD))
     return json.dumps(fields).encode()
 
 
@@ -154,11 +201,3 @@ _MUTATIONS: tuple[Callable[[random.Random, bytes, bytes], bytes], ...] = (
 def _range(rng: random.Random, data: bytes) -> tuple[int, int]:
     first = rng.randint(0, len(data))
     return first, min(len(data), first + rng.randint(1, 16))
-
-
-def _request(path: str, body: bytes) -> bytes:
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        f"X-Request-Id: mine\r\nPriority: u=1, i\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode("ascii") + body

@@ -28,7 +28,9 @@ MIB = 2**20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeats", type=count_between(10, 10_000), default=100, help="a round")
-    parser.add_argument("--family", help="bodies, lengths, bombs, smuggling or heads; default: all")
+    parser.add_argument(
+        "--family", help="bodies, lengths, bombs, smuggling, heads or dialects; default: all"
+    )
 
 
 @dataclass

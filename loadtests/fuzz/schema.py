@@ -1,8 +1,9 @@
 """Is /openapi.json true? schemathesis makes thousands of requests from it, valid and not.
 
 All its phases (examples, coverage, fuzzing, stateful) and all its checks, but for what openapi.toml
-and openapi_rules.py say, with reasons. With `--schema FILE` from that document instead, on a server
-with a tiny model of each kind; text-embeddings-inference's is amended as tei_document.py says.
+and openapi_rules.py say, with reasons. The document says what the served model takes: so it is read
+anew from a server with a tiny model of each kind. With `--schema FILE` from that document instead;
+text-embeddings-inference's is amended as tei_document.py says.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from typing import Any
 
 from loadtests.drivers.target import count_between
 from loadtests.fuzz import tei_document
+from loadtests.models import images
 from loadtests.models.folders import Folder, make
 from loadtests.reports.finding import Finding, Measured
 from loadtests.reports.record import Record
@@ -24,7 +26,17 @@ from loadtests.servers.launch import ROOT, Variant, running, service
 TITLE = "schemathesis on /openapi.json"
 CONFIG = ROOT / "loadtests" / "openapi.toml"
 TEI_CONFIG = ROOT / "loadtests" / "tei_openapi.toml"
-KINDS = ("embed", "classify", "score", "sparse")  # tasks of the models that are served
+THEIRS = ("embed", "classify", "score", "sparse")  # kinds of models for --schema
+KINDS = (
+    "simulated",
+    *THEIRS,
+    "zero-shot",
+    "tag",
+    "image-classify",
+    "image-embed",
+    "own",
+)
+_NLI = ("contradiction", "neutral", "entailment")  # labels of a classifier for zero-shot
 GRACE_SECONDS = 120.0  # Beyond its own limit.
 
 
@@ -32,29 +44,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=count_between(10, 3600), default=150, help="at most")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--schema", type=Path, help="another document than the server's own")
-    parser.add_argument("--kinds", choices=KINDS, nargs="+", default=list(KINDS))
+    parser.add_argument(
+        "--kinds", choices=KINDS, nargs="+", help="default: all; for --schema embed to sparse"
+    )
 
 
 def measure(args: argparse.Namespace, record: Record) -> Measured:
     with tempfile.TemporaryDirectory() as folder:
-        if args.schema is None:
-            variant = service("simulated", runner="simulated", sim_fixed_ms=0, sim_per_item_ms=0)
-            return _held_to(variant, None, Path(folder), args, record)
-        document = json.loads(args.schema.read_text(encoding="utf-8"))
-        is_theirs = tei_document.is_theirs(document)
-        file = Path(folder, "openapi.json")
-        file.write_text(json.dumps(tei_document.amended(document) if is_theirs else document))
-        found: list[Finding] = []
-        notes = [f"Amended: {reason}." for reason in tei_document.AMENDMENTS if is_theirs]
-        for kind in args.kinds:
+        file, found, notes = None, list[Finding](), list[str]()
+        if args.schema is not None:
+            document = json.loads(args.schema.read_text(encoding="utf-8"))
+            is_theirs = tei_document.is_theirs(document)
+            file = Path(folder, "openapi.json")
+            file.write_text(json.dumps(tei_document.amended(document) if is_theirs else document))
+            notes += [f"Amended: {reason}." for reason in tei_document.AMENDMENTS if is_theirs]
+        for kind in args.kinds or (KINDS if file is None else THEIRS):
             at = Path(folder, kind)
             at.mkdir()
-            model = make(Folder(task=kind, model_max_length=32), at)
-            variant = service(kind, model=model, backend="torch", dtype="float32", device="cpu")
-            measured = _held_to(variant, file, at, args, record)
+            measured = _held_to(_variant(kind, at), file, at, args, record)
+            print(kind, measured.notes or "holds", flush=True)
             found += [replace(one, what=f"{kind}: {one.what}") for one in measured.findings]
             notes += [f"{kind}:", measured.notes] if measured.notes else []
         return Measured(found, "\n\n".join(notes))
+
+
+def _variant(kind: str, at: Path) -> Variant:
+    """The service with a model of that kind, which is made in the folder `at`."""
+    of_cpu = {"backend": "torch", "dtype": "float32", "device": "cpu"}
+    match kind:
+        case "simulated":
+            return service(kind, runner="simulated", sim_fixed_ms=0, sim_per_item_ms=0)
+        case "own":
+            return service(kind, runner="loadtests.models.own:echo")
+        case "image-classify" | "image-embed":
+            return service(kind, model=images.make(kind, at), **of_cpu)
+        case "zero-shot":
+            folder = Folder(task="classify", labels=_NLI, model_max_length=32)
+        case _:
+            folder = Folder(task=kind, model_max_length=32)
+    return service(kind, model=make(folder, at), **of_cpu)
 
 
 def _held_to(
@@ -69,8 +97,7 @@ def _held_to(
         url = server.target.url
         config = CONFIG if document is None else TEI_CONFIG
         told, log = fuzz(url, folder, args.seconds, args.seed, document, config)
-        name = "" if document is None else f"-{variant.name}"
-        record.text(f"schemathesis{name}.txt", log.replace(f"{ROOT}/", ""))
+        record.text(f"schemathesis-{variant.name}.txt", log.replace(f"{ROOT}/", ""))
         alive = server.get("/health/live")[0] == 200
     cases, failures = told["test_cases"], {one["code"]: one for one in told["failures"]}
     server_errors = failures.pop("ST101", {"count": 0})["count"]

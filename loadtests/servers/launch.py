@@ -16,6 +16,7 @@ from pathlib import Path
 
 from loadtests.drivers.pinning import pinned
 from loadtests.drivers.target import Target, count_between
+from loadtests.servers import asking
 from loadtests.servers import procfs as processes
 
 START_SECONDS = 180.0  # Loading torch and a model from a cold disk.
@@ -58,13 +59,7 @@ class Server:
 
     def get(self, path: str, timeout: float = 5.0) -> tuple[int, bytes]:
         """One GET on a connection of its own. Raises OSError when nobody answers."""
-        connection = http.client.HTTPConnection(self.target.host, self.target.port, timeout=timeout)
-        try:
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        finally:
-            connection.close()
+        return asking.get(self.target, path, timeout)
 
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
@@ -135,12 +130,18 @@ def running(
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C ends the measurement, which then stops the server.
             )
-        server = Server(process, Target("127.0.0.1", port), log)
+        server = Server(process, _target(variant, port), log)
         try:
             server.wait_until_ready()
             yield server
         finally:
             server.stop()
+
+
+def _target(variant: Variant, port: int) -> Target:
+    settings = variant.settings
+    is_tls, unix = "BATCHER_TLS_CERT" in settings, settings.get("BATCHER_UNIX_SOCKET", "")
+    return Target("127.0.0.1", port, is_tls, unix)
 
 
 def free_port() -> int:

@@ -42,3 +42,12 @@ def parse(page: str) -> Counters:
             name, labels, value = match.groups()
             samples[name, tuple(sorted(_LABEL.findall(labels or "")))] = float(value)
     return Counters(samples)
+
+
+def mean_batch(before: Counters, after: Counters) -> float:
+    """Inputs in a batch, of those that ran between two scrapes."""
+    inputs, batches = (
+        after.get(f"batcher_batch_size_{what}") - before.get(f"batcher_batch_size_{what}")
+        for what in ("sum", "count")
+    )
+    return inputs / batches

@@ -66,6 +66,11 @@ def resident_bytes(pids: list[int]) -> int:
     return sum(int(f[21]) * PAGE for pid in pids if (f := _stat(PROC / str(pid))))
 
 
+def descriptors(pids: list[int]) -> int:
+    """Open files and sockets of these processes."""
+    return sum(len(_entries(PROC / str(pid) / "fd")) for pid in pids)
+
+
 def command(pid: int) -> str:
     return _read(PROC / str(pid) / "cmdline").replace("\0", " ").strip()
 

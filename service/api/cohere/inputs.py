@@ -19,6 +19,7 @@ _TEXT = {
     "required": ["type", "text"],
     "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
 }
+_URI = {"type": "string", "pattern": "^data:image/[a-z]+;base64,[A-Za-z0-9+/]+={0,2}$"}
 _PICTURE = {
     "type": "object",
     "required": ["type", "image_url"],
@@ -27,7 +28,7 @@ _PICTURE = {
         "image_url": {
             "type": "object",
             "required": ["url"],
-            "properties": {"url": {"type": "string"}},
+            "properties": {"url": _URI},
         },
     },
 }
@@ -103,7 +104,7 @@ class CohereImagesBody(CohereEmbedBody):
     inputs: Annotated[Any, Field(None, json_schema_extra=_inputs(_TEXT, _PICTURE))]
     images: Annotated[
         Any,
-        Field(None, description="data: URIs", json_schema_extra=_list_or_null({"type": "string"})),
+        Field(None, description="data: URIs", json_schema_extra=_list_or_null(_URI)),
     ]
 
 

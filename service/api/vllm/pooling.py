@@ -40,6 +40,23 @@ class VllmPoolingBody(VllmBody):
     dimensions: schemas.Count | None = Field(None, description=schemas.ABOUT_DIMENSIONS)
 
 
+class VllmVectorsBody(VllmPoolingBody):
+    """The same, as far as a model of vectors takes it."""
+
+    task: Literal["embed"] | None = Field(
+        None, description="the task that the model has; null: any"
+    )
+
+
+class VllmLogitsBody(VllmPoolingBody):
+    """The same, as far as a classifier takes it."""
+
+    task: Literal["classify"] | None = Field(
+        None, description="the task that the model has; null: any"
+    )
+    dimensions: None = Field(None, description="of vectors, which the model has not")
+
+
 class VllmPooled(schemas.Shape):
     index: int
     object: Literal["pooling"]
@@ -97,6 +114,10 @@ ROUTE = Route(
     "A vector for each text, or a score for each label, in vLLM's format",
     VllmPooling,
     INFERENCE,
-    VllmPoolingBody,
+    bodies={
+        Embed.name: (VllmVectorsBody,),
+        Classify.name: (VllmLogitsBody,),
+        Score.name: (VllmLogitsBody,),
+    },
     tasks=(Embed.name, Classify.name, Score.name),
 )

@@ -102,7 +102,10 @@ def test_every_answer_is_one_that_the_document_names(case: Case) -> None:
 
 
 @scorer.include(
-    path=["/", "/rerank", "/v1/rerank", "/predict", "/tokenize", "/decode", INFER]
+    path=[
+        *["/", "/rerank", "/v1/rerank", "/predict", "/tokenize", "/decode"],
+        *["/score", "/classify", "/pooling", INFER],
+    ]
 ).parametrize()
 @examples
 def test_every_answer_of_a_cross_encoder_is_one_that_the_document_names(case: Case) -> None:
@@ -139,7 +142,7 @@ def test_every_answer_of_an_image_classifier_is_one_that_the_document_names(case
     case.call_and_validate()
 
 
-@both.include(path="/").parametrize()
+@both.include(path=["/", "/v2/embed"]).parametrize()
 @examples
 def test_every_answer_of_a_model_of_images_is_one_that_the_document_names(case: Case) -> None:
     case.call_and_validate()
