@@ -167,7 +167,9 @@ async def _answer_unrouted(request: Request, error: Exception) -> Response:
         path: str = scope["path"]
         raise Problem(404, explain(path, _nearest(path)))
     matching = [each for each in scope["app"].routes if each.matches(scope)[0] != Match.NONE]
-    methods = ", ".join(sorted({"OPTIONS"}.union(*(each.methods for each in matching))))
+    # A path may match a shorter one, too, whose parameter takes its slashes.
+    paths = [each for each in matching if each.path == matching[0].path]
+    methods = ", ".join(sorted({"OPTIONS"}.union(*(each.methods for each in paths))))
     if scope["method"] != "OPTIONS":
         raise Problem(405, f"this route takes {methods}", headers={"allow": methods})
     exchange: Exchange = scope[EXCHANGE]
