@@ -472,6 +472,9 @@ def _tensors(task: str, asked: Body, told: Any) -> None:
     texts = given.get("text", [])
     if task == "embed" and texts and "embedding" in found:
         _vectors(list(found["embedding"]), texts, options.get("dimensions"))
+    elif task == "sparse" and {"indices", "values"} <= found.keys():
+        _near("values", found["values"], np.abs(answers(texts)))
+        _near("indices", found["indices"], [list(range(DIMENSION))] * len(texts))
     elif task in ("score", "classify") and "scores" in found:
         function = "none" if options.get("raw_scores") else None
         if task == "score":

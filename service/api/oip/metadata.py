@@ -14,6 +14,7 @@ from service.api.oip.datatypes import BYTES
 from service.api.oip.envelope import model_of
 from service.api.oip.tensors import TensorSpec
 from service.errors import Problem
+from service.http.body import parse
 from service.http.exchange import Exchange
 from service.state import AppState
 
@@ -115,8 +116,7 @@ async def config(state: AppState, exchange: Exchange) -> None:
 
 async def index(state: AppState, exchange: Exchange) -> None:
     """The models and their states."""
-    asked = (await exchange.read()).strip()
-    only_ready = bool(asked) and (await _only_ready(asked))
+    only_ready = _only_ready(await exchange.json_or_bytes())
     _, reason = await operations.readiness(state)
     served = state.served
     names = served.names if served is not None else (state.settings.model_id,)
@@ -133,15 +133,13 @@ async def index(state: AppState, exchange: Exchange) -> None:
     await exchange.answer(orjson.dumps(listed))
 
 
-async def _only_ready(body: bytes) -> bool:
-    """Raises Problem 400."""
-    try:
-        given = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise Problem(400, f"the body is not JSON: {error}", code="invalid_json") from None
-    ready = given.get("ready", False) if isinstance(given, dict) else None
+def _only_ready(given: dict[str, Any] | bytes) -> bool:
+    """No body is one without fields. Raises Problem 400."""
+    if isinstance(given, bytes):
+        given = parse(given) if given.strip() else {}
+    ready = given.get("ready", False)
     if not isinstance(ready, bool):
-        raise Problem(400, "the body must be an object, and its ready true or false")
+        raise Problem(400, "ready: must be true or false")
     return ready
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 from typing import Any
 
 import pytest
@@ -127,6 +128,8 @@ def test_the_index_lists_states(engine: FakeClient) -> None:
         [loading] = http.post("/v2/repository/index", json={}).json()
         assert (loading["state"], loading["name"]) == ("LOADING", "tests/tiny")
         assert http.post("/v2/repository/index", json={"ready": True}).json() == []
+        packed, coded = gzip.compress(b'{"ready": true}'), {"Content-Encoding": "gzip"}
+        assert http.post("/v2/repository/index", content=packed, headers=coded).json() == []
         for body in (b"[]", b"{", b'{"ready": 1}'):
             assert http.post("/v2/repository/index", content=body).status_code == 400
 
