@@ -72,11 +72,11 @@ class EmbeddingsBody(schemas.Body):
     embedding_type: Literal["float", "base64"] | None = Field(
         None, description="Jina's encoding_format, over which it wins"
     )
-    normalized: Literal[True] | None = Field(
+    normalized: fields.OnlyTrue = Field(
         True, description="Jina's: vectors have length 1 here; POST /embed takes normalize: false"
     )
-    late_chunking: Literal[False] | None = Field(False, description="Jina's: not offered here")
-    return_multivector: Literal[False] | None = Field(
+    late_chunking: fields.OnlyFalse = Field(False, description="Jina's: not offered here")
+    return_multivector: fields.OnlyFalse = Field(
         False, description="Jina's: POST /embed_all answers a vector for each token"
     )
     output_dimension: schemas.Count | None = Field(
@@ -88,11 +88,11 @@ class EmbeddingsBody(schemas.Body):
         None, description=fields.ABOUT_TOKEN_LIMIT
     )
     truncation_side: Direction | None = Field(None, description=fields.ABOUT_SIDE)
-    add_special_tokens: Literal[True] | None = Field(True, description="vLLM's")
-    use_activation: Literal[True] | None = Field(
+    add_special_tokens: fields.OnlyTrue = Field(True, description="vLLM's")
+    use_activation: fields.OnlyTrue = Field(
         None, description="vLLM's: POST /pooling takes use_activation: false"
     )
-    normalize: Literal[True] | None = Field(True, description="POST /embed takes normalize: false")
+    normalize: fields.OnlyTrue = Field(True, description="POST /embed takes normalize: false")
     embed_dtype: Literal["float32"] | None = Field(None, description="vLLM's, of base64")
     endianness: Literal["native", "little"] | None = Field(None, description="vLLM's, of base64")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
@@ -37,6 +37,16 @@ def _token_limit(tokens: int) -> int:
     return tokens
 
 
+def _boolean(value: object) -> object:
+    """Pydantic takes 1 where a Literal says True."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise PydanticCustomError("boolean", "must be a boolean")
+    return value
+
+
+# Of a boolean field, the value that is offered.
+OnlyTrue = Annotated[Literal[True] | None, BeforeValidator(_boolean)]
+OnlyFalse = Annotated[Literal[False] | None, BeforeValidator(_boolean)]
 CountOrAll = Annotated[int, Field(ge=0), BeforeValidator(whole)]
 AnyPriority = Annotated[int, Field(ge=0), AfterValidator(_at_most_last), BeforeValidator(whole)]
 BoolOrWord = Annotated[bool, BeforeValidator(_from_word)]

@@ -204,7 +204,10 @@ def _outputs(
         if spec.name in wanted:
             raise InputError(f"{spec.name} is there twice", field="outputs")
         told: _OutputParameters = _checked(
-            _OutputParameters, output.parameters or {}, f"outputs[{place}].parameters", check
+            _OutputParameters,
+            {} if output.parameters is None else output.parameters,
+            f"outputs[{place}].parameters",
+            check,
         )
         if told.shared_memory_region is not None:
             raise _not_offered(_SHARED_MEMORY)

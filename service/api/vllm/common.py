@@ -31,7 +31,7 @@ class VllmBody(schemas.Body):
         None, description=fields.ABOUT_TOKEN_LIMIT
     )
     truncation_side: Direction | None = Field(None, description=fields.ABOUT_SIDE)
-    add_special_tokens: Literal[True] | None = Field(True, description="not offered otherwise")
+    add_special_tokens: fields.OnlyTrue = Field(True, description="not offered otherwise")
     normalize: fields.NotOffered = Field(
         None, description="of older clients, as are the next two: `use_activation` is its name now"
     )

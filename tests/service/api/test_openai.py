@@ -262,9 +262,11 @@ def test_a_whole_number_is_an_integer_however_it_is_written(
     ("field", "value"),
     [
         ("late_chunking", True),
+        ("late_chunking", 0),
         ("return_multivector", True),
         ("embedding_type", "binary"),
         ("normalized", False),
+        ("normalized", 1),
         ("normalize", False),
         ("output_dtype", "int8"),
         ("add_special_tokens", False),

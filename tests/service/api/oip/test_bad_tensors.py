@@ -69,6 +69,10 @@ BODIES: dict[str, tuple[Any, str]] = {
     "outputs are no list": (asked(outputs={}), "outputs: must be a list of objects"),
     "an output is no object": (asked(outputs=[1]), "outputs[0]: must be an object"),
     "another output": (asked(outputs=[{"name": "x"}]), "outputs[0]: there is no output 'x'; this"),
+    "an output's parameters are no object": (
+        asked(outputs=[{"name": "embedding", "parameters": False}]),
+        "outputs[0].parameters: must be an object",
+    ),
     "an output twice": (asked(outputs=[{"name": "embedding"}] * 2), "outputs: embedding is there"),
     "-1 classes": (
         asked(outputs=[{"name": "embedding", "parameters": {"classification": -1}}]),
