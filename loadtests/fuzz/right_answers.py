@@ -25,6 +25,7 @@ from service.models.simulated import DIMENSION, answers
 Numbers = NDArray[np.float32]
 Body = dict[str, Any]
 
+_INDEX = "/v2/repository/index"
 _NEAR = 1e-4
 _PAIRED = "\x1f"  # between the texts of a pair, the second first
 _SIDES = (
@@ -63,6 +64,8 @@ def fault(mutant: Mutant, status: int, answer: bytes) -> str | None:
 def _check(mutant: Mutant, told: Any) -> None:
     data = _decoded(mutant)
     if mutant.task.startswith("image") and not data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+        return
+    if mutant.path == _INDEX and not data.strip():
         return
     try:
         asked = json.loads(data.decode("utf-8-sig"))
@@ -104,7 +107,7 @@ def _route(task: str, path: str, asked: Body, told: Any) -> None:
         _of_hub(task, asked, told)
     elif path == "/v1/predict":
         _is("outputs", told["outputs"], asked["inputs"])
-    elif path == "/v2/repository/index":
+    elif path == _INDEX:
         _is("names", [one["name"] for one in told], [MODEL])
     elif task.startswith("image"):
         pass
@@ -172,13 +175,18 @@ def _unit(vector: Numbers) -> Numbers:
 def _openai(asked: Body, told: Any) -> None:
     _is("places", [one["index"] for one in told["data"]], list(range(len(told["data"]))))
     rows = [one["embedding"] for one in told["data"]]
-    _vectors(rows, _texts(asked["input"]), asked.get("dimensions"))
+    named = {"START": "left", "END": "right"}.get(str(asked.get("truncate")))
+    limit, side = asked.get("truncate_prompt_tokens"), named or asked.get("truncation_side")
+    texts = [_cut(text, limit, side) for text in _texts(asked["input"])]
+    _vectors(rows, texts, asked.get("dimensions") or asked.get("output_dimension"))
 
 
 def _cohere(asked: Body, told: Any) -> None:
     texts = asked.get("texts")
     if texts is None:
         texts = [one["content"][0]["text"] for one in asked["inputs"]]
+    side = "left" if asked.get("truncate") == "START" else "right"
+    texts = [_cut(text, asked.get("max_tokens"), side) for text in texts]
     size, found = asked.get("output_dimension"), told["embeddings"]
     for name, rows in found.items() if isinstance(found, dict) else [("float", found)]:
         if name in ("float", "base64"):
@@ -190,13 +198,15 @@ def _cohere(asked: Body, told: Any) -> None:
 
 
 def _ollama(asked: Body, told: Any) -> None:
-    given = asked.get("input")
-    _vectors(told["embeddings"], _texts(given) if given else [], asked.get("dimensions"))
+    given, limit = asked.get("input"), (asked.get("options") or {}).get("num_ctx")
+    texts = [_cut(text, limit) for text in _texts(given)] if given else []
+    _vectors(told["embeddings"], texts, asked.get("dimensions"))
 
 
 def _ollama_older(asked: Body, told: Any) -> None:
-    prompt = asked.get("prompt")
-    _vectors([told["embedding"]] if prompt else told["embedding"], [prompt] if prompt else [], None)
+    prompt, limit = asked.get("prompt"), (asked.get("options") or {}).get("num_ctx")
+    rows = [told["embedding"]] if prompt else told["embedding"]
+    _vectors(rows, [_cut(prompt, limit)] if prompt else [], None)
 
 
 _VECTORS: Mapping[str, Callable[[Body, Any], None]] = {
@@ -216,11 +226,17 @@ _VECTORS: Mapping[str, Callable[[Body, Any], None]] = {
 # Rankings
 
 
-def _relevance(task: str, query: str, texts: Sequence[str], *, raw: bool) -> list[float]:
+def _relevance(
+    task: str, query: str, texts: Sequence[str], asked: Body | None = None, *, raw: bool
+) -> list[float]:
+    """`asked`: may say how many tokens of an input are read, as vLLM has it."""
+    asked = asked or {}
     if task == "score":
-        logits = answers([f"{text}{_PAIRED}{query}" for text in texts])[:, 0].astype(float)
+        pairs = [_cut_as_vllm(f"{text}{_PAIRED}{query}", asked) for text in texts]
+        logits = answers(pairs)[:, 0].astype(float)
         return [float(each) if raw else 1 / (1 + math.exp(-each)) for each in logits]
-    one, others = answers([query])[0].astype(float), answers(texts).astype(float)
+    vectors = answers([_cut_as_vllm(each, asked) for each in (query, *texts)]).astype(float)
+    one, others = vectors[0], vectors[1:]
     if task == "sparse":
         found = np.abs(others) @ np.abs(one)
         return list(found if raw else found / (1 + found))
@@ -257,7 +273,7 @@ def _ranking_of_documents(task: str, asked: Body, told: Any) -> None:
     _ranked(
         told["results"],
         "relevance_score",
-        _relevance(task, asked["query"], given, raw=raw),
+        _relevance(task, asked["query"], given, asked, raw=raw),
         asked.get("top_n"),
     )
     for row in told["results"]:
@@ -267,7 +283,8 @@ def _ranking_of_documents(task: str, asked: Body, told: Any) -> None:
 
 
 def _infinity_ranking(task: str, asked: Body, told: Any) -> None:
-    _ranking_of_documents(task, {**asked, "use_activation": None}, told)  # a field of others
+    of_others = {"use_activation": None, "truncate_prompt_tokens": None}
+    _ranking_of_documents(task, {**asked, **of_others}, told)
 
 
 def _similarity(task: str, asked: Body, told: Any) -> None:
@@ -284,12 +301,7 @@ def _scores(task: str, asked: Body, told: Any) -> None:
         ones = ones * len(others)
     raw, right = asked.get("use_activation") is False, []
     for one, other in zip(ones, others, strict=True):
-        if task == "score":
-            logit = float(answers([_cut(f"{other}{_PAIRED}{one}", asked)])[0][0])
-            right.append(logit if raw else 1 / (1 + math.exp(-logit)))
-        else:
-            cut = [_cut(other, asked)]
-            right += _relevance(task, _cut(one, asked), cut, raw=raw or task == "embed")
+        right += _relevance(task, one, [other], asked, raw=raw or task == "embed")
     _near("scores", [row["score"] for row in told["data"]], right)
 
 
@@ -377,7 +389,7 @@ def _classes(task: str, asked: Body, told: Any) -> None:
     _count(told["data"], len(texts))
     function = "none" if asked.get("use_activation") is False else None
     for text, row in zip(texts, told["data"], strict=True):
-        right = _activated(task, _logits(task, _cut(text, asked)), function)
+        right = _activated(task, _logits(task, _cut_as_vllm(text, asked)), function)
         found = _numbers(row["probs"] if "probs" in row else row["data"])
         _near("scores", found, right)
 
@@ -386,7 +398,7 @@ def _pooling(task: str, asked: Body, told: Any) -> None:
     if task != "embed":
         _classes(task, asked, told)
         return
-    texts = [_cut(text, asked) for text in _texts(asked["input"])]
+    texts = [_cut_as_vllm(text, asked) for text in _texts(asked["input"])]
     _vectors([row["data"] for row in told["data"]], texts, asked.get("dimensions"))
 
 
@@ -498,24 +510,27 @@ def _flat(data: list[Any]) -> Iterator[Any]:
 
 
 def _texts(given: Any) -> list[str]:
-    """Of a text, of token ids, or of a list of these."""
-    if isinstance(given, str):
-        return [given]
-    if not isinstance(given[0], str | list):
+    """Of a text, of token ids, of an object with a text, or of a list of these."""
+    if isinstance(given, str | dict):
         given = [given]
+    if not isinstance(given[0], str | list | dict):
+        given = [given]
+    given = [one["text"] if isinstance(one, dict) else one for one in given]
     return [
         one if isinstance(one, str) else " ".join(str(int(each)) for each in one) for one in given
     ]
 
 
-def _cut(text: str, asked: Body) -> str:
-    """As vLLM's truncate_prompt_tokens says, where a word is a token."""
-    limit, words = asked.get("truncate_prompt_tokens"), text.split()
+def _cut(text: str, limit: float | None, side: str | None = None) -> str:
+    """A word is a token."""
+    words = text.split()
     if limit in (None, -1) or len(words) <= limit:
         return text
-    return " ".join(
-        words[-int(limit) :] if asked.get("truncation_side") == "left" else words[: int(limit)]
-    )
+    return " ".join(words[-int(limit) :] if side == "left" else words[: int(limit)])
+
+
+def _cut_as_vllm(text: str, asked: Body) -> str:
+    return _cut(text, asked.get("truncate_prompt_tokens"), asked.get("truncation_side"))
 
 
 def _is_batch(given: Any) -> bool:

@@ -38,7 +38,8 @@ _OPENAI: Bodies = (
     {"model": MODEL, "input": [5, 6, 7], "dimensions": 3, "encoding_format": "float"},
     {"model": MODEL, "input": [[1], [2, 3]], "truncate": False},
     {"input": "a", "encoding_format": None, "truncate": "END", "input_type": "query"},
-    {"input": ["a"], "embedding_type": "base64", "normalized": True, "late_chunking": False},
+    {"input": [{"text": "a"}, "b"], "embedding_type": "base64", "normalized": True},
+    {"input": _TWO, "output_dimension": 4, "truncate_prompt_tokens": 2, "truncate": "START"},
 )
 _INFINITY: Bodies = (
     {"model": "default/not-specified", "input": _TWO, "dimensions": 0, "modality": "text"},
@@ -51,6 +52,7 @@ _COHERE: Bodies = (
         "inputs": [{"content": [{"type": "text", "text": "a"}]}],
         "embedding_types": ["base64", "ubinary"],
         "output_dimension": 8,
+        "max_tokens": 2,
         "truncate": "NONE",
         "priority": 9,
     },
@@ -196,6 +198,7 @@ VALID: Mapping[str, Mapping[str, Bodies]] = {
         ),
         "/api/embeddings": (
             {"model": MODEL, "prompt": "the harbour lights"},
+            {"model": MODEL, "prompt": "the harbour lights", "options": {"num_ctx": 2}},
             {"model": MODEL, "prompt": "", "options": None},
         ),
         "/api/show": ({"model": MODEL}, {"name": MODEL, "verbose": False}),
