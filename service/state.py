@@ -90,6 +90,11 @@ class AppState:
             raise NotReady("the model is being loaded", retry_after=1.0)
         return self.served
 
+    async def task(self, kind: type[SomeTask]) -> SomeTask:
+        """That of the model at hand. Raises NotReady, WrongTask."""
+        found = self.tasks.get(kind.name)
+        return found if isinstance(found, kind) else await self.ask_for(kind)
+
     async def ask_for(self, kind: type[SomeTask]) -> SomeTask:
         """The task of that kind, where `tasks` has none. Raises NotReady, WrongTask."""
         return (await self.decided()).task(kind)

@@ -55,9 +55,7 @@ async def embeddings(state: AppState, exchange: Exchange) -> None:
 async def embed(state: AppState, exchange: Exchange, body: EmbeddingsBody) -> None:
     served = state.model()
     check_model(served, body.model)
-    task = state.tasks.get(Embed.name)
-    if not isinstance(task, Embed):
-        task = await state.ask_for(Embed)
+    task = await state.task(Embed)
     task.check_dimensions(body.size, served.dimension)
     plain = plain_inputs(body.input, sees_images=ImageEmbed.name in served.tasks)
     given = parse(plain, "input", state.input_limit)
@@ -65,10 +63,7 @@ async def embed(state: AppState, exchange: Exchange, body: EmbeddingsBody) -> No
     options = body.options(served.prompts)
     results = await state.pipeline.run(exchange, task, inputs, "input", options, body.priority)
     vectors = task.shorten(results.values, body.size)
-    tail = {
-        "model": served.name,
-        "usage": {"prompt_tokens": results.cost, "total_tokens": results.cost},
-    }
+    tail = {"model": served.name, "usage": schemas.usage(results.cost)}
     of = _as_base64 if body.is_base64 else _as_numbers
     if len(vectors) * len(vectors[0]) > LARGE:
         answer = _encode(orjson.Fragment(await write_large(vectors, of)), tail)

@@ -80,6 +80,10 @@ class Usage(Shape):
     total_tokens: int
 
 
+def usage(tokens: int) -> dict[str, int]:
+    return {"prompt_tokens": tokens, "total_tokens": tokens}
+
+
 class EmbeddingsAnswer(Shape):
     object: Literal["list"]
     data: list[Embedding]

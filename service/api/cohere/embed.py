@@ -23,8 +23,6 @@ from service.tasks.embed import LARGE, Embed, Vector, as_base64, write_large
 from service.tasks.image_embed import ImageEmbed, TheText
 from service.tasks.protocol import Options
 
-_SOONEST_TO_LAST = 7
-
 
 class CohereVectors(schemas.Shape):
     floats: list[list[float]] | None = Field(None, alias="float")
@@ -59,22 +57,17 @@ async def _embed(state: AppState, exchange: Exchange, version: str) -> None:
     found = both.in_texts if isinstance(both, ImageEmbed) else state.tasks.get(Embed.name)
     task = found if isinstance(found, Embed) else await state.ask_for(Embed)
     task.check_dimensions(body.output_dimension, served.dimension)
-    size = body.output_dimension or served.dimension
-    _check_bits(body.embedding_types or (), size)
     texts, images, field = parse(body, state.input_limit)
     if images and not isinstance(both, ImageEmbed):
         raise InputError("this model takes texts, no images", field=field)
     options = _options(body, served.prompts)
-    priority = None if body.priority is None else min(body.priority, _SOONEST_TO_LAST)
     results: Results[Vector]
     if isinstance(both, ImageEmbed):
         inputs = [one if place in images else TheText(one) for place, one in enumerate(texts)]
-        results = await state.pipeline.run(exchange, both, inputs, field, options, priority)
+        results = await state.pipeline.run(exchange, both, inputs, field, options, body.priority)
     else:
-        results = await state.pipeline.run(exchange, task, texts, field, options, priority)
+        results = await state.pipeline.run(exchange, task, texts, field, options, body.priority)
     vectors = task.shorten(results.values, body.output_dimension)
-    if size is None:  # a user's own runner had not told it before
-        _check_bits(body.embedding_types or (), len(vectors[0]))
     told: Any
     if version == "1" and not body.embedding_types:
         told = await _as_floats(vectors)
@@ -108,17 +101,6 @@ def _check_types(given: object) -> None:
                 field="embedding_types",
                 kind="invalid_request",
             )
-
-
-def _check_bits(types: Sequence[str], size: int | None) -> None:
-    """Raises InputError where the bits of a vector fill no whole bytes."""
-    if size is not None and size % 8 and not {"binary", "ubinary"}.isdisjoint(types):
-        raise InputError(
-            f"binary and ubinary are of a multiple of 8 numbers, and the vectors have {size}: see"
-            " output_dimension",
-            field="embedding_types",
-            kind="invalid_request",
-        )
 
 
 def _options(body: CohereImagesBody, prompts: Mapping[str, str]) -> Options:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
-from service.api import schemas
+from service.api import fields, schemas
 from service.errors import InputError
 from service.tasks.images import is_data_uri
-from service.tasks.text_inputs import check_count, malformed, parse_texts, whole
+from service.tasks.text_inputs import check_count, malformed, parse_texts
 
 Kind = Literal["search_document", "search_query", "classification", "clustering", "image"]
 
@@ -61,7 +61,7 @@ def _one_of(ways: Sequence[str]) -> dict[str, Any]:
 class CohereEmbedBody(schemas.Body):
     """What POST /v1/embed and POST /v2/embed take."""
 
-    model_config = ConfigDict(extra="ignore", strict=True, json_schema_extra=_one_of(_WAYS[:2]))
+    model_config = ConfigDict(json_schema_extra=_one_of(_WAYS[:2]))
 
     texts: Annotated[Any, Field(None, json_schema_extra=_list_or_null({"type": "string"}))]
     inputs: Annotated[
@@ -78,9 +78,9 @@ class CohereEmbedBody(schemas.Body):
     )
     embedding_types: list[Literal["float", "binary", "ubinary", "base64"]] | None = Field(
         None,
-        description="of `binary` and `ubinary` a bit is 1 for a number above 0; they need a"
-        " multiple of 8 numbers. int8 and uint8 are refused: Cohere does not publish by which scale"
-        " it rounds",
+        description="of `binary` and `ubinary` a bit is 1 for a number above 0, and the last"
+        " byte is filled up with zeros. int8 and uint8 are refused: Cohere does not publish by"
+        " which scale it rounds",
     )
     truncate: Literal["NONE", "START", "END"] | None = Field(
         "END", description="the end that a text over the model's limit loses; NONE: refuse it"
@@ -91,15 +91,13 @@ class CohereEmbedBody(schemas.Body):
         " `truncate` says; null: the model's limit",
     )
     output_dimension: schemas.Count | None = Field(None, description=schemas.ABOUT_DIMENSIONS)
-    priority: Annotated[int, Field(ge=0), BeforeValidator(whole)] | None = Field(
-        None, description="0 is soonest, 7 and more is last; null: as the Priority header says"
-    )
+    priority: fields.AnyPriority | None = Field(None, description=fields.ABOUT_PRIORITY)
 
 
 class CohereImagesBody(CohereEmbedBody):
     """The same for a model of images and texts."""
 
-    model_config = ConfigDict(extra="ignore", strict=True, json_schema_extra=_one_of(_WAYS))
+    model_config = ConfigDict(json_schema_extra=_one_of(_WAYS))
 
     inputs: Annotated[Any, Field(None, json_schema_extra=_inputs(_TEXT, _PICTURE))]
     images: Annotated[

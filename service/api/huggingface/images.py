@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from batcher import NotReady
 from service.api import schemas
@@ -35,28 +35,22 @@ _ONE = {"anyOf": [_IMAGE, _OBJECT]}
 _LABELS = "parameters.candidate_labels"
 
 
-class ImageParameters(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True)
-
+class ImageParameters(schemas.Body):
     function_to_apply: Literal["sigmoid", "softmax", "none"] | None = Field(
         None, description="to the logits; null: what fits the model's labels"
     )
     top_k: schemas.Count | None = Field(None, description=f"labels, highest first; null: {_TOP}")
 
 
-class ImageClassificationBody(BaseModel):
+class ImageClassificationBody(schemas.Body):
     """What POST / takes for an image classifier, beside the image itself."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
 
     inputs: Annotated[Any, Field(json_schema_extra=_INPUTS)]
     parameters: ImageParameters | None = Field(None, description="`function_to_apply`, `top_k`")
     priority: schemas.Priority | None = Field(None, description=schemas.ABOUT_PRIORITY)
 
 
-class ZeroShotParameters(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True)
-
+class ZeroShotParameters(schemas.Body):
     candidate_labels: list[str] = Field(
         description="what the image may show", json_schema_extra={"minItems": 1}
     )
@@ -65,10 +59,8 @@ class ZeroShotParameters(BaseModel):
     )
 
 
-class ZeroShotImageBody(BaseModel):
+class ZeroShotImageBody(schemas.Body):
     """What POST / takes for a model of images and texts, to choose among labels."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
 
     inputs: Annotated[Any, Field(json_schema_extra=_ONE)]
     parameters: ZeroShotParameters = Field(description="`candidate_labels`, `hypothesis_template`")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from service.api import schemas
 from service.api.huggingface import zero_shot_classification as zero_shot
@@ -31,9 +31,7 @@ _INPUTS = {"anyOf": [_TEXT, _PAIR, {"type": "array", "items": _ONE, "minItems": 
 _SHAPES = "a text, an object of text and text_pair, or a list of these"
 
 
-class ClassificationParameters(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True)
-
+class ClassificationParameters(schemas.Body):
     function_to_apply: Literal["sigmoid", "softmax", "none"] | None = Field(
         None, description="to the logits; null: what fits the model's labels"
     )
@@ -41,10 +39,8 @@ class ClassificationParameters(BaseModel):
     truncation: bool | None = Field(None, description="cut a text over the model's limit, or not")
 
 
-class TextClassificationBody(BaseModel):
+class TextClassificationBody(schemas.Body):
     """What POST / takes for a classifier. Without `parameters` it takes what POST /predict does."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
 
     inputs: Annotated[Any, Field(description=_SHAPES, json_schema_extra=_INPUTS)]
     parameters: ClassificationParameters | None = Field(description="`function_to_apply`, `top_k`")

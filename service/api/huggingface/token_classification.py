@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
 from service.api import schemas
 from service.api.huggingface.asked import TOKENS
@@ -23,10 +23,8 @@ _TEXT: dict[str, Any] = {"type": "string"}
 _INPUTS = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}
 
 
-class TaggingParameters(BaseModel):
+class TaggingParameters(schemas.Body):
     """As transformers' pipeline names them."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
 
     aggregation_strategy: Strategy | None = Field(
         None, description="how tokens become entities; none (the default): each token by itself"
@@ -39,10 +37,8 @@ class TaggingParameters(BaseModel):
     )
 
 
-class TokenClassificationBody(BaseModel):
+class TokenClassificationBody(schemas.Body):
     """What POST / takes for a token classifier."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
 
     inputs: Annotated[
         Any, Field(description="a text, or a list of texts", json_schema_extra=_INPUTS)
@@ -56,9 +52,7 @@ _NO_PARAMETERS = TaggingParameters.model_validate({})
 
 async def answer(state: AppState, exchange: Exchange, given: Body) -> None:
     body = state.fields(TokenClassificationBody, given)
-    task = state.tasks.get(Tag.name)
-    if not isinstance(task, Tag):
-        task = await state.ask_for(Tag)
+    task = await state.task(Tag)
     texts = parse_texts(body.inputs, "inputs", state.input_limit)
     # That client takes entities only, as Hugging Face's own API answers where nothing is said.
     unsaid: Strategy = "simple" if is_of_javascript(exchange) else "none"

@@ -23,9 +23,7 @@ _EXAMPLE: dict[str, Any] = {"instances": [{"inputs": "What do whales eat?"}]}
 class VertexBody(schemas.Body):
     """What POST /vertex takes."""
 
-    model_config = ConfigDict(
-        extra="ignore", strict=True, json_schema_extra={"examples": [_EXAMPLE]}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     instances: Annotated[
         Any,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from service.api import schemas
 from service.errors import InputError
@@ -26,10 +26,8 @@ _EXAMPLE: dict[str, Any] = {
 }
 
 
-class ZeroShotParameters(BaseModel):
+class ZeroShotParameters(schemas.Body):
     """As transformers' pipeline names them."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
 
     candidate_labels: Annotated[
         Any,
@@ -43,12 +41,10 @@ class ZeroShotParameters(BaseModel):
     )
 
 
-class ZeroShotBody(BaseModel):
+class ZeroShotBody(schemas.Body):
     """What POST / takes for a classifier of natural language inference, beside the others."""
 
-    model_config = ConfigDict(
-        extra="ignore", strict=True, json_schema_extra={"examples": [_EXAMPLE]}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     inputs: Annotated[
         Any, Field(description="a text, or a list of texts", json_schema_extra=_INPUTS)
@@ -65,9 +61,7 @@ def asks_for_it(body: dict[str, Any]) -> bool:
 async def classify(state: AppState, exchange: Exchange, given: dict[str, Any]) -> None:
     """Of each text all labels, the likeliest first."""
     body = state.fields(ZeroShotBody, given)
-    task = state.tasks.get(ZeroShot.name)
-    if not isinstance(task, ZeroShot):
-        task = await state.ask_for(ZeroShot)
+    task = await state.task(ZeroShot)
     asked = body.parameters
     texts = parse_texts(body.inputs, "inputs", state.input_limit)
     labels = _labels(asked.candidate_labels)

@@ -65,7 +65,7 @@ async def answer(
     """`told`, and what every answer of Infinity ends with."""
     tail = {
         "model": served.name,
-        "usage": {"prompt_tokens": results.cost, "total_tokens": results.cost},
+        "usage": schemas.usage(results.cost),
         "id": f"infinity-{exchange.request_id.decode()}",
         "created": int(time.time()),
     }

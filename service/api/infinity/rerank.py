@@ -11,7 +11,7 @@ from service.api.infinity.envelope import PREFIX, answer, model_name
 from service.api.rerank.rank import ranker
 from service.api.routes import INFERENCE, Route
 from service.http.exchange import Exchange
-from service.inference.ranking import RANKERS, Question, ranked, relevance, retrieval_prompts
+from service.inference.ranking import RANKERS, Question, earlier_first, relevance, retrieval_prompts
 from service.state import AppState
 from service.tasks.text_inputs import parse_list
 
@@ -61,7 +61,7 @@ async def rerank(state: AppState, exchange: Exchange) -> None:
         raw=bool(body.raw_scores),
     )
     rows: list[dict[str, object]] = []
-    for place in ranked(scores)[: body.top_n]:
+    for place in earlier_first(scores)[: body.top_n]:
         rows.append({"relevance_score": scores[place], "index": place})
         if body.return_documents:
             rows[-1]["document"] = documents[place]

@@ -65,7 +65,7 @@ async def embed(state: AppState, exchange: Exchange) -> None:
     body = state.fields(OllamaEmbedBody, await exchange.json())
     served = state.model()
     check_model(served, body.model)
-    task = await _task(state)
+    task = await state.task(Embed)
     dimensions = body.dimensions or None
     task.check_dimensions(dimensions, served.dimension)
     if body.input in (None, "", []):
@@ -89,7 +89,7 @@ async def embeddings(state: AppState, exchange: Exchange) -> None:
     body = state.fields(OllamaEmbeddingsBody, await exchange.json())
     served = state.model()
     check_model(served, body.model)
-    task = Unscaled(await _task(state))
+    task = Unscaled(await state.task(Embed))
     if not body.prompt:
         await exchange.answer(orjson.dumps({"embedding": []}))
         return
@@ -102,11 +102,6 @@ async def embeddings(state: AppState, exchange: Exchange) -> None:
 
 def _options(asked: OllamaOptions | None, *, truncate: bool = True) -> Options:
     return Options(truncate, max_tokens=None if asked is None else asked.num_ctx)
-
-
-async def _task(state: AppState) -> Embed:
-    task = state.tasks.get(Embed.name)
-    return task if isinstance(task, Embed) else await state.ask_for(Embed)
 
 
 def _embedded(model: str, vectors: bytes, seconds: float, tokens: int) -> bytes:

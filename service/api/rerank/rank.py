@@ -6,10 +6,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import orjson
 
-from service.api import fields
+from service.api import fields, schemas
 from service.api.openai import check_model
 from service.api.rerank.body import DocumentsBody, texts_of
 from service.catalog import AnyTask, ServedModel, wrong_task
@@ -17,7 +16,7 @@ from service.errors import InputError, WrongTask
 from service.http.exchange import Exchange
 from service.inference.ranking import (
     Question,
-    Scores,
+    earlier_first,
     relevance,
     retrieval_prompts,
     task_that_ranks,
@@ -55,7 +54,7 @@ async def rank(
         raw=bool(body.raw_scores) or body.use_activation is False,
     )
     rows: list[dict[str, object]] = []
-    for place in _best(scores, body.top_n or None):
+    for place in earlier_first(scores)[: body.top_n or None]:
         rows.append({"index": place, "relevance_score": scores[place]})
         if with_documents if body.return_documents is None else body.return_documents:
             rows[-1]["document"] = {"text": documents[place]}
@@ -98,12 +97,6 @@ def _cut(tokenizer: TextTokenizer, documents: Sequence[str], tokens: int) -> lis
     return cut
 
 
-def _best(scores: Scores, count: int | None) -> list[int]:
-    """The places of the highest first. Of equal ones the earlier is first, as vLLM sorts."""
-    places: list[int] = np.argsort(-scores, kind="stable")[:count].tolist()
-    return places
-
-
 def _written(
     served: ServedModel, request_id: str, version: str, rows: list[dict[str, object]], tokens: int
 ) -> bytes:
@@ -114,7 +107,7 @@ def _written(
             "model": served.name,
             "created": int(time.time()),
             "results": rows,
-            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+            "usage": schemas.usage(tokens),
             "meta": {
                 "api_version": {"version": version},
                 "billed_units": {"search_units": 1},

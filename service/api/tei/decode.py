@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
+from service.api import schemas
 from service.api.routes import TOKENIZER, Route
 from service.errors import InputError
 from service.http.exchange import Exchange
@@ -21,12 +22,10 @@ _IDS = {"anyOf": [_ONE, {"type": "array", "items": _ONE, "minItems": 1}]}
 _EXAMPLE: dict[str, Any] = {"ids": [1, 2]}
 
 
-class DecodeBody(BaseModel):
+class DecodeBody(schemas.Body):
     """What POST /decode takes."""
 
-    model_config = ConfigDict(
-        extra="ignore", strict=True, json_schema_extra={"examples": [_EXAMPLE]}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     ids: Annotated[
         Any, Field(description="token ids, or a list of lists of these", json_schema_extra=_IDS)

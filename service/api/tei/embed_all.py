@@ -21,9 +21,7 @@ async def embed_all(
 ) -> None:
     """`given`: the body, where it has been read."""
     body = state.fields(AllTokensBody, await exchange.json() if given is None else given)
-    task = state.tasks.get(AllTokens.name)
-    if not isinstance(task, AllTokens):
-        task = await state.ask_for(AllTokens)
+    task = await state.task(AllTokens)
     inputs = parse(body.inputs, "inputs", state.input_limit)
     options = body.options()
     results = await state.pipeline.run(

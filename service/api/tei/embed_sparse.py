@@ -22,9 +22,7 @@ async def embed_sparse(
 ) -> None:
     """`given`: the body, where it has been read."""
     body = state.fields(SparseBody, await exchange.json() if given is None else given)
-    task = state.tasks.get(Sparse.name)
-    if not isinstance(task, Sparse):
-        task = await state.ask_for(Sparse)
+    task = await state.task(Sparse)
     inputs = parse(body.inputs, "inputs", state.input_limit)
     options = body.options()
     results = await state.pipeline.run(exchange, task, inputs, "inputs", options, body.priority)

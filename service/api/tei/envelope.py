@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from batcher import Overloaded
 from service.api import schemas
@@ -32,12 +32,10 @@ def options_of(
     return Options(truncate is not False, side, prompt_name)
 
 
-class TextBody(BaseModel):
+class TextBody(schemas.Body):
     """Of a route for texts that has no options of its own. Unknown fields are ignored."""
 
     model_config = ConfigDict(
-        extra="ignore",
-        strict=True,
         json_schema_extra={"examples": [{"inputs": "What do whales eat?"}]},
     )
 

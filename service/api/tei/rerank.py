@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from service.api import schemas
 from service.api.rerank.body import DocumentsBody, RerankAnswer
@@ -38,12 +38,10 @@ _ABOUT_RAW = (
 _EXAMPLE: dict[str, Any] = {"query": "What do whales eat?", "texts": ["Krill.", "It rained."]}
 
 
-class RerankBody(BaseModel):
+class RerankBody(schemas.Body):
     """What POST /rerank takes."""
 
-    model_config = ConfigDict(
-        extra="ignore", strict=True, json_schema_extra={"examples": [_EXAMPLE]}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     query: str = Field(description="what the texts are compared with")
     texts: Annotated[Any, Field(description="the texts to sort", json_schema_extra=schemas.TEXTS)]

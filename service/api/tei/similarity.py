@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from service.api import schemas
 from service.api.routes import INFERENCE, Route
@@ -24,27 +24,21 @@ from service.tasks.text_inputs import parse_list
 _EXAMPLE: dict[str, Any] = {"inputs": {"source_sentence": "Krill.", "sentences": ["Plankton."]}}
 
 
-class Sentences(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True)
-
+class Sentences(schemas.Body):
     source_sentence: str = Field(description="the text that the others are compared with")
     sentences: Annotated[Any, Field(json_schema_extra=schemas.TEXTS)]
 
 
-class SimilarityParameters(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True)
-
+class SimilarityParameters(schemas.Body):
     truncate: bool | None = Field(None, description=ABOUT_TRUNCATE)
     truncation_direction: Direction | None = Field(None, description=ABOUT_DIRECTION)
     prompt_name: str | None = Field(None, description=schemas.ABOUT_PROMPT)
 
 
-class SimilarityBody(BaseModel):
+class SimilarityBody(schemas.Body):
     """What POST /similarity takes."""
 
-    model_config = ConfigDict(
-        extra="ignore", strict=True, json_schema_extra={"examples": [_EXAMPLE]}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     inputs: Sentences = Field(description="`source_sentence`, and the `sentences` to compare")
     parameters: SimilarityParameters | None = Field(
@@ -61,9 +55,7 @@ async def similarity(
 ) -> None:
     """`given`: the body, where it has been read."""
     body = state.fields(SimilarityBody, await exchange.json() if given is None else given)
-    task = state.tasks.get(Embed.name)
-    if not isinstance(task, Embed):
-        task = await state.ask_for(Embed)
+    task = await state.task(Embed)
     parameters = body.parameters or _NO_PARAMETERS
     names = ("inputs.source_sentence", "inputs.sentences")
     sentences = parse_list(body.inputs.sentences, names[1])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from service.api import schemas
 from service.api.routes import TOKENIZER, Route
@@ -23,12 +23,10 @@ _INPUTS = {"anyOf": [{"type": "string"}, schemas.TEXTS]}
 _EXAMPLE: dict[str, Any] = {"inputs": "What do whales eat?"}
 
 
-class TokenizeBody(BaseModel):
+class TokenizeBody(schemas.Body):
     """What POST /tokenize takes."""
 
-    model_config = ConfigDict(
-        extra="ignore", strict=True, json_schema_extra={"examples": [_EXAMPLE]}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     inputs: Annotated[
         Any, Field(description="a text, or a list of texts", json_schema_extra=_INPUTS)

@@ -77,7 +77,7 @@ async def answer(
         "created": int(time.time()),
         "model": state.model().name,
         "data": data,
-        "usage": {"prompt_tokens": results.cost, "total_tokens": results.cost},
+        "usage": schemas.usage(results.cost),
     }
     written = orjson.dumps(told, option=orjson.OPT_SERIALIZE_NUMPY)
     await exchange.answer(written, state.pipeline.timing(exchange, results))

@@ -9,21 +9,19 @@ from pydantic import ConfigDict, Field
 
 from service.api import fields, schemas
 from service.api.openai import check_model
+from service.api.rerank.rank import ranker
 from service.api.routes import INFERENCE, Route
 from service.api.vllm.common import TEXTS, VllmAnswer, VllmBody, answer
-from service.catalog import AnyTask, wrong_task
-from service.errors import InputError, WrongTask
+from service.errors import InputError
 from service.http.exchange import Exchange
 from service.inference.ranking import (
     RANKERS,
     Question,
     relevance_of_all,
     retrieval_prompts,
-    task_that_ranks,
 )
 from service.state import AppState
 from service.tasks.embed import Embed
-from service.tasks.score import Score
 from service.tasks.text_inputs import parse_texts
 
 # The two sides, as older and newer clients call them.
@@ -53,7 +51,7 @@ class VllmScoreBody(VllmBody):
     """What POST /score takes. One text is compared with each of several, or each with the one in
     its place."""
 
-    model_config = ConfigDict(extra="ignore", strict=True, json_schema_extra=_SCHEMA)
+    model_config = ConfigDict(json_schema_extra=_SCHEMA)
 
     text_1: Side
     text_2: Side
@@ -83,7 +81,7 @@ async def score(state: AppState, exchange: Exchange) -> None:
     body = state.fields(VllmScoreBody, await exchange.json())
     served = state.model()
     check_model(served, body.model)
-    task = await _task(state)
+    task = await ranker(state)
     prompts = retrieval_prompts(served.prompts)
     scores, results = await relevance_of_all(
         state.pipeline,
@@ -97,17 +95,6 @@ async def score(state: AppState, exchange: Exchange) -> None:
     )
     rows = [{"index": place, "object": "score", "score": each} for place, each in enumerate(scores)]
     await answer(state, exchange, "score", rows, results)
-
-
-async def _task(state: AppState) -> AnyTask:
-    """Raises NotReady, WrongTask."""
-    found = task_that_ranks(state.tasks)
-    if found is None:
-        tasks = (await state.decided()).tasks
-        found = task_that_ranks(tasks)
-        if found is None:
-            raise WrongTask(wrong_task(Score.name, tasks))
-    return found
 
 
 def _questions(

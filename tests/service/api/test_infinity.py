@@ -55,6 +55,8 @@ def test_documents_are_sorted_with_their_texts_bare(http: TestClient) -> None:
     assert told["id"].startswith("infinity-")
     first = ask(http, "/infinity/rerank", **body, top_n=1)["results"]
     assert first == [{"relevance_score": pytest.approx(1), "index": 1}]
+    equal = ask(http, "/infinity/rerank", query="b", documents=["a", "b", "a", "b"])["results"]
+    assert [each["index"] for each in equal] == [1, 3, 0, 2]
 
 
 def test_each_text_has_all_labels(sorts: TestClient) -> None:
