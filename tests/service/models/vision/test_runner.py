@@ -254,6 +254,15 @@ def test_nan_in_the_weights_is_refused(tmp_path: Path) -> None:
         started(folder)
 
 
+def test_labels_that_are_not_as_many_as_the_logits_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of models whose config.json names them in another way."""
+    monkeypatch.setattr("service.repository.vision.labels_of", lambda config, file: ("a", "b"))
+    with pytest.raises(ModelNotSupported, match="has 2 labels, and the model 3"):
+        started(make_image_classifier(tmp_path))
+
+
 def test_how_alike_two_vectors_are_is_told_unrounded(tmp_path: Path) -> None:
     folder = make_image_embedder(tmp_path)
     changed_weights(folder, "logit_scale", lambda scale: scale * 0 + 4.6052)
