@@ -25,7 +25,8 @@ The path of one request, which is also the order in which to read the files:
 
 `engine` starts and stops all of it; `remote/` is the same client from another process;
 `scheduling/simulate` runs the same schedule in virtual time; `model` is what a user of the service
-writes. Nothing here knows HTTP or torch.
+writes, and `stages/` the way of its inputs through CPU processes and the device's. Nothing here
+knows HTTP or torch.
 """
 
 from batcher.client import Client

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Coroutine, Hashable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from batcher.collector import Collector
+from batcher.clock import Clock
 from batcher.errors import BatcherError, Cancelled, DeadlineExceeded, InvalidPayload, RunnerFailed
 from batcher.limits import Limits
 from batcher.plain_data import dedup_key, refusal
@@ -97,12 +97,30 @@ class Client(Protocol):
         """The last few thousand, newest last."""
 
 
+class Entrance(Protocol):
+    """Where calls come into the engine: its collector, or the first of its stages. From any
+    thread."""
+
+    clock: Clock
+    limits: Limits
+
+    def submit(self, requests: Sequence[Request]) -> None:
+        """See Collector.submit."""
+
+    def withdraw(self, requests: Sequence[Request], why: BatcherError) -> None:
+        """See Collector.withdraw."""
+
+    def snapshot(self) -> Snapshot: ...
+
+    def recent_batches(self) -> list[BatchReport]: ...
+
+
 class LocalClient(Client):
     """The engine in this process, from one event loop."""
 
     def __init__(
         self,
-        collector: Collector,
+        collector: Entrance,
         loop: asyncio.AbstractEventLoop,
         request_timeout: float,
         *,

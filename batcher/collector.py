@@ -86,8 +86,7 @@ class Collector:
             outcomes: Outbox = defaultdict(list)
             with self._lock:
                 batch = self._wait_for_batch(replica, outcomes)
-            if outcomes:
-                self._monitor.deliver(outcomes)
+            self._monitor.released(outcomes)
             if batch is not None or not outcomes:  # else the queue held only late requests
                 return batch
 
@@ -112,8 +111,7 @@ class Collector:
                 return None
             batch = self._settlement.cut(replica, now, draining, outcomes, True)
             self._wake_one()
-        if outcomes:
-            self._monitor.deliver(outcomes)
+        self._monitor.released(outcomes)
         return batch
 
     def settle(self, batch: Batch, results: Sequence[Any], seconds: float = 0.0) -> None:

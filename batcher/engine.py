@@ -10,10 +10,10 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from batcher.batching import BatchingThread
-from batcher.client import Call, Client, LocalClient
+from batcher.client import Call, Client, Entrance, LocalClient
 from batcher.clock import Clock, MonotonicClock
 from batcher.collector import Collector
 from batcher.errors import BatcherError, Draining, RunnerFailed
@@ -39,8 +39,11 @@ class Engine(Client):
     `runners` makes the runner of one replica, or is one factory per replica. With isolation
     "process" each lives in a spawned process and must pickle; with "thread" in its batching
     thread. `request_timeout` (seconds) is the deadline of requests that bring none;
-    `drain_timeout` the longest that leaving the context waits for accepted work.
+    `drain_timeout` the longest that leaving the context waits for accepted work; `name` the first
+    part of its processes' names.
     """
+
+    collector_type: ClassVar[type[Collector]] = Collector
 
     def __init__(
         self,
@@ -51,6 +54,7 @@ class Engine(Client):
         request_timeout: float = 30.0,
         drain_timeout: float = 30.0,
         clock: Clock | None = None,
+        name: str = "worker",
     ) -> None:
         factories = list(runners) if isinstance(runners, Sequence) else [runners]
         if not factories:
@@ -58,7 +62,8 @@ class Engine(Client):
         self._clock = clock or MonotonicClock()
         self._request_timeout = request_timeout
         self._drain_timeout = drain_timeout
-        self._collector = Collector(limits or Limits(), self._clock, len(factories))
+        self._name = name
+        self._collector = self.collector_type(limits or Limits(), self._clock, len(factories))
         self._first_starts: list[Future[BatcherError | None]] = [_promise() for _ in factories]
         self._up: Future[None] = _promise()  # the first replica of all
         self._crashed: Future[BaseException] = _promise()
@@ -92,8 +97,8 @@ class Engine(Client):
         if self._client is not None or self._collector.finished:
             raise RuntimeError("an engine starts once")
         loop = asyncio.get_running_loop()
-        self._client = LocalClient(self._collector, loop, self._request_timeout)
-        self._own = LocalClient(self._collector, loop, self._request_timeout, any_value=True)
+        self._client = LocalClient(self.entrance, loop, self._request_timeout)
+        self._own = LocalClient(self.entrance, loop, self._request_timeout, any_value=True)
         if canary_interval is not None:
             self._collector.set_canary_interval(canary_interval)
         for thread in self._threads:
@@ -153,11 +158,11 @@ class Engine(Client):
         return await self._started(self._own).send(call)
 
     async def snapshot(self) -> Snapshot:
-        return self._collector.snapshot()
+        return self.entrance.snapshot()
 
     async def recent_batches(self) -> list[BatchReport]:
         """See Client.recent_batches."""
-        return self._collector.recent_batches()
+        return self.entrance.recent_batches()
 
     @property
     def client(self) -> LocalClient:
@@ -165,7 +170,7 @@ class Engine(Client):
         return self._started(self._client)
 
     @property
-    def collector(self) -> Collector:
+    def entrance(self) -> Entrance:
         """For who brings it the calls of other processes: see FrontendSession."""
         return self._collector
 
@@ -184,7 +189,7 @@ class Engine(Client):
         if isolation == "thread":
             return InlineHost(factory)
         return ProcessHost(
-            factory, f"worker-{index}", lambda why: self._collector.replica_down(index, why)
+            factory, f"{self._name}-{index}", lambda why: self._collector.replica_down(index, why)
         )
 
     def _close(self) -> None:

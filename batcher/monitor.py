@@ -29,6 +29,8 @@ class Monitor:
         self._clock = clock
         self._is_finished = is_finished
         self._outcomes: Outbox = {}  # of the thread that holds the lock
+        # Called after the queue may have become shorter, without the lock: see stages/.
+        self.on_released: Callable[[], None] | None = None
 
     def __enter__(self) -> Outbox:
         self.lock.acquire()
@@ -38,8 +40,14 @@ class Monitor:
     def __exit__(self, *error: object) -> None:
         outcomes = self._outcomes
         self.lock.release()
+        self.released(outcomes)
+
+    def released(self, outcomes: Outbox) -> None:
+        """Delivers what was decided under the lock."""
         if outcomes:
             self.deliver(outcomes)
+        if self.on_released is not None:
+            self.on_released()
 
     def deliver(self, outcomes: Outbox) -> None:
         """Without the lock. Once per sink, so once per batch and event loop."""

@@ -17,6 +17,7 @@ Payload = Any
 """What the runner takes: the engine never looks inside."""
 
 LEVELS = 8  # of priority; 0 is the most urgent
+CONTINUED = -1  # the priority of what has been accepted elsewhere: first of all, and not refused
 FIRST_BULK = 4  # from here on: bulk work, which fills what interactive work leaves
 # So many workers lost with a request aboard: it runs in a batch of its own; it is poison.
 ALONE, LOSSES_OF_A_CULPRIT = 2, 3
@@ -69,12 +70,18 @@ class BatchReport:
     inference: float  # 0.0: it failed
 
 
+StageTime = tuple[str, float, float]
+"""The name of a stage beside the batch, and the seconds that an input waited for it and was in
+it."""
+
+
 class Answer(NamedTuple):  # not a frozen dataclass, which takes 1.5 us more to make
     """A result with its history. `queue_wait` is arrival to dispatch, in seconds."""
 
     value: Any
     queue_wait: float
     batch: BatchReport
+    stages: tuple[StageTime, ...] = ()
 
 
 Outcome = Answer | BatcherError

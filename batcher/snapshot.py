@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from batcher.runner import RunnerInfo
@@ -58,6 +58,17 @@ class ReplicaSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class StageSnapshot:
+    """One of preprocess, predict and postprocess."""
+
+    inside: int  # inputs that wait for it or are in it
+    ok: int  # that have passed it
+    failed: int  # in it
+    queue_wait: HistogramSnapshot
+    seconds: HistogramSnapshot
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The engine at one instant.
 
@@ -93,7 +104,14 @@ class Snapshot:
     batch_predicted: HistogramSnapshot
     batch_prediction_error: HistogramSnapshot  # |predicted - inference| / inference
     replicas: tuple[ReplicaSnapshot, ...]
+    # Where inputs go through stages: by name, and the processes of those beside the device.
+    stages: Mapping[str, StageSnapshot] = field(default_factory=dict)
+    cpu_workers: tuple[ReplicaSnapshot, ...] = ()
+    waits_for_stages: bool = False  # they are being started
 
     @property
     def ready(self) -> bool:
-        return self.phase == "open" and any(replica.ready for replica in self.replicas)
+        is_up = any(replica.ready for replica in self.replicas) and (
+            not self.cpu_workers or any(worker.up for worker in self.cpu_workers)
+        )
+        return self.phase == "open" and is_up and not self.waits_for_stages

@@ -23,6 +23,7 @@ from batcher.clock import MonotonicClock
 from batcher.collector import Collector
 from batcher.ledger import SECONDS, Histogram
 from batcher.runner import RunnerInfo
+from batcher.snapshot import StageSnapshot
 from service.api import descriptions
 from service.api.routes import Route
 from service.app import PROTOCOLS
@@ -41,7 +42,7 @@ GROUPS: Mapping[str, str] = {
     " prompts trust_remote_code device dtype backend compile min_cosine cache_dir",
     "Batches and the queue": "max_batch_size max_batch_tokens max_wait_ms max_queue_size"
     " max_queue_tokens request_timeout_ms share_equal cache_bytes",
-    "Processes and devices": "replicas memory_reserve_mb frontends isolation threads",
+    "Processes and devices": "replicas memory_reserve_mb frontends isolation threads cpu_workers",
     "HTTP": "host port unix_socket tls_cert tls_key api_key root_path cors_origins trusted_proxies"
     " keep_alive_ms max_connections max_body_bytes max_image_pixels max_client_batch_size"
     " unknown_fields token_ids",
@@ -302,7 +303,9 @@ def metrics() -> str:
         "",
         *table(head, rows),
         "",
-        "`batcher_front_up` is there with more than one HTTP process only.",
+        "`batcher_front_up` is there with more than one HTTP process only; `batcher_stage_…` and",
+        "`batcher_cpu_worker_…` with a model of your own whose `preprocess` or `postprocess` is in",
+        "CPU processes.",
         "",
         "## GPUs",
         "",
@@ -318,7 +321,15 @@ def _metrics_page() -> str:
     collector = Collector(Limits(), MonotonicClock())
     collector.replica_up(0, RunnerInfo())
     collector.replica_down(0, "a cause")
-    snapshot = replace(collector.snapshot(), refused={"a reason": 1}, batches={"a reason": 1})
+    snapshot = collector.snapshot()
+    nothing = Histogram(SECONDS).snapshot()
+    snapshot = replace(
+        snapshot,
+        refused={"a reason": 1},
+        batches={"a reason": 1},
+        stages={"preprocess": StageSnapshot(0, 0, 0, nothing, nothing)},
+        cpu_workers=snapshot.replicas,
+    )
     http = {("/a", "ok"): Histogram(SECONDS).snapshot()}
     return exposition(snapshot, http, {0: True}, "", "").decode()
 

@@ -22,7 +22,7 @@ PACKAGES = ("batcher", "service", "loadtests")
 # Lowest first. A new folder, or a new file at a package's root, gets its place here.
 RANKS: Mapping[str, tuple[set[str], ...]] = {
     "batcher": (
-        {"errors", "clock", "limits", "plain_data", "processes", "model"},
+        {"errors", "clock", "limits", "plain_data", "model"},
         {"request"},
         {"failures", "runner", "monitor"},
         {"scheduling"},
@@ -32,6 +32,7 @@ RANKS: Mapping[str, tuple[set[str], ...]] = {
         {"collector"},
         {"batching", "client"},
         {"engine", "remote"},
+        {"stages"},
     ),
     "service": (
         {"environment", "settings", "errors", "version"},

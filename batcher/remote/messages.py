@@ -15,10 +15,10 @@ from msgspec import Meta, Struct
 from batcher import errors
 from batcher.errors import BatcherError, Refused, RunnerFailed
 from batcher.remote.values import Rows, pack, rows_of
-from batcher.request import LEVELS, Answer, BatchReport
+from batcher.request import LEVELS, Answer, BatchReport, StageTime
 from batcher.snapshot import Snapshot
 
-VERSION: Final = 2
+VERSION: Final = 3
 MARK: Final = "batcher"
 
 Json = Any
@@ -74,6 +74,7 @@ class Settled(Struct, tag=4, array_like=True, frozen=True, gc=False):
     queue_waits: list[float]
     values: list[Any]  # packed on their way out
     rows: Rows | None
+    stages: list[list[StageTime]]  # empty: there are none
 
     @classmethod
     def of(cls, answers: Sequence[tuple[int, int, Answer]]) -> Self:
@@ -87,6 +88,7 @@ class Settled(Struct, tag=4, array_like=True, frozen=True, gc=False):
             [answer.queue_wait for _, _, answer in answers],
             [pack(value) for value in values] if rows is None else [],
             rows,
+            [list(answer.stages) for _, _, answer in answers] if answers[0][2].stages else [],
         )
 
     def answers(self) -> list[tuple[int, int, Answer]]:
@@ -94,11 +96,17 @@ class Settled(Struct, tag=4, array_like=True, frozen=True, gc=False):
         report, rows = self.report, self.rows
         try:
             values = self.values if rows is None else rows.split(len(self.calls))
-            return [
+            answers = [
                 (call, index, Answer(value, queue_wait, report))
                 for call, index, queue_wait, value in zip(
                     self.calls, self.indexes, self.queue_waits, values, strict=True
                 )
+            ]
+            if not self.stages:
+                return answers
+            return [
+                (call, index, answer._replace(stages=tuple(stages)))
+                for (call, index, answer), stages in zip(answers, self.stages, strict=True)
             ]
         except (ValueError, TypeError) as error:
             raise FrameError(f"the answers of a batch, damaged: {error}") from None

@@ -10,8 +10,7 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 
-from batcher.client import LoopSink, late, shares_equal
-from batcher.collector import Collector
+from batcher.client import Entrance, LoopSink, late, shares_equal
 from batcher.errors import BatcherError, Cancelled, RunnerFailed
 from batcher.plain_data import dedup_key
 from batcher.remote.channel import Channel
@@ -39,7 +38,7 @@ class FrontendSession:
 
     def __init__(
         self,
-        collector: Collector,
+        collector: Entrance,
         name: str,
         on_query: Callable[[str], Awaitable[object]] | None = None,
         on_lost: Callable[[FrontendSession], None] | None = None,

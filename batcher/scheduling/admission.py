@@ -35,11 +35,13 @@ def refusal(
     now: float,
     overhead: float,
     arrivals: Arrivals,
+    to_come: int = 0,
 ) -> BatcherError | None:
     """Why these may not be queued; None: they may, all of them. O(requests + replicas).
 
-    `up`: those of the replicas that are; `overhead`: seconds of an answer beside its batch.
-    Requests of one call have the same caller, priority and deadline.
+    `up`: those of the replicas that are; `overhead`: seconds of an answer beside its batch;
+    `to_come`: rows that are not queued yet and will be before these. Requests of one call have the
+    same caller, priority and deadline.
     """
     asked, first = len(requests), requests[0]
     tokens = first.cost if asked == 1 else sum([request.cost for request in requests])
@@ -60,7 +62,7 @@ def refusal(
             return never
     if not pending.rows and any(replica.may_test_prediction(now) for replica in up):
         return None  # only a run can correct the prediction
-    ahead = pending.place_of(first, tokens)
+    ahead = pending.place_of(first, tokens) + to_come
     finish = overhead + seconds_until(ahead + asked, up, now, arrivals, first.priority)
     finish += up[0].pace.extra_for_length(asked, tokens)
     if now + finish <= first.deadline:

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Sequence
 from operator import attrgetter
 
-from batcher.request import FIRST_BULK, LEVELS, Request
+from batcher.request import CONTINUED, FIRST_BULK, LEVELS, Request
 
 _order_key = attrgetter("order_key")
 PUT_BACK = -1  # the level of requests that have been in a batch already: before all others
@@ -50,10 +50,13 @@ class Pending:
         self.tokens = 0  # of all rows, unpadded
         self.bulk = 0  # requests in the lane for bulk
         self.bulk_tokens = 0  # of its rows
-        self.retries = 0  # requests that were put back: they come before all others
+        self.retries = 0  # requests that were put back or continued: they come before all others
 
     def add(self, request: Request) -> None:
         level, caller = request.priority, request.caller
+        if level == CONTINUED:
+            self._add_first(request)
+            return
         flow = self._flows.get((level, caller))
         if flow is None:
             flow = self._flows[level, caller] = _Flow()
@@ -68,6 +71,14 @@ class Pending:
             self.line.append(request)
         else:
             insort(self.line, request, key=_order_key)
+        self._enter(request)
+
+    def _add_first(self, request: Request) -> None:
+        """Before all others but those that were put back, and those added so before it."""
+        self._added += 1
+        request.order_key = (PUT_BACK, float(self._added), 0)
+        insort(self.line, request, key=_order_key)
+        self.retries += 1
         self._enter(request)
 
     def put_back(self, requests: Sequence[Request]) -> None:

@@ -13,11 +13,11 @@ Which replica takes how many of them: dispatch.)
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from batcher.errors import BatcherError
 from batcher.limits import Limits
-from batcher.request import FIRST_BULK, CloseReason, Request
+from batcher.request import CONTINUED, FIRST_BULK, CloseReason, Request
 from batcher.scheduling import admission, dispatch
 from batcher.scheduling.arrivals import Arrivals, Regroup
 from batcher.scheduling.pending import Pending
@@ -39,6 +39,9 @@ class Schedule:
         self.pending = Pending(limits.share_equal)
         self.replicas = [ReplicaModel(limits) for _ in range(replicas)]
         self.handoff = 0.0  # seconds of a batch beside its time in the runner
+        # May new work begin? Asked before each batch, but for what was put back or continued: see
+        # stages/. None: always.
+        self.may_begin: Callable[[], bool] | None = None
         self._regroup = Regroup()
         self._arrivals = Arrivals()
 
@@ -55,6 +58,8 @@ class Schedule:
 
     def refusal(self, requests: Sequence[Request], now: float) -> BatcherError | None:
         """Why these may not be queued; None: they may, all of them."""
+        if requests[0].priority == CONTINUED:
+            return None
         is_bulk = requests[0].priority >= FIRST_BULK
         self._arrivals.counts[is_bulk] += len(requests)
         up: Sequence[ReplicaModel] = self.replicas
@@ -71,6 +76,23 @@ class Schedule:
             now,
             self.handoff,
             self._arrivals,
+        )
+
+    def refusal_behind(
+        self, requests: Sequence[Request], ahead: int, now: float
+    ) -> BatcherError | None:
+        """As refusal(), for requests that will come once `ahead` others have come. Changes
+        nothing."""
+        return admission.refusal(
+            self.pending,
+            requests,
+            self.limits,
+            self.replicas,
+            dispatch.dependable(self.replicas),
+            now,
+            self.handoff,
+            self._arrivals,
+            ahead,
         )
 
     def _is_far_from_full(
@@ -100,7 +122,7 @@ class Schedule:
         """The time at which this replica, which is free, should cut a batch; NOW for at once; inf:
         not before something changes."""
         pending, replica = self.pending, self.replicas[index]
-        if not pending.rows:
+        if not pending.rows or self._is_held():
             return math.inf
         is_only = len(self.replicas) == 1
         if not is_only and not dispatch.share(replica, self.replicas, pending.rows, now):
@@ -123,7 +145,7 @@ class Schedule:
         batch waits nobody can join, so it is cut sooner, by as much as the prediction may be off.
         """
         replica = self.replicas[index]
-        if replica.batches != 1 or not self.handoff or self.pending.retries:
+        if replica.batches != 1 or not self.handoff or self.pending.retries or self._is_held():
             return math.inf
         running = replica.predicted[0]
         if self.is_too_short(index, running):
@@ -143,6 +165,9 @@ class Schedule:
         if self._regroup.pays or self.due(index, now, draining) > now:
             return math.inf
         return NOW
+
+    def _is_held(self) -> bool:
+        return self.may_begin is not None and not self.pending.retries and not self.may_begin()
 
     def is_too_short(self, index: int, running: float) -> bool:
         """Is a batch of so many seconds too short to cut the next one before it has ended?

@@ -32,8 +32,8 @@ from batcher.failures import (
     is_out_of_memory,
     reason_of,
 )
-from batcher.processes import die_with_parent
 from batcher.runner import Informing, Launcher, Runner, RunnerFactory, RunnerInfo
+from batcher.workers.lifetime import die_with_parent
 from batcher.workers.pipe import BatchFailed, NotAMessage, Pipe, Ready, Reply
 
 _log = logging.getLogger(__name__)

@@ -23,10 +23,10 @@ from multiprocessing.process import BaseProcess
 from batcher.clock import Clock, MonotonicClock
 from batcher.errors import OutOfMemory, RunnerFailed, WorkerLost
 from batcher.failures import explain, no_answer_within, printable
-from batcher.processes import describe_exit, exit_descriptor
 from batcher.request import Payload
 from batcher.runner import RunnerFactory, RunnerInfo
 from batcher.workers.child import main
+from batcher.workers.lifetime import describe_exit, exit_descriptor
 from batcher.workers.output import ErrorLines
 from batcher.workers.pipe import BatchFailed, NotAMessage, Pipe, Ready, Reply, Run, pack
 

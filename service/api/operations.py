@@ -84,6 +84,7 @@ async def stats(state: AppState, exchange: Exchange) -> None:
             "ready": _why_not(state, snapshot) is None,
             **dataclasses.asdict(snapshot),
             "replicas": [_replica(each) for each in snapshot.replicas],
+            "cpu_workers": [_replica(each) for each in snapshot.cpu_workers],
             "http": routes,
             **(
                 {"fronts": {str(n): up for n, up in whole.frontends.items()}}

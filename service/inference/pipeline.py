@@ -205,6 +205,8 @@ class ServerTiming:
             f" queue;dur={answer.queue_wait * 1e3:.3f},"
             f" {inference}, total;dur={total * 1e3:.3f}, {description}"
         )
+        for stage, waited, seconds in answer.stages:
+            text += f', {stage};dur={seconds * 1e3:.3f};desc="wait={waited * 1e3:.1f}"'
         return (b"server-timing", text.encode("ascii"))
 
 

@@ -46,6 +46,7 @@ class RunnerConfig:
     replicas: int = 1
     simulated: SimulatedConfig = field(default_factory=SimulatedConfig)
     max_output_bytes: int = 0  # of a model of the user's own; 0: no limit
+    has_stages: bool = False  # CPU processes preprocess and postprocess
 
     @property
     def model(self) -> str:

@@ -63,4 +63,5 @@ def _users_own(runner: str, config: RunnerConfig) -> Runner:
         runner,
         config.device,
         max_output_bytes=config.max_output_bytes,
+        stages=config.has_stages,
     )

@@ -24,18 +24,23 @@ from service.placement.replica_count import Placement
 
 def create_pinned(runner: str, config: RunnerConfig) -> Runner:
     """See create_runner(). Raises RunnerFailed for what a setting has to change."""
-    if config.cores:
-        try:
-            # Of this thread and of those that it starts, as torch's are.
-            os.sched_setaffinity(0, config.cores)
-        except OSError as error:  # the machine has changed; any core is better than none
-            print(f"cannot bind this worker to cores {ranges(config.cores)}: {error}", flush=True)
-    with _said_in_one_line():
+    bind_to(config.cores)
+    with said_in_one_line():
         return PinnedRunner(create_runner(runner, config), config.placement)
 
 
+def bind_to(cores: Sequence[int]) -> None:
+    """This thread, and those that it starts, as torch's are; none: it may use any."""
+    if not cores:
+        return
+    try:
+        os.sched_setaffinity(0, cores)
+    except OSError as error:  # the machine has changed; any core is better than none
+        print(f"cannot bind this worker to cores {ranges(cores)}: {error}", flush=True)
+
+
 @contextlib.contextmanager
-def _said_in_one_line() -> Iterator[None]:
+def said_in_one_line() -> Iterator[None]:
     """The text of CannotServe says all: RunnerFailed is reported without a traceback."""
     try:
         yield
@@ -53,7 +58,7 @@ class PinnedRunner:
         self.changed_facts: Callable[[], Mapping[str, object] | None] | None = None
 
     def warm_up(self) -> RunnerInfo:
-        with _said_in_one_line():
+        with said_in_one_line():
             info = RunnerInfo.from_facts(self._runner.warm_up())
         # Not before: only its backend says whether it can, see EncoderRunner.
         runner = self._runner

@@ -9,14 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
     HistogramMetricFamily,
     Metric,
 )
 
-from batcher import HistogramSnapshot, Snapshot
+from batcher import Snapshot
+from service.observability.families import add, counter, gauge
 from service.observability.http_counts import Counts
+from service.observability.stage_metrics import stages
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -50,7 +50,9 @@ class _Collector:
         yield from self._engine()
         yield from self._batches()
         yield from self._replicas()
-        yield _gauge(
+        if self._snapshot.stages:
+            yield from stages(self._snapshot)
+        yield gauge(
             "build_info",
             "Always 1; its labels say what is running.",
             [((self._version, self._model), 1)],
@@ -58,7 +60,7 @@ class _Collector:
         )
 
     def _http(self) -> Iterator[Metric]:
-        yield _counter(
+        yield counter(
             "requests",
             "HTTP requests by route and outcome.",
             [(key, each.count) for key, each in self._http_counts.items()],
@@ -70,10 +72,10 @@ class _Collector:
             labels=("route", "outcome"),
         )
         for labels, histogram in self._http_counts.items():
-            _add(durations, histogram, labels)
+            add(durations, histogram, labels)
         yield durations
         if self._frontends:
-            yield _gauge(
+            yield gauge(
                 "front_up",
                 "1 if this frontend answered this scrape; 0 if not: its HTTP counts are from an"
                 " earlier scrape.",
@@ -85,69 +87,69 @@ class _Collector:
         now = self._snapshot
         ended = {"ok": now.ok, "failed": now.failed, "expired": now.expired}
         ended["cancelled"] = now.cancelled
-        yield _counter("inputs_accepted", "Inputs accepted into the queue.", [((), now.accepted)])
-        yield _counter(
+        yield counter("inputs_accepted", "Inputs accepted into the queue.", [((), now.accepted)])
+        yield counter(
             "inputs",
             "Accepted inputs that are finished, by outcome.",
             [((outcome,), count) for outcome, count in ended.items()],
             ("outcome",),
         )
-        yield _counter(
+        yield counter(
             "inputs_refused",
             "Inputs refused on arrival, by reason.",
             [((reason,), count) for reason, count in now.refused.items()],
             ("reason",),
         )
-        yield _counter(
+        yield counter(
             "inputs_retried",
             "Retries of inputs whose worker died or was replaced while it ran them.",
             [((), now.retried)],
         )
-        yield _counter(
+        yield counter(
             "inputs_poison",
             "Inputs that failed because every worker that ran them died.",
             [((), now.poison)],
         )
-        yield _counter(
+        yield counter(
             "inputs_shared",
             "Inputs that got the result of an equal input that was waiting or running.",
             [((), now.shared)],
         )
-        yield _counter(
+        yield counter(
             "inputs_cached",
             "Inputs answered from the cache, without a model run.",
             [((), now.cached)],
         )
-        yield _gauge("queue_depth", "Inputs waiting in the queue.", [((), now.waiting)])
-        yield _gauge(
+        yield gauge("queue_depth", "Inputs waiting in the queue.", [((), now.waiting)])
+        yield gauge(
             "queue_depth_bulk",
             "Inputs waiting with bulk priority (4 to 7), equal ones counted once.",
             [((), now.waiting_bulk)],
         )
-        yield _gauge(
+        yield gauge(
             "queue_tokens", "Tokens of the inputs waiting in the queue.", [((), now.waiting_tokens)]
         )
-        yield _gauge("inputs_running", "Inputs in running batches.", [((), now.running)])
-        yield _gauge(
+        yield gauge("inputs_running", "Inputs in running batches.", [((), now.running)])
+        yield gauge(
             "queue_oldest_age_seconds",
             "How long the oldest input in the queue has waited.",
             [((), now.oldest_age)],
         )
-        yield _gauge(
+        yield gauge(
             "predicted_batch_seconds",
             "Predicted time of the batch that would be formed from the queue now.",
             [((), now.predicted_batch)],
         )
-        yield _gauge(
+        yield gauge(
             "handoff_seconds",
             "Recent time of a batch outside the model: sending, receiving, waking up.",
             [((), now.handoff)],
         )
-        yield _gauge("ready", "1 while new requests are accepted.", [((), int(now.ready))])
+        yield gauge("ready", "1 while new requests are accepted.", [((), int(now.ready))])
 
     def _batches(self) -> Iterator[Metric]:
         now = self._snapshot
-        yield _counter(
+        yield counter(
             "batches",
             "Batches run, by the reason that closed them.",
             [((reason,), count) for reason, count in now.batches.items()],
@@ -180,30 +182,30 @@ class _Collector:
             ),
         ):
             family = HistogramMetricFamily(f"batcher_{name}", help_text)
-            _add(family, histogram, ())
+            add(family, histogram, ())
             yield family
 
     def _replicas(self) -> Iterator[Metric]:
         replicas = self._snapshot.replicas
-        yield _gauge(
+        yield gauge(
             "worker_up",
             "1 while this replica's worker can take a batch.",
             [((str(replica.index),), int(replica.up)) for replica in replicas],
             ("replica",),
         )
-        yield _gauge(
+        yield gauge(
             "worker_ready",
             "1 while this replica's worker is up and a batch or test input has succeeded recently.",
             [((str(replica.index),), int(replica.ready)) for replica in replicas],
             ("replica",),
         )
-        yield _counter(
+        yield counter(
             "device_busy_seconds",
             "Time that this replica spent running batches; its rate is the utilisation.",
             [((str(replica.index),), replica.busy_seconds) for replica in replicas],
             ("replica",),
         )
-        yield _counter(
+        yield counter(
             "worker_restarts",
             "Workers that died or were replaced, by cause.",
             [
@@ -213,30 +215,3 @@ class _Collector:
             ],
             ("replica", "reason"),
         )
-
-
-_Samples = Iterable[tuple[tuple[str, ...], float]]
-
-
-def _counter(name: str, help_text: str, samples: _Samples, labels: tuple[str, ...] = ()) -> Metric:
-    family = CounterMetricFamily(f"batcher_{name}", help_text, labels=labels)
-    for values, value in samples:
-        family.add_metric(values, value)
-    return family
-
-
-def _gauge(name: str, help_text: str, samples: _Samples, labels: tuple[str, ...] = ()) -> Metric:
-    family = GaugeMetricFamily(f"batcher_{name}", help_text, labels=labels)
-    for values, value in samples:
-        family.add_metric(values, value)
-    return family
-
-
-def _add(
-    family: HistogramMetricFamily, histogram: HistogramSnapshot, labels: tuple[str, ...]
-) -> None:
-    buckets, total = [], 0
-    for bound, count in zip((*histogram.bounds, float("inf")), histogram.counts, strict=True):
-        total += count
-        buckets.append(("+Inf" if bound == float("inf") else repr(bound), float(total)))
-    family.add_metric(labels, buckets, sum_value=histogram.sum)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from batcher import Client, NotReady, Snapshot
-from batcher.collector import Collector
+from batcher.client import Entrance
 from batcher.remote.client import RemoteClient
 from batcher.remote.messages import snapshot_from
 from batcher.remote.server import FrontendSession
@@ -71,7 +71,7 @@ class FrontendRegistry:
     engine restarts.
     """
 
-    def __init__(self, collector: Collector, count: int) -> None:
+    def __init__(self, collector: Entrance, count: int) -> None:
         self._collector = collector
         self._count = count
         self._sessions: dict[int, FrontendSession] = {}

@@ -47,6 +47,7 @@ def banner(
         f" at most {settings.max_queue_size} inputs wait",
         "replicas": f"{up} of {len(snapshot.replicas)} up, isolation {settings.isolation}"
         + _places(snapshot.replicas),
+        **({"stages": _stages(snapshot)} if snapshot.stages else {}),
         **({"processes": f"{frontends} for HTTP, 1 for the engine"} if frontends else {}),
         "url": shown,
     }
@@ -131,6 +132,12 @@ def _places(replicas: Sequence[ReplicaSnapshot]) -> str:
     ]
     shown = ", ".join(places[:_SHOWN])
     return f": {shown}" + (", …" if len(places) > _SHOWN else "")
+
+
+def _stages(snapshot: Snapshot) -> str:
+    names = " and ".join(name for name in snapshot.stages if name != "predict")
+    count = len(snapshot.cpu_workers)
+    return f"{names} in {count} CPU process{'es' * (count > 1)}"
 
 
 def _tokens(settings: Settings, snapshot: Snapshot) -> str:

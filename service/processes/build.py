@@ -10,9 +10,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
+from typing import Any
 
 from batcher import Engine, Runner, Snapshot
 from batcher.clock import Clock
+from batcher.runner import RunnerInfo
+from batcher.stages.engine import StagedEngine
 from service.catalog import (
     ServedModel,
     own_model,
@@ -21,8 +24,12 @@ from service.catalog import (
     vision_model,
 )
 from service.models.config import ModelConfig, RunnerConfig, SimulatedConfig
+from service.models.own.cpu import create_cpu
 from service.models.placed import create_pinned
+from service.placement.cores import available_cores, physical_cores
+from service.placement.cpu_stage import cores_beside, cpu_workers
 from service.placement.layout import Layout
+from service.placement.replica_count import Placement
 from service.processes.gc_tuning import freeze
 from service.repository.folder import Wanted
 from service.repository.inspection import inspect
@@ -135,14 +142,24 @@ def _wanted(settings: Settings) -> Wanted:
 
 
 def make_engine(settings: Settings, layout: Layout, clock: Clock) -> Engine:
-    return Engine(
-        runner_factories(settings, layout),
-        limits=settings.limits,
-        isolation=settings.isolation,
-        request_timeout=settings.deadline,
-        drain_timeout=settings.drain_timeout_ms / 1e3,
-        clock=clock,
-    )
+    options: dict[str, Any] = {
+        "limits": settings.limits,
+        "isolation": settings.isolation,
+        "request_timeout": settings.deadline,
+        "drain_timeout": settings.drain_timeout_ms / 1e3,
+        "clock": clock,
+    }
+    factories = runner_factories(settings, layout)
+    if settings.has_stages:
+        return StagedEngine(factories, cpu_factories(settings, layout), _stages_of, **options)
+    return Engine(factories, **options)
+
+
+def _stages_of(info: RunnerInfo) -> tuple[bool, bool]:
+    """Whether the model has something to do before a batch, and after it: see ModelRunner."""
+    facts = info.details
+    prepares = facts.get("preprocesses") is True or facts.get("states_cost") is True
+    return prepares, facts.get("postprocesses") is True
 
 
 async def start_engine(
@@ -194,7 +211,24 @@ def runner_factories(settings: Settings, layout: Layout) -> list[functools.parti
                 replicas,
                 simulated,
                 max_output_bytes=settings.max_body_bytes,
+                has_stages=settings.has_stages,
             ),
         )
         for replica, place in enumerate(layout.placements)
+    ]
+
+
+def cpu_factories(settings: Settings, layout: Layout) -> list[functools.partial[Runner]]:
+    """What CPU processes run, one for each."""
+    numbers = [number for core in physical_cores() for number in core]
+    place = Placement("cpu", cores_beside(layout.placements, numbers), threads=1)
+    count = cpu_workers(settings.cpu_workers, available_cores())
+    of_model = ModelConfig(model=settings.model, task=settings.task)
+    return [
+        functools.partial(
+            create_cpu,
+            settings.runner,
+            RunnerConfig(of_model, place, max_output_bytes=settings.max_body_bytes),
+        )
+        for _ in range(count)
     ]

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from batcher.processes import describe_exit, die_with_parent, exit_descriptor
+from batcher.workers.lifetime import describe_exit, die_with_parent, exit_descriptor
 from service.observability.logs import LogOptions, start_logging
 from service.processes.control_channel import ControlChannel, ControlMessage
 

@@ -43,7 +43,7 @@ class _EngineProcess:
         self._settings = settings
         self._count = frontends
         self._engine = make_engine(settings, layout, MonotonicClock())
-        self._frontends = FrontendRegistry(self._engine.collector, frontends)
+        self._frontends = FrontendRegistry(self._engine.entrance, frontends)
         self._control = ControlChannel(end)
         self._is_closing = False
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from batcher.processes import describe_exit
+from batcher.workers.lifetime import describe_exit
 from service.cache.notes import digest, locked
 from service.repository.folder import Wanted, read_folder
 from service.repository.json_files import ModelNotSupported
@@ -35,7 +35,7 @@ _READ_WHOLE = 64 << 20  # bytes; larger files are known by their size and time
 _TIMEOUT, _PER_SECOND = 600.0, 10 << 20
 # First of all it is bound to its parent: what it imports takes seconds.
 _CODE = "import json, sys; given = json.loads(sys.argv[1]); sys.path[:] = given['path']; "
-_CODE += "from batcher.processes import die_with_parent; die_with_parent(); "
+_CODE += "from batcher.workers.lifetime import die_with_parent; die_with_parent(); "
 _CODE += "from service.models.reference.inspect import main; sys.exit(main(given))"
 
 Say = Callable[[str], None]  # one line for the log

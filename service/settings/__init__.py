@@ -118,6 +118,12 @@ class Settings(NetworkSettings, ModelSettings):
     threads: Positive | Literal["auto"] = Field(
         "auto", description="CPU threads of each worker. auto: its share of the cores"
     )
+    cpu_workers: Annotated[int, Field(ge=0, le=256)] | Literal["auto"] = Field(
+        "auto",
+        description="processes that run preprocess and postprocess of a model of your own, one"
+        " input at a time, at most 256; only started if the model has one of them. 0: the worker of"
+        " the device runs them. auto: one for each core but one, at most 8",
+    )
     api_key: Annotated[SecretStr | None, AfterValidator(list_of_keys)] = Field(
         None,
         min_length=1,
@@ -244,6 +250,11 @@ class Settings(NetworkSettings, ModelSettings):
         if self.runner_is_own or not self.canary_interval_ms:
             return None
         return self.canary_interval_ms / 1e3
+
+    @property
+    def has_stages(self) -> bool:
+        """A model of the user's own may preprocess and postprocess in CPU processes."""
+        return self.runner_is_own and self.cpu_workers != 0 and self.isolation == "process"
 
     @property
     def cache_folder(self) -> str:

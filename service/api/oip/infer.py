@@ -28,7 +28,10 @@ async def infer(state: AppState, exchange: Exchange) -> None:
         request = read(*arguments, state.fields)
     else:
         await weigh(exchange, data[:size])
-        request = await exchange.offload(read, *arguments, state.fields)
+        deadline = exchange.started + exchange.timeout
+        request = await state.offload.run(
+            deadline, read, *arguments, state.fields, caller=exchange.caller
+        )
     _set_timeout(exchange, request)
     asked, parameters = request.asked, request.parameters
     results = await state.pipeline.run(
@@ -36,10 +39,11 @@ async def infer(state: AppState, exchange: Exchange) -> None:
     )
     body, headers, media = await encode(served.name, request, asked.outputs(results.values))
     if (coding := coding_for(exchange.headers)) is not None:
-        is_large = len(body) > LARGE
-        body = (
-            await exchange.offload(compress, body, coding) if is_large else compress(body, coding)
-        )
+        if len(body) <= LARGE:
+            body = compress(body, coding)
+        else:
+            deadline = exchange.started + exchange.timeout
+            body = await state.offload.run(deadline, compress, body, coding, caller=exchange.caller)
         headers = (*headers, (b"content-encoding", coding))
     timing = state.pipeline.timing(exchange, results)
     await exchange.answer(body, *headers, timing, media=media)

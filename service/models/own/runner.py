@@ -13,6 +13,7 @@ from batcher import BadInput, Model, RunnerFailed, Tensor
 from batcher.failures import explain, is_device_lost, is_out_of_memory
 from batcher.plain_data import NUMBERS, is_array
 from service.models.own.find import FunctionModel
+from service.models.own.steps import finished, overrides, prepared
 from service.models.own.values import check_size, isolated, plain, rows_of, told
 from service.tasks.packed import unpack_request
 
@@ -42,7 +43,10 @@ class ModelRunner:
 
     def warm_up(self) -> Mapping[str, object]:
         model = self._model
-        facts = {
+        model.setup(_device(self._device))
+        if self._prepares:
+            model.setup_cpu()
+        return {
             "model": self._name,
             "is_function": isinstance(model, FunctionModel),
             "is_model": True,
@@ -52,10 +56,6 @@ class ModelRunner:
             "inputs": tensors(model.inputs, "inputs"),
             "outputs": tensors(model.outputs, "outputs"),
         }
-        model.setup(_device(self._device))
-        if self._prepares:
-            model.setup_cpu()
-        return facts
 
     def run(self, payloads: Sequence[Any]) -> Any:
         values = self._prepared(payloads)
@@ -112,19 +112,6 @@ class ModelRunner:
         if self._finishes:
             return finished(self._model, output, self._limit)
         return check_size(plain(output, "predict"), self._limit)
-
-
-def prepared(model: Model, payload: Any) -> Any:
-    return plain(model.preprocess(unpack_request(payload)), "preprocess")
-
-
-def finished(model: Model, output: Any, limit: int) -> Any:
-    return check_size(plain(model.postprocess(output), "postprocess"), limit)
-
-
-def overrides(model: Model, method: str) -> bool:
-    """Has it one of its own?"""
-    return getattr(type(model), method) is not getattr(Model, method)
 
 
 def tensors(given: Sequence[Tensor], where: str) -> list[tuple[str, str, list[int]]]:

@@ -30,7 +30,7 @@ def test_the_model_is_known_before_its_replica_is_up(
         engine = build.make_engine(settings, layout, MonotonicClock())
 
         def found(served: ServedModel) -> None:
-            assert not engine.collector.snapshot().ready
+            assert not engine.entrance.snapshot().ready
             steps.append(served.name)
 
         try:

@@ -75,6 +75,28 @@ def test_readmes_class_is_served() -> None:
         assert server.end() == 0
 
 
+def test_a_models_stages_are_the_same_for_frontends_in_other_processes() -> None:
+    flags = ("--runner", "tests.service.models.own.models:Doubles", "--cpu-workers", "1")
+    with Server(*flags, "--frontends", "2") as server:
+        answer = predict(server, ["1 2", "3"])
+        assert answer.json() == {
+            "outputs": [{"doubled": [2.0, 4.0], "batch": 2}, {"doubled": [6.0], "batch": 1}]
+        }
+        assert "preprocess;dur=" in answer.headers["server-timing"]
+        headers = {"content-type": "image/svg+xml"}
+        drawn = server.http.post("/v1/predict", content=b"8", headers=headers)
+        assert (drawn.content, drawn.headers["content-type"]) == (b"<eight/>", "image/svg+xml")
+        statuses = {one: predict(server, [one]).status_code for one in ("bad", "7", "raise", "13")}
+        assert statuses == {"bad": 422, "7": 422, "raise": 500, "13": 500}
+        metrics = server.http.get("/metrics").text
+        assert 'batcher_stage_inputs_total{outcome="ok",stage="postprocess"} 3.0' in metrics
+        assert 'batcher_cpu_worker_up{worker="0"} 1.0' in metrics
+        stats = server.http.get("/stats").json()
+        assert stats["stages"]["preprocess"]["ok"] == 5
+        assert [worker["facts"]["model"] for worker in stats["cpu_workers"]] == [flags[1]]
+        assert server.end() == 0
+
+
 def expected(folder: Path) -> list[dict[str, float]]:
     """What the reference library makes of TEXTS."""
     import torch

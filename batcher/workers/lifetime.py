@@ -1,4 +1,4 @@
-"""Processes: how a parent learns of the end of a child, and a child of its parent's."""
+"""How a parent learns of the end of a child process, and a child of its parent's."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import select
 
 import pytest
 
-from batcher.processes import describe_exit, exit_descriptor
+from batcher.workers.lifetime import describe_exit, exit_descriptor
 from tests.fakes import PATIENCE
 
 
