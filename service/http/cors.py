@@ -24,6 +24,7 @@ _EXPOSED = (
     "X-Tokenization-Time",
     "X-Queue-Time",
     "X-Inference-Time",
+    "Inference-Header-Content-Length",  # where a tensor's binary data begins
 )
 
 
