@@ -95,7 +95,7 @@ $(VENV)/serve.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(INSTALL)
 	@touch $@
 
-$(VENV)/test.installed: EXTRAS := $(EXTRAS),loadtest,test,lint
+$(VENV)/test.installed: EXTRAS := $(EXTRAS),loadtest,test,examples,lint
 $(VENV)/test.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(INSTALL)
 	@touch $@ $(VENV)/serve.installed

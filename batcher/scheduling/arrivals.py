@@ -53,6 +53,11 @@ class Regroup:
         self._returned = 0
         self._seen_delay: float | None = None
         self._later = 0  # arrivals after it
+        self._is_off = False
+
+    def switch_off(self) -> None:
+        """No caller can come straight back."""
+        self._is_off, self.pays = True, False
 
     def arrived(self, now: float, count: int) -> None:
         if self._replica is None:
@@ -67,6 +72,8 @@ class Regroup:
 
     def released(self, replica: int, now: float, count: int, next_batch: float) -> None:
         """A batch has answered so many; the next one is predicted to take `next_batch` seconds."""
+        if self._is_off:
+            return
         self._learn(now)
         self._replica, self._began, self._ends = replica, now, now + _MAX_WAIT * next_batch
         self._released, self._returned, self._later = count, 0, 0

@@ -254,6 +254,10 @@ class Schedule:
 
     # Learning
 
+    def never_regroup(self) -> None:
+        """What it answers is not followed by what comes next: there are stages between."""
+        self._regroup.switch_off()
+
     def ended(
         self,
         index: int,

@@ -58,6 +58,8 @@ class Stages:
         """Which stages there are beside the device's. Once, when their processes are up."""
         wanted = {"preprocess": preprocess, "predict": True, "postprocess": postprocess}
         self._plan = tuple(stage for stage in STAGES if wanted[stage])
+        if preprocess:
+            self._device.schedule.never_regroup()
 
     # Entrance: what callers do
 

@@ -70,8 +70,6 @@ class Bench:
 
     def predict(self, seconds: float = 0.5) -> Batch:
         """All that wait, from `A` to `A!`."""
-        if not self.due(self.device):
-            self.clock.advance(1.0)  # it has waited for callers who come back
         batch = self.take(self.device)
         self.device.settle(batch, [each.payload + "!" for each in batch.requests], seconds)
         return batch
@@ -150,6 +148,15 @@ def test_inputs_of_all_callers_are_in_one_batch_with_the_cost_that_was_found() -
     for _ in range(2):
         bench.finish()
     assert bench.outcomes == {"a": ["A!"], "b": ["B!"]}
+
+
+def test_the_device_does_not_wait_for_callers_who_must_be_preprocessed_first() -> None:
+    bench = Bench()
+    for payload in "abc":
+        bench.submit(payload)
+        bench.prepare()
+    bench.predict()
+    assert bench.due(bench.device) == [0]
 
 
 def test_an_error_at_any_stage_is_the_outcome_of_its_own_request() -> None:
