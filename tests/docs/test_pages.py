@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -11,6 +12,7 @@ import pytest
 from batcher.collector import Collector
 from batcher.limits import Limits
 from batcher.request import CloseReason
+from batcher.snapshot import HistogramSnapshot, StageSnapshot
 from service.arguments import default_of
 from service.observability.prometheus import exposition
 from service.settings import PREFIX, Settings
@@ -71,7 +73,9 @@ def test_the_defaults_in_readme_are_those_of_the_settings() -> None:
 
 
 def test_metrics_that_are_named_exist() -> None:
-    snapshot = Collector(Limits(), FakeClock()).snapshot()
+    nothing = HistogramSnapshot((), (0,), 0.0)
+    stage = StageSnapshot(0, 0, 0, nothing, nothing)
+    snapshot = replace(Collector(Limits(), FakeClock()).snapshot(), stages={"preprocess": stage})
     page = exposition(snapshot, {}, {0: True}, "0", "m").decode()
     there = set(re.findall(r"^# HELP (\w+)", page, re.MULTILINE))
     for document in PAGES:
