@@ -41,7 +41,9 @@ GRACE_SECONDS = 120.0  # Beyond its own limit.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seconds", type=count_between(10, 3600), default=150, help="at most")
+    parser.add_argument(
+        "--seconds", type=count_between(10, 3600), default=300, help="at most, of each kind"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--schema", type=Path, help="another document than the server's own")
     parser.add_argument(

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 import re
+import socket
 from typing import Any
 
 import pytest
@@ -13,14 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batcher import Answer
+from loadtests.drivers.target import Target
 from loadtests.fuzz import inprocess
 from loadtests.fuzz.inprocess import AtOnce, try_all
 from loadtests.fuzz.mutations import Mutant, bodies, compress, written
 from loadtests.fuzz.right_answers import fault
+from loadtests.fuzz.run_mutations import Sent, send
 from loadtests.fuzz.seeds import MODEL, VALID, seeds
 from service.app import ROUTES
 from service.errors import Problem
 from tests.conftest import EFFORT
+from tests.service.loopback import run, running, server_of
 
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -103,6 +107,24 @@ def test_a_bug_behind_a_route_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("service.state.fields", broken)
     tried = asyncio.run(try_all(bodies(300)))
     assert tried.violations
+
+
+def test_mutants_over_a_socket_are_sent_answered_and_judged() -> None:
+    sent = Sent()
+
+    async def main() -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        target = Target("127.0.0.1", listener.getsockname()[1])
+        front = inprocess.Application("embed").front
+        async with running(front, server_of(front), listener):
+            await send(target, 200, 1, sent)
+
+    run(main())
+    assert sent.violations == []
+    assert sent.count == 200
+    assert sent.bodies.total() == 100
+    assert sent.bodies[200] > 5
+    assert sent.whole[400] > 50
 
 
 class AnsweredToOthers(AtOnce):
