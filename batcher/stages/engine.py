@@ -62,7 +62,9 @@ class StagedEngine(_CollectorsEngine):
         seconds = self._drain_timeout if timeout is None else timeout
         until = self._clock.now() + seconds
         is_drained = await asyncio.to_thread(self._stages.drain, until)
-        both = await asyncio.gather(super().drain(0.0), self._cpu.drain(0.0))
+        # Without stages all of the work is the device's collector's; with them none is left there.
+        left = max(0.0, until - self._clock.now())
+        both = await asyncio.gather(super().drain(left), self._cpu.drain(left))
         return is_drained and all(both)
 
     async def close(self) -> None:

@@ -146,6 +146,8 @@ def _why_not(state: AppState, snapshot: Snapshot) -> str | None:
         return "searching for the model"
     if snapshot.ready:
         return None
+    if snapshot.waits_for_stages and any(replica.up for replica in snapshot.replicas):
+        return "the CPU workers are starting"
     return "; ".join(_state_of(replica) for replica in snapshot.replicas)
 
 
