@@ -13,16 +13,21 @@ from batcher.limits import Limits
 from batcher.request import LOSSES_OF_A_CULPRIT, Request
 from batcher.runner import RunnerInfo
 from batcher.scheduling import dispatch
+from batcher.scheduling.cost import CostModel
 from batcher.scheduling.replica_model import ReplicaModel
 from batcher.scheduling.selection import Selection
 from batcher.snapshot import ReplicaSnapshot, ReplicaState
-from batcher.supervision.hang_timeouts import HangTimeouts
 from batcher.supervision.quarantine import SECONDS, Quarantine, fingerprint
+from batcher.supervision.time_left import time_left
 
 _log = logging.getLogger(__name__)
 _RETRY_AFTER = 1.0  # seconds, while it is not known how long the model takes to load
 _SLOW_INTERVAL = 2.0  # seconds between the canaries of a replica too slow to get other work
 _FRESH_INTERVALS = 2.5  # canary intervals without a good run after which it is not ready any more
+_TIMES_PREDICTED = 10.0
+_TIMES_PROPORTIONAL = 2.0
+_COLD = 300.0  # seconds that a batch may take before the first observation
+_MAX_SCALE = 64.0
 _MAX_CONDEMNED = 2  # in a row on one replica; more means that the replica is to blame
 
 
@@ -232,3 +237,45 @@ class Supervision:
 
     def __repr__(self) -> str:
         return f"<Supervision {', '.join(replica.state for replica in self.replicas)}>"
+
+
+class HangTimeouts:
+    def __init__(self, limits: Limits) -> None:
+        self._minimum = limits.hang_after
+        self._by_deadline = limits.hang_by_deadline
+        self._scale = 1.0  # for batches of several rows; grows when one of them hangs
+
+    def of(self, selection: Selection, cost: CostModel, now: float) -> float:
+        """In seconds. O(batch) where deadlines count."""
+        size, predicted = len(selection.taken), selection.predicted
+        timeout = hang_timeout(cost, size, selection.tokens, predicted, self._minimum)
+        if size > 1:
+            timeout *= self._scale
+        if self._by_deadline and size:
+            timeout = max(timeout, time_left(selection, now))
+        return timeout
+
+    def hung(self, size: int) -> None:
+        """A batch of so many rows. Perhaps it was only slow: more time for the next one of several
+        rows tells the two apart."""
+        if size > 1:
+            self._scale = min(2 * self._scale, _MAX_SCALE)
+
+    def reset(self) -> None:
+        """One of several rows has run well, or the culprit has been found."""
+        self._scale = 1.0
+
+
+def hang_timeout(
+    cost: CostModel, size: int, tokens: int, predicted: float, minimum: float
+) -> float:
+    """Seconds after which a batch is taken to hang; at least `minimum`.
+
+    A batch larger than any before gets twice the time it would take if time grew with its tokens or
+    its requests, whichever is more of them.
+    """
+    if not cost.observations:
+        return max(minimum, _COLD)
+    largest_size, largest_tokens, seconds = cost.largest
+    grown = max(1.0, size / max(1, largest_size), tokens / max(1, largest_tokens))
+    return max(minimum, _TIMES_PREDICTED * predicted, _TIMES_PROPORTIONAL * seconds * grown)

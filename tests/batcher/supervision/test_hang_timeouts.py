@@ -7,7 +7,7 @@ import pytest
 from batcher.limits import Limits
 from batcher.scheduling.cost import CostModel
 from batcher.scheduling.selection import Selection
-from batcher.supervision.hang_timeouts import HangTimeouts, hang_timeout
+from batcher.supervision.supervision import HangTimeouts, hang_timeout
 from tests.fakes import request
 
 
