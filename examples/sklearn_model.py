@@ -1,7 +1,7 @@
 """A scikit-learn model: four measures of a flower in, its kind out.
 
 pip install scikit-learn
-batcher serve sklearn_model:Iris
+cd examples && batcher serve sklearn_model:Iris
 curl -sS localhost:8000/v1/predict -H 'content-type: application/json' \
   -d '{"inputs": [[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]]}'
 """

@@ -1,7 +1,7 @@
 """Two models in a chain: a detector finds things in an image, a classifier says what each is.
 
 The things of all images in a batch are classified together.
-batcher serve two_models:Chain
+cd examples && batcher serve two_models:Chain
 curl -sS localhost:8000/v1/predict -H 'content-type: image/png' --data-binary @things.png
 """
 
