@@ -12,7 +12,7 @@ import pytest
 from batcher.client import Call, LocalClient
 from batcher.clock import MonotonicClock
 from batcher.collector import Collector
-from batcher.errors import DeadlineExceeded, NotReady, Overloaded, RunnerFailed
+from batcher.errors import CallTooLarge, DeadlineExceeded, NotReady, Overloaded, RunnerFailed
 from batcher.limits import Limits
 from batcher.request import Batch
 from batcher.runner import RunnerInfo
@@ -126,7 +126,7 @@ async def test_a_deadline_that_has_passed_is_not_submitted() -> None:
 @on_a_loop
 async def test_a_refusal_reaches_the_caller_and_queues_nothing() -> None:
     desk = Desk(Limits(max_queue_size=2))
-    with pytest.raises(Overloaded):
+    with pytest.raises(CallTooLarge):
         await desk.client.submit_all(["a", "b", "c"])
     desk.collector.replica_waits(0, 2.0, "signal 9", is_broken=True)
     with pytest.raises(NotReady):

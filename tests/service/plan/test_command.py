@@ -176,7 +176,7 @@ def test_plan_is_a_word_of_its_own_and_the_service_starts_as_before() -> None:
     planned = typed("plan", "--rate", "5", "--p95-ms", "1", *SPEED)
     assert (planned.returncode, planned.stdout.count("No plan: ")) == (1, 1)
     assert typed("--port", "8123", "--print-config").stdout.count("BATCHER_PORT=8123 (flag)") == 1
-    assert typed("plans").returncode == 2
+    assert typed("--plan").returncode == 2
 
 
 def test_planning_needs_no_model_library() -> None:
