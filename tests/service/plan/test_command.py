@@ -61,7 +61,7 @@ def test_recorded_bursts_need_more_than_the_same_rate_spread_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recorded = tmp_path / "bursts.csv"
-    stamps = [f"2023-11-16 18:{n // 60:02}:{n % 60:02}.0000000" for n in range(600)]
+    stamps = [f"2023-11-16 18:{n // 60:02}:{n % 60:02}.0000000" for n in range(200)]
     recorded.write_text("TIMESTAMP,Tokens\n" + "".join(f"{s},8\n" * 100 for s in stamps))
     found = []
     for extra in ([], ["--arrivals", str(recorded)]):
