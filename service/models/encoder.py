@@ -83,6 +83,7 @@ class EncoderRunner:
         self._config = config.settings
         self._placement, self._replicas = config.placement, config.replicas
         self._changed_facts: Mapping[str, object] | None = None
+        self._close: Callable[[], None] | None = None  # None: nothing is open
         # Queues a batch and returns what waits for it, see Launch. None: the backend cannot.
         self.launch: Callable[[Sequence[Payload]], Callable[[], Sequence[Any]]] | None = None
 
@@ -102,10 +103,12 @@ class EncoderRunner:
         opened = open_backend(config, self._spec, place, _say)
         self._backend: Backend = opened.backend
         backend = self._backend
+        self._close = backend.close
         queue: Launch | None = backend.launch if isinstance(backend, LaunchingBackend) else None
         self._fallback: Fallback | None = None
         if queue is None and type(backend) is not TorchBackend and backend.name != "reference":
             self._fallback = Fallback(backend, self._plain(place), _say)
+            self._close = self._fallback.close
         self.launch = queue and functools.partial(self._launch, queue)
         self._failed = dict(RunnerInfo.from_facts(opened.facts).backend_failed)
         self._about = {**opened.facts, **self._of_backend()}
@@ -150,7 +153,8 @@ class EncoderRunner:
         return self._changed_facts
 
     def close(self) -> None:
-        (self._fallback or self._backend).close()
+        if self._close is not None:
+            self._close()
 
     def _fall_back(self, batch: _Batch, failure: Exception) -> Answers:
         """What the backend has failed at, answered by PyTorch as it comes. Raises the failure."""

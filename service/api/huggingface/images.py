@@ -19,6 +19,7 @@ from service.state import AppState
 from service.tasks.image_classify import ImageClassify
 from service.tasks.image_embed import ImageEmbed, ImageOrText, Similarity, TheText
 from service.tasks.images import ImageInput
+from service.tasks.protocol import Options
 from service.tasks.text_inputs import check_count, malformed
 
 _TOP = 5  # labels, as the pipeline of transformers has it
@@ -126,12 +127,16 @@ async def _zero_shot(state: AppState, exchange: Exchange, body: ZeroShotImageBod
         raise InputError("must hold {} once", field="parameters.hypothesis_template")
     texts = [TheText(template.replace("{}", label)) for label in labels]
     inputs: list[ImageOrText] = [_one(body.inputs), *texts]
-    try:
-        results = await state.pipeline.run(exchange, task, inputs, priority=body.priority)
-    except InputError as error:
-        raise error.at("inputs" if error.field == "inputs[0]" else _LABELS) from None
     if task.similarity is None:
         task.similarity = await _similarity(state)
+    # Two labels that are cut may be one and the same. SigLIP's are, by transformers' pipeline, too.
+    options = Options(truncate=task.similarity.function == "sigmoid")
+    try:
+        results = await state.pipeline.run(
+            exchange, task, inputs, options=options, priority=body.priority
+        )
+    except InputError as error:
+        raise error.at("inputs" if error.field == "inputs[0]" else _LABELS) from None
     image, *vectors = results.values
     told = task.similarity.ranked(image, vectors, labels)
     answer = orjson.dumps(told, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+import transformers
 
-from service.repository.folder import ModelFolder
+from service.repository.folder import TOKENIZERS, ModelFolder, Wanted
 from service.repository.inspection import TOKENIZER
 from service.repository.json_files import ModelNotSupported
 from service.repository.spec import EncoderSpec
@@ -29,6 +30,36 @@ def check_weights(read: ModelFolder, kind: Any) -> None:
     if missing:
         raise ModelNotSupported(
             f"{read.encoder}: {len(missing)} of the model's weights are missing, {missing[0]} first"
+        )
+
+
+def check_architecture(read: ModelFolder, wanted: Wanted) -> None:
+    """The libraries go by `model_type` alone, and leave out what an architecture that they do not
+    know has more. Raises ModelNotSupported unless the files or a setting say what to do."""
+    if read.has_own_code or read.names_pooling or wanted.task != "auto":
+        return
+    unknown = [
+        name for name in read.config.get("architectures") or () if not hasattr(transformers, name)
+    ]
+    if unknown:
+        raise ModelNotSupported(
+            f"{read.encoder / 'config.json'}: transformers {transformers.__version__} has no"
+            f" architecture {unknown[0]}: BATCHER_TASK={read.task} serves what its model_type,"
+            f" {read.config.get('model_type')}, stands for"
+        )
+
+
+def check_vocabulary(read: ModelFolder, tokenizer: Any, rows: int) -> None:
+    """Raises ModelNotSupported for a tokenizer with more words than the model has. Tokens that were
+    added to it may have no row: a text that holds one is refused."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    words = {} if backend is None else backend.get_vocab(with_added_tokens=False)
+    last = max(words.values(), default=0)
+    if last >= rows:
+        file = next(name for name in TOKENIZERS if (read.encoder / name).is_file())
+        raise ModelNotSupported(
+            f"{read.encoder / file}: the tokenizer of another model: it has tokens up to {last},"
+            f" and the model {rows} rows for them"
         )
 
 

@@ -22,13 +22,16 @@ from service.models.reference.both import texts_of
 from service.models.reference.chain import Chain
 from service.models.reference.checks import (
     bad_weight,
+    check_architecture,
     check_tokens,
+    check_vocabulary,
     check_weights,
     serialised,
     without_empty,
 )
 from service.models.reference.common import common_fields
 from service.models.reference.cross import CrossReference
+from service.models.reference.damage import find_damage
 from service.models.reference.dense import DenseReference
 from service.models.reference.headed import HeadedReference
 from service.models.reference.limits import fitting, limit_of
@@ -68,6 +71,7 @@ def inspect_here(folder: Path, wanted: Wanted, made: Path) -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     read = read_folder(folder, wanted)
+    check_architecture(read, wanted)
     try:
         spec, tokenizer, answers = _MAKERS.get(read.task, _headed)(read, wanted, made)
         if answers is not None and not np.isfinite(answers.answers).all():
@@ -78,7 +82,8 @@ def inspect_here(folder: Path, wanted: Wanted, made: Path) -> None:
     except ModelNotSupported:
         raise
     except Exception as error:  # the libraries' own, of any kind
-        raise ModelNotSupported(f"{folder}: cannot be loaded: {_told(error)}") from error
+        why = find_damage(read) or f"{folder}: cannot be loaded: {_told(error)}"
+        raise ModelNotSupported(why) from error
     if answers is not None:
         save(made / ANSWERS, answers)
     (made / TOKENIZER).write_text(tokenizer)
@@ -189,6 +194,7 @@ def _headed(read: ModelFolder, wanted: Wanted, made: Path) -> Made:
         is_plain=not read.has_own_code,
         source=_source(read, wanted),
     )
+    check_vocabulary(read, reference.tokenizer, spec.vocab_size)
     spec = fitting(spec, reference.longest)
     tokenizer = serialised(reference.tokenizer, read)
     are_paired = read.task in CLASSIFIERS
@@ -242,6 +248,7 @@ def _tokens(
 ) -> tuple[list[str], list[Any], str]:
     """The built-in texts, the reference's tokens of them, which are a frontend's too, and its
     tokenizer. Raises ModelNotSupported."""
+    check_vocabulary(read, reference.tokenizer, spec.vocab_size)
     reference.model.max_seq_length = spec.max_length
     texts = [*SENTENCES, *ODD]
     texts, ids = without_empty(texts, reference.tokenize(texts))

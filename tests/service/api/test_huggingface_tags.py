@@ -107,6 +107,7 @@ def test_a_long_text_is_read_in_parts_or_cut(http: TestClient, engine: FakeClien
     [
         ({"inputs": []}, 400, "`inputs` cannot be empty"),
         ({"inputs": [1]}, 422, "inputs[0]: must be a text"),
+        ({"inputs": [["a", "b"]]}, 422, "inputs[0]: must be a text"),  # a pair
         ({"inputs": {"a": 1}}, 422, "inputs: must be a text or a list of texts"),
         ({"parameters": {"aggregation_strategy": "most"}}, 422, "parameters"),
         ({"parameters": {"aggregation_strategy": "simple", "stride": 30}}, 422, "from 0 to 29"),

@@ -119,6 +119,7 @@ def test_names_of_the_settings_are_listed_and_answers_say_the_first(
         ({"input": [1, 2.5]}, 400, "input", "token 1"),
         ({"input": [1, True]}, 400, "input", "true"),
         ({"input": [[1, [2]]]}, 400, "input", "a list"),
+        ({"input": [["a", "b"]]}, 400, "input", "token 0"),  # a pair
         ({"input": ["a", [1, [2]]]}, 400, "input[1]", "token 1"),
         ({"input": []}, 400, "input", "empty"),
         ({"input": [[]]}, 400, "input[0]", "empty"),

@@ -45,6 +45,7 @@ def test_the_answer_is_always_a_list_of_vectors(
         ({"inputs": 1}, 422, "inputs: must be"),
         ({"inputs": ["a", {}]}, 422, "inputs[1]: must be"),
         ({"inputs": [1, None]}, 422, "inputs: token 1 must be"),
+        ({"inputs": [["a", "b"]]}, 422, "inputs: token 0 must be"),  # a pair
         ({"inputs": []}, 400, "`inputs` cannot be empty"),
         ({"inputs": [[1], []]}, 400, "`inputs[1]` cannot be empty"),
         ({"inputs": ["a"] * 2049}, 422, "batch size 2049 > maximum"),

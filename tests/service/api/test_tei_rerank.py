@@ -128,6 +128,14 @@ def test_bad_input_is_named(
     assert engine.submitted == []
 
 
+def test_a_document_of_10_megabytes_is_cut_or_refused(http: TestClient, engine: FakeClient) -> None:
+    body = {"query": "q", "texts": ["one " * 2_500_000, "one"]}
+    engine.answer = lambda payload: np.array([payload["input_ids"].size], np.float32)
+    got = ask(http, raw_scores=True, **body)
+    assert [(each["index"], each["score"]) for each in got] == [(0, 16.0), (1, 5.0)]
+    assert "`texts[0]` must have less than" in ask(http, 422, truncate=False, **body)["error"]
+
+
 @pytest.mark.parametrize(
     ("body", "status", "says"),
     [

@@ -114,8 +114,9 @@ def test_a_pooling_that_is_set_wins(tmp_path: Path) -> None:
     assert facts["backend"] == "reference"
 
 
-def test_a_decoder_without_a_named_pooling_is_ambiguous(tmp_path: Path) -> None:
-    plain = make_tiny(tmp_path, "qwen2", "mean", normalize=False).parent / "plain"
+@pytest.mark.parametrize("kind", ["qwen2", "gpt2"])
+def test_a_decoder_without_a_named_pooling_is_ambiguous(tmp_path: Path, kind: str) -> None:
+    plain = make_tiny(tmp_path, kind, "mean", normalize=False).parent / "plain"
     with pytest.raises(ModelNotSupported, match=r"BATCHER_POOLING \(last, mean\)"):
         read_spec(plain)
     assert read_spec(plain, pooling="last").pooling == "last"
@@ -129,52 +130,114 @@ def test_an_encoder_without_a_named_pooling_is_served_as_the_library_does(tmp_pa
 
 def test_a_backend_that_cannot_run_it_is_not_taken(tmp_path: Path) -> None:
     folder = chain(tmp_path, "bert", "mean", dense())
+    refused = runner(folder, tmp_path, backend="onnx")
     with pytest.raises(BackendNotAvailable, match="only the reference library does; set"):
-        runner(folder, tmp_path, backend="onnx").warm_up()
+        refused.warm_up()
+    refused.close()  # which has nothing to close
 
 
-def damaged(folder: Path, how: str) -> None:
+def changed(folder: Path, **fields: Any) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | fields))
+
+
+def pickled(folder: Path, state: object) -> None:
+    (folder / "model.safetensors").unlink()
+    torch.save(state, folder / "pytorch_model.bin")
+
+
+class RunsCode:
+    def __reduce__(self) -> Any:
+        return exec, ("raise SystemExit('this ran')",)
+
+
+def with_nan(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
     weights = folder / "model.safetensors"
-    if how == "no weights":
-        weights.unlink()
-    elif how == "half of the weights":
-        weights.write_bytes(weights.read_bytes()[:1000])
-    elif how == "weights of another shape":
-        config = json.loads((folder / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 48}))
-    elif how == "an unknown architecture":
-        config = json.loads((folder / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps(config | {"model_type": "berta"}))
-    elif how == "a layer more than there is":
-        config = json.loads((folder / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
-    else:
-        from safetensors.torch import load_file, save_file
-
-        state = load_file(weights)
-        state["embeddings.word_embeddings.weight"][4] = float("nan")
-        save_file(state, weights, metadata={"format": "pt"})
+    state = load_file(weights)
+    state["embeddings.word_embeddings.weight"][4] = float("nan")
+    save_file(state, weights, metadata={"format": "pt"})
 
 
-@pytest.mark.parametrize(
-    ("how", "told"),
-    [
-        ("no weights", "no weights"),
-        ("half of the weights", "cannot be loaded"),
-        ("weights of another shape", "cannot be loaded"),
-        ("an unknown architecture", "berta"),
-        ("a layer more than there is", "16 of the model's weights are missing"),
-        ("NaN", "not finite.* embeddings.word_embeddings.weight"),
-    ],
-)
-def test_a_damaged_folder_is_refused_in_one_line(tmp_path: Path, how: str, told: str) -> None:
+def with_words(folder: Path, *numbers: int) -> None:
+    """Of a tokenizer, beside its own."""
+    file = folder / "tokenizer.json"
+    said = json.loads(file.read_text())
+    said["model"]["vocab"] |= {f"word {n}": n for n in numbers}
+    file.write_text(json.dumps(said))
+
+
+def cut(folder: Path, start: bytes, size: int) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes((start + weights.read_bytes())[:size])
+
+
+DAMAGED: dict[str, tuple[Callable[[Path], None], str]] = {
+    "no weights": (lambda at: (at / "model.safetensors").unlink(), "no weights"),
+    "half of the weights": (lambda at: cut(at, b"", 1000), r"model\.safetensors: damaged, or not"),
+    "a pointer": (
+        lambda at: cut(at, b"version https://git-lfs.github.com/spec/v1\n", 130),
+        r"model\.safetensors: a pointer of Git LFS",
+    ),
+    "weights of another shape": (
+        lambda at: changed(at, intermediate_size=48),
+        r"another shape than its config\.json says: .*bias is \[64\], not \[48\]",
+    ),
+    "an unknown kind of model": (lambda at: changed(at, model_type="berta"), "berta"),
+    "a layer more than there is": (
+        lambda at: changed(at, num_hidden_layers=3),
+        "16 of the model's weights are missing",
+    ),
+    "NaN": (with_nan, r"not finite.* embeddings\.word_embeddings\.weight"),
+    "a pickle that runs code": (
+        lambda at: pickled(at, RunsCode()),
+        r"pytorch_model\.bin: no state dict, or damaged \(code in a pickle is never run\)",
+    ),
+    "a pickle of a list": (
+        lambda at: pickled(at, [torch.zeros(2)]),
+        r"pytorch_model\.bin: no state dict: it holds a list",
+    ),
+    "a pickle of another kind": (
+        lambda at: pickled(at, {"epoch": 3, "model": {"weight": torch.zeros(2)}}),
+        "37 of the model's weights are missing",
+    ),
+    "no pickle": (
+        lambda at: ((at / "model.safetensors").rename(at / "pytorch_model.bin"), None)[1],
+        r"pytorch_model\.bin: no state dict, or damaged",
+    ),
+    "a tokenizer of another model": (
+        lambda at: with_words(at, *range(9, 99)),
+        r"tokenizer\.json: the tokenizer of another model: it has tokens up to 98, and .* 9 rows",
+    ),
+}
+
+
+@pytest.mark.parametrize(("damage", "told"), DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_folder_is_refused_in_one_line(
+    tmp_path: Path, damage: Callable[[Path], None], told: str
+) -> None:
     folder = make_tiny(tmp_path, "bert", "mean", normalize=True)
-    damaged(folder, how)
+    damage(folder)
     with pytest.raises(ModelNotSupported, match=told) as refused:
         read_spec(folder)
     assert str(folder) in str(refused.value)
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 600
+
+
+@pytest.mark.parametrize("name", ["OwnModel", "BertForSequenceClassificationOfMine"])
+def test_an_unknown_architecture_is_refused_unless_a_file_or_a_setting_decides(
+    tmp_path: Path, name: str
+) -> None:
+    whole = make_tiny(tmp_path, "bert", "cls", normalize=False)
+    plain = whole.parent / "plain"
+    for folder in (whole, plain):
+        changed(folder, architectures=[name])
+    assert read_spec(whole).pooling == "cls"
+    assert read_spec(plain, "embed").pooling == "mean"
+    with pytest.raises(ModelNotSupported, match=f"config.json: .*{name}.* BATCHER_TASK=embed"):
+        read_spec(plain)
 
 
 def test_a_change_of_any_file_is_noticed(tmp_path: Path) -> None:
