@@ -2,27 +2,29 @@
 library? Over HTTP, on real sentences."""
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from loadtests.checks.rankings import (
+    CLOSE,
+    DOCUMENTS,
+    Asked,
+    ask,
+    batches,
+    misordered,
+    query,
+    questions,
+)
 from loadtests.checks.sts import read_pairs, spearman
-from loadtests.drivers import closedloop
 from loadtests.drivers.target import count_between
 from loadtests.reports.finding import Finding, Measured, at_most, none
 from loadtests.reports.record import Record
-from loadtests.servers.launch import Server, running, service
+from loadtests.servers.launch import running, service
 
 TITLE = "Sparse vectors and reranking against sentence-transformers' SparseEncoder"
-INPUTS = 32  # Texts in one HTTP request.
-CALLERS = 4
-QUERIES = 50
-DOCUMENTS = 20  # Of each query.
-CLOSE = 1e-4  # Relative to a weight; as much absolute where it is small.
 
 Weights = Mapping[int, float]
 
@@ -39,12 +41,12 @@ def measure(args: argparse.Namespace, record: Record) -> Measured:
         raise ValueError("this check needs --sentences: a folder of scored pairs")
     pairs = read_pairs(args.sentences)
     texts = list(dict.fromkeys(text for pair in pairs for text in pair[1:]))[: args.most]
-    asked = [(texts[n], texts[n + 1 : n + 1 + DOCUMENTS]) for n in range(QUERIES)]
+    asked = questions(texts)
     settings = {"model": str(args.model), "task": "sparse", "dtype": "float32"}
     print(f"{len(texts)} sentences over HTTP", flush=True)
     with running(service("sparse", **settings, request_timeout_ms=120_000), args.cpus) as server:
-        served = [_weights(row) for row in _ask(server, "/embed_sparse", _batches(texts))]
-        ranked = _ask(server, "/rerank", [_query(query, found) for query, found in asked])
+        served = [_weights(row) for row in ask(server, "/embed_sparse", batches(texts))]
+        ranked = ask(server, "/rerank", [query(each) for each in asked])
     print("the same by the reference library", flush=True)
     expected, scores = _reference(str(args.model), texts, asked)
     words = [len(weights) for weights in expected]
@@ -54,7 +56,7 @@ def measure(args: argparse.Namespace, record: Record) -> Measured:
     record.text("words.csv", "\n".join(map(str, ["words", *words])) + "\n")
     findings = [
         at_most("largest difference of a weight, of 1 + its size", _apart(served, expected), CLOSE),
-        none("rankings in another order", _misordered(ranked, scores)),
+        none("rankings in another order", misordered(ranked, scores)),
         Finding("words with a weight, median", float(np.median(words))),
         Finding("Spearman x100 of the dot products", 100 * spearman(human, ours)),
     ]
@@ -62,7 +64,7 @@ def measure(args: argparse.Namespace, record: Record) -> Measured:
 
 
 def _reference(
-    model: str, texts: Sequence[str], asked: Sequence[tuple[str, Sequence[str]]]
+    model: str, texts: Sequence[str], asked: Sequence[Asked]
 ) -> tuple[list[Weights], list[list[float]]]:
     """Of each text alone: what it answers moves a little when it batches."""
     from sentence_transformers import SparseEncoder  # 6 to 12 s
@@ -77,32 +79,10 @@ def _reference(
         words = vectors[text].nonzero().flatten().tolist()
         rows.append({word: float(vectors[text][word]) for word in words})
     scores = [
-        [float(encoder.similarity(vectors[query], vectors[text])) for text in found]
-        for query, found in asked
+        [float(encoder.similarity(vectors[one], vectors[text])) for text in found]
+        for one, found in asked
     ]
     return rows, scores
-
-
-def _batches(texts: Sequence[str]) -> list[Mapping[str, object]]:
-    return [{"inputs": texts[at : at + INPUTS]} for at in range(0, len(texts), INPUTS)]
-
-
-def _query(query: str, found: Sequence[str]) -> Mapping[str, object]:
-    return {"query": query, "texts": list(found), "raw_scores": True}
-
-
-def _ask(server: Server, path: str, bodies: Sequence[Mapping[str, object]]) -> list[Any]:
-    """What is in the lists that were answered, one behind the other; of rankings the lists."""
-    requests = [server.target.post(path, json.dumps(body).encode()) for body in bodies]
-    run = closedloop.drive(
-        server.target, requests, CALLERS, seconds=600, most=len(requests), keep_bodies=True
-    )
-    answers = []
-    for outcome in run.outcomes:
-        if outcome.status != "200":
-            raise RuntimeError(f"{path} answered {outcome.status}: {outcome.body[:500]!r}")
-        answers.append(json.loads(outcome.body))
-    return answers if path == "/rerank" else [row for answer in answers for row in answer]
 
 
 def _weights(row: Sequence[Mapping[str, Any]]) -> Weights:
@@ -115,18 +95,6 @@ def _apart(served: Sequence[Weights], expected: Sequence[Weights]) -> float:
         for ours, theirs in zip(served, expected, strict=True)
         for word in ours.keys() | theirs.keys()
     )
-
-
-def _misordered(
-    ranked: Sequence[Sequence[Mapping[str, Any]]], scores: Sequence[list[float]]
-) -> int:
-    """A pair in another order counts where the reference's scores differ by more than rounding."""
-    count = 0
-    for rows, right in zip(ranked, scores, strict=True):
-        found = [right[int(row["index"])] for row in rows]
-        rises = (later - sooner for sooner, later in pairwise(found))
-        count += any(rise > CLOSE * (1 + max(right)) for rise in rises)
-    return count
 
 
 def _dot(one: Weights, other: Weights) -> float:

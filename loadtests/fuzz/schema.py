@@ -17,8 +17,9 @@ from typing import Any
 
 from loadtests.drivers.target import count_between
 from loadtests.fuzz import tei_document
-from loadtests.models import images
-from loadtests.models.folders import Folder, make
+from loadtests.models import vision
+from loadtests.models.folder import Folder
+from loadtests.models.folders import make
 from loadtests.reports.finding import Finding, Measured
 from loadtests.reports.record import Record
 from loadtests.servers.launch import ROOT, Variant, running, service
@@ -79,7 +80,7 @@ def _variant(kind: str, at: Path) -> Variant:
         case "own":
             return service(kind, runner="loadtests.models.own:echo")
         case "image-classify" | "image-embed":
-            return service(kind, model=images.make(kind, at), **of_cpu)
+            folder = Folder(task=kind, kind=vision.KINDS[kind][0], steps=())
         case "zero-shot":
             folder = Folder(task="classify", labels=_NLI, model_max_length=32)
         case _:

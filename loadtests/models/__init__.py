@@ -1,4 +1,5 @@
 """Seeded tiny models of many architectures, in folders as their own libraries save them.
 
-tokenizers.py and bodies.py (what a folder is made of) · folders.py (the folder, with odd files).
+folder.py (what its files say) · tokenizers.py, bodies.py (what it is made of) · vision.py (models
+that see) · folders.py (the folder).
 """

@@ -16,6 +16,7 @@ class Body:
     types: bool = False
     fields: Mapping[str, Any] = field(default_factory=dict)
     tasks: tuple[str, ...] = ("embed", "sparse", "score", "classify", "tag")
+    without: tuple[str, ...] = ()  # of the usual fields
 
 
 _LLAMA: Mapping[str, Any] = {"num_key_value_heads": 2, "head_dim": 8}
@@ -60,13 +61,100 @@ BODIES: Mapping[str, Body] = {
     "llama": Body("decoder", fields=_LLAMA, tasks=_DECODED),
     "mistral": Body("decoder", fields={**_LLAMA, "sliding_window": None}, tasks=_DECODED),
 }
+# Less common ones: swept through once for each task, not drawn.
+MORE: Mapping[str, Body] = {
+    "gte": Body("bert", types=True),
+    "nomic_bert": Body("bert", types=True),
+    "jina_embeddings_v3": Body("unigram", fields={"type_vocab_size": 1}),
+    "eurobert": Body("decoder", fields=_LLAMA),
+    "gemma3_text": Body("decoder", fields={**_LLAMA, "use_bidirectional_attention": True}),
+    "gemma": Body("decoder", fields=_LLAMA),
+    "gemma2": Body("decoder", fields=_LLAMA),
+    "t5": Body(
+        "unigram",
+        fields={"d_model": HIDDEN, "d_kv": 8, "d_ff": 64, "num_heads": 4, "num_layers": 2},
+    ),
+    "mt5": Body(
+        "unigram",
+        fields={"d_model": HIDDEN, "d_kv": 8, "d_ff": 64, "num_heads": 4, "num_layers": 2},
+    ),
+    "gpt2": Body("decoder", fields={"n_embd": HIDDEN, "n_layer": 2, "n_head": 4}),
+    "gpt_neox": Body("decoder"),
+    "opt": Body("decoder", fields={"ffn_dim": 64, "word_embed_proj_dim": HIDDEN}),
+    "phi": Body("decoder"),
+    "phi3": Body("decoder"),
+    "bloom": Body("decoder", fields={"n_layer": 2, "n_head": 4}),
+    "deberta": Body("roberta"),
+    "mobilebert": Body(
+        "bert",
+        types=True,
+        fields={
+            "embedding_size": 16,
+            "intra_bottleneck_size": 16,
+            "true_hidden_size": 16,
+            "normalization_type": "layer_norm",
+        },
+    ),
+    "roformer": Body("bert", types=True, fields={"embedding_size": HIDDEN}),
+    "squeezebert": Body("bert", types=True, fields={"embedding_size": HIDDEN}),
+    "convbert": Body("bert", types=True, fields={"embedding_size": HIDDEN, "conv_kernel_size": 3}),
+    "big_bird": Body("unigram", types=True, fields={"attention_type": "original_full"}),
+    "longformer": Body("roberta", 1, fields={"attention_window": [8, 8], "type_vocab_size": 1}),
+    "ernie": Body("bert", types=True),
+    "megatron-bert": Body("bert", types=True),
+    "rembert": Body(
+        "unigram", types=True, fields={"input_embedding_size": 16, "output_embedding_size": 16}
+    ),
+    "data2vec-text": Body("roberta", 1, fields={"type_vocab_size": 1}),
+    "xlm-roberta-xl": Body("unigram", 1, fields={"type_vocab_size": 1}),
+    "roberta-prelayernorm": Body("roberta", 1, fields={"type_vocab_size": 1}),
+    "ibert": Body("roberta", 1, fields={"type_vocab_size": 1}),
+    "xmod": Body(
+        "unigram",
+        1,
+        fields={"type_vocab_size": 1, "languages": ["en_XX"], "default_language": "en_XX"},
+    ),
+    "nystromformer": Body(
+        "bert", types=True, fields={"num_landmarks": 4, "segment_means_seq_len": 40}
+    ),
+    "yoso": Body("bert", types=True),
+    "mra": Body("bert", types=True),
+    "fnet": Body("unigram", types=True),
+    "funnel": Body(
+        "bert",
+        types=True,
+        fields={"block_sizes": [1, 1], "d_model": HIDDEN, "n_head": 4, "d_head": 8, "d_inner": 64},
+        without=("num_hidden_layers",),
+    ),
+    "flaubert": Body("bert", fields={"emb_dim": HIDDEN, "n_layers": 2, "n_heads": 4}),
+    "xlm": Body("bert", fields={"emb_dim": HIDDEN, "n_layers": 2, "n_heads": 4}),
+    "xlnet": Body(
+        "unigram",
+        fields={"d_model": HIDDEN, "n_layer": 2, "n_head": 4, "d_inner": 64},
+        without=("max_position_embeddings",),
+    ),
+    "layoutlm": Body("bert", types=True),
+    "bart": Body(
+        "roberta",
+        fields={
+            "d_model": HIDDEN,
+            "encoder_layers": 2,
+            "decoder_layers": 2,
+            "encoder_attention_heads": 4,
+            "decoder_attention_heads": 4,
+            "encoder_ffn_dim": 64,
+            "decoder_ffn_dim": 64,
+        },
+    ),
+}
+ALL: Mapping[str, Body] = {**BODIES, **MORE}
 
 
 def config_of(kind: str, tokenizer: Any, positions: int, **fields: Any) -> Any:
     """`tokenizer`: of transformers, for the numbers of its special tokens."""
     import transformers
 
-    body = BODIES[kind]
+    body = ALL[kind]
     shape: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "hidden_size": HIDDEN,
@@ -79,4 +167,5 @@ def config_of(kind: str, tokenizer: Any, positions: int, **fields: Any) -> Any:
         "eos_token_id": tokenizer.eos_token_id,
         "initializer_range": 0.3,  # far from 0: what tells two texts apart tells in the answers
     }
+    shape = {name: value for name, value in shape.items() if name not in body.without}
     return transformers.AutoConfig.for_model(kind, **(shape | dict(body.fields) | fields))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from loadtests.models import tokenizers
-from loadtests.models.bodies import BODIES, HIDDEN, config_of
+from loadtests.models import tokenizers, vision
+from loadtests.models.bodies import ALL, HIDDEN, config_of
+from loadtests.models.folder import Folder
 
 LEGACY_POOLING = {
     "cls": "cls_token",
@@ -28,72 +27,12 @@ HEADS = {
 }
 
 
-@dataclass(frozen=True)
-class Step:
-    """A module behind the transformer."""
-
-    kind: str  # Pooling, Dense, LayerNorm, Normalize, Dropout
-    modes: tuple[str, ...] = ("mean",)  # of Pooling
-    size: int = 0  # of what Dense makes
-    activation: str = "Tanh"
-    bias: bool = True
-
-
-@dataclass(frozen=True)
-class Folder:
-    """Fields are what its files say; None: nothing."""
-
-    task: str = "embed"
-    kind: str = "bert"
-    steps: tuple[Step, ...] = (Step("Pooling"),)  # empty: no file of sentence-transformers
-    # Lengths
-    positions: int = 40
-    model_max_length: int | None = None
-    max_seq_length: int | None = None
-    # Tokenizer
-    cased: bool = False
-    ends: bool = True
-    padding_side: str = "right"
-    truncation_side: str = "right"
-    do_lower_case: bool = False  # of sentence_bert_config.json
-    added: tuple[str, ...] = ()  # tokens
-    own_padding: bool = False  # tokenizer.json pads and cuts by itself, as many on the hub do
-    # Names and forms of files
-    legacy: bool = False  # as versions before 3 of sentence-transformers wrote them
-    subfolder: str = ""
-    weights: str = "safetensors"  # bin, shards
-    dtype: str = "float32"
-    # Meaning
-    prompts: Mapping[str, str] | None = None
-    default_prompt_name: str | None = None
-    similarity: str | None = None
-    matryoshka: tuple[int, ...] = ()
-    labels: tuple[str, ...] = ()  # of a classifier; empty: three of transformers' own
-    problem: str | None = None
-    splade: tuple[str, str] = ("max", "relu")
-    most_active: int | None = None
-    config: Mapping[str, Any] = field(default_factory=dict)  # more fields of config.json
-
-    def describe(self) -> str:
-        """The fields that are not the default."""
-        plain = Folder(task=self.task, kind=self.kind)
-        said = {each.name: getattr(self, each.name) for each in fields(self)}
-        odd = [f"{k}={_short(v)}" for k, v in said.items() if v != getattr(plain, k)]
-        return " ".join([self.task, self.kind, *odd])
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, tuple) and value and isinstance(value[0], Step):
-        return "→".join(
-            f"{s.kind}({'+'.join(s.modes)})" if s.kind == "Pooling" else s.kind for s in value
-        )
-    return str(value).replace(" ", "")
-
-
 def make(folder: Folder, at: Path) -> Path:
     """At `at`, which is made."""
     import torch
 
+    if folder.task in vision.KINDS:
+        return vision.make(folder, at)
     torch.manual_seed(11)
     plain = _transformer(folder, at / "plain")
     made = at / "model"
@@ -119,7 +58,7 @@ def _transformer(folder: Folder, at: Path) -> Path:
     import torch
     import transformers
 
-    body = BODIES[folder.kind]
+    body = ALL[folder.kind]
     of_text = tokenizers.make(body.tokenizer, cased=folder.cased, ends=folder.ends)
     names = ["input_ids", *["token_type_ids"] * body.types, "attention_mask"]
     given = {

@@ -1,8 +1,8 @@
 """Is every model answered as the reference library answers, or refused? Tiny random models.
 
-`sweep`: each task with each architecture, each backend and each odd file. `draws`: legal
-combinations of files, settings and options at random. In float32, over HTTP, alone and among 63
-others of mixed length.
+`sweep`: each task with each architecture, each backend and each odd file. `rare`: less common
+architectures. `draws`: legal combinations of files, settings and options at random. In float32,
+over HTTP, alone and among 63 others of mixed length.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from loadtests.checks.models import draws, sweep
-from loadtests.checks.models.judge import ATOL, RTOL, Case
+from loadtests.checks.models.case import Case
+from loadtests.checks.models.distance import ATOL, RTOL
 from loadtests.checks.models.served import models_are_read_here
 from loadtests.checks.models.trial import Came, attempt
 from loadtests.drivers.target import count_between
@@ -25,9 +26,9 @@ from loadtests.reports.finding import Finding, Measured, at_most, none
 from loadtests.reports.record import Record
 
 TITLE = "Any model: answered as the reference library answers, or refused"
-PARTS = ("sweep", "draws")
-TASKS = ("embed", "sparse", "score", "classify", "tag")
-BACKENDS = ("torch", "reference", "onnx", "openvino")
+PARTS = ("sweep", "rare", "draws")
+TASKS = ("embed", "sparse", "score", "classify", "tag", "image-classify", "image-embed")
+BACKENDS = ("torch", "compiled", "reference", "onnx", "openvino")
 
 Tried = list[tuple[Case, Came]]
 
@@ -62,11 +63,13 @@ def measure(args: argparse.Namespace, record: Record) -> Measured:
                     told = f"{part} {len(tried)}: {came.word} {case.describe()}: {came.why}"
                     print(told, flush=True)
 
-            if part == "sweep":
-                each(run, sweep.cases(tasks, tuple(args.backends)))
+            if part == "draws":
+                draw(run, tasks, tuple(args.backends), args.examples, args.seed)
             else:
-                draw(run, tasks, args.examples, args.seed)
+                chosen = sweep.cases if part == "sweep" else sweep.rare
+                each(run, chosen(tasks, tuple(args.backends)))
     record.text("cases.csv", rows.getvalue())
+    record.text("said.csv", said([case for tried in parts.values() for case, _ in tried]))
     findings = [one for part, tried in parts.items() for one in judged(part, tried)]
     return Measured(findings, _notes(parts))
 
@@ -76,7 +79,13 @@ def each(run: Callable[[Case], None], cases: Iterable[Case]) -> None:
         run(case)
 
 
-def draw(run: Callable[[Case], None], tasks: tuple[str, ...], examples: int, seed: int) -> None:
+def draw(
+    run: Callable[[Case], None],
+    tasks: tuple[str, ...],
+    backends: tuple[str, ...],
+    examples: int,
+    seed: int,
+) -> None:
     import hypothesis
     from hypothesis import HealthCheck, Phase
 
@@ -94,7 +103,26 @@ def draw(run: Callable[[Case], None], tasks: tuple[str, ...], examples: int, see
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    hypothesis.seed(seed)(plan(hypothesis.given(draws.cases(tasks))(once)))()
+    hypothesis.seed(seed)(plan(hypothesis.given(draws.cases(tasks, backends))(once)))()
+
+
+def said(cases: Sequence[Case]) -> str:
+    """What files, settings and options say that is not the plain folder: each value, and of how
+    many cases."""
+    counted: Counter[tuple[str, str, str]] = Counter()
+    for case in cases:
+        folder = case.folder
+        for name, value in folder.said().items():
+            counted[folder.task, name, value] += 1
+        for name, value in case.settings.items():
+            counted[folder.task, f"BATCHER_{name.upper()}", value] += 1
+        for name, value in case.options.items():
+            counted[folder.task, f"option {name}", repr(value)] += 1
+    rows = io.StringIO()
+    table = csv.writer(rows)
+    table.writerow(["task", "what", "value", "cases"])
+    table.writerows([*key, count] for key, count in sorted(counted.items()))
+    return rows.getvalue()
 
 
 def judged(part: str, tried: Sequence[tuple[Case, Came]]) -> list[Finding]:

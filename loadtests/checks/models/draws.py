@@ -7,9 +7,13 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from loadtests.checks.models.judge import Case
+from loadtests.checks.models.case import Case
+from loadtests.checks.models.sweep import EXPORTED
+from loadtests.models import vision
 from loadtests.models.bodies import BODIES, HIDDEN
-from loadtests.models.folders import LEGACY_POOLING, Folder, Step
+from loadtests.models.folder import Folder, Step
+from loadtests.models.folders import LEGACY_POOLING
+from service.models.heads import EVERY_BACKEND, HEADS
 
 PROMPTS = {"query": "query: ", "passage": "Passage, of two words: ", "none": ""}
 _ACTIVATIONS = ("Tanh", "Identity", "GELU", "ReLU")
@@ -41,8 +45,14 @@ def _limits(most: int) -> Any:
 
 
 @st.composite
-def cases(draw: st.DrawFn, tasks: tuple[str, ...] = ("embed",)) -> Case:
+def cases(
+    draw: st.DrawFn,
+    tasks: tuple[str, ...] = ("embed",),
+    backends: tuple[str, ...] = ("torch", "reference"),
+) -> Case:
     task = draw(st.sampled_from(tasks))
+    if task in vision.KINDS:
+        return draw(_seen(task))
     kind = draw(st.sampled_from([name for name, body in BODIES.items() if task in body.tasks]))
     positions = draw(st.sampled_from([24, 40, 64]))
     of_decoder = BODIES[kind].tokenizer == "decoder"
@@ -53,7 +63,8 @@ def cases(draw: st.DrawFn, tasks: tuple[str, ...] = ("embed",)) -> Case:
         "model_max_length": draw(_limits(positions)),
         "cased": draw(st.booleans()),
         "ends": draw(st.booleans()) if of_decoder else True,
-        "padding_side": draw(st.sampled_from(["right", "left"])),
+        # Where positions are counted from the left end of a row, padding there is refused.
+        "padding_side": draw(st.sampled_from(["right"] * (1 if of_decoder else 6) + ["left"])),
         "truncation_side": draw(_sometimes(st.just("left"), "right")),
         "added": draw(_sometimes(st.just(("dogs", " river")), ())),
         "own_padding": draw(_sometimes(st.just(True), False)),
@@ -105,6 +116,8 @@ def cases(draw: st.DrawFn, tasks: tuple[str, ...] = ("embed",)) -> Case:
             st.sampled_from([(), ("B-PER", "I-PER", "O"), ("O", "B-LOC", "I-LOC", "B-PER")])
         )
     if task == "classify":
+        if draw(st.integers(0, 3)) == 0:
+            given["labels"] = ("contradiction", "neutral", "entailment")
         problems = ["single_label_classification", "multi_label_classification", "regression"]
         given["problem"] = draw(st.none() | st.sampled_from(problems))
     if not given.get("steps", True):  # no file of sentence-transformers says anything
@@ -112,14 +125,70 @@ def cases(draw: st.DrawFn, tasks: tuple[str, ...] = ("embed",)) -> Case:
         given |= {"do_lower_case": False, "legacy": False, "subfolder": ""}
         options.pop("prompt_name", None)
         settings.pop("prompts", None)
-    settings["backend"] = draw(st.sampled_from(["torch", "torch", "reference", "auto"]))
-    if settings["backend"] != "torch":
-        settings["backend"] = "reference"  # the others take seconds to export: see sweep.py
-    if task == "tag":
-        settings["backend"] = "torch"
-    if settings["backend"] == "torch" and not _is_plain(given, settings):
-        settings["backend"] = "reference"
+    able = [name for name in backends if name in EVERY_BACKEND and name in HEADS[task].backends]
+    able += ["reference"] * ("reference" in backends)
+    # The others take seconds to export, and not every architecture can be.
+    seldom = [name for name in able if name in ("onnx", "openvino")]
+    often = [name for name in able if name not in seldom] or seldom
+    chosen = draw(st.sampled_from(often))
+    if seldom and kind in EXPORTED and draw(st.integers(0, 3)) == 0:
+        chosen = draw(st.sampled_from(seldom))
+    settings["backend"] = chosen if _is_plain(given, settings) else "reference"
     return Case(Folder(**given), settings, options)
+
+
+@st.composite
+def _seen(draw: st.DrawFn, task: str) -> Case:
+    """Of models that see: everything that an image processor's file may legally say."""
+    kind = draw(st.sampled_from(vision.KINDS[task]))
+    name = vision.processor_of(kind)
+    given: dict[str, Any] = {
+        "task": task,
+        "kind": kind,
+        "steps": (),
+        "nested": draw(_sometimes(st.just(True), False)),
+        "fast": draw(st.booleans()),
+        "weights": draw(_sometimes(st.sampled_from(["bin", "shards"]), "safetensors")),
+        "dtype": draw(_sometimes(st.sampled_from(["bfloat16", "float16"]), "float32")),
+        "processor": draw(st.fixed_dictionaries({}, optional=_processor_fields(name))),
+    }
+    if task == "image-classify":
+        labels = [(), ("one",), tuple("abcdefgh"), ("cat", "so so")]
+        problems = ["single_label_classification", "multi_label_classification", "regression"]
+        given["labels"] = draw(st.sampled_from(labels))
+        given["problem"] = draw(_sometimes(st.sampled_from(problems), None))
+    else:
+        given["cased"] = draw(st.booleans())
+        given["truncation_side"] = draw(_sometimes(st.just("left"), "right"))
+        given["model_max_length"] = draw(st.sampled_from([None, 20, 22]))
+        if kind == "clip":  # the library pads texts of others in another way
+            steps = [(), (), (Step("Transformer"),), (Step("Transformer"), Step("Normalize"))]
+            given["steps"] = draw(st.sampled_from(steps))
+            given["legacy"] = bool(len(given["steps"]) == 1 and draw(st.booleans()))
+    return Case(Folder(**given), {"backend": draw(st.sampled_from(["auto", "torch"]))})
+
+
+_colours = st.lists(st.floats(0.1, 0.9), min_size=3, max_size=3)
+
+
+def _processor_fields(name: str) -> dict[str, Any]:
+    """Whatever is said, the model gets the size that it takes."""
+    common = {
+        "resample": st.integers(0, 5),
+        "do_rescale": st.booleans(),
+        "rescale_factor": st.sampled_from([1 / 255, 0.01]),
+        "do_normalize": st.booleans(),
+        "image_mean": _colours,
+        "image_std": _colours,
+        "do_convert_rgb": st.booleans(),
+    }
+    plain = vision.PROCESSORS[name]
+    if name == "ConvNext":
+        return common | {"crop_pct": st.floats(0.5, 1)}
+    if "crop_size" in plain:
+        edges = st.integers(vision.EDGE, 48)
+        return common | {"size": st.builds(lambda edge: {"shortest_edge": edge}, edges)}
+    return common
 
 
 def _is_plain(given: dict[str, Any], settings: dict[str, str]) -> bool:

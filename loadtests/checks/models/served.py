@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 from starlette.testclient import TestClient
 
 from batcher import Engine
 from batcher.clock import MonotonicClock
+from loadtests.checks.models.distance import Wrong
 from service.app import create_app
 from service.models.config import ModelConfig, RunnerConfig
 from service.models.create import create_runner
@@ -38,6 +40,7 @@ def serving(folder: Path, cache: Path, **settings: object) -> Iterator[TestClien
         pooling=chosen.pooling,
         dtype=chosen.dtype,
         backend=chosen.backend,
+        compile=chosen.compile,
         max_batch_size=chosen.max_batch_size,
         cache_dir=chosen.cache_folder,
     )
@@ -90,3 +93,18 @@ def _read_here(folder: Path, wanted: Wanted, made: Path) -> None:
         inspect_here(folder, wanted, made)
     except ModelNotSupported as error:
         (made / inspection.REFUSAL).write_text(str(error))
+
+
+def get(http: TestClient, path: str) -> Any:
+    answer = http.get(path)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def post(http: TestClient, path: str, body: Mapping[str, Any] | bytes) -> Any:
+    """Bytes as they are, without a content type. Raises Wrong for anything but 200."""
+    given: dict[str, Any] = {"content": body} if isinstance(body, bytes) else {"json": body}
+    answer = http.post(path, **given)
+    if answer.status_code != 200:
+        raise Wrong(f"{path} answered {answer.status_code}: {answer.text[:300]}")
+    return answer.json()

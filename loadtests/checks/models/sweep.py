@@ -6,9 +6,11 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from loadtests.checks.models.judge import Case
-from loadtests.models.bodies import BODIES
-from loadtests.models.folders import Folder, Step
+from loadtests.checks.models.case import Case
+from loadtests.models import vision
+from loadtests.models.bodies import BODIES, MORE
+from loadtests.models.folder import Folder, Step
+from loadtests.models.folders import HEADS as AUTO_CLASSES
 from service.models.heads import HEADS
 
 MEAN, NORMALIZE = Step("Pooling"), Step("Normalize")
@@ -48,26 +50,108 @@ OF_VECTORS: Mapping[str, tuple[Step, ...]] = {
     "Normalize, then Dense": (MEAN, NORMALIZE, Step("Dense", size=12)),
     "plain folder": (),
 }
+ODD_FILES: Mapping[str, Mapping[str, Any]] = {
+    "a processor within another file": {"nested": True},
+    "the name of a fast processor": {"fast": True},
+    "pickled weights": {"weights": "bin"},
+    "weights in shards": {"weights": "shards"},
+    "saved in bfloat16": {"dtype": "bfloat16"},
+}
+ODD_PROCESSORS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "no rescale": ("vit", {"do_rescale": False}),
+    "another factor": ("vit", {"rescale_factor": 0.01}),
+    "no normalize": ("vit", {"do_normalize": False}),
+    "another mean": ("vit", {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.9, 0.8, 0.7]}),
+    "another filter": ("vit", {"resample": 0}),
+    "a square that is named by one number": ("vit", {"size": 32}),
+    "the shorter edge, cropped": (
+        "vit",
+        {
+            "size": {"shortest_edge": 48},
+            "do_center_crop": True,
+            "crop_size": {"height": 32, "width": 32},
+        },
+    ),
+    "no crop of a square": ("deit", {"do_center_crop": False, "size": {"height": 32, "width": 32}}),
+    "a crop larger than the image": ("deit", {"size": {"height": 20, "width": 24}}),
+    "warped": ("convnext", {"size": {"shortest_edge": 384}}),
+    "another share": ("convnext", {"crop_pct": 0.5}),
+    "no resize": ("vit", {"do_resize": False}),
+    "any size": ("resnet", {"do_resize": False}),
+    "no conversion of colours": ("clip", {"do_convert_rgb": False}),
+    "of images and texts, another filter": ("clip", {"resample": 2}),
+    "of images and texts, larger and cropped": ("clip", {"size": {"shortest_edge": 50}}),
+}
 _SAYS_NOTHING = {"similarity", "prompts", "lowered, and cased"}  # of a head's folder
-_EXPORTED = ("bert", "roberta", "mpnet", "distilbert", "modernbert", "deberta-v2", "qwen3")
+_COMPILED = ("bert", "qwen3")  # half a minute each
+EXPORTED = ("bert", "roberta", "mpnet", "distilbert", "modernbert", "deberta-v2", "qwen3")
 
 
 def cases(tasks: tuple[str, ...], backends: tuple[str, ...]) -> list[Case]:
     """Each once."""
-    return list({case.describe(): case for case in _cases(tasks, backends)}.values())
+    found = [case for task in tasks for case in _of_task(task, backends)]
+    return list({case.describe(): case for case in found}.values())
 
 
-def _cases(tasks: tuple[str, ...], backends: tuple[str, ...]) -> Iterator[Case]:
-    for task in tasks:
-        able = [*HEADS[task].backends, "reference"]
-        for kind, body in BODIES.items():
-            if task in body.tasks:
-                for backend in able:
-                    is_slow = backend in ("onnx", "openvino")  # exported first
-                    if backend in backends and (not is_slow or kind in _EXPORTED):
-                        yield Case(Folder(task=task, kind=kind), {"backend": backend})
-        if "torch" in backends:
-            yield from _odd(task)
+def rare(tasks: tuple[str, ...], backends: tuple[str, ...]) -> list[Case]:
+    """The plain folder of each less common architecture."""
+    return [
+        Case(Folder(task=task, kind=kind), {"backend": backend})
+        for task in tasks
+        if task in HEADS
+        for kind in MORE
+        if _has(task, kind)
+        for backend in ("torch", "reference")
+        if backend in backends
+    ]
+
+
+def _has(task: str, kind: str) -> bool:
+    """Whether transformers has a model of this kind with the task's head."""
+    import transformers
+
+    mapping = getattr(transformers, AUTO_CLASSES.get(task, "AutoModel"))._model_mapping
+    return type(transformers.AutoConfig.for_model(kind)) in mapping
+
+
+def _of_task(task: str, backends: tuple[str, ...]) -> Iterator[Case]:
+    if task in vision.KINDS:
+        if "torch" in backends:  # the one that runs them
+            yield from _seen(task)
+        return
+    able = [*HEADS[task].backends, "reference"]
+    for kind, body in BODIES.items():
+        if task in body.tasks:
+            for backend in able:
+                is_slow = backend in ("onnx", "openvino")  # exported first
+                if backend in backends and (not is_slow or kind in EXPORTED):
+                    yield Case(Folder(task=task, kind=kind), {"backend": backend})
+            if "compiled" in backends and kind in _COMPILED:
+                yield Case(Folder(task=task, kind=kind), {"backend": "torch", "compile": "true"})
+    if "torch" in backends:
+        yield from _odd(task)
+
+
+def _seen(task: str) -> Iterator[Case]:
+    """Models that see."""
+    for kind in vision.KINDS[task]:
+        yield Case(Folder(task=task, kind=kind, steps=()))
+    for kind, said in ODD_PROCESSORS.values():
+        if kind in vision.KINDS[task]:
+            yield Case(Folder(task=task, kind=kind, steps=(), processor=said))
+    first = vision.KINDS[task][0]
+    for said in ODD_FILES.values():
+        yield Case(Folder(task=task, kind=first, steps=(), **said))
+    if task == "image-embed":
+        for steps in ((Step("Transformer"),), (Step("Transformer"), NORMALIZE)):
+            yield Case(Folder(task=task, kind="clip", steps=steps))
+        yield Case(Folder(task=task, kind="clip", steps=(Step("Transformer"),), legacy=True))
+        yield Case(Folder(task=task, kind="clip", steps=(), model_max_length=20))
+        return
+    for problem in ("single_label_classification", "multi_label_classification", "regression"):
+        yield Case(Folder(task=task, kind=first, steps=(), problem=problem))
+    yield Case(Folder(task=task, kind=first, steps=(), labels=("one",)))
+    yield Case(Folder(task=task, kind=first, steps=(), labels=tuple("abcdefgh")))
 
 
 def _odd(task: str) -> Iterator[Case]:
@@ -110,3 +194,6 @@ def _of_labels(task: str) -> Iterator[Case]:
         yield Case(Folder(task=task, problem=problem), by_torch)
     yield Case(Folder(task=task, labels=("one",), problem="regression"), by_torch)
     yield Case(Folder(task=task, labels=tuple("abcdefgh")), by_torch)
+    for labels in (("contradiction", "neutral", "entailment"), ("ENTAILMENT", "not_entailment")):
+        for kind in ("bert", "roberta", "deberta-v2"):
+            yield Case(Folder(task=task, kind=kind, labels=labels), by_torch)

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from batcher.errors import RunnerFailed
-from loadtests.checks.models.judge import Case, ReferenceFails, Wrong, compare, reference_of
+from loadtests.checks.models.case import Case
+from loadtests.checks.models.distance import ReferenceFails, Wrong
+from loadtests.checks.models.judge import compare, reference_of
 from loadtests.checks.models.served import serving
 from loadtests.models import folders
 from service.errors import CannotServe
@@ -30,7 +32,10 @@ def attempt(case: Case) -> Came:
     defects."""
     with tempfile.TemporaryDirectory(prefix="models-") as place:
         at = Path(place)
-        model = folders.make(case.folder, at / "made")
+        try:
+            model = folders.make(case.folder, at / "made")
+        except Exception as error:  # of the library that saves it
+            return Came("failed", f"cannot be made: {type(error).__name__}: {error}")
         try:
             with serving(model, at / "cache", **case.settings) as http:
                 facts = http.get("/stats").json()["replicas"][0]["facts"]
@@ -46,4 +51,6 @@ def attempt(case: Case) -> Came:
             return Came("wrong", str(error), backend=str(facts.get("backend", "")))
         except ReferenceFails as error:
             return Came("failed", f"served, and the reference fails: {error}")
+        except Exception as error:  # of the reference as it answers, or of this check
+            return Came("failed", f"{type(error).__name__}: {error}")
     return Came("same", found.where, found.absolute, found.share, str(facts["backend"]))
