@@ -120,12 +120,6 @@ MORE: Mapping[str, Body] = {
     "yoso": Body("bert", types=True),
     "mra": Body("bert", types=True),
     "fnet": Body("unigram", types=True),
-    "funnel": Body(
-        "bert",
-        types=True,
-        fields={"block_sizes": [1, 1], "d_model": HIDDEN, "n_head": 4, "d_head": 8, "d_inner": 64},
-        without=("num_hidden_layers",),
-    ),
     "flaubert": Body("bert", fields={"emb_dim": HIDDEN, "n_layers": 2, "n_heads": 4}),
     "xlm": Body("bert", fields={"emb_dim": HIDDEN, "n_layers": 2, "n_heads": 4}),
     "xlnet": Body(

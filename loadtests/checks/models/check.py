@@ -21,7 +21,7 @@ from loadtests.checks.models.case import Case
 from loadtests.checks.models.distance import ATOL, RTOL
 from loadtests.checks.models.served import models_are_read_here
 from loadtests.checks.models.trial import Came, attempt
-from loadtests.drivers.target import count_between
+from loadtests.drivers.target import count_between, number_between
 from loadtests.reports.finding import Finding, Measured, at_most, none
 from loadtests.reports.record import Record
 
@@ -39,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backends", choices=BACKENDS, nargs="+", default=list(BACKENDS))
     parser.add_argument("--examples", type=count_between(1, 100_000), default=200, help="of draws")
     parser.add_argument("--seed", type=int, default=1, help="of draws")
+    parser.add_argument(
+        "--minutes", type=number_between(1, 600), default=600.0, help="then no other is begun"
+    )
 
 
 def measure(args: argparse.Namespace, record: Record) -> Measured:
@@ -46,6 +49,7 @@ def measure(args: argparse.Namespace, record: Record) -> Measured:
     table = csv.writer(rows)
     table.writerow(["part", "word", "backend", "absolute", "share", "seconds", "case", "why"])
     parts: dict[str, Tried] = {}
+    ends, left = time.monotonic() + 60 * args.minutes, Counter[str]()
     with models_are_read_here(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for part in args.only:
@@ -53,6 +57,9 @@ def measure(args: argparse.Namespace, record: Record) -> Measured:
 
             def run(case: Case, part: str = part, tried: Tried = tried) -> None:
                 began = time.monotonic()
+                if began > ends:
+                    left[part] += 1
+                    return
                 with contextlib.redirect_stdout(io.StringIO()):
                     came = attempt(case)
                 tried.append((case, came))
@@ -71,7 +78,8 @@ def measure(args: argparse.Namespace, record: Record) -> Measured:
     record.text("cases.csv", rows.getvalue())
     record.text("said.csv", said([case for tried in parts.values() for case, _ in tried]))
     findings = [one for part, tried in parts.items() for one in judged(part, tried)]
-    return Measured(findings, _notes(parts))
+    late = [f"{part}: {count} were not begun: time was up." for part, count in left.items()]
+    return Measured(findings, "\n\n".join([*late, _notes(parts)]))
 
 
 def each(run: Callable[[Case], None], cases: Iterable[Case]) -> None:

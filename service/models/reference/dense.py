@@ -116,6 +116,14 @@ class DenseReference(Chain):
 def _set_pooling(model: SentenceTransformer, mode: str) -> None:
     for place, each in enumerate(model):
         if isinstance(each, Pooling):
-            model[place] = Pooling(each.embedding_dimension, mode, each.include_prompt)
+            made = Pooling(each.embedding_dimension, mode, each.include_prompt)
+            takes, gives = each.get_embedding_dimension(), made.get_embedding_dimension()
+            behind = list(model)[place + 1 :]
+            if gives != takes and any(True for module in behind for _ in module.parameters()):
+                raise ModelNotSupported(
+                    f"BATCHER_POOLING makes {gives} numbers of a text, and the modules behind this"
+                    f" model's own pooling take {takes}"
+                )
+            model[place] = made
             return
     raise ModelNotSupported("BATCHER_POOLING is set, and this model has no pooling to set")

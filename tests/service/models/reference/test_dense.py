@@ -114,6 +114,12 @@ def test_a_pooling_that_is_set_wins(tmp_path: Path) -> None:
     assert facts["backend"] == "reference"
 
 
+def test_a_pooling_that_the_modules_behind_it_cannot_take_is_refused(tmp_path: Path) -> None:
+    folder = chain(tmp_path, "bert", ("mean", "cls"), base.Dense(64, 8))
+    with pytest.raises(ModelNotSupported, match=r"makes 32 numbers of a text, and .* take 64"):
+        read_spec(folder, pooling="cls")
+
+
 @pytest.mark.parametrize("kind", ["qwen2", "gpt2"])
 def test_a_decoder_without_a_named_pooling_is_ambiguous(tmp_path: Path, kind: str) -> None:
     plain = make_tiny(tmp_path, kind, "mean", normalize=False).parent / "plain"
