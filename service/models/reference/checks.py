@@ -38,9 +38,8 @@ def check_architecture(read: ModelFolder, wanted: Wanted) -> None:
     know has more. Raises ModelNotSupported unless the files or a setting say what to do."""
     if read.has_own_code or read.names_pooling or wanted.task != "auto":
         return
-    unknown = [
-        name for name in read.config.get("architectures") or () if not hasattr(transformers, name)
-    ]
+    there = dir(transformers)  # without importing any
+    unknown = [name for name in read.config.get("architectures") or () if name not in there]
     if unknown:
         raise ModelNotSupported(
             f"{read.encoder / 'config.json'}: transformers {transformers.__version__} has no"

@@ -26,17 +26,18 @@ def _of_files(place: Path) -> str:
     tensors = sorted(place.glob("model*.safetensors"))
     files = tensors or sorted(place.glob("pytorch_model*.bin"))
     for file in files:
-        with file.open("rb") as opened:
-            if opened.read(len(_POINTER)) == _POINTER:
-                return f"{file}: a pointer of Git LFS, not the weights: git lfs pull fetches them"
         try:
+            with file.open("rb") as opened:
+                starts = opened.read(len(_POINTER))
+            if starts == _POINTER:
+                return f"{file}: a pointer of Git LFS, not the weights: git lfs pull fetches them"
             if tensors:
                 with safetensors.safe_open(file, "pt"):
                     continue
             state = torch.load(file, map_location="meta", weights_only=True)
         except Exception as error:  # whatever the bytes lead these libraries to
-            if tensors:
-                return f"{file}: damaged, or not all of it is there: {explain(error)}"
+            if tensors or isinstance(error, OSError):
+                return f"{file}: damaged, or not all of it can be read: {explain(error)}"
             return f"{file}: no state dict, or damaged (code in a pickle is never run)"
         if not isinstance(state, Mapping):
             return f"{file}: no state dict: it holds a {type(state).__name__}"
