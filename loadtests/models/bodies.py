@@ -63,7 +63,7 @@ BODIES: Mapping[str, Body] = {
 }
 # Less common ones: swept through once for each task, not drawn.
 MORE: Mapping[str, Body] = {
-    "gte": Body("bert", types=True),
+    "gte": Body("bert", types=True, fields={"type_vocab_size": 2}),
     "nomic_bert": Body("bert", types=True),
     "jina_embeddings_v3": Body("unigram", fields={"type_vocab_size": 1}),
     "eurobert": Body("decoder", fields=_LLAMA),
@@ -118,7 +118,7 @@ MORE: Mapping[str, Body] = {
         "bert", types=True, fields={"num_landmarks": 4, "segment_means_seq_len": 40}
     ),
     "yoso": Body("bert", types=True),
-    "mra": Body("bert", types=True),
+    "mra": Body("bert", types=True, fields={"type_vocab_size": 2}),
     "fnet": Body("unigram", types=True),
     "flaubert": Body("bert", fields={"emb_dim": HIDDEN, "n_layers": 2, "n_heads": 4}),
     "xlm": Body("bert", fields={"emb_dim": HIDDEN, "n_layers": 2, "n_heads": 4}),
