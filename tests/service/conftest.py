@@ -57,6 +57,7 @@ class FakeClient:
     error: Exception | None = None
     answer: Callable[[Any], Any] = field(default=lambda payload: vector_of(payload))
     up: bool = True
+    facts: dict[str, Any] = field(default_factory=dict)  # that its replica has reported
     recent: list[BatchReport] = field(default_factory=list)
     submitted: list[Submitted] = field(default_factory=list)
     collector: Collector = field(default_factory=lambda: Collector(Limits(), FakeClock()))
@@ -85,7 +86,8 @@ class FakeClient:
 
     async def snapshot(self) -> Snapshot:
         if self.up:
-            self.collector.replica_up(0, RunnerInfo(pid=1, device="cpu", dtype="float32"))
+            info = RunnerInfo(pid=1, device="cpu", dtype="float32", details=self.facts)
+            self.collector.replica_up(0, info)
         return self.collector.snapshot()
 
     @property

@@ -56,7 +56,7 @@ sees = described(
     _serve_model(Settings(model="tests/tiny", runner="simulated", task="image-classify")),
 )
 both = described(
-    FakeClient(),
+    FakeClient(facts={"logit_scale": 10.0, "logit_bias": 0.0, "zero_shot": "softmax"}),
     # Of the vectors that the client answers: else only an answer tells what `dimensions` may be.
     dataclasses.replace(
         _serve_model(Settings(model="tests/tiny", runner="simulated", task="image-embed")),
