@@ -47,7 +47,7 @@ class Doubles(Model):
         return self.factor * batch
 
     def postprocess(self, output: Any) -> Any:
-        if len(output) == 2 and output[0] > 1000:
+        if isinstance(output, list):  # process ids
             return [int(each) for each in output] + [os.getpid()]
         if output[0] == 2 * 7:
             raise BadInput("seven is not answered")
