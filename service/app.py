@@ -168,7 +168,8 @@ async def _answer_unrouted(request: Request, error: Exception) -> Response:
         raise Problem(404, explain(path, _nearest(path)))
     matching = [each for each in scope["app"].routes if each.matches(scope)[0] != Match.NONE]
     # A path may match a shorter one, too, whose parameter takes its slashes.
-    paths = [each for each in matching if each.path == matching[0].path]
+    longest = max(matching, key=lambda each: len(each.path)).path
+    paths = [each for each in matching if each.path == longest]
     methods = ", ".join(sorted({"OPTIONS"}.union(*(each.methods for each in paths))))
     if scope["method"] != "OPTIONS":
         raise Problem(405, f"this route takes {methods}", headers={"allow": methods})

@@ -15,6 +15,7 @@ _TIMEOUTS = ("x-request-timeout-ms", "x-envoy-expected-rq-timeout-ms")
 _SHORT = 10_000  # milliseconds
 _REFUSED = (400, 422)
 _UNKNOWABLE = "unacceptable_input"
+_NOT_OFFERED = 501  # what routes answer that only say that there is no such extension
 
 
 @schemathesis.hook  # type: ignore[untyped-decorator]  # its types are not looked at
@@ -52,10 +53,13 @@ def valid_data_acceptance(ctx: CheckContext, response: Any, case: Case) -> bool 
     """Instead of positive_data_acceptance, which openapi.toml turns off. Calls that the document
     calls valid may be refused for good: one that is given too little time for all of its inputs,
     two lists that must be of the same length and are not, and what only the model can know, such as
-    an image that is none, where its dialect has 400 for that, not 422."""
+    an image that is none, where its dialect has 400 for that, not 422. A route of an extension that
+    is not offered refuses all."""
     if response.status_code in _REFUSED and (
         _is_hurried(case) or _differ_in_length(case.body) or _code(response) == _UNKNOWABLE
     ):
+        return None
+    if response.status_code == _NOT_OFFERED:
         return None
     accepted: bool | None = positive_data_acceptance(ctx, response, case)
     return accepted

@@ -86,8 +86,8 @@ class FakeClient:
 
     async def snapshot(self) -> Snapshot:
         if self.up:
-            info = RunnerInfo(pid=1, device="cpu", dtype="float32", details=self.facts)
-            self.collector.replica_up(0, info)
+            facts = {"pid": 1, "device": "cpu", "dtype": "float32", **self.facts}
+            self.collector.replica_up(0, RunnerInfo.from_facts(facts))
         return self.collector.snapshot()
 
     @property

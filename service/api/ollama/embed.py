@@ -69,6 +69,7 @@ async def embed(state: AppState, exchange: Exchange) -> None:
     dimensions = body.dimensions or None
     task.check_dimensions(dimensions, served.dimension)
     if body.input in (None, "", []):
+        task.check_dimensions(dimensions, await state.dimension())  # no vector will be shortened
         await exchange.answer(_embedded(body.model or served.name, b"[]", 0.0, 0))
         return
     texts = parse_texts(body.input, "input", state.input_limit)

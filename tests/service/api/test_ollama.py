@@ -43,6 +43,14 @@ def test_no_dimensions_are_all(http: TestClient) -> None:
         assert ask(http, input="a", dimensions=none)["embeddings"] == whole
 
 
+def test_dimensions_that_only_a_worker_knows_are_checked_without_an_input_too() -> None:
+    front = make_front(FakeClient(facts={"dimension": 8}))
+    front.served = dataclasses.replace(front.model(), dimension=None)
+    with TestClient(create_app(front)) as http:
+        assert ask(http, input="", dimensions=8)["embeddings"] == []
+        ask(http, input="", dimensions=9, status=400)
+
+
 @pytest.mark.parametrize(
     ("path", "field"), [("/api/embed", "input"), ("/api/embeddings", "prompt")]
 )

@@ -64,6 +64,7 @@ def test_an_openai_client_gets_its_own_envelope_on_any_path(http: TestClient) ->
         ("/v1/models/tests/tiny", {"GET", "HEAD"}),
         ("/health", {"GET", "HEAD"}),
         ("/v2/models/tests/tiny/infer", {"POST"}),
+        ("/v2/models/tests/tiny/trace/setting", {"GET", "HEAD", "POST"}),
     ],
 )
 def test_options_says_what_a_route_takes(http: TestClient, path: str, methods: set[str]) -> None:
