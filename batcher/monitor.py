@@ -55,13 +55,7 @@ class Monitor:
         if self.phase != "open" and self._is_finished():
             with self.lock:
                 self.wake_all()
-        for sink, settled in outcomes.items():
-            try:
-                sink.deliver(settled)
-            except Exception:  # it broke its contract; the other callers must not pay for that
-                _log.exception(
-                    "delivering %d results failed; their callers get no answer", len(settled)
-                )
+        hand_out(outcomes)
 
     # With the lock
 
@@ -82,3 +76,14 @@ class Monitor:
     def wake_all(self) -> None:
         for wakeup in (*self.wakeups, self._finished):
             wakeup.notify_all()
+
+
+def hand_out(outcomes: Outbox) -> None:
+    """To the sinks, once each. Without any lock."""
+    for sink, settled in outcomes.items():
+        try:
+            sink.deliver(settled)
+        except Exception:  # it broke its contract; the other callers must not pay for that
+            _log.exception(
+                "delivering %d results failed; their callers get no answer", len(settled)
+            )

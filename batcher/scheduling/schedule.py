@@ -67,6 +67,18 @@ class Schedule:
             up = dispatch.dependable(up)
         if up and not is_bulk and self._is_far_from_full(requests, up, now):
             return None
+        return self._refusal(requests, up, now)
+
+    def refusal_behind(
+        self, requests: Sequence[Request], ahead: int, now: float
+    ) -> BatcherError | None:
+        """As refusal(), for requests that will come once `ahead` others have come. Changes
+        nothing."""
+        return self._refusal(requests, dispatch.dependable(self.replicas), now, ahead)
+
+    def _refusal(
+        self, requests: Sequence[Request], up: Sequence[ReplicaModel], now: float, to_come: int = 0
+    ) -> BatcherError | None:
         return admission.refusal(
             self.pending,
             requests,
@@ -76,23 +88,7 @@ class Schedule:
             now,
             self.handoff,
             self._arrivals,
-        )
-
-    def refusal_behind(
-        self, requests: Sequence[Request], ahead: int, now: float
-    ) -> BatcherError | None:
-        """As refusal(), for requests that will come once `ahead` others have come. Changes
-        nothing."""
-        return admission.refusal(
-            self.pending,
-            requests,
-            self.limits,
-            self.replicas,
-            dispatch.dependable(self.replicas),
-            now,
-            self.handoff,
-            self._arrivals,
-            ahead,
+            to_come,
         )
 
     def _is_far_from_full(

@@ -12,7 +12,6 @@ to work further ahead costs memory, and the work for callers who leave.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
@@ -27,12 +26,12 @@ from batcher.errors import (
     NotReady,
     Overloaded,
 )
+from batcher.monitor import hand_out
 from batcher.request import CONTINUED, BatchReport, Outbox, Outcome, Request
 from batcher.snapshot import Snapshot
 from batcher.stages.collector import StageCollector
 from batcher.stages.flights import STAGES, Flight, Flights, Stage
 
-_log = logging.getLogger(__name__)
 _READY_BATCHES = 2  # for each replica
 _MOST_OF_THE_TIME = 0.5  # that is left: what comes after the first stage is not given more
 _RETRY_AFTER = 1.0
@@ -178,7 +177,7 @@ class Stages:
                     self._flights.move(flight, self._plan[place])
                     onward.append((flight, outcome.value))
             self._notify_if_empty()
-        _hand_out(outcomes)
+        hand_out(outcomes)
         if onward:
             self._pass_on(onward)
 
@@ -203,7 +202,7 @@ class Stages:
                     if not flight.is_over:
                         self._end(flight, why, outcomes)
                 self._notify_if_empty()
-            _hand_out(outcomes)
+            hand_out(outcomes)
 
     # Inside
 
@@ -286,11 +285,3 @@ class Stages:
 def _after_acceptance(error: BatcherError) -> BatcherError:
     """A stage further on has no time for it: it has been accepted, so it is late, not refused."""
     return DeadlineExceeded(f"predict: {error}") if isinstance(error, Overloaded) else error
-
-
-def _hand_out(outcomes: Outbox) -> None:
-    for sink, settled in outcomes.items():
-        try:
-            sink.deliver(settled)
-        except Exception:  # it broke its contract; the other callers must not pay for that
-            _log.exception("delivering %d results failed: their callers get none", len(settled))
