@@ -19,7 +19,7 @@ from loadtests.checks.rankings import (
     query,
     questions,
 )
-from loadtests.checks.sts import read_pairs
+from loadtests.checks.sts import distinct, read_pairs
 from loadtests.drivers.target import count_between
 from loadtests.reports.finding import Measured, at_most, none
 from loadtests.reports.record import Record
@@ -39,10 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(args: argparse.Namespace, record: Record) -> Measured:
-    if args.sentences is None:
-        raise ValueError("this check needs --sentences: a folder of scored pairs")
-    pairs = read_pairs(args.sentences)
-    texts = list(dict.fromkeys(text for pair in pairs for text in pair[1:]))[: args.most]
+    texts = distinct(read_pairs(args.sentences))[: args.most]
     asked = questions(texts)
     settings = {"model": args.model, "dtype": "float32", "request_timeout_ms": 120_000}
     print(f"{len(asked)} rankings over HTTP", flush=True)

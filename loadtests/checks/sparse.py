@@ -18,7 +18,7 @@ from loadtests.checks.rankings import (
     query,
     questions,
 )
-from loadtests.checks.sts import read_pairs, spearman
+from loadtests.checks.sts import distinct, read_pairs, spearman
 from loadtests.drivers.target import count_between
 from loadtests.reports.finding import Finding, Measured, at_most, none
 from loadtests.reports.record import Record
@@ -37,10 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(args: argparse.Namespace, record: Record) -> Measured:
-    if args.sentences is None:
-        raise ValueError("this check needs --sentences: a folder of scored pairs")
     pairs = read_pairs(args.sentences)
-    texts = list(dict.fromkeys(text for pair in pairs for text in pair[1:]))[: args.most]
+    texts = distinct(pairs)[: args.most]
     asked = questions(texts)
     settings = {"model": str(args.model), "task": "sparse", "dtype": "float32"}
     print(f"{len(texts)} sentences over HTTP", flush=True)

@@ -30,8 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(args: argparse.Namespace, record: Record) -> Measured:
-    if args.sentences is None:
-        raise ValueError("this check needs --sentences: a folder of scored pairs")
     pairs = read_pairs(args.sentences)
     findings, notes = [], [f"{len(pairs)} scored pairs."]
     for dtype in args.dtype or TOLERANCE:
@@ -64,8 +62,10 @@ def variant(dtype: str, settings: Mapping[str, str]) -> Variant:
     return service(dtype, **{**named, "dtype": dtype, "request_timeout_ms": 120_000, **settings})
 
 
-def read_pairs(folder: Path) -> list[tuple[float, str, str]]:
+def read_pairs(folder: Path | None) -> list[tuple[float, str, str]]:
     """Pairs of every TSV file (score, sentence, sentence) but those with an empty score."""
+    if folder is None:
+        raise ValueError("this check needs --sentences: a folder of scored pairs")
     pairs = []
     for path in sorted(folder.glob("*.tsv")):
         for line in path.read_text(encoding="utf-8").splitlines():
@@ -75,6 +75,11 @@ def read_pairs(folder: Path) -> list[tuple[float, str, str]]:
     if not pairs:
         raise ValueError(f"{folder}: no scored pairs in *.tsv files there")
     return pairs
+
+
+def distinct(pairs: Sequence[tuple[float, str, str]]) -> list[str]:
+    """Their sentences, each once, in order."""
+    return list(dict.fromkeys(text for pair in pairs for text in pair[1:]))
 
 
 def spearman(left: Sequence[float], right: Sequence[float]) -> float:
